@@ -1,0 +1,61 @@
+"""Every error rgpipeline raises on purpose.
+
+    RgpipelineError
+    ├── UserError            the person's mistake: one clear message, exit code 2, no traceback
+    │   ├── JobError         the job file: every fault found, in one message
+    │   ├── InputError       the prompts: missing files, missing columns, unreadable files
+    │   ├── WeightsError     the model: not Griffin, missing or misshapen tensors
+    │   └── OutputError      the output folder: another job's, changed inputs, unusable store
+    ├── RowError             one row can't be done: becomes that row's `error`, never the job's
+    ├── StoreError           an object store failed after every retry; running again resumes
+    ├── WorkerError          a worker could not start or died too often: exit code 1
+    └── Interrupted          stopped by a signal or by `rgpipeline stop`: exit code 130
+
+Messages say what was wrong, where (file, row, field) and what to do about it.
+"""
+
+
+class RgpipelineError(Exception):
+    """Base of all errors raised on purpose; its text is meant for a person."""
+
+    exit_code = 1
+
+
+class UserError(RgpipelineError):
+    """Something the person running the job can mend; never worth a traceback."""
+
+    exit_code = 2
+
+
+class JobError(UserError):
+    """A job file, or an override of it, is not valid."""
+
+
+class InputError(UserError):
+    """The prompts cannot be read as the job file says."""
+
+
+class WeightsError(UserError):
+    """The checkpoint or tokenizer cannot be used."""
+
+
+class OutputError(UserError):
+    """The output folder cannot be used for this job."""
+
+
+class RowError(RgpipelineError):
+    """One row cannot be done; the message becomes the row's `error` column."""
+
+
+class StoreError(RgpipelineError):
+    """A file store failed for good; what was committed before is safe."""
+
+
+class WorkerError(RgpipelineError):
+    """Workers cannot run this job; carries the worker's own message."""
+
+
+class Interrupted(RgpipelineError):
+    """Stopped on request; running the same job again goes on from here."""
+
+    exit_code = 130

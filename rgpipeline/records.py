@@ -1,0 +1,188 @@
+"""The records that pass between layers: plan → shard → requests → emissions → rows → part.
+
+Layer 0. Plain immutable data; arrays are numpy.
+"""
+
+import hashlib
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rgpipeline.spec import Sampling
+
+FinishReason = Literal["stop", "length", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """One input file, as it was when the plan was made."""
+
+    path: str  # full fsspec URL
+    name: str  # path relative to what the job named; makes the default ids
+    size: int  # bytes
+    version: str  # etag, or modification time where the store has none
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Rows [start, stop) of one input file (an index into `Plan.files`)."""
+
+    file: int
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """What one worker takes on at a time; its rows are numbered from 0 across its spans."""
+
+    index: int
+    spans: tuple[Span, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(span.rows for span in self.spans)
+
+
+class SampleKey(NamedTuple):
+    """One sample of one row: what a slot works on and what a log covers."""
+
+    shard: int
+    row: int  # within the shard
+    sample: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A sequence's whole state on the device, to be taken up by any engine of the same settings."""
+
+    arrays: Mapping[str, NDArray[np.generic]]
+    generated: int  # tokens sampled so far, all of them emitted
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One sequence to generate."""
+
+    key: Hashable
+    tokens: NDArray[np.int32]  # the prompt, [n], n >= 1
+    sampling: Sampling
+    draw: tuple[int, int]  # two 32-bit words that key every random draw, from `draw_words`
+    snapshot: Snapshot | None = None  # continue from here; `tokens` is then only for penalties
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Log-probabilities of emitted tokens, under the model's own distribution (temperature 1)."""
+
+    sampled: NDArray[np.float32]  # [m]
+    top_ids: NDArray[np.int32]  # [m, k], k = 0 unless the request asked for more than 1
+    top: NDArray[np.float32]  # [m, k]
+
+
+@dataclass(frozen=True, slots=True)
+class Emission:
+    """Tokens a sequence gained since its last emission, in order.
+
+    `finish` is set on a sequence's last emission. `snapshot`, when one was asked for, is the
+    state after exactly these tokens. The end-of-sequence or stop token itself is not emitted.
+    """
+
+    key: Hashable
+    token_ids: NDArray[np.int32]  # [m]
+    finish: FinishReason | None = None
+    logprobs: TokenLogprobs | None = None
+    snapshot: Snapshot | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRow:
+    """One row of a part: a sample's (segment of a) completion, or its error."""
+
+    row: int  # within the shard
+    id: str
+    sample: int = 0
+    segment: int = 0
+    completion: str | None = None
+    finish_reason: FinishReason | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    error: str | None = None
+    completion_ids: list[int] | None = None
+    logprobs: str | list[float] | None = None
+    score: "Score | None" = None
+
+    @property
+    def final(self) -> bool:
+        """True on a sample's last segment."""
+        return self.finish_reason is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What `task: score` says of one text."""
+
+    tokens: int
+    logprob: float  # sum over the scored tokens, natural logarithm
+    perplexity: float
+    token_logprobs: list[float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """What arithmetic depends on; settled once for a job and recorded beside its plan."""
+
+    dtype: Literal["float32", "bfloat16"]
+    slots: int
+    prefill_chunk: int  # tokens
+    steps_per_dispatch: int
+    quantize: Literal["none", "int8"] = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardDone:
+    """A shard's log covers all its rows."""
+
+    shard: int
+    rows: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReport:
+    """What a worker says of itself, whenever asked; counters only ever grow."""
+
+    beat: int  # grows whenever the engine or the log made progress: liveness
+    finished: tuple[ShardDone, ...] = ()  # since the worker started, in order
+    rows_done: int = 0
+    rows_failed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    slots: int = 0
+    occupied: int = 0
+    waiting: int = 0  # rows admitted to no slot yet
+    working_on: tuple[SampleKey, ...] = ()  # what is in slots now; a poison row is among them
+    newest: str = ""  # the newest finished completion, for the ticker
+    stopped: bool = False  # drained: everything publishable is published
+    error: str | None = None  # the worker cannot go on: its message for a person
+    details: Mapping[str, float] = field(default_factory=dict)  # prefill_s, decode_s, store_errors
+
+
+def draw_words(seed: int, row_id: str, sample: int) -> tuple[int, int]:
+    """The two 32-bit words that key every random draw of one sample of one row.
+
+    SHA-256 of the three, so that rows with neighbouring ids share nothing; position is the
+    counter beside it. Nothing of when or where the row runs takes part.
+    """
+    text = f"{seed}\x00{sample}\x00{row_id}".encode("utf-8", "surrogatepass")
+    digest = hashlib.sha256(text).digest()
+    return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")
