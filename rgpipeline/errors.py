@@ -55,7 +55,7 @@ class WorkerError(RgpipelineError):
     """Workers cannot run this job; carries the worker's own message."""
 
 
-class Interrupted(RgpipelineError):
+class Interrupted(RgpipelineError):  # noqa: N818 - what happened, not a fault
     """Stopped on request; running the same job again goes on from here."""
 
     exit_code = 130

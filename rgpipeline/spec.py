@@ -87,7 +87,7 @@ class ModelSpec(Spec):
     """Which weights, and how they are held."""
 
     weights: str = Field(
-        description="Hugging Face folder, official Flax checkpoint folder, or 'demo'; any fsspec URL"
+        description="Hugging Face or official Flax checkpoint folder (any fsspec URL), or demo"
     )
     tokenizer: str | None = Field(None, description="default: tokenizer.model beside the weights")
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
