@@ -27,7 +27,7 @@ class Sampling(Spec):
     penalties, temperature, then top-k, top-p and min-p cut the distribution, then one draw.
     """
 
-    max_tokens: Count | None = Field(
+    max_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = Field(
         256, description="tokens to generate at most; null runs until stopped"
     )
     min_tokens: int = Field(0, ge=0, description="end-of-sequence and stops are ignored before it")

@@ -1,0 +1,250 @@
+"""The engine: a Griffin model, its compiled programs, and nothing that changes but their cache."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from rgpipeline.engine import programs
+from rgpipeline.engine.api import (
+    MAX_STOP_IDS,
+    DecodedBlock,
+    PendingBlock,
+    PrefillPack,
+    Tenancy,
+)
+from rgpipeline.engine.features import SamplingFeatures
+from rgpipeline.engine.sampling import IN_PROMPT, SamplingState, empty_sampling_state
+from rgpipeline.engine.scoring import score_texts
+from rgpipeline.engine.state import SlotState, empty_slots
+from rgpipeline.model.config import GriffinConfig
+from rgpipeline.model.griffin import Griffin
+from rgpipeline.model.state import GriffinState, init_state
+from rgpipeline.records import EngineSettings, TokenLogprobs
+
+Params = Any
+
+
+@dataclass(frozen=True, slots=True)
+class _DeviceBlock:
+    steps: programs.Steps
+
+    def read(self) -> DecodedBlock:
+        """Waits for the device and brings the block to the host."""
+        steps = jax.device_get(self.steps)
+        sampled = steps.sampled
+        logprobs = None
+        if sampled.logprob.shape[-1]:
+            logprobs = TokenLogprobs(sampled.logprob, sampled.top_ids, sampled.top_logprobs)
+        return DecodedBlock(sampled.token, steps.codes, logprobs)
+
+
+class GriffinEngine:
+    """`api.Engine` over a Griffin model; one device state, programs compiled at first use."""
+
+    def __init__(
+        self,
+        config: GriffinConfig,
+        params: Params,
+        settings: EngineSettings,
+        *,
+        pack_tokens: int,
+    ) -> None:
+        """`pack_tokens`: tokens in one prefill call, at least `settings.prefill_chunk`."""
+        self.config = config
+        self.settings = settings
+        self._params = params
+        self._dtype = jnp.dtype(settings.dtype)
+        self._model = Griffin(config, dtype=self._dtype)
+        self._pack_shapes = _pack_shapes(settings.prefill_chunk, pack_tokens)
+        model = self._model
+        self._prefill = jax.jit(partial(programs.prefill, model), donate_argnums=1)
+        self._score = jax.jit(partial(programs.score, model), donate_argnums=1)
+        self._assign = jax.jit(programs.assign, donate_argnums=0)
+        self._assign_rows = jax.jit(programs.assign_vocabulary_rows, donate_argnums=0)
+        self._extract = jax.jit(programs.extract)
+        self._insert = jax.jit(programs.insert, donate_argnums=0)
+        self._decode_programs: dict[SamplingFeatures, Callable[..., Any]] = {}
+        self._features = SamplingFeatures()
+
+    @property
+    def slots(self) -> int:
+        return self.settings.slots
+
+    @property
+    def steps(self) -> int:
+        return self.settings.steps_per_dispatch
+
+    @property
+    def vocab_size(self) -> int:
+        return self.config.vocab_size
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        return self.config.eos_ids
+
+    @property
+    def pack_shapes(self) -> Sequence[tuple[int, int]]:
+        return self._pack_shapes
+
+    def init(self, features: SamplingFeatures) -> SlotState:
+        """See `api.Engine.init`."""
+        self._features = features
+        return empty_slots(self.config, self.slots, self._dtype, features)
+
+    def widen(self, state: SlotState, features: SamplingFeatures) -> SlotState:
+        """See `api.Engine.widen`."""
+        if features == self._features:
+            return state
+        self._features = features
+        empty = empty_sampling_state(self.slots, self.vocab_size, features)
+        grown = {
+            name: getattr(empty, name)
+            for name in ("bias", "seen")
+            if getattr(empty, name).shape != getattr(state.sampling, name).shape
+        }
+        return state._replace(sampling=state.sampling._replace(**grown))
+
+    def prefill(self, state: SlotState, pack: PrefillPack) -> SlotState:
+        """See `api.Engine.prefill`."""
+        next_state: SlotState = self._prefill(
+            self._params, state, pack.tokens, pack.lengths, pack.slots, pack.fresh
+        )
+        return next_state
+
+    def assign(self, state: SlotState, tenancies: Mapping[int, Tenancy | None]) -> SlotState:
+        """See `api.Engine.assign`."""
+        chosen, settings = _settings_arrays(self.slots, tenancies)
+        state = self._assign(state, chosen, settings._replace(model=None))
+        if not (self._features.bias or self._features.penalties):
+            return state
+        for slot, tenancy in tenancies.items():
+            if tenancy is not None:
+                bias = _bias_row(tenancy, state.sampling.bias.shape[1])
+                seen = _seen_row(tenancy, state.sampling.seen.shape[1])
+                state = self._assign_rows(state, slot, bias, seen)
+        return state
+
+    def decode(self, state: SlotState) -> tuple[SlotState, PendingBlock]:
+        """See `api.Engine.decode`."""
+        state, steps = self.decode_program(self._features)(self._params, state)
+        return state, _DeviceBlock(steps)
+
+    def decode_program(self, features: SamplingFeatures) -> Callable[..., Any]:
+        """The compiled decode block (params, state) -> (state, steps) for these features."""
+        if features not in self._decode_programs:
+            program = partial(programs.decode, self._model, steps=self.steps, features=features)
+            self._decode_programs[features] = jax.jit(program, donate_argnums=1)
+        return self._decode_programs[features]
+
+    def extract(self, state: SlotState, slot: int) -> GriffinState:
+        """See `api.Engine.extract`."""
+        rows: GriffinState = self._extract(state, slot)
+        return rows
+
+    def insert(self, state: SlotState, slot: int, rows: GriffinState) -> SlotState:
+        """See `api.Engine.insert`."""
+        next_state: SlotState = self._insert(state, slot, rows)
+        return next_state
+
+    def download(self, state: SlotState, slot: int) -> Mapping[str, NDArray[np.generic]]:
+        """See `api.Engine.download`: names are the model state's paths, `token` and `seen`."""
+        arrays: dict[str, Any] = _named(self.extract(state, slot))
+        arrays["token"] = state.token[slot]
+        if self._features.penalties:
+            arrays["seen"] = state.sampling.seen[slot]
+        return arrays
+
+    def upload(self, arrays: Mapping[str, NDArray[np.generic]]) -> GriffinState:
+        """See `api.Engine.upload`."""
+        wanted = jax.eval_shape(lambda: init_state(self.config, 1, self._dtype))
+        leaves, tree = jax.tree.flatten(wanted)
+        found = []
+        for name, leaf in zip(_named(wanted), leaves, strict=True):
+            array = arrays.get(name)
+            if array is None or array.shape != leaf.shape or array.dtype != leaf.dtype:
+                seen = "nothing" if array is None else f"{array.dtype}{list(array.shape)}"
+                raise ValueError(
+                    f"snapshot: {name} should be {leaf.dtype}{list(leaf.shape)}, found {seen}"
+                )
+            found.append(jnp.asarray(array))
+        rows: GriffinState = jax.tree.unflatten(tree, found)
+        return rows
+
+    def wait(self, state: SlotState) -> None:
+        """See `api.Engine.wait`."""
+        jax.block_until_ready(state.model.position)
+
+    def score(self, texts: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
+        """See `api.Engine.score`."""
+        shape = self._pack_shapes[0]
+        init = partial(init_state, self.config, shape[0], self._dtype)
+        return score_texts(partial(self._score, self._params), init, shape, texts)
+
+
+def _pack_shapes(chunk: int, pack_tokens: int) -> list[tuple[int, int]]:
+    """(rows, tokens) of the prefill programs: the chunk, and shorter ones for what is left."""
+    sizes = [chunk]
+    while sizes[-1] % 2 == 0 and sizes[-1] // 2 >= 16 and len(sizes) < 4:
+        sizes.append(sizes[-1] // 2)
+    return [(max(1, pack_tokens // size), size) for size in sizes]
+
+
+def _named(tree: Any) -> dict[str, Any]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path).strip("."): leaf for path, leaf in leaves}
+
+
+def _settings_arrays(
+    slots: int, tenancies: Mapping[int, Tenancy | None]
+) -> tuple[NDArray[np.bool_], SlotState]:
+    """Settings of the tenants in arrays over all slots, and where they count."""
+    rows: list[Tenancy | None] = [tenancies.get(slot) for slot in range(slots)]
+
+    def column(get: Callable[[Tenancy], Any], dtype: Any, other: Any = 0) -> NDArray[Any]:
+        return np.asarray([other if row is None else get(row) for row in rows], dtype)
+
+    none = (-1,) * MAX_STOP_IDS
+    settings = SlotState(
+        model=None,  # type: ignore[arg-type]  # not a setting
+        token=column(lambda t: t.token, np.int32),
+        active=column(lambda t: True, np.bool_, False),
+        remaining=column(lambda t: t.remaining, np.int32),
+        banned_for=column(lambda t: t.banned_for, np.int32),
+        stop_ids=column(lambda t: (*t.stop_ids, *none)[:MAX_STOP_IDS], np.int32, none),
+        sampling=SamplingState(
+            temperature=column(lambda t: t.sampling.temperature, np.float32),
+            top_k=column(lambda t: min(t.sampling.top_k, 2**31 - 1), np.int32),
+            top_p=column(lambda t: t.sampling.top_p, np.float32, 1.0),
+            min_p=column(lambda t: t.sampling.min_p, np.float32),
+            repetition=column(lambda t: t.sampling.repetition_penalty, np.float32, 1.0),
+            presence=column(lambda t: t.sampling.presence_penalty, np.float32),
+            frequency=column(lambda t: t.sampling.frequency_penalty, np.float32),
+            draw=column(lambda t: t.draw, np.uint32, (0, 0)),
+            bias=np.zeros((slots, 0), np.float32),
+            seen=np.zeros((slots, 0), np.int32),
+        ),
+    )
+    return np.asarray([slot in tenancies for slot in range(slots)]), settings
+
+
+def _bias_row(tenancy: Tenancy, vocab: int) -> NDArray[np.float32]:
+    row = np.zeros((vocab,), np.float32)
+    if vocab:
+        for token, bias in tenancy.sampling.logit_bias.items():
+            row[token] = bias
+    return row
+
+
+def _seen_row(tenancy: Tenancy, vocab: int) -> NDArray[np.int32]:
+    if vocab and tenancy.seen is not None:
+        return tenancy.seen
+    row = np.zeros((vocab,), np.int32)
+    if vocab:
+        row[tenancy.prompt] = IN_PROMPT
+    return row

@@ -1,0 +1,96 @@
+"""Which prompts' chunks go into the next prefill call: pure bookkeeping, no device.
+
+A prompt of n tokens is cut at multiples of the longest chunk; what is left goes into the shortest
+chunk that holds it. So the cut depends on the prompt alone, and with it the arithmetic.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rgpipeline.engine.api import PrefillPack
+
+PATIENCE = 4  # decode blocks that a chunk waits for company in its pack
+
+
+@dataclass(slots=True)
+class _Prompt:
+    slot: int
+    tokens: NDArray[np.int32]
+    done: int
+    fresh: bool
+    waited: int = 0
+
+
+class PrefillQueue:
+    """Prompts in slots, not prefilled to their end yet."""
+
+    def __init__(self, pack_shapes: Sequence[tuple[int, int]], idle_slot: int) -> None:
+        self._shapes = sorted(pack_shapes, key=lambda shape: -shape[1])
+        self._idle_slot = idle_slot
+        self._prompts: list[_Prompt] = []
+
+    def __len__(self) -> int:
+        return len(self._prompts)
+
+    def add(self, slot: int, tokens: NDArray[np.int32], done: int, fresh: bool) -> None:
+        """`tokens` [n] is all there is to prefill; the first `done` of them already are.
+
+        `done` is a multiple of the longest chunk. `fresh`: the slot holds nothing of this prompt.
+        """
+        self._prompts.append(_Prompt(slot, tokens, done, fresh))
+
+    def remove(self, slot: int) -> None:
+        """Forgets the prompt in `slot`, if there is one."""
+        self._prompts = [prompt for prompt in self._prompts if prompt.slot != slot]
+
+    def wait(self) -> None:
+        """Another decode block went by."""
+        for prompt in self._prompts:
+            prompt.waited += 1
+
+    def next_pack(self, *, hurry: bool) -> tuple[PrefillPack, list[tuple[int, int]]] | None:
+        """The next call and, for each of its prompts, (slot, tokens prefilled after it).
+
+        None when nothing is worth a call yet: no pack is full, no chunk has waited long, and
+        there is no hurry (the device has other work).
+        """
+        best: tuple[float, int] | None = None
+        for index, (rows, _) in enumerate(self._shapes):
+            fitting = [p for p in self._prompts if self._shape_of(p) == index]
+            if not fitting:
+                continue
+            fill = min(1.0, len(fitting) / rows)
+            due = hurry or fill == 1.0 or any(p.waited >= PATIENCE for p in fitting)
+            if due and (best is None or fill > best[0]):
+                best = (fill, index)
+        return None if best is None else self._pack(best[1])
+
+    def _shape_of(self, prompt: _Prompt) -> int:
+        left = len(prompt.tokens) - prompt.done
+        holding = [i for i, (_, tokens) in enumerate(self._shapes) if tokens >= left]
+        return holding[-1] if holding else 0
+
+    def _pack(self, index: int) -> tuple[PrefillPack, list[tuple[int, int]]]:
+        rows, size = self._shapes[index]
+        chosen = [p for p in self._prompts if self._shape_of(p) == index][:rows]
+        pack = PrefillPack(
+            tokens=np.zeros((rows, size), np.int32),
+            lengths=np.zeros((rows,), np.int32),
+            slots=np.full((rows,), self._idle_slot, np.int32),
+            fresh=np.zeros((rows,), np.bool_),
+        )
+        progress = []
+        for row, prompt in enumerate(chosen):
+            chunk = prompt.tokens[prompt.done : prompt.done + size]
+            pack.tokens[row, : len(chunk)] = chunk
+            pack.lengths[row] = len(chunk)
+            pack.slots[row] = prompt.slot
+            pack.fresh[row] = prompt.fresh
+            prompt.done += len(chunk)
+            prompt.fresh, prompt.waited = False, 0
+            progress.append((prompt.slot, prompt.done))
+        self._prompts = [p for p in self._prompts if p.done < len(p.tokens)]
+        return pack, progress

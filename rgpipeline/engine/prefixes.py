@@ -1,0 +1,87 @@
+"""Shared beginnings of prompts: prefilled once, their state copied.
+
+A prefix is worth keeping when a second request has it: the state at every multiple of the chunk
+length that two requests share, and at the end of a prompt that is sampled several times. Since a
+prompt is always cut at the same places, a copied state has the very bits of a fresh one.
+"""
+
+import hashlib
+from collections import Counter, OrderedDict
+from typing import Generic
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rgpipeline.engine.api import Rows
+
+Prefix = tuple[int, bytes]  # tokens, digest of them
+
+
+class PrefixCache(Generic[Rows]):
+    """States at the ends of prefixes, the least recently used dropped first."""
+
+    def __init__(self, chunk: int, capacity: int) -> None:
+        """`chunk` tokens between the places that can be shared; at most `capacity` states."""
+        self._chunk = chunk
+        self._capacity = capacity
+        self._expected: Counter[Prefix] = Counter()
+        self._owners: dict[Prefix, int] = {}
+        self._states: OrderedDict[Prefix, Rows] = OrderedDict()
+
+    def expect(self, tokens: NDArray[np.int32]) -> list[Prefix]:
+        """Notes that a request will prefill `tokens`; returns its prefixes, shortest first."""
+        if not self._capacity:
+            return []
+        ends = list(range(self._chunk, len(tokens) + 1, self._chunk))
+        if len(tokens) % self._chunk:
+            ends.append(len(tokens))
+        prefixes = list(zip(ends, _digests(tokens, ends), strict=True))
+        self._expected.update(prefixes)
+        return prefixes
+
+    def forget(self, prefixes: list[Prefix], slot: int | None) -> None:
+        """The request that expected these has its state, or is gone; so is its ownership."""
+        self._expected.subtract(prefixes)
+        for prefix in prefixes:
+            if self._expected[prefix] <= 0:
+                del self._expected[prefix]
+            if slot is not None and self._owners.get(prefix) == slot:
+                del self._owners[prefix]
+
+    def claim(self, prefixes: list[Prefix], slot: int) -> bool:
+        """Makes `slot` the one that prefills these; False while another slot is at one of them."""
+        missing = [p for p in prefixes if p not in self._states]
+        if any(self._owners.get(prefix, slot) != slot for prefix in missing):
+            return False
+        self._owners.update((p, slot) for p in missing if self._expected[p] > 1)
+        return True
+
+    def longest(self, prefixes: list[Prefix]) -> tuple[int, Rows | None]:
+        """Tokens covered by the longest state kept (0 if none is), and the state."""
+        for prefix in reversed(prefixes):
+            if prefix in self._states:
+                self._states.move_to_end(prefix)
+                return prefix[0], self._states[prefix]
+        return 0, None
+
+    def reached(self, prefixes: list[Prefix], done: int) -> Prefix | None:
+        """The prefix that ends at `done`, if a second request expects it and none is kept."""
+        for prefix in prefixes:
+            if prefix[0] == done and self._expected[prefix] > 1 and prefix not in self._states:
+                return prefix
+        return None
+
+    def keep(self, prefix: Prefix, rows: Rows) -> None:
+        """Keeps a state, dropping the least recently used beyond the capacity."""
+        self._states[prefix] = rows
+        while len(self._states) > self._capacity:
+            self._states.popitem(last=False)
+
+
+def _digests(tokens: NDArray[np.int32], ends: list[int]) -> list[bytes]:
+    digest, digests, start = hashlib.sha256(), [], 0
+    for end in ends:
+        digest.update(np.ascontiguousarray(tokens[start:end]).tobytes())
+        digests.append(digest.digest())
+        start = end
+    return digests

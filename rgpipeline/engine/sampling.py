@@ -1,0 +1,258 @@
+"""From logits to one token for every slot, on the device.
+
+Every slot has its own settings and its own random bits, drawn from a counter (draw words,
+position): nothing of its neighbours, its slot or the step takes part.
+
+Sampling is by inverse transform in two stages (a block of the vocabulary, then a token in it), so
+that one draw costs one pass over the logits and two random words, not noise for every token. The
+truncations need no sort: a threshold comes from the few most probable tokens, and only where these
+don't decide it, from a bisection over the values that floats can take.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.random import threefry_2x32
+
+from rgpipeline.engine.features import SamplingFeatures
+from rgpipeline.model.state import Position
+
+CANDIDATES = 64
+BLOCK = 256
+_LOWEST = float(jnp.finfo(jnp.float32).min)
+
+
+class SamplingState(NamedTuple):
+    """Per-slot sampling settings; axis 0 is the slot. The last two are empty unless in use."""
+
+    temperature: jax.Array  # float32 [s]; 0 is greedy
+    top_k: jax.Array  # int32 [s]; 0 keeps all
+    top_p: jax.Array  # float32 [s]
+    min_p: jax.Array  # float32 [s]
+    repetition: jax.Array  # float32 [s]
+    presence: jax.Array  # float32 [s]
+    frequency: jax.Array  # float32 [s]
+    draw: jax.Array  # uint32 [s, 2]
+    bias: jax.Array  # float32 [s, v] or [s, 0]
+    seen: jax.Array  # int32 [s, v] or [s, 0]: times generated, plus IN_PROMPT
+
+
+IN_PROMPT = 1 << 30
+
+
+class Sampled(NamedTuple):
+    """One token for every slot."""
+
+    token: jax.Array  # int32 [s]
+    logprob: jax.Array  # float32 [s] or [s, 0]
+    top_ids: jax.Array  # int32 [s, k]
+    top_logprobs: jax.Array  # float32 [s, k]
+
+
+def empty_sampling_state(slots: int, vocab_size: int, features: SamplingFeatures) -> SamplingState:
+    """Settings of slots nobody uses yet."""
+    one, zero = jnp.ones((slots,), jnp.float32), jnp.zeros((slots,), jnp.float32)
+    return SamplingState(
+        temperature=zero,
+        top_k=jnp.zeros((slots,), jnp.int32),
+        top_p=one,
+        min_p=zero,
+        repetition=one,
+        presence=zero,
+        frequency=zero,
+        draw=jnp.zeros((slots, 2), jnp.uint32),
+        bias=jnp.zeros((slots, vocab_size if features.bias else 0), jnp.float32),
+        seen=jnp.zeros((slots, vocab_size if features.penalties else 0), jnp.int32),
+    )
+
+
+def sample(
+    logits: jax.Array,
+    state: SamplingState,
+    position: Position,
+    banned: jax.Array,
+    features: SamplingFeatures,
+) -> Sampled:
+    """Draws one token for every slot.
+
+    Args:
+      logits: float32 [s, v].
+      state: every slot's settings.
+      position: of the token being drawn: the counter of its random bits.
+      banned: int32 [s, i], token ids that must not be drawn; -1 is none.
+      features: what this program can do; settings beyond it must not be in any slot.
+    """
+    shaped = _shape(logits, state, features)
+    if features.bans:
+        shaped = _ban(shaped, banned)
+    greedy = _argmax(shaped)
+    token = greedy
+    if features.draws:
+        scaled = shaped / jnp.where(state.temperature > 0, state.temperature, 1.0)[:, None]
+        if features.truncates:
+            scaled = jnp.where(scaled >= _threshold(scaled, state)[:, None], scaled, _LOWEST)
+        token = jnp.where(state.temperature > 0, _draw(scaled, state.draw, position), greedy)
+    return _with_logprobs(logits, token, features)
+
+
+def count_token(
+    state: SamplingState, token: jax.Array, active: jax.Array, features: SamplingFeatures
+) -> SamplingState:
+    """Counts what active slots generated, for the penalties."""
+    if not features.penalties:
+        return state
+    rows = jnp.arange(token.shape[0])
+    return state._replace(seen=state.seen.at[rows, token].add(active.astype(jnp.int32)))
+
+
+def _shape(logits: jax.Array, state: SamplingState, features: SamplingFeatures) -> jax.Array:
+    """Logits with bias and penalties; the repetition penalty as in Keskar et al. (2019)."""
+    if features.bias:
+        logits = logits + state.bias
+    if features.penalties:
+        rate = jnp.where(state.seen > 0, state.repetition[:, None], 1.0)
+        logits = jnp.where(logits > 0, logits / rate, logits * rate)
+        generated = state.seen & (IN_PROMPT - 1)
+        logits = logits - state.frequency[:, None] * generated
+        logits = logits - state.presence[:, None] * (generated > 0)
+    return logits
+
+
+def _ban(logits: jax.Array, banned: jax.Array) -> jax.Array:
+    """Logits with the banned ids (int32 [s, i]; -1 is none) out of reach."""
+    rows = jnp.arange(logits.shape[0])[:, None]
+    ids = jnp.where(banned < 0, logits.shape[1], banned)
+    return logits.at[rows, ids].set(_LOWEST, mode="drop")
+
+
+def _argmax(values: jax.Array) -> jax.Array:
+    """First index of the largest value, by two plain reductions (XLA's CPU argmax is scalar)."""
+    largest = jnp.max(values, axis=-1, keepdims=True)
+    index = lax.broadcasted_iota(jnp.int32, values.shape, 1)
+    return jnp.min(jnp.where(values >= largest, index, values.shape[-1] - 1), axis=-1)
+
+
+def _draw(scaled: jax.Array, words: jax.Array, position: Position) -> jax.Array:
+    """One token of each row from softmax(scaled): first a block of the vocabulary, then in it."""
+    rows, vocab = scaled.shape
+    blocks = -(-vocab // BLOCK)
+    weight = jnp.exp(scaled - jnp.max(scaled, axis=-1, keepdims=True))
+    weight = jnp.pad(weight, ((0, 0), (0, blocks * BLOCK - vocab))).reshape(rows, blocks, BLOCK)
+    uniform = _uniforms(words, position)
+    block = _inverse(jnp.sum(weight, axis=-1), uniform[:, 0])
+    inside = jnp.take_along_axis(weight, block[:, None, None], axis=1)[:, 0]
+    return block * BLOCK + _inverse(inside, uniform[:, 1])
+
+
+def _inverse(weight: jax.Array, uniform: jax.Array) -> jax.Array:
+    """Index i with probability weight[i] / sum; never one of weight zero. [s, m], [s] -> [s]."""
+    cumulative = jnp.cumsum(weight, axis=-1)
+    below = cumulative <= uniform[:, None] * cumulative[:, -1:]
+    index = lax.broadcasted_iota(jnp.int32, weight.shape, 1)
+    last = jnp.max(jnp.where(weight > 0, index, 0), axis=-1)
+    return jnp.minimum(jnp.sum(below, axis=-1, dtype=jnp.int32), last)
+
+
+def _uniforms(words: jax.Array, position: Position) -> jax.Array:
+    """Two numbers in [0, 1) for each slot: Threefry-2x32 of its words and its position."""
+
+    def one(key: jax.Array, high: jax.Array, low: jax.Array) -> jax.Array:
+        return threefry_2x32(key, jnp.stack([high, low]).astype(jnp.uint32))
+
+    bits = jax.vmap(one)(words, position.high, position.low)
+    return (bits >> 8).astype(jnp.float32) * jnp.float32(2.0**-24)
+
+
+def _threshold(scaled: jax.Array, state: SamplingState) -> jax.Array:
+    """Smallest scaled logit that top-k, then top-p, then min-p keep, for each slot.
+
+    Ties with the last token kept are kept. Each row's threshold depends on that row alone: the
+    bisection is skipped only when no row wants it, and used only by the rows that do.
+    """
+    largest = jnp.max(scaled, axis=-1)
+    weight = jnp.exp(scaled - largest[:, None])
+    top = lax.top_k(scaled, min(CANDIDATES, scaled.shape[-1]))[0]
+    by_k, k_decided = _top_k_threshold(top, state.top_k, scaled.shape[-1])
+    by_k = _where_undecided(
+        k_decided, by_k, lambda: _bisect(scaled, jnp.ones_like(scaled), state.top_k)
+    )
+    kept = jnp.where(scaled >= by_k[:, None], weight, 0.0)
+    mass = state.top_p * jnp.sum(kept, axis=-1)
+    by_p, p_decided = _top_p_threshold(top, largest, by_k, mass)
+    p_decided |= state.top_p >= 1.0
+    by_p = jnp.where(state.top_p >= 1.0, _LOWEST, by_p)
+    by_p = _where_undecided(p_decided, by_p, lambda: _bisect(scaled, kept, mass))
+    by_min = largest + jnp.log(state.min_p)
+    return jnp.minimum(jnp.maximum(jnp.maximum(by_k, by_p), by_min), largest)
+
+
+def _top_k_threshold(top: jax.Array, top_k: jax.Array, vocab: int) -> tuple[jax.Array, jax.Array]:
+    """The k-th largest value where the candidates hold it, and whether they do."""
+    candidates = top.shape[-1]
+    wanted = jnp.where((top_k <= 0) | (top_k > vocab), vocab, top_k)
+    index = jnp.clip(wanted - 1, 0, candidates - 1)
+    value = jnp.take_along_axis(top, index[:, None], axis=1)[:, 0]
+    everything = wanted == vocab
+    return jnp.where(everything, _LOWEST, value), everything | (wanted <= candidates)
+
+
+def _top_p_threshold(
+    top: jax.Array, largest: jax.Array, by_k: jax.Array, mass: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The value at which the candidates' weight reaches `mass`, and whether it does."""
+    weight = jnp.where(top >= by_k[:, None], jnp.exp(top - largest[:, None]), 0.0)
+    reached = jnp.cumsum(weight, axis=-1) >= mass[:, None]
+    index = jnp.argmax(reached, axis=-1)
+    value = jnp.take_along_axis(top, index[:, None], axis=1)[:, 0]
+    return value, jnp.any(reached, axis=-1)
+
+
+def _where_undecided(decided: jax.Array, value: jax.Array, otherwise: object) -> jax.Array:
+    assert callable(otherwise)
+    exact = lax.cond(jnp.all(decided), lambda: value, otherwise)
+    return jnp.where(decided, value, exact)
+
+
+def _bisect(scaled: jax.Array, weight: jax.Array, wanted: jax.Array) -> jax.Array:
+    """Largest t with sum(weight[scaled >= t]) >= wanted, exactly, in 32 passes. [s, v] -> [s]."""
+    keys = _ordered(scaled)
+    wanted = wanted.astype(jnp.float32)
+
+    def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low, high = bounds  # low satisfies, high does not
+        middle = low + ((high - low) >> 1)
+        total = jnp.sum(jnp.where(keys >= middle[:, None], weight, 0.0), axis=-1)
+        enough = total >= wanted
+        return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
+
+    low = jnp.zeros(scaled.shape[:1], jnp.uint32)
+    high = jnp.full(scaled.shape[:1], 0xFFFFFFFF, jnp.uint32)
+    low, _ = lax.fori_loop(0, 32, halve, (low, high))
+    return _unordered(low)
+
+
+def _ordered(values: jax.Array) -> jax.Array:
+    """Unsigned integers in the order of the floats."""
+    bits = lax.bitcast_convert_type(values, jnp.uint32)
+    return jnp.where(bits >> 31 == 1, ~bits, bits | jnp.uint32(1 << 31))
+
+
+def _unordered(keys: jax.Array) -> jax.Array:
+    bits = jnp.where(keys >> 31 == 1, keys ^ jnp.uint32(1 << 31), ~keys)
+    values = lax.bitcast_convert_type(bits, jnp.float32)
+    return jnp.where(jnp.isnan(values), _LOWEST, values)
+
+
+def _with_logprobs(logits: jax.Array, token: jax.Array, features: SamplingFeatures) -> Sampled:
+    """Adds log-probabilities under the model's own distribution, before any shaping."""
+    rows = logits.shape[0]
+    if not features.logprobs:
+        none = jnp.zeros((rows, 0))
+        return Sampled(token, none, none.astype(jnp.int32), none)
+    logprobs = jax.nn.log_softmax(logits, axis=-1)
+    sampled = jnp.take_along_axis(logprobs, token[:, None], axis=1)[:, 0]
+    count = features.logprobs if features.logprobs > 1 else 0
+    top, ids = lax.top_k(logprobs, count)
+    return Sampled(token, sampled, ids.astype(jnp.int32), top)

@@ -1,0 +1,63 @@
+"""Log-probabilities of given texts, in chunks like prefill."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ScoreProgram = Callable[[Any, NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]], Any]
+
+
+def score_texts(
+    program: ScoreProgram,
+    init: Callable[[], Any],
+    shape: tuple[int, int],
+    texts: Sequence[NDArray[np.int32]],
+) -> list[NDArray[np.float32]]:
+    """Scores texts of any length with a program of one fixed shape (rows, tokens).
+
+    Args:
+      program: (state, tokens [r, t], targets [r, t], lengths [r]) -> (state, logprobs [r, t]).
+      init: makes the state of `rows` empty sequences.
+      shape: (rows, tokens).
+      texts: token ids.
+
+    Returns:
+      float32 [len - 1] for each text: each token's log-probability given those before it.
+    """
+    rows, _ = shape
+    # Texts of like length share a call, so that few rows are padding.
+    order = sorted(range(len(texts)), key=lambda i: -len(texts[i]))
+    scores: list[NDArray[np.float32]] = [np.zeros((0,), np.float32)] * len(texts)
+    for start in range(0, len(order), rows):
+        group = order[start : start + rows]
+        for index, score in zip(group, _score_group(program, init(), shape, texts, group)):
+            scores[index] = score
+    return scores
+
+
+def _score_group(
+    program: ScoreProgram,
+    state: Any,
+    shape: tuple[int, int],
+    texts: Sequence[NDArray[np.int32]],
+    group: Sequence[int],
+) -> list[NDArray[np.float32]]:
+    rows, size = shape
+    longest = max(len(texts[index]) for index in group) - 1
+    pieces = []
+    for start in range(0, max(longest, 0), size):
+        tokens, targets = np.zeros((2, rows, size), np.int32)
+        lengths = np.zeros((rows,), np.int32)
+        for row, index in enumerate(group):
+            text = texts[index]
+            inputs, wanted = text[:-1][start : start + size], text[1:][start : start + size]
+            tokens[row, : len(inputs)], targets[row, : len(wanted)] = inputs, wanted
+            lengths[row] = len(inputs)
+        state, logprobs = program(state, tokens, targets, lengths)
+        pieces.append(logprobs)
+    if not pieces:
+        return [np.zeros((0,), np.float32) for _ in group]
+    scored = np.concatenate([np.asarray(piece) for piece in pieces], axis=1)
+    return [scored[row, : max(0, len(texts[i]) - 1)] for row, i in enumerate(group)]
