@@ -1,0 +1,33 @@
+"""The few small files this layer reads, from any fsspec URL."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import fsspec.core
+import fsspec.utils
+
+from rgpipeline.errors import WeightsError
+
+StorageOptions = Mapping[str, Mapping[str, Any]]  # fsspec's keyword arguments, by protocol
+
+
+def read_file(url: str, storage_options: StorageOptions | None) -> bytes | None:
+    """The content of the file at `url`, None when no file is there.
+
+    Raises WeightsError when the store cannot be read.
+    """
+    protocol = fsspec.utils.get_protocol(url)
+    options = (storage_options or {}).get(protocol, {})
+    try:
+        fs, path = fsspec.core.url_to_fs(url, **options)
+        return bytes(fs.cat_file(path)) if fs.isfile(path) else None
+    except (OSError, ImportError, ValueError) as error:
+        raise WeightsError(
+            f"{url}: cannot be read ({error}); check the address, the credentials in the "
+            f"environment and storage_options.{protocol}"
+        ) from error
+
+
+def read_in(folder: str, name: str, storage_options: StorageOptions | None) -> bytes | None:
+    """The content of the file `name` in `folder`, as `read_file`."""
+    return read_file(f"{folder.rstrip('/')}/{name}", storage_options)

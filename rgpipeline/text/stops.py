@@ -1,0 +1,81 @@
+"""Stop strings, found in text that comes in pieces."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple, TypedDict
+
+
+class Cut(NamedTuple):
+    """What a piece of text made certain."""
+
+    emit: str  # text that no stop string can claim any more
+    hit: str | None  # the stop string found; nothing after `emit` belongs to the completion
+
+
+class StopState(TypedDict):
+    """A matcher between two pieces; plain JSON."""
+
+    held: str
+    hit: str | None
+
+
+class StopMatcher:
+    """Cuts a text before the first place where one of `stops` begins.
+
+    The result is that of searching the whole text, wherever it is split: of all places where a
+    stop string stands the leftmost counts, and if several begin there, the shortest is named.
+    Held back is only what may turn out to be a stop string, so always less than the longest one.
+    """
+
+    def __init__(self, stops: Sequence[str], state: StopState | None = None) -> None:
+        """Starts a text, or goes on from what `state()` gave for the same stops.
+
+        Raises ValueError when a stop string is empty.
+        """
+        if not all(stops):
+            raise ValueError("a stop string is empty")
+        self._stops = tuple(stops)
+        shortest_first = sorted(self._stops, key=len)
+        self._any = re.compile("|".join(map(re.escape, shortest_first))) if stops else None
+        self._held: str = state["held"] if state else ""
+        self._hit: str | None = state["hit"] if state else None
+
+    def push(self, text: str) -> Cut:
+        """Takes the next piece. After a hit all further text is dropped."""
+        if self._any is None or self._hit is not None:
+            return Cut("" if self._hit else text, self._hit)
+        text = self._held + text
+        found = self._any.search(text)
+        partial = self._first_partial(text)
+        if found and found.start() <= partial:
+            self._held, self._hit = "", found.group()
+            return Cut(text[: found.start()], self._hit)
+        # A longer stop string that began before `found` comes first if it gets completed.
+        self._held = text[partial:]
+        return Cut(text[:partial], None)
+
+    def flush(self) -> Cut:
+        """The rest, when no more text follows; a stop string may be in it."""
+        text, self._held = self._held, ""
+        if self._any is None or self._hit is not None:
+            return Cut(text, self._hit)
+        found = self._any.search(text)
+        if found is None:
+            return Cut(text, None)
+        self._hit = found.group()
+        return Cut(text[: found.start()], self._hit)
+
+    def state(self) -> StopState:
+        """What a new matcher of the same stops needs to go on from here."""
+        return {"held": self._held, "hit": self._hit}
+
+    def _first_partial(self, text: str) -> int:
+        """Where the longest tail of `text` begins that begins a stop string; else its length."""
+        first = len(text)
+        for stop in self._stops:
+            start = text.find(stop[0], max(0, len(text) - len(stop) + 1), first)
+            while start >= 0 and not stop.startswith(text[start:]):
+                start = text.find(stop[0], start + 1, first)
+            if start >= 0:
+                first = start
+        return first

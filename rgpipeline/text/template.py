@@ -1,0 +1,92 @@
+"""Prompts filled from columns: `"Summarise:\\n{text}\\n"`."""
+
+import difflib
+from collections.abc import Collection, Mapping
+from datetime import date, time
+from numbers import Number
+from string import Formatter
+
+from rgpipeline.errors import JobError, RowError
+
+_FILLS = (str, Number, date, time)  # what has one obvious spelling
+
+
+class PromptTemplate:
+    """A text with `{column}` fields; `{{` and `}}` stand for the braces themselves.
+
+    A field is a column's whole name and nothing more: no attributes, indices, conversions or
+    format specifications.
+    """
+
+    def __init__(self, template: str) -> None:
+        """Raises JobError naming the fault: unbalanced braces, no field, a field not plain."""
+        self._parts: list[tuple[str, str | None]] = []  # literal text, then a field
+        try:
+            for literal, name, spec, conversion in Formatter().parse(template):
+                if name is not None:
+                    _require_plain(name, spec, conversion)
+                self._parts.append((literal, name))
+        except ValueError as error:
+            raise JobError(
+                f"input.template: {error}; write {{{{ and }}}} for the braces themselves"
+            ) from error
+        self.fields = tuple(dict.fromkeys(name for _, name in self._parts if name is not None))
+        if not self.fields:
+            raise JobError(
+                "input.template: names no column, so all rows would be alike; write {column} "
+                "where its text goes"
+            )
+
+    @property
+    def head(self) -> str:
+        """The text before the first field: what all prompts begin with."""
+        head = ""
+        for literal, name in self._parts:
+            head += literal
+            if name is not None:
+                break
+        return head
+
+    def check_columns(self, columns: Collection[str]) -> None:
+        """Raises JobError naming the fields that are not among `columns`."""
+        for name in self.fields:
+            if name in columns:
+                continue
+            near = difflib.get_close_matches(name, columns, n=1)
+            hint = f"; did you mean {{{near[0]}}}?" if near else ""
+            raise JobError(
+                f"input.template: no column {name!r} in the input (it has "
+                f"{', '.join(sorted(columns))}){hint}"
+            )
+
+    def fill(self, row: Mapping[str, object]) -> str:
+        """The prompt of one row; numbers and dates are spelled as Python's `str` does.
+
+        Raises RowError when a field's column is missing, null, or neither text, number nor date.
+        """
+        return "".join(
+            literal if name is None else literal + _spell(name, row.get(name))
+            for literal, name in self._parts
+        )
+
+
+def _require_plain(name: str, spec: str | None, conversion: str | None) -> None:
+    written = name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
+    if not name:
+        raise JobError("input.template: {} names no column; write {column}")
+    if spec or conversion or any(char in name for char in ".[]{}"):
+        raise JobError(
+            f"input.template: {{{written}}} is more than a column's name; write {{column}}, and "
+            f"{{{{ and }}}} for the braces themselves"
+        )
+
+
+def _spell(name: str, value: object) -> str:
+    if value is None:
+        raise RowError(f"column {name!r}, which the template uses, is null or missing")
+    if not isinstance(value, _FILLS):
+        raise RowError(
+            f"column {name!r}, which the template uses, holds a {type(value).__name__}; "
+            f"text, a number or a date is expected"
+        )
+    return str(value)

@@ -1,0 +1,121 @@
+"""The sentencepiece tokenizer, with the conventions of the official sampler."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+import sentencepiece as spm
+from numpy.typing import NDArray
+
+from rgpipeline.errors import RowError, WeightsError
+from rgpipeline.text.files import StorageOptions, read_file, read_in
+from rgpipeline.text.surfaces import Surfaces
+
+TokenIds = Sequence[int] | NDArray[np.integer]
+
+_FILE = "tokenizer.model"
+
+
+class Tokenizer:
+    """Text to token ids and back.
+
+    Symbols that the model file declares as user-defined (`<start_of_turn>` in Gemma's) become
+    their own token wherever they stand in a text, the user's included: so does the official
+    sampler, and so does Gemma's tokenizer. Control symbols (`<bos>`, `<eos>`) never do; written
+    out in a text they are ordinary characters.
+    """
+
+    def __init__(self, model: bytes, name: str = _FILE) -> None:
+        """Reads a serialized sentencepiece model; `name` is what errors call it.
+
+        Raises WeightsError when the bytes are no such model or it lacks a BOS or EOS piece.
+        """
+        self._name = name
+        self._model = _parse(model, name)
+        self.vocab_size: int = self._model.vocab_size()
+        self.bos_id: int = self._model.bos_id()
+        self.eos_id: int = self._model.eos_id()
+        self.unk_id: int = self._model.unk_id()
+        pad = self._model.pad_id()
+        self.pad_id: int | None = None if pad < 0 else pad
+        for piece, index in (("BOS", self.bos_id), ("EOS", self.eos_id)):
+            if index < 0:
+                raise WeightsError(f"{name}: has no {piece} piece; it is not a Gemma tokenizer")
+
+    @classmethod
+    def load(cls, url: str, storage_options: StorageOptions | None = None) -> Self:
+        """Reads a sentencepiece model from any fsspec URL; a folder means its tokenizer.model.
+
+        `storage_options` are fsspec's keyword arguments by protocol. Raises WeightsError.
+        """
+        model = read_file(url, storage_options)
+        if model is None:
+            model = read_in(url, _FILE, storage_options)
+        if model is None:
+            raise WeightsError(
+                f"{url}: no {_FILE} there; copy the checkpoint's sentencepiece model there, or "
+                f"give its address as model.tokenizer (a tokenizer.json alone does not do)"
+            )
+        return cls(model, url)
+
+    def encode(self, text: str, *, bos: bool = True) -> list[int]:
+        """The token ids of `text`, BOS first unless `bos` is false; EOS is never added.
+
+        Raises RowError when `text` is not a str or holds half of a surrogate pair.
+        """
+        if not isinstance(text, str):
+            raise RowError(f"text is expected, found {type(text).__name__}")
+        try:
+            ids: list[int] = self._model.encode(text)
+        except UnicodeEncodeError as error:
+            raise RowError(
+                f"the text is not valid Unicode: half a surrogate pair at character "
+                f"{error.start}; remove or mend it"
+            ) from error
+        return [self.bos_id, *ids] if bos else ids
+
+    def decode(self, ids: TokenIds) -> str:
+        """The text of `ids` taken as a whole text; control tokens (BOS, EOS, padding) are silent.
+
+        A model's vocabulary may be larger than its tokenizer's: ids beyond it read as the
+        unknown piece does (" ⁇ "). Raises ValueError on a negative id.
+        """
+        known = [index if index < self.vocab_size else self.unk_id for index in as_list(ids)]
+        return str(self._model.decode(known))
+
+    def piece(self, index: int) -> str:
+        """The piece of id `index`, as the model file spells it."""
+        return str(self._model.id_to_piece(index))
+
+    def piece_to_id(self, piece: str) -> int | None:
+        """The id of exactly this piece, None when the vocabulary lacks it."""
+        index = int(self._model.piece_to_id(piece))
+        return None if index == self.unk_id and piece != self.piece(index) else index
+
+    @cached_property
+    def surfaces(self) -> Surfaces:
+        """What each id adds to a text; built on first use, shared by all detokenizers."""
+        return Surfaces.of(self._model, self._name)
+
+
+def as_list(ids: TokenIds) -> list[int]:
+    """`ids` as plain ints. Raises ValueError on a negative one."""
+    plain: list[int] = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
+    if plain and min(plain) < 0:
+        raise ValueError(f"token id {min(plain)} is negative")
+    return plain
+
+
+def _parse(model: bytes, name: str) -> spm.SentencePieceProcessor:
+    if model.startswith(b"version https://git-lfs"):
+        raise WeightsError(f"{name}: is a Git LFS pointer, not the file; run `git lfs pull`")
+    processor = spm.SentencePieceProcessor()
+    try:
+        processor.LoadFromSerializedProto(model)
+    except RuntimeError as error:
+        raise WeightsError(
+            f"{name}: not a sentencepiece model, or cut short ({len(model):,} bytes); "
+            f"copy the checkpoint's tokenizer.model again"
+        ) from error
+    return processor
