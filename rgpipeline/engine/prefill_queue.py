@@ -92,5 +92,6 @@ class PrefillQueue:
             prompt.done += len(chunk)
             prompt.fresh, prompt.waited = False, 0
             progress.append((prompt.slot, prompt.done))
-        self._prompts = [p for p in self._prompts if p.done < len(p.tokens)]
+        finished = {p.slot for p in chosen if p.done == len(p.tokens)}
+        self._prompts = [p for p in self._prompts if p.slot not in finished]
         return pack, progress

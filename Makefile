@@ -1,0 +1,54 @@
+# The habits: setup, demo, test, lint, bench. Every target sets up what it needs.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+STAMP := .venv/.installed
+JOB ?= jobs/demo.yaml
+
+.PHONY: setup demo test lint format bench chaos simulate lock clean
+
+setup: $(STAMP)
+
+$(STAMP): requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else "Python 3.11 is needed; make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/rgpipeline run $(JOB)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Our engine, the official sampler and the limit, side by side in one run.
+bench: $(STAMP)
+	$(BIN)/python -m bench $(ARGS)
+
+# Kills, hangs and failing stores against one job, bounded in time.
+chaos: $(STAMP)
+	$(BIN)/python -m tests.chaos $(ARGS)
+
+# The driver against simulated clusters, in virtual time.
+SEEDS ?= 2000
+simulate: $(STAMP)
+	$(BIN)/python -m tests.simulator --seeds $(SEEDS) $(ARGS)
+
+# Locks every dependency with its hashes; needs uv on the path.
+lock:
+	uv pip compile pyproject.toml --python-version 3.11 --extra dev --extra s3 --extra gcs \
+		--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
+		--quiet --output-file requirements.txt
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

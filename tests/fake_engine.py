@@ -1,0 +1,144 @@
+"""An engine whose answers can be worked out by hand.
+
+The next token is the sum of all tokens so far, modulo 10, and 0 is end-of-sequence: `[1, 2]` goes
+on 3 6 2 4 8..., `[5]` goes on 5 0. A dropped token or a swapped slot changes every later value.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rgpipeline.engine.api import (
+    GOES_ON,
+    IDLE,
+    LAST,
+    STOPPED,
+    DecodedBlock,
+    PrefillPack,
+    Tenancy,
+)
+from rgpipeline.engine.features import SamplingFeatures
+
+
+@dataclass(frozen=True)
+class FakeSlot:
+    total: int = 0
+    token: int = 0
+    remaining: int = 0
+    stop_ids: tuple[int, ...] = ()
+    active: bool = False
+
+
+FakeState = tuple[FakeSlot, ...]
+
+
+@dataclass(frozen=True)
+class FakeBlock:
+    block: DecodedBlock
+
+    def read(self) -> DecodedBlock:
+        return self.block
+
+
+class FakeEngine:
+    """`engine.api.Engine` over additions; every state handed in may be used once only."""
+
+    vocab_size = 10
+    eos_ids = (0,)
+
+    def __init__(self, slots: int = 4, steps: int = 3, chunk: int = 4) -> None:
+        self.slots = slots
+        self.steps = steps
+        self.pack_shapes: Sequence[tuple[int, int]] = [(2, chunk), (4, max(1, chunk // 2))]
+        self.prefilled = 0
+        self.blocks = 0
+        self._live: object = None
+
+    def init(self, features: SamplingFeatures) -> FakeState:
+        return self._hand_out((FakeSlot(),) * self.slots)
+
+    def widen(self, state: FakeState, features: SamplingFeatures) -> FakeState:
+        return state
+
+    def prefill(self, state: FakeState, pack: PrefillPack) -> FakeState:
+        slots = list(self._take(state))
+        for row, slot in enumerate(pack.slots):
+            if slot == self.slots:
+                continue
+            assert not slots[slot].active
+            length = int(pack.lengths[row])
+            before = 0 if pack.fresh[row] else slots[slot].total
+            slots[slot] = replace(slots[slot], total=before + int(pack.tokens[row, :length].sum()))
+            self.prefilled += length
+        return self._hand_out(tuple(slots))
+
+    def assign(self, state: FakeState, tenancies: Mapping[int, Tenancy | None]) -> FakeState:
+        slots = list(self._take(state))
+        for slot, tenancy in tenancies.items():
+            if tenancy is None:
+                slots[slot] = replace(slots[slot], active=False)
+            else:
+                slots[slot] = FakeSlot(
+                    slots[slot].total, tenancy.token, tenancy.remaining, tenancy.stop_ids, True
+                )
+        return self._hand_out(tuple(slots))
+
+    def decode(self, state: FakeState) -> tuple[FakeState, FakeBlock]:
+        slots = list(self._take(state))
+        tokens = np.zeros((self.steps, self.slots), np.int32)
+        codes = np.full((self.steps, self.slots), IDLE, np.int8)
+        for step in range(self.steps):
+            for index, slot in enumerate(slots):
+                if slot.active:
+                    slots[index], codes[step, index] = _advance(slot)
+                    tokens[step, index] = slots[index].token
+        self.blocks += 1
+        return self._hand_out(tuple(slots)), FakeBlock(DecodedBlock(tokens, codes, None))
+
+    def extract(self, state: FakeState, slot: int) -> int:
+        return state[slot].total
+
+    def insert(self, state: FakeState, slot: int, rows: int) -> FakeState:
+        slots = list(self._take(state))
+        slots[slot] = FakeSlot(total=rows)
+        return self._hand_out(tuple(slots))
+
+    def download(self, state: FakeState, slot: int) -> Mapping[str, NDArray[np.generic]]:
+        return {"total": np.int64(state[slot].total), "token": np.int32(state[slot].token)}  # type: ignore[dict-item]
+
+    def upload(self, arrays: Mapping[str, NDArray[np.generic]]) -> int:
+        return int(arrays["total"])
+
+    def wait(self, state: FakeState) -> None:
+        pass
+
+    def score(self, texts: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
+        """Minus the sum of the tokens before, for each token."""
+        return [-np.cumsum(text)[:-1].astype(np.float32) for text in texts]
+
+    def _take(self, state: FakeState) -> FakeState:
+        assert state is self._live, "a donated state was read again"
+        return state
+
+    def _hand_out(self, state: FakeState) -> FakeState:
+        self._live = state
+        return state
+
+
+def _advance(slot: FakeSlot) -> tuple[FakeSlot, int]:
+    total = slot.total + slot.token
+    token = total % 10
+    remaining = slot.remaining - 1 if slot.remaining > 0 else slot.remaining
+    code = STOPPED if token in slot.stop_ids else LAST if remaining == 0 else GOES_ON
+    return replace(slot, total=total, token=token, remaining=remaining, active=code == GOES_ON), code
+
+
+def by_hand(prompt: Sequence[int], max_tokens: int) -> list[int]:
+    """What the fake engine must answer."""
+    tokens, answer = list(prompt), []
+    while len(answer) < max_tokens and (token := sum(tokens) % 10) != 0:
+        answer.append(token)
+        tokens.append(token)
+    return answer

@@ -1,0 +1,76 @@
+"""Imports only point down the layers; jax and ray stay where they belong."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "rgpipeline"
+LAYERS = {
+    "errors": 0,
+    "records": 0,
+    "spec": 0,
+    "io": 1,
+    "model": 1,
+    "text": 1,
+    "engine": 2,
+    "dispatch": 3,
+    "fit": 3,
+    "generator": 3,
+    "jobfile": 3,
+    "output": 3,
+    "plan": 3,
+    "worker": 3,
+    "runtime": 4,
+    "cli": 5,
+}
+APART = {"io", "model", "text"}
+MODULES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+
+
+def part(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def own_imports(path: Path) -> set[str]:
+    names = (name.split(".") for name in imports(path))
+    return {name[1] for name in names if name[0] == "rgpipeline" and len(name) > 1}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_down(path: Path) -> None:
+    here = part(path)
+    for other in own_imports(path) & LAYERS.keys():
+        assert other == here or LAYERS[other] <= LAYERS[here], f"{here} imports {other}"
+        assert not (here in APART and other in APART and here != other), f"{here} imports {other}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_jax_and_ray_stay_in_their_layers(path: Path) -> None:
+    used = {name.split(".")[0] for name in imports(path)}
+    assert not used & {"jax", "flax"} or part(path) in {"model", "engine"}
+    assert "ray" not in used or part(path) == "runtime"
+
+
+def test_every_module_has_a_layer() -> None:
+    assert {part(path) for path in MODULES} <= LAYERS.keys()
+
+
+@pytest.mark.parametrize("module", ["rgpipeline", "rgpipeline.cli"])
+def test_a_command_that_needs_no_model_starts_without_jax_or_ray(module: str) -> None:
+    code = f"import sys, {module}; print(sorted({{'jax', 'ray'}} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
