@@ -20,8 +20,11 @@ def read_file(url: str, storage_options: StorageOptions | None) -> bytes | None:
     options = (storage_options or {}).get(protocol, {})
     try:
         fs, path = fsspec.core.url_to_fs(url, **options)
-        return bytes(fs.cat_file(path)) if fs.isfile(path) else None
-    except (OSError, ImportError, ValueError) as error:
+        return bytes(fs.cat_file(path))
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return None
+    # Each store's client has exceptions of its own (credentials, network, missing packages).
+    except Exception as error:
         raise WeightsError(
             f"{url}: cannot be read ({error}); check the address, the credentials in the "
             f"environment and storage_options.{protocol}"

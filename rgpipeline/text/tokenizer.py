@@ -67,7 +67,7 @@ class Tokenizer:
         if not isinstance(text, str):
             raise RowError(f"text is expected, found {type(text).__name__}")
         try:
-            ids: list[int] = self._model.encode(text)
+            ids: list[int] = self._model.encode(text.encode())
         except UnicodeEncodeError as error:
             raise RowError(
                 f"the text is not valid Unicode: half a surrogate pair at character "
