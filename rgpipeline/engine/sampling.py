@@ -53,15 +53,18 @@ class Sampled(NamedTuple):
 
 def empty_sampling_state(slots: int, vocab_size: int, features: SamplingFeatures) -> SamplingState:
     """Settings of slots nobody uses yet."""
-    one, zero = jnp.ones((slots,), jnp.float32), jnp.zeros((slots,), jnp.float32)
+
+    def fill(value: float) -> jax.Array:
+        return jnp.full((slots,), value, jnp.float32)
+
     return SamplingState(
-        temperature=zero,
+        temperature=fill(0.0),
         top_k=jnp.zeros((slots,), jnp.int32),
-        top_p=one,
-        min_p=zero,
-        repetition=one,
-        presence=zero,
-        frequency=zero,
+        top_p=fill(1.0),
+        min_p=fill(0.0),
+        repetition=fill(1.0),
+        presence=fill(0.0),
+        frequency=fill(0.0),
         draw=jnp.zeros((slots, 2), jnp.uint32),
         bias=jnp.zeros((slots, vocab_size if features.bias else 0), jnp.float32),
         seen=jnp.zeros((slots, vocab_size if features.penalties else 0), jnp.int32),

@@ -32,7 +32,9 @@ def score_texts(
     scores: list[NDArray[np.float32]] = [np.zeros((0,), np.float32)] * len(texts)
     for start in range(0, len(order), rows):
         group = order[start : start + rows]
-        for index, score in zip(group, _score_group(program, init(), shape, texts, group), strict=True):
+        for index, score in zip(
+            group, _score_group(program, init(), shape, texts, group), strict=True
+        ):
             scores[index] = score
     return scores
 

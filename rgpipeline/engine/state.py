@@ -28,13 +28,14 @@ def empty_slots(
     config: GriffinConfig, slots: int, dtype: jnp.dtype, features: SamplingFeatures
 ) -> SlotState:
     """All slots idle."""
-    zero = jnp.zeros((slots,), jnp.int32)
+    # Separate arrays, although all are zero: a donated buffer may be given only once.
+    token, remaining, banned_for = (jnp.zeros((slots,), jnp.int32) for _ in range(3))
     return SlotState(
         model=init_state(config, slots, dtype),
-        token=zero,
+        token=token,
         active=jnp.zeros((slots,), jnp.bool_),
-        remaining=zero,
-        banned_for=zero,
+        remaining=remaining,
+        banned_for=banned_for,
         stop_ids=jnp.full((slots, MAX_STOP_IDS), -1, jnp.int32),
         sampling=empty_sampling_state(slots, config.vocab_size, features),
     )

@@ -14,7 +14,9 @@ prompts = st.lists(st.integers(1, 9), min_size=1, max_size=14)
 jobs = st.lists(st.tuples(prompts, st.integers(1, 20)), min_size=1, max_size=12)
 
 
-def request(key: object, tokens: list[int], snapshot: Snapshot | None = None, **sampling) -> Request:
+def request(
+    key: object, tokens: list[int], snapshot: Snapshot | None = None, **sampling
+) -> Request:
     array = np.asarray(tokens, np.int32)
     return Request(key, array, Sampling(**sampling), (0, 0), snapshot)
 
