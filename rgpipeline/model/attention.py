@@ -1,0 +1,111 @@
+"""Local multi-query attention over a ring of past keys and the tokens at hand.
+
+A token attends to itself and to the `window` tokens before it: window + 1 keys, as the official
+library has it (`modules._compute_causal_mask`). A chunk sees the ring as it was before it, beside
+its own keys; the ring is written afterwards:
+
+    ring   [ k5 k6 k7 | k0.. ]      window 4, ring = 2: slot 2 is the oldest and written next
+    chunk  [ q8 q9 ]                q8 sees k4..k7 of the ring, and k8
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from rgpipeline.model import layers
+from rgpipeline.model.shapes import Active, Keys, Lengths, Mask, Queries
+from rgpipeline.model.state import AttentionState, Position
+
+_MASKED = -2.3819763e38  # the official library's, finite so that no row can become NaN
+
+
+class Source(NamedTuple):
+    """Keys and values [b s h], and which of them each query may see, bool [b t s]."""
+
+    keys: Array
+    values: Array
+    visible: Mask
+
+
+def attend(queries: Queries, sources: tuple[Source, ...]) -> Array:
+    """Softmax attention over several sources at once, without joining them in memory.
+
+    Scores, maximum and sum are float32 (the official library's softmax is, too); the weights are
+    rounded to the values' dtype for the product. Every query must see some key of some source.
+
+    Returns:
+        float32 [b t n h].
+    """
+    scale = queries.shape[-1] ** -0.5
+    scores = [
+        jnp.where(
+            source.visible[:, :, None],
+            layers.contract("btnh,bsh->btns", queries, source.keys) * scale,
+            _MASKED,
+        )
+        for source in sources
+    ]
+    highest = jnp.stack([jnp.max(score, axis=-1) for score in scores]).max(axis=0)[..., None]
+    weights = [jnp.exp(score - highest) for score in scores]
+    total = sum(jnp.sum(weight, axis=-1, keepdims=True) for weight in weights)
+    mixed = sum(
+        layers.contract("btns,bsh->btnh", weight.astype(source.values.dtype), source.values)
+        for weight, source in zip(weights, sources, strict=True)
+    )
+    return jnp.asarray(mixed / total)
+
+
+def chunk_source(keys: Keys, values: Keys, window: int) -> Source:
+    """The chunk's own tokens: each sees itself and `window` before it."""
+    batch, length = keys.shape[:2]
+    index = jnp.arange(length)
+    back = index[:, None] - index[None, :]
+    visible = (back >= 0) & (back <= window)
+    return Source(keys, values, jnp.broadcast_to(visible, (batch, length, length)))
+
+
+def ring_source(state: AttentionState, position: Position, length: int) -> Source:
+    """The ring's tokens, as the `length` tokens that follow `position` see them.
+
+    A slot's age is its distance from the chunk's first token, 1 for the token just before it.
+    """
+    window = state.keys.shape[1]
+    slot = jnp.arange(window)
+    age = 1 + (position.ring[:, None] - 1 - slot) % window
+    known = age <= position.filled[:, None]
+    reach = age[:, None] + jnp.arange(length)[:, None] <= window
+    return Source(state.keys, state.values, known[:, None] & reach)
+
+
+def write_chunk(
+    state: AttentionState, keys: Keys, values: Keys, position: Position, lengths: Lengths
+) -> AttentionState:
+    """The ring once the first `lengths` tokens of each row are in it, the newest in each slot."""
+    window = state.keys.shape[1]
+    offset = (jnp.arange(window) - position.ring[:, None]) % window
+    last_lap = jnp.maximum(lengths[:, None] - 1 - offset, 0) // window
+    index = jnp.minimum(offset + last_lap * window, keys.shape[1] - 1)[..., None]
+    written = (offset < lengths[:, None])[..., None]
+
+    def merge(ring: Array, new: Array) -> Array:
+        return jnp.where(written, jnp.take_along_axis(new.astype(ring.dtype), index, axis=1), ring)
+
+    return AttentionState(merge(state.keys, keys), merge(state.values, values))
+
+
+def write_one(
+    state: AttentionState, keys: Keys, values: Keys, position: Position, active: Active
+) -> AttentionState:
+    """`write_chunk` for one token, [b 1 h], of the rows that are active.
+
+    A scatter, which XLA does in place where the state is donated; an index past the ring's end
+    is dropped, so that inactive rows write nothing.
+    """
+    rows = jnp.arange(keys.shape[0])
+    slot = jnp.where(active, position.ring, state.keys.shape[1])
+
+    def put(ring: Array, new: Array) -> Array:
+        return ring.at[rows, slot].set(new[:, 0].astype(ring.dtype), mode="drop")
+
+    return AttentionState(put(state.keys, keys), put(state.values, values))

@@ -1,0 +1,192 @@
+"""Residual blocks: a temporal half (recurrent or attention) and a gated MLP.
+
+Every temporal block has three methods: `forward` (whole sequences from nothing, for training),
+`prefill` (a chunk that goes on from a state) and `decode` (one token of each row). The residual
+stream is float32 throughout; inner activations are rounded to `dtype`.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jax.typing import DTypeLike
+
+from rgpipeline.model import attention, conv, rglru, rope
+from rgpipeline.model.config import RECURRENT, GriffinConfig
+from rgpipeline.model.modules import BlockDiagonal, Linear, Norm
+from rgpipeline.model.shapes import Activations, Active, Lengths, Start
+from rgpipeline.model.state import AttentionState, BlockState, Position, RecurrentState
+
+
+class Chunk(NamedTuple):
+    """What all blocks need to know of the tokens at hand.
+
+    Attributes:
+        position: Where each row is before them.
+        angles: RoPE's angles for each of them.
+        starts: Which of them start a sequence, bool [b t].
+    """
+
+    position: Position
+    angles: rope.Angles
+    starts: Start
+
+
+class RecurrentBlock(nn.Module):
+    """Convolution and RG-LRU on one branch, a GeLU gate on the other (figure 2 of the paper)."""
+
+    config: GriffinConfig
+    dtype: DTypeLike
+
+    def setup(self) -> None:
+        width, inner = self.config.width, self.config.lru_width
+        self.linear_xy = Linear(width, (2, inner))
+        self.conv_kernel = self.param(
+            "conv_kernel", nn.initializers.normal(0.1), (self.config.conv_width, inner)
+        )
+        self.conv_bias = self.param("conv_bias", nn.initializers.zeros, (inner,))
+        self.gates = BlockDiagonal(inner, self.config.heads, 2)
+        self.a_param = self.param("a_param", nn.initializers.zeros, (inner,))
+        self.linear_out = Linear(inner, (width,))
+
+    def forward(self, x: Activations, chunk: Chunk) -> Activations:
+        """Whole sequences from an empty state: [b t d] to float32 [b t d]."""
+        x, y = self._branches(x)
+        batch, _, inner = x.shape
+        tail = jnp.zeros((batch, self.config.conv_width - 1, inner), x.dtype)
+        states = rglru.scan(self._step(x, tail, chunk.starts), jnp.zeros((batch, inner)))
+        return self.linear_out(states * y)
+
+    def prefill(
+        self, x: Activations, chunk: Chunk, lengths: Lengths, state: RecurrentState
+    ) -> tuple[Activations, RecurrentState]:
+        """A chunk that goes on from `state`."""
+        x, y = self._branches(x)
+        states = rglru.scan(self._step(x, state.conv, chunk.starts), state.h)
+        after = RecurrentState(
+            h=rglru.state_after(states, state.h, lengths),
+            conv=conv.tail_after(x, state.conv, lengths),
+        )
+        return self.linear_out(states * y), after
+
+    def decode(
+        self, x: Activations, chunk: Chunk, active: Active, state: RecurrentState
+    ) -> tuple[Activations, RecurrentState]:
+        """One token of each row, [b 1 d]."""
+        x, y = self._branches(x)
+        step = self._step(x, state.conv, chunk.starts)
+        reached, h = rglru.state_after_one(step, state.h, active)
+        after = RecurrentState(h, conv.tail_after_one(x, state.conv, active))
+        return self.linear_out(reached * y), after
+
+    def _branches(self, x: Activations) -> tuple[Array, Array]:
+        """The convolution's input, [b t e] in `dtype`, and the gate, float32 [b t e]."""
+        both = self.linear_xy(x).astype(self.dtype)
+        return both[..., 0, :], jax.nn.gelu(both[..., 1, :].astype(jnp.float32))
+
+    def _step(self, x: Array, tail: Array, starts: Start) -> rglru.Step:
+        x = conv.convolve(x, tail, self.conv_kernel, self.conv_bias)
+        return rglru.gate(x, self.gates(x), self.a_param, starts)
+
+
+class AttentionBlock(nn.Module):
+    """Local multi-query attention: many query heads, one head of keys and values."""
+
+    config: GriffinConfig
+    dtype: DTypeLike
+
+    def setup(self) -> None:
+        width, heads, size = self.config.width, self.config.heads, self.config.head_dim
+        self.query = Linear(width, (heads, size), biased=False)
+        self.key_value = Linear(width, (2, size), biased=False)
+        self.out = Linear(width, (width,))
+
+    def forward(self, x: Activations, chunk: Chunk) -> Activations:
+        """Whole sequences from an empty state: [b t d] to float32 [b t d]."""
+        queries, keys, values = self._project(x, chunk)
+        own = attention.chunk_source(keys, values, self.config.window)
+        return self._mix(queries, (own,))
+
+    def prefill(
+        self, x: Activations, chunk: Chunk, lengths: Lengths, state: AttentionState
+    ) -> tuple[Activations, AttentionState]:
+        """A chunk that goes on from `state`."""
+        queries, keys, values = self._project(x, chunk)
+        past = attention.ring_source(state, chunk.position, x.shape[1])
+        own = attention.chunk_source(keys, values, self.config.window)
+        after = attention.write_chunk(state, keys, values, chunk.position, lengths)
+        return self._mix(queries, (past, own)), after
+
+    def decode(
+        self, x: Activations, chunk: Chunk, active: Active, state: AttentionState
+    ) -> tuple[Activations, AttentionState]:
+        """One token of each row, [b 1 d]."""
+        queries, keys, values = self._project(x, chunk)
+        past = attention.ring_source(state, chunk.position, 1)
+        own = attention.chunk_source(keys, values, self.config.window)
+        after = attention.write_one(state, keys, values, chunk.position, active)
+        return self._mix(queries, (past, own)), after
+
+    def _project(self, x: Activations, chunk: Chunk) -> tuple[Array, Array, Array]:
+        """Queries [b t n h], keys and values [b t h], in `dtype`, turned by RoPE."""
+        key_value = self.key_value(x)
+        queries = rope.rotate(self.query(x), chunk.angles).astype(self.dtype)
+        keys = rope.rotate(key_value[..., 0, :], chunk.angles).astype(self.dtype)
+        return queries, keys, key_value[..., 1, :].astype(self.dtype)
+
+    def _mix(self, queries: Array, sources: tuple[attention.Source, ...]) -> Activations:
+        mixed = attention.attend(queries, sources)
+        return self.out(mixed.reshape(*mixed.shape[:2], -1))
+
+
+class Mlp(nn.Module):
+    """A gated MLP: `down(gelu(up[0]) * up[1])`, GeLU in its tanh form."""
+
+    config: GriffinConfig
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: Activations) -> Activations:
+        """[b t d] to float32 [b t d]."""
+        width, inner = self.config.width, self.config.mlp_width
+        both = Linear(width, (2, inner), name="up")(x).astype(self.dtype)
+        gated = jax.nn.gelu(both[..., 0, :].astype(jnp.float32)) * both[..., 1, :]
+        return Linear(inner, (width,), name="down")(gated)
+
+
+class ResidualBlock(nn.Module):
+    """`x + temporal(norm(x))`, then `x + mlp(norm(x))`."""
+
+    config: GriffinConfig
+    kind: str
+    dtype: DTypeLike
+
+    def setup(self) -> None:
+        temporal = RecurrentBlock if self.kind == RECURRENT else AttentionBlock
+        self.temporal_norm = Norm(self.config.width)
+        self.temporal = temporal(self.config, self.dtype)
+        self.channel_norm = Norm(self.config.width)
+        self.mlp = Mlp(self.config, self.dtype)
+
+    def forward(self, x: Activations, chunk: Chunk) -> Activations:
+        """Whole sequences from an empty state."""
+        return self._channels(x + self.temporal.forward(self.temporal_norm(x), chunk))
+
+    def prefill(
+        self, x: Activations, chunk: Chunk, lengths: Lengths, state: BlockState
+    ) -> tuple[Activations, BlockState]:
+        """A chunk that goes on from `state`."""
+        mixed, after = self.temporal.prefill(self.temporal_norm(x), chunk, lengths, state)
+        return self._channels(x + mixed), after
+
+    def decode(
+        self, x: Activations, chunk: Chunk, active: Active, state: BlockState
+    ) -> tuple[Activations, BlockState]:
+        """One token of each row, [b 1 d]."""
+        mixed, after = self.temporal.decode(self.temporal_norm(x), chunk, active, state)
+        return self._channels(x + mixed), after
+
+    def _channels(self, x: Activations) -> Activations:
+        return x + self.mlp(self.channel_norm(x))

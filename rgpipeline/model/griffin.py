@@ -1,0 +1,111 @@
+"""The Griffin model: from tokens and a state to hidden values, logits and the next state."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jax.typing import DTypeLike
+
+from rgpipeline.model import rope
+from rgpipeline.model.blocks import Chunk, ResidualBlock
+from rgpipeline.model.config import GriffinConfig
+from rgpipeline.model.modules import Embedder, Norm
+from rgpipeline.model.shapes import Activations, Active, Lengths, Logits, Token, Tokens
+from rgpipeline.model.state import GriffinState, Position, advance, at_start, start
+
+
+class Griffin(nn.Module):
+    """Griffin, Hawk or RecurrentGemma (arXiv:2402.19427, arXiv:2404.07839).
+
+    Call through `model.apply({"params": params}, ..., method="prefill")` and the like; the
+    parameters are a plain nested dict, as `params.py` describes.
+
+    Attributes:
+        config: Shapes and constants.
+        dtype: What activations are rounded to where they cross memory, and the dtype of rings
+            and conv tails: float32 or bfloat16. Weights bring their own dtype.
+    """
+
+    config: GriffinConfig
+    dtype: DTypeLike = jnp.float32
+
+    def setup(self) -> None:
+        config = self.config
+        self.embedder = Embedder(
+            config.vocab_size, config.width, config.scale_embeddings, config.logits_soft_cap
+        )
+        self.blocks = [ResidualBlock(config, kind, self.dtype) for kind in config.block_types]
+        self.final_norm = Norm(config.width)
+
+    def __call__(self, tokens: Tokens) -> Logits:
+        """The same as `forward`; what `init` and `jax.eval_shape` use."""
+        return self.forward(tokens)
+
+    def forward(self, tokens: Tokens) -> Logits:
+        """Logits of every place of whole sequences, int32 [b t] to float32 [b t v].
+
+        For training and for checking; it may be differentiated, and keeps no state.
+        """
+        batch, length = tokens.shape
+        chunk = self._chunk(start(batch), length)
+        x = self.embedder.encode(tokens)
+        for block in self.blocks:
+            x = block.forward(x, chunk)
+        return self.logits(self.final_norm(x))
+
+    def prefill(
+        self, tokens: Tokens, lengths: Lengths, state: GriffinState
+    ) -> tuple[Activations, GriffinState]:
+        """Reads one chunk of each row's tokens, going on from `state`.
+
+        Args:
+            tokens: int32 [b t]; t may be shorter or longer than the window.
+            lengths: int32 [b]; only the first `lengths[i]` tokens of row i count. The rest may be
+                anything and leaves no trace: a row of length 0 keeps its state bit for bit.
+            state: The state before the chunk.
+
+        Returns:
+            Hidden values after the final norm, float32 [b t d] (past a row's length they mean
+            nothing), and the state after each row's last counted token.
+        """
+        chunk = self._chunk(state.position, tokens.shape[1])
+        x = self.embedder.encode(tokens)
+        after = []
+        for block, block_state in zip(self.blocks, state.blocks, strict=True):
+            x, block_state = block.prefill(x, chunk, lengths, block_state)
+            after.append(block_state)
+        position = advance(state.position, lengths, self.config.window)
+        return self.final_norm(x), GriffinState(position, tuple(after))
+
+    def decode(
+        self, tokens: Token, active: Active, state: GriffinState
+    ) -> tuple[Array, GriffinState]:
+        """Reads one token of each row.
+
+        Args:
+            tokens: int32 [b].
+            active: bool [b]; the state of other rows stays as it is, bit for bit.
+            state: The state before the token; donate it, and rings are updated in place.
+
+        Returns:
+            Hidden values after the final norm, float32 [b d], and the next state.
+        """
+        chunk = self._chunk(state.position, 1)
+        x = self.embedder.encode(tokens[:, None])
+        after = []
+        for block, block_state in zip(self.blocks, state.blocks, strict=True):
+            x, block_state = block.decode(x, chunk, active, block_state)
+            after.append(block_state)
+        position = advance(state.position, active.astype(jnp.int32), self.config.window)
+        return self.final_norm(x)[:, 0], GriffinState(position, tuple(after))
+
+    def logits(self, hidden: Array) -> Logits:
+        """Scores of every next token from hidden values [... d], float32 [... v]."""
+        return self.embedder.logits(hidden)
+
+    def _chunk(self, position: Position, length: int) -> Chunk:
+        first = jnp.arange(length) == 0
+        return Chunk(
+            position=position,
+            angles=rope.angles(position, length, self.config.head_dim),
+            starts=at_start(position)[:, None] & first,
+        )

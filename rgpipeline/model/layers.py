@@ -1,0 +1,110 @@
+"""Linear layers, norms and embeddings: pure functions of arrays and parameters.
+
+The rules of mixed precision, for a model in bfloat16: matrix products take bfloat16 operands and
+sum in float32; everything elementwise is float32, and what crosses memory in bulk is rounded
+back. The official library computes norms, gates and logits in bfloat16 throughout; that these
+are float32 here costs nothing next to the products and makes the output closer to float32's.
+"""
+
+import math
+
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+from jax import Array, lax
+from jax.typing import DTypeLike
+
+from rgpipeline.model.shapes import Logits
+
+_NORM_EPSILON = 1e-6
+
+
+def linear(x: Array, kernel: Array, bias: Array | None = None) -> Array:
+    """`x @ kernel + bias`: the one place where activations meet a weight matrix.
+
+    Args:
+        x: [... i]; rounded to the kernel's dtype first.
+        kernel: [i *o], any number of output axes.
+        bias: [*o].
+
+    Returns:
+        float32 [... *o].
+    """
+    product = lax.dot_general(
+        x.astype(kernel.dtype),
+        kernel,
+        (((x.ndim - 1,), (0,)), ((), ())),
+        precision=_precision(kernel.dtype),
+        preferred_element_type=jnp.float32,
+    )
+    return product if bias is None else product + bias.astype(jnp.float32)
+
+
+def block_diagonal(x: Array, kernel: Array, bias: Array) -> Array:
+    """Several block-diagonal linear layers of the same input.
+
+    Args:
+        x: [b t e] with e = n * i.
+        kernel: [g n i j], g layers of n blocks.
+        bias: [g n j].
+
+    Returns:
+        float32 [g b t n*j].
+    """
+    layers, blocks, _, out = kernel.shape
+    by_block = x.astype(kernel.dtype).reshape(*x.shape[:-1], blocks, -1)
+    product = contract("btni,gnij->gbtnj", by_block, kernel)
+    product = product + bias.astype(jnp.float32)[:, None, None]
+    return product.reshape(layers, *x.shape[:-1], blocks * out)
+
+
+def contract(equation: str, left: Array, right: Array) -> Array:
+    """An einsum of two arrays of one dtype, summed in float32; returns float32."""
+    return jnp.einsum(
+        equation,
+        left,
+        right,
+        precision=_precision(left.dtype),
+        preferred_element_type=jnp.float32,
+    )
+
+
+def rms_norm(x: Array, scale: Array) -> Array:
+    """`x / rms(x) * (1 + scale)` over the last axis, in float32 (Gemma's convention).
+
+    Squares of bfloat16 lose half their digits, hence float32; Gemma's later code does the same.
+    """
+    x = x.astype(jnp.float32)
+    variance = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+    return x * lax.rsqrt(variance + _NORM_EPSILON) * (scale.astype(jnp.float32) + 1)
+
+
+def embed(table: Array, tokens: Array, scaled: bool) -> Array:
+    """Rows of `table` [v d] for `tokens` [...], float32 [... d], times sqrt(d) if `scaled`.
+
+    sqrt(d) is rounded to bfloat16, as it was in training (official `modules.Embedder.encode`).
+    """
+    rows = jnp.take(table, tokens, axis=0, mode="clip").astype(jnp.float32)
+    if not scaled:
+        return rows
+    return rows * np.float32(ml_dtypes.bfloat16(math.sqrt(table.shape[-1])))
+
+
+def tied_logits(table: Array, hidden: Array, soft_cap: float) -> Logits:
+    """Scores of every token, float32 [... v]; capped to (-soft_cap, soft_cap) if it is not 0.
+
+    Float32 because a bfloat16 logit near 20 has a step of 0.125, which reorders tokens.
+    """
+    logits = lax.dot_general(
+        hidden.astype(table.dtype),
+        table,
+        (((hidden.ndim - 1,), (1,)), ((), ())),
+        precision=_precision(table.dtype),
+        preferred_element_type=jnp.float32,
+    )
+    return jnp.tanh(logits / soft_cap) * soft_cap if soft_cap else logits
+
+
+def _precision(dtype: DTypeLike) -> lax.Precision:
+    """Float32 products are float32's: TPUs and GPUs would take fewer bits by default."""
+    return lax.Precision.HIGHEST if dtype == jnp.float32 else lax.Precision.DEFAULT

@@ -1,0 +1,94 @@
+"""The small modules that own parameters; their arithmetic is in `layers`."""
+
+import math
+
+from flax import linen as nn
+from jax import Array
+
+from rgpipeline.model import layers
+from rgpipeline.model.shapes import Activations, Gated, Logits, Tokens
+
+
+class Linear(nn.Module):
+    """A linear layer to any number of output axes; `kernel` [i *o], `bias` [*o].
+
+    Attributes:
+        width: Width of the input, i.
+        out: The output's axes, o.
+        biased: Whether there is a bias.
+    """
+
+    width: int
+    out: tuple[int, ...]
+    biased: bool = True
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[... i] to float32 [... *o]."""
+        init = nn.initializers.normal(1 / math.sqrt(self.width))
+        kernel = self.param("kernel", init, (self.width, *self.out))
+        bias = self.param("bias", nn.initializers.zeros, self.out) if self.biased else None
+        return layers.linear(x, kernel, bias)
+
+
+class BlockDiagonal(nn.Module):
+    """Several block-diagonal layers of one input; `kernel` [g n i i], `bias` [g n i].
+
+    Attributes:
+        width: Width of the input and of each output, n * i.
+        blocks: Diagonal blocks, n.
+        count: Layers, g.
+    """
+
+    width: int
+    blocks: int
+    count: int
+
+    @nn.compact
+    def __call__(self, x: Gated) -> Array:
+        """[b t e] to float32 [g b t e]."""
+        size = self.width // self.blocks
+        init = nn.initializers.normal(1 / math.sqrt(size))
+        kernel = self.param("kernel", init, (self.count, self.blocks, size, size))
+        bias = self.param("bias", nn.initializers.zeros, (self.count, self.blocks, size))
+        return layers.block_diagonal(x, kernel, bias)
+
+
+class Norm(nn.Module):
+    """RMSNorm with a learnt `scale` [d], stored less one."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x: Activations) -> Activations:
+        """[b t d] to float32 [b t d]."""
+        scale = self.param("scale", nn.initializers.zeros, (self.width,))
+        return layers.rms_norm(x, scale)
+
+
+class Embedder(nn.Module):
+    """The table that is both the first layer and the last; `embedding` [v d].
+
+    Attributes:
+        vocab_size: v.
+        width: d.
+        scaled: Whether embeddings are multiplied by sqrt(d).
+        soft_cap: Bound of the logits; 0 for none.
+    """
+
+    vocab_size: int
+    width: int
+    scaled: bool
+    soft_cap: float
+
+    def setup(self) -> None:
+        init = nn.initializers.normal(1 / math.sqrt(self.width))
+        self.embedding = self.param("embedding", init, (self.vocab_size, self.width))
+
+    def encode(self, tokens: Tokens) -> Activations:
+        """int32 [b t] to float32 [b t d]."""
+        return layers.embed(self.embedding, tokens, self.scaled)
+
+    def logits(self, hidden: Array) -> Logits:
+        """[... d] to float32 [... v]."""
+        return layers.tied_logits(self.embedding, hidden, self.soft_cap)

@@ -1,0 +1,82 @@
+"""The Real-Gated Linear Recurrent Unit (section 2.4 of arXiv:2402.19427), in float32.
+
+Float32 because a decay near 1 has few digits left in bfloat16: 0.999 would become 1.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from rgpipeline.model.shapes import Active, Gated, Lengths, RecurrentH, Start
+
+_C = 8.0  # the paper's c, in a = sigmoid(Lambda)^(c r)
+_MAX_SQRT_GRADIENT = 1000.0  # the official library's bound, in `RGLRU.__call__`
+_UNROLL = 8
+
+
+class Step(NamedTuple):
+    """What each token does to the state, `h = decay * h + drive`; both float32 [b t e]."""
+
+    decay: Gated
+    drive: Gated
+
+
+def gate(x: Gated, gates: Array, a_param: Array, starts: Start) -> Step:
+    """Turns inputs and gates into the steps of the recurrence.
+
+    Args:
+        x: The convolution's output, float32 [b t e].
+        gates: The input gate and the decay's gate before their sigmoids, float32 [2 b t e].
+        a_param: The decay's parameter, float32 [e].
+        starts: Where a sequence starts: the state before it is dropped, and its first input is
+            taken whole.
+    """
+    input_gate, decay_gate = jax.nn.sigmoid(gates)
+    log_decay = -_C * decay_gate * jax.nn.softplus(a_param.astype(jnp.float32))
+    first = starts[..., None]
+    keep_variance = jnp.where(first, 1.0, _bounded_sqrt(1.0 - jnp.exp(2.0 * log_decay)))
+    decay = jnp.where(first, 0.0, jnp.exp(log_decay))
+    return Step(decay, x * input_gate * keep_variance)
+
+
+def scan(step: Step, h: RecurrentH) -> Gated:
+    """Every state from `h` on, float32 [b t e].
+
+    One token after another, so that any division of a sequence into chunks gives the same bits.
+    """
+
+    def one(h: Array, step: Step) -> tuple[Array, Array]:
+        h = step.decay * h + step.drive
+        return h, h
+
+    by_time = Step(step.decay.swapaxes(0, 1), step.drive.swapaxes(0, 1))
+    _, states = lax.scan(one, h, by_time, unroll=min(_UNROLL, step.decay.shape[1]))
+    return states.swapaxes(0, 1)
+
+
+def state_after(states: Gated, h: RecurrentH, lengths: Lengths) -> RecurrentH:
+    """The state once the first `lengths` tokens of each row are behind it."""
+    last = jnp.maximum(lengths - 1, 0)[:, None, None]
+    reached = jnp.take_along_axis(states, last, axis=1)[:, 0]
+    return jnp.where((lengths > 0)[:, None], reached, h)
+
+
+def state_after_one(step: Step, h: RecurrentH, active: Active) -> tuple[Gated, RecurrentH]:
+    """One token, [b 1 e]: its state, and the next state of each row (active rows only move)."""
+    reached = step.decay[:, 0] * h + step.drive[:, 0]
+    return reached[:, None], jnp.where(active[:, None], reached, h)
+
+
+@jax.custom_jvp
+def _bounded_sqrt(x: Array) -> Array:
+    """A square root whose derivative stays finite at 0, as training needs."""
+    return jnp.sqrt(x)
+
+
+@_bounded_sqrt.defjvp
+def _bounded_sqrt_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (dx,) = primals, tangents
+    floor = 1.0 / (4.0 * _MAX_SQRT_GRADIENT**2)
+    return jnp.sqrt(x), dx * 0.5 * lax.rsqrt(jnp.maximum(x, floor))

@@ -1,0 +1,101 @@
+"""The fixed-size state of a batch of sequences: immutable pytrees, one row per sequence."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+
+from rgpipeline.model.config import RECURRENT, GriffinConfig
+from rgpipeline.model.shapes import Count
+
+# Positions are counted in two int32 digits, so that they stay exact past 2^31 (up to 2^44);
+# the low digit is small enough for RoPE's angles to be exact enough in float32.
+LOW_BITS = 13
+LOW_SIZE = 1 << LOW_BITS
+
+
+class Position(NamedTuple):
+    """How far each row is; every field int32 [b].
+
+    Attributes:
+        high: The next token's position is `high * 8192 + low`.
+        low: See `high`; always less than 8192.
+        ring: That position modulo the window: where the next key is written.
+        filled: Slots of the ring that hold a key: the position, at most the window.
+    """
+
+    high: Array
+    low: Array
+    ring: Array
+    filled: Array
+
+
+class RecurrentState(NamedTuple):
+    """What a recurrent block remembers.
+
+    Attributes:
+        h: The RG-LRU's state, float32 [b e] whatever the model's dtype: it sums over thousands
+            of steps (the official library keeps it so too, `RGLRU.init_cache`).
+        conv: The convolution's last inputs, oldest first, [b conv_width-1 e].
+    """
+
+    h: Array
+    conv: Array
+
+
+class AttentionState(NamedTuple):
+    """The keys (after RoPE) and values of the last `window` tokens, each [b w h].
+
+    The token at position p stands in slot `p mod window`. There is one key head, so no head axis.
+    """
+
+    keys: Array
+    values: Array
+
+
+BlockState = RecurrentState | AttentionState
+
+
+class GriffinState(NamedTuple):
+    """The whole of what generation needs to go on: positions and one state per block."""
+
+    position: Position
+    blocks: tuple[BlockState, ...]
+
+
+def start(batch: int) -> Position:
+    """Position 0 for `batch` rows."""
+    # Four arrays and not one four times: a donated buffer may be given only once.
+    high, low, ring, filled = (jnp.zeros(batch, jnp.int32) for _ in range(4))
+    return Position(high, low, ring, filled)
+
+
+def advance(position: Position, count: Count, window: int) -> Position:
+    """Moves each row on by `count` tokens (0 leaves a row's bits as they are)."""
+    low = position.low + count
+    return Position(
+        high=position.high + (low >> LOW_BITS),
+        low=low & (LOW_SIZE - 1),
+        ring=(position.ring + count) % window,
+        filled=jnp.minimum(position.filled + count, window),
+    )
+
+
+def at_start(position: Position) -> Array:
+    """Whether each row has seen no token yet, bool [b]."""
+    return (position.high | position.low) == 0
+
+
+def init_state(config: GriffinConfig, batch: int, dtype: DTypeLike) -> GriffinState:
+    """Empty states for `batch` rows; rings and conv tails in `dtype`, recurrences in float32."""
+
+    def block(kind: str) -> BlockState:
+        if kind == RECURRENT:
+            tail = (batch, config.conv_width - 1, config.lru_width)
+            h = jnp.zeros((batch, config.lru_width), jnp.float32)
+            return RecurrentState(h, jnp.zeros(tail, dtype))
+        ring = (batch, config.window, config.head_dim)
+        return AttentionState(jnp.zeros(ring, dtype), jnp.zeros(ring, dtype))
+
+    return GriffinState(start(batch), tuple(block(kind) for kind in config.block_types))
