@@ -164,7 +164,7 @@ class ResidualBlock(nn.Module):
     dtype: DTypeLike
 
     def setup(self) -> None:
-        temporal = RecurrentBlock if self.kind == RECURRENT else AttentionBlock
+        temporal: type[TemporalBlock] = RecurrentBlock if self.kind == RECURRENT else AttentionBlock
         self.temporal_norm = Norm(self.config.width)
         self.temporal = temporal(self.config, self.dtype)
         self.channel_norm = Norm(self.config.width)

@@ -3,6 +3,8 @@
 import dataclasses
 import itertools
 
+from rgpipeline.errors import WeightsError
+
 RECURRENT = "recurrent"
 ATTENTION = "attention"
 GRIFFIN_CYCLE = (RECURRENT, RECURRENT, ATTENTION)
@@ -52,21 +54,6 @@ class GriffinConfig:
         """Number of residual blocks."""
         return len(self.block_types)
 
-    @classmethod
-    def from_hf(cls, fields: dict[str, object], where: str) -> "GriffinConfig":
-        """Reads the fields of a Hugging Face `config.json`.
-
-        Args:
-            fields: The parsed JSON object.
-            where: The file's name, for messages.
-
-        Raises:
-            WeightsError: It is not a Griffin, or lacks or contradicts something; all said at once.
-        """
-        from rgpipeline.model.hf_config import parse
-
-        return parse(fields, where)
-
 
 def cycle(pattern: tuple[str, ...], depth: int) -> tuple[str, ...]:
     """Repeats `pattern` over `depth` layers; the last repetition may be cut short."""
@@ -112,8 +99,11 @@ def known_config(name: str) -> GriffinConfig:
     Raises:
         WeightsError: No such name; the message lists those there are.
     """
-    from rgpipeline.errors import WeightsError
-
     if name not in _KNOWN:
         raise WeightsError(f"no built-in model '{name}'; known: {', '.join(sorted(_KNOWN))}")
     return _KNOWN[name]
+
+
+def known_configs() -> tuple[GriffinConfig, ...]:
+    """All that `known_config` knows."""
+    return tuple(_KNOWN.values())

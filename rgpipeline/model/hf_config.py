@@ -1,7 +1,6 @@
 """Reading a Hugging Face `config.json` of model type `recurrent_gemma`."""
 
 from collections.abc import Mapping
-from typing import cast
 
 from rgpipeline.errors import WeightsError
 from rgpipeline.model.config import ATTENTION, GRIFFIN_CYCLE, RECURRENT, GriffinConfig, cycle
@@ -21,7 +20,15 @@ _FIXED: Mapping[str, object] = {
 
 
 def parse(fields: Mapping[str, object], where: str) -> GriffinConfig:
-    """The configuration that `fields` describe; see `GriffinConfig.from_hf`."""
+    """The configuration that the fields of a parsed `config.json` describe.
+
+    Args:
+        fields: The JSON object.
+        where: The file's name, for messages.
+
+    Raises:
+        WeightsError: It is not a Griffin, or lacks or contradicts something; all said at once.
+    """
     model_type = fields.get("model_type")
     if model_type not in _MODEL_TYPES:
         raise WeightsError(
@@ -30,7 +37,7 @@ def parse(fields: Mapping[str, object], where: str) -> GriffinConfig:
         )
     reader = _Reader(fields)
     config = reader.config()
-    faults = reader.faults or [*_contradictions(fields), *shape_faults(config)]
+    faults = reader.faults or [*shape_faults(config), *_contradictions(fields, config)]
     if faults:
         raise WeightsError(f"{where}:\n  " + "\n  ".join(faults))
     return config
@@ -50,7 +57,7 @@ def shape_faults(config: GriffinConfig) -> list[str]:
     return faults
 
 
-def _contradictions(fields: Mapping[str, object]) -> list[str]:
+def _contradictions(fields: Mapping[str, object], config: GriffinConfig) -> list[str]:
     nested = fields.get("rope_parameters")
     given = {**fields, **(nested if isinstance(nested, dict) else {})}
     faults = [
@@ -58,11 +65,12 @@ def _contradictions(fields: Mapping[str, object]) -> list[str]:
         for key, value in _FIXED.items()
         if given.get(key) is not None and given[key] != value
     ]
-    head_dim, width, heads = (
-        fields.get(key) for key in ("head_dim", "hidden_size", "num_attention_heads")
-    )
-    if head_dim is not None and cast(int, head_dim) * cast(int, heads) != width:
-        faults.append(f"head_dim {head_dim} times {heads} heads is not hidden_size {width}")
+    head_dim = fields.get("head_dim")
+    if head_dim not in (None, config.head_dim):
+        faults.append(
+            f"head_dim {head_dim!r}: only hidden_size / num_attention_heads, "
+            f"{config.head_dim}, is supported"
+        )
     return faults
 
 

@@ -1,0 +1,108 @@
+"""Where a checkpoint of the official Flax library keeps what; names are joined with `/`."""
+
+from collections.abc import Iterator, Mapping
+
+from rgpipeline.errors import WeightsError
+from rgpipeline.model.config import ATTENTION, RECURRENT, GriffinConfig
+from rgpipeline.model.recipes import Recipe, reshaped, same, stacked, swapped
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def inferred_config(shapes: Shapes, where: str) -> GriffinConfig:
+    """The configuration as far as the tensors' shapes tell it.
+
+    Window, soft cap and embedding scale leave no trace in the shapes, and are the dataclass's
+    defaults here. Source: `GriffinConfig.from_flax_params_or_variables` of the official library.
+
+    Raises:
+        WeightsError: Not the parameters of a Griffin.
+    """
+    try:
+        vocab_size, width = shapes["embedder/input_embedding"]
+        mlp_width = shapes["blocks.0/mlp_block/ffw_up/w"][-1]
+        kinds = tuple(_kinds(shapes))
+        heads, lru_width = _heads(shapes, kinds, width)
+    except (KeyError, ValueError) as error:
+        raise WeightsError(
+            f"{where}: not a checkpoint of the official Griffin library: no tensor {error}"
+        ) from error
+    return GriffinConfig(vocab_size, width, mlp_width, heads, lru_width, kinds)
+
+
+def differing_sizes(config: GriffinConfig, inferred: GriffinConfig) -> list[str]:
+    """Names of the fields, of those that shapes tell, in which two configurations differ."""
+    told = ("vocab_size", "width", "mlp_width", "heads", "lru_width", "block_types")
+    return [name for name in told if getattr(config, name) != getattr(inferred, name)]
+
+
+def recipes(config: GriffinConfig) -> Iterator[Recipe]:
+    """One recipe for each parameter."""
+    table = ("embedder/input_embedding", (config.vocab_size, config.width))
+    yield Recipe(("embedder", "embedding"), (table,), same)
+    yield Recipe(("final_norm", "scale"), (("final_norm/scale", (config.width,)),), same)
+    for index, kind in enumerate(config.block_types):
+        block, name = f"blocks_{index}", f"blocks.{index}"
+        yield from _shared(config, block, name)
+        temporal = _recurrent if kind == RECURRENT else _attention
+        yield from temporal(config, block, f"{name}/{kind}_block")
+
+
+def _shared(config: GriffinConfig, block: str, name: str) -> Iterator[Recipe]:
+    d, m = config.width, config.mlp_width
+    for half in ("temporal", "channel"):
+        scale = ((f"{name}/{half}_pre_norm/scale", (d,)),)
+        yield Recipe((block, f"{half}_norm", "scale"), scale, same)
+    up, down = f"{name}/mlp_block/ffw_up", f"{name}/mlp_block/ffw_down"
+    yield Recipe((block, "mlp", "up", "kernel"), ((f"{up}/w", (2, d, m)),), swapped)
+    yield Recipe((block, "mlp", "up", "bias"), ((f"{up}/b", (2, 1, 1, m)),), reshaped(2, m))
+    yield Recipe((block, "mlp", "down", "kernel"), ((f"{down}/kernel", (m, d)),), same)
+    yield Recipe((block, "mlp", "down", "bias"), ((f"{down}/bias", (d,)),), same)
+
+
+def _recurrent(config: GriffinConfig, block: str, name: str) -> Iterator[Recipe]:
+    d, e, n = config.width, config.lru_width, config.heads
+    at = (block, "temporal")
+    both = (f"{name}/linear_x", f"{name}/linear_y")
+    kernels = tuple((f"{one}/kernel", (d, e)) for one in both)
+    yield Recipe((*at, "linear_xy", "kernel"), kernels, stacked(1))
+    biases = tuple((f"{one}/bias", (e,)) for one in both)
+    yield Recipe((*at, "linear_xy", "bias"), biases, stacked(0))
+    conv = f"{name}/conv_1d"
+    yield Recipe((*at, "conv_kernel"), ((f"{conv}/w", (config.conv_width, e)),), same)
+    yield Recipe((*at, "conv_bias"), ((f"{conv}/b", (e,)),), same)
+    gates = (f"{name}/rg_lru/input_gate", f"{name}/rg_lru/a_gate")
+    gate_kernels = tuple((f"{gate}/w", (n, e // n, e // n)) for gate in gates)
+    yield Recipe((*at, "gates", "kernel"), gate_kernels, stacked(0))
+    gate_biases = tuple((f"{gate}/b", (n, e // n)) for gate in gates)
+    yield Recipe((*at, "gates", "bias"), gate_biases, stacked(0))
+    yield Recipe((*at, "a_param"), ((f"{name}/rg_lru/a_param", (e,)),), same)
+    yield Recipe((*at, "linear_out", "kernel"), ((f"{name}/linear_out/kernel", (e, d)),), same)
+    yield Recipe((*at, "linear_out", "bias"), ((f"{name}/linear_out/bias", (d,)),), same)
+
+
+def _attention(config: GriffinConfig, block: str, name: str) -> Iterator[Recipe]:
+    d, n, h = config.width, config.heads, config.head_dim
+    at = (block, "temporal")
+    yield Recipe((*at, "query", "kernel"), ((f"{name}/proj_q/kernel", (d, d)),), reshaped(d, n, h))
+    key_value = ((f"{name}/proj_k/kernel", (d, h)), (f"{name}/proj_v/kernel", (d, h)))
+    yield Recipe((*at, "key_value", "kernel"), key_value, stacked(1))
+    yield Recipe((*at, "out", "kernel"), ((f"{name}/proj_final/kernel", (d, d)),), same)
+    yield Recipe((*at, "out", "bias"), ((f"{name}/proj_final/bias", (d,)),), same)
+
+
+def _kinds(shapes: Shapes) -> Iterator[str]:
+    blocks = {name.split("/")[0] for name in shapes if name.startswith("blocks.")}
+    for index in range(len(blocks)):
+        recurrent = f"blocks.{index}/recurrent_block/linear_x/kernel" in shapes
+        yield RECURRENT if recurrent else ATTENTION
+
+
+def _heads(shapes: Shapes, kinds: tuple[str, ...], width: int) -> tuple[int, int]:
+    """Heads and the RG-LRU's width; a model without recurrent blocks has no use for the latter."""
+    if RECURRENT in kinds:
+        gate = f"blocks.{kinds.index(RECURRENT)}/recurrent_block/rg_lru/a_gate/w"
+        blocks, size, _ = shapes[gate]
+        return blocks, blocks * size
+    keys = f"blocks.{kinds.index(ATTENTION)}/attention_block/proj_k/kernel"
+    return width // shapes[keys][1], width

@@ -1,0 +1,82 @@
+"""Checkpoints of the official Flax library (orbax), read tensor by tensor."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orbax.checkpoint as ocp
+
+from rgpipeline.errors import WeightsError
+from rgpipeline.model.params import flatten, nest
+from rgpipeline.model.recipes import HostArray
+from rgpipeline.model.remote import Folder
+from rgpipeline.model.stored import Stored
+
+
+class OfficialReader:
+    """All tensors of an orbax folder, by their names joined with `/`, without a leading `params/`.
+
+    Orbax reads its own format from a local path; a remote folder is first copied to a temporary
+    one on disk, removed with this object.
+
+    Attributes:
+        tensors: What there is, as the checkpoint's metadata say.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        """Reads the metadata.
+
+        Raises:
+            WeightsError: Orbax cannot read them.
+        """
+        self._folder = folder
+        self._copy: tempfile.TemporaryDirectory[str] | None = None
+        self._path = folder.local or self._downloaded()
+        self._checkpointer = ocp.PyTreeCheckpointer()
+        try:
+            metadata = self._checkpointer.metadata(self._path)
+            tree = metadata.item_metadata.tree
+        except Exception as error:  # orbax raises whatever its parsers do
+            raise WeightsError(f"{folder.url}: not a readable orbax checkpoint: {error}") from error
+        self._leaves = {_name(path): (path, leaf) for path, leaf in flatten(tree).items()}
+        self.tensors = {
+            name: Stored(folder.url, tuple(leaf.shape), np.dtype(leaf.dtype))
+            for name, (_, leaf) in self._leaves.items()
+        }
+
+    def read(self, name: str) -> HostArray:
+        """The tensor's values.
+
+        Raises:
+            WeightsError: They are truncated or unreadable.
+        """
+        path, leaf = self._leaves[name]
+        wanted = ocp.args.PyTreeRestore(
+            item=nest({path: leaf}),
+            restore_args=nest({path: ocp.RestoreArgs(restore_type=np.ndarray)}),
+            partial_restore=True,
+        )
+        try:
+            restored = self._checkpointer.restore(self._path, args=wanted)
+        except Exception as error:  # orbax raises whatever its storage does
+            raise WeightsError(
+                f"{self._folder.url}: tensor {name} cannot be read ({error}); copy the folder again"
+            ) from error
+        value: HostArray = flatten(restored)[path]
+        return value
+
+    def _downloaded(self) -> Path:
+        self._copy = tempfile.TemporaryDirectory(prefix="rgpipeline-weights-")
+        self._folder.download(Path(self._copy.name) / "checkpoint")
+        return Path(self._copy.name) / "checkpoint"
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    parts = [str(part) for part in path]
+    return "/".join(parts[1:] if parts[0] == "params" else parts)
+
+
+def is_official(folder: Folder) -> bool:
+    """Whether the folder looks like an orbax checkpoint."""
+    return any(mark in folder.names() for mark in ("_METADATA", "manifest.ocdbt", "checkpoint"))

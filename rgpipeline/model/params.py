@@ -1,0 +1,72 @@
+"""The parameter tree: a plain nested dict of arrays, laid out for speed.
+
+    embedder.embedding                  [v d]
+    blocks_{i}.temporal_norm.scale      [d]
+    blocks_{i}.temporal                 of a recurrent block:
+        linear_xy.kernel, .bias         [d 2 e], [2 e]       the RG-LRU's branch, then the gate's
+        conv_kernel, conv_bias          [4 e], [e]           the last row weighs the present
+        gates.kernel, .bias             [2 n i i], [2 n i]   the input gate, then the decay's
+        a_param                         [e]
+        linear_out.kernel, .bias        [e d], [d]
+    blocks_{i}.temporal                 of an attention block:
+        query.kernel                    [d n h]
+        key_value.kernel                [d 2 h]
+        out.kernel, .bias               [d d], [d]
+    blocks_{i}.channel_norm.scale       [d]
+    blocks_{i}.mlp.up.kernel, .bias     [d 2 m], [2 m]       the GeLU's branch first
+    blocks_{i}.mlp.down.kernel, .bias   [m d], [d]
+    final_norm.scale                    [d]
+
+Kernels and the embedding have the model's dtype. The rest, a thousandth of the whole, is float32
+always: it takes part in float32 arithmetic only (see `layers`).
+"""
+
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from rgpipeline.model.config import GriffinConfig
+from rgpipeline.model.griffin import Griffin
+from rgpipeline.model.recipes import Path
+
+Params: TypeAlias = dict[str, Any]
+
+
+def param_shapes(config: GriffinConfig, dtype: DTypeLike) -> Params:
+    """The tree with a `jax.ShapeDtypeStruct` at every leaf; nothing is computed."""
+    tokens = jnp.zeros((1, 1), jnp.int32)
+    variables = jax.eval_shape(Griffin(config).init, jax.random.key(0), tokens)
+    shapes = flatten(variables["params"])
+    return nest({path: _struct(path, leaf.shape, dtype) for path, leaf in shapes.items()})
+
+
+def stored_dtype(path: Path, dtype: DTypeLike) -> DTypeLike:
+    """The dtype in which a model of `dtype` keeps the parameter at `path`."""
+    return dtype if path[-1] in ("kernel", "embedding") else jnp.float32
+
+
+def flatten(tree: Params, above: Path = ()) -> dict[Path, Any]:
+    """Every leaf of a nested dict by its path, in the tree's order."""
+    flat: dict[Path, Any] = {}
+    for key, branch in tree.items():
+        path = (*above, key)
+        flat.update(flatten(branch, path) if isinstance(branch, dict) else {path: branch})
+    return flat
+
+
+def nest(flat: dict[Path, Any]) -> Params:
+    """The tree whose leaves stand at these paths: the inverse of `flatten`."""
+    tree: Params = {}
+    for path, leaf in flat.items():
+        branch = tree
+        for key in path[:-1]:
+            branch = branch.setdefault(key, {})
+        branch[path[-1]] = leaf
+    return tree
+
+
+def _struct(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> jax.ShapeDtypeStruct:
+    struct: jax.ShapeDtypeStruct = jax.ShapeDtypeStruct(shape, stored_dtype(path, dtype))  # type: ignore[no-untyped-call]
+    return struct

@@ -1,0 +1,55 @@
+"""How tensors of a checkpoint become parameters, whatever the checkpoint's layout."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Path: TypeAlias = tuple[str, ...]
+HostArray: TypeAlias = NDArray[np.generic]
+Build: TypeAlias = Callable[[Sequence[HostArray]], HostArray]
+
+
+class Recipe(NamedTuple):
+    """One parameter: where it goes, what it is made of, and how.
+
+    Attributes:
+        path: Its place in the parameter tree.
+        sources: Names and shapes of the checkpoint's tensors, in the order that `build` takes.
+        build: Makes the parameter of them; views are welcome, the caller converts and copies.
+    """
+
+    path: Path
+    sources: tuple[tuple[str, tuple[int, ...]], ...]
+    build: Build
+
+
+def same(parts: Sequence[HostArray]) -> HostArray:
+    """The tensor as it is."""
+    return parts[0]
+
+
+def transposed(parts: Sequence[HostArray]) -> HostArray:
+    """A matrix stored as [out in]."""
+    return parts[0].T
+
+
+def swapped(parts: Sequence[HostArray]) -> HostArray:
+    """The tensor with its first two axes exchanged."""
+    return parts[0].swapaxes(0, 1)
+
+
+def reshaped(*shape: int) -> Build:
+    """The tensor in another shape."""
+    return lambda parts: parts[0].reshape(shape)
+
+
+def stacked(axis: int, each: Build = same) -> Build:
+    """Several tensors side by side along a new axis."""
+    return lambda parts: np.stack([each([part]) for part in parts], axis=axis)
+
+
+def then(first: Build, second: Build) -> Build:
+    """One arrangement after another."""
+    return lambda parts: second([first(parts)])

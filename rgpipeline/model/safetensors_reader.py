@@ -1,0 +1,133 @@
+"""Safetensors files, read tensor by tensor through fsspec; local ones are mapped, not read.
+
+A file is 8 bytes (length of the header, little endian), a JSON header (name → dtype, shape,
+offsets), and the tensors' bytes.
+"""
+
+import json
+import math
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from rgpipeline.errors import WeightsError
+from rgpipeline.model.recipes import HostArray
+from rgpipeline.model.remote import Folder
+from rgpipeline.model.stored import Stored
+
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+}
+_MAX_HEADER = 100 << 20
+
+
+class _Place(NamedTuple):
+    """A tensor's bytes in its file."""
+
+    start: int
+    stop: int
+
+
+class SafetensorsReader:
+    """All tensors of a folder's safetensors files, by name.
+
+    Attributes:
+        tensors: What there is; filled from the headers alone.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        """Reads the headers.
+
+        Raises:
+            WeightsError: No files, or some missing, truncated or malformed; all said at once.
+        """
+        self._folder = folder
+        self.tensors: dict[str, Stored] = {}
+        self._places: dict[str, _Place] = {}
+        faults: list[str] = []
+        for file in _files(folder):
+            try:
+                self._add(file)
+            except WeightsError as fault:
+                faults.append(str(fault))
+        if faults:
+            raise WeightsError("\n  ".join([f"{folder.url}: unreadable weights:", *faults]))
+
+    def read(self, name: str) -> HostArray:
+        """The tensor's values: a view of the file where it is local, else freshly read."""
+        tensor, place = self.tensors[name], self._places[name]
+        raw = self._folder.read_range(tensor.file, place.start, place.stop)
+        return raw.view(tensor.dtype).reshape(tensor.shape)
+
+    def _add(self, file: str) -> None:
+        size = self._folder.size(file)
+        header, data = _header(self._folder, file, size)
+        for name, entry in header.items():
+            if name == "__metadata__":
+                continue
+            if name in self.tensors:
+                raise WeightsError(f"{file}: tensor {name} is also in {self.tensors[name].file}")
+            self.tensors[name], self._places[name] = _stored(file, name, entry, data, size)
+
+
+def _files(folder: Folder) -> list[str]:
+    """The folder's weight files: those its index names, or all there are."""
+    index = "model.safetensors.index.json"
+    present = sorted(name for name in folder.names() if name.endswith(".safetensors"))
+    if index not in folder.names():
+        if not present:
+            raise WeightsError(f"{folder.url}: no *.safetensors file")
+        return present
+    weight_map = folder.read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise WeightsError(f"{folder.url}/{index}: no 'weight_map'")
+    needed = sorted(set(weight_map.values()))
+    missing = [name for name in needed if name not in present]
+    if missing:
+        raise WeightsError(
+            f"{folder.url}: {index} names files that are not there: {', '.join(missing)}; "
+            f"copy them, or the whole folder again"
+        )
+    return needed
+
+
+def _header(folder: Folder, file: str, size: int) -> tuple[dict[str, Any], int]:
+    """The parsed header, and where the data starts."""
+    if size < 8:
+        raise WeightsError(f"{file}: {size} bytes, not a safetensors file; copy it again")
+    length = int.from_bytes(folder.read_range(file, 0, 8).tobytes(), "little")
+    if length > min(size - 8, _MAX_HEADER):
+        raise WeightsError(
+            f"{file}: truncated or not a safetensors file: a header of {length} bytes in "
+            f"{size} bytes; copy it again"
+        )
+    try:
+        header = json.loads(folder.read_range(file, 8, 8 + length).tobytes())
+    except ValueError as error:
+        raise WeightsError(f"{file}: not a safetensors file: {error}") from error
+    return header, 8 + length
+
+
+def _stored(
+    file: str, name: str, entry: dict[str, Any], data: int, size: int
+) -> tuple[Stored, _Place]:
+    if entry["dtype"] not in _DTYPES:
+        raise WeightsError(
+            f"{file}: tensor {name} has dtype {entry['dtype']}; supported: {', '.join(_DTYPES)}"
+        )
+    dtype, shape = _DTYPES[entry["dtype"]], tuple(entry["shape"])
+    start, stop = (data + offset for offset in entry["data_offsets"])
+    if stop > size:
+        raise WeightsError(
+            f"{file}: truncated: tensor {name} ends at byte {stop}, the file has {size}; "
+            f"copy it again"
+        )
+    if stop - start != math.prod(shape) * dtype.itemsize:
+        raise WeightsError(
+            f"{file}: tensor {name} of shape {list(shape)} has {stop - start} bytes, "
+            f"not {math.prod(shape) * dtype.itemsize}"
+        )
+    return Stored(file, shape, dtype), _Place(start, stop)
