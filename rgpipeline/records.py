@@ -111,6 +111,7 @@ class OutputRow:
     row: int  # within the shard
     id: str
     sample: int = 0
+    samples: int = 1  # that the row has in all; 1 for a row given up as a whole
     segment: int = 0
     completion: str | None = None
     finish_reason: FinishReason | None = None

@@ -1,0 +1,96 @@
+"""Objects in S3 and Google Cloud Storage, created by conditional puts.
+
+Through s3fs and gcsfs, for pyarrow's own clients have no conditional put.
+"""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from fsspec import AbstractFileSystem
+
+from rgpipeline.io.options import StorageOptions, open_filesystem
+
+# One request carries a whole object up to S3's own limit of 5 GB. An upload in pieces that loses
+# its last reply is aborted by s3fs, after which nobody can tell whether the object is there.
+_ONE_REQUEST = 5 * 2**30 - 1
+
+
+class ObjectStore:
+    """Objects below one prefix of a bucket; `create` is If-None-Match or ifGenerationMatch=0."""
+
+    def __init__(self, url: str, options: StorageOptions | None) -> None:
+        # gcsfs asks whether a bucket is a zonal one, by a slow call that other servers lack.
+        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        self._url = url.rstrip("/")
+        self._fs: AbstractFileSystem
+        self._fs, root = open_filesystem(self._url, options)
+        self._root = root.rstrip("/")
+
+    def create(self, name: str, data: bytes) -> bool:
+        try:
+            self._put(name, data, mode="create")
+        except Exception as error:
+            if _lost_the_race(error):
+                return False
+            raise
+        return True
+
+    def replace(self, name: str, data: bytes) -> None:
+        self._put(name, data)
+
+    def read(self, name: str) -> bytes:
+        return bytes(self._fs.cat_file(self._path(name)))
+
+    def read_tail(self, name: str, length: int) -> bytes:
+        return bytes(self._fs.cat_file(self._path(name), start=-length))
+
+    def list(self, prefix: str = "") -> list[str]:
+        self._fs.invalidate_cache()
+        folder, _, start = prefix.rpartition("/")
+        found = self._fs.find(self._path(folder), prefix=start)
+        names = (path.removeprefix(f"{self._root}/") for path in found)
+        return sorted(name for name in names if name.startswith(prefix))
+
+    def exists(self, name: str) -> bool:
+        self._fs.invalidate_cache()
+        return bool(self._fs.isfile(self._path(name)))
+
+    def delete(self, name: str) -> None:
+        self._fs.invalidate_cache()
+        try:
+            self._fs.rm_file(self._path(name))
+        except FileNotFoundError:
+            return
+
+    def url(self, name: str = "") -> str:
+        return f"{self._url}/{name}" if name else self._url
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}" if name else self._root
+
+    def _put(self, name: str, data: bytes, **mode: Any) -> None:
+        self._fs.pipe_file(self._path(name), data, chunksize=_ONE_REQUEST, **mode)
+
+
+def _lost_the_race(error: BaseException) -> bool:
+    """Whether a conditional put was refused because the object exists.
+
+    s3fs says OSError(EINVAL) and keeps botocore's answer as the cause; gcsfs says
+    FileExistsError or HttpError 412, by its version.
+    """
+    for cause in _causes(error):
+        response = getattr(cause, "response", None)
+        code = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
+        status = getattr(cause, "code", None)
+        if isinstance(cause, FileExistsError) or "412" in (str(code), str(status)):
+            return True
+        if code == "PreconditionFailed":
+            return True
+    return False
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__

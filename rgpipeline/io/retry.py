@@ -1,0 +1,101 @@
+"""Trying again: what is worth it, how often, and when to give up."""
+
+import errno
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from rgpipeline.errors import StoreError
+
+T = TypeVar("T")
+
+# Trying again mends none of these. s3fs and gcsfs use the same types for what they translate.
+_LASTING_TYPES = (
+    FileNotFoundError,
+    FileExistsError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+)
+_LASTING_ERRNOS = {
+    errno.EPERM,
+    errno.EINVAL,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EFBIG,
+    errno.EMSGSIZE,
+    errno.ENAMETOOLONG,
+    errno.ENOSYS,
+    errno.ENOTSUP,
+    errno.ELOOP,
+}
+_CLIENTS = {"aiohttp", "aiobotocore", "botocore", "gcsfs", "google", "requests", "urllib3"}
+_LASTING_NAMES = {  # exceptions of those clients that no second try mends
+    "NoCredentialsError",
+    "PartialCredentialsError",
+    "ProfileNotFound",
+    "ParamValidationError",
+    "DefaultCredentialsError",
+    "NonRetryableError",
+    "InvalidURL",
+}
+_PASSING_STATUS = {408, 409, 429}
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same call may well succeed a little later."""
+    if isinstance(error, _LASTING_TYPES) or type(error).__name__ in _LASTING_NAMES:
+        return False
+    if isinstance(error, OSError):
+        return error.errno not in _LASTING_ERRNOS
+    status = getattr(error, "code", None)
+    if isinstance(status, int | str) and str(status).isdigit():
+        return int(status) >= 500 or int(status) in _PASSING_STATUS
+    module = type(error).__module__.partition(".")[0]
+    return isinstance(error, TimeoutError | EOFError) or module in _CLIENTS
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Exponential back-off with jitter, up to a deadline.
+
+    `jitter` gives numbers in [0, 1); it spreads pauses over their upper half, so that workers
+    who failed together don't come back together.
+    """
+
+    deadline_s: float = 180.0
+    first_s: float = 0.1
+    longest_s: float = 10.0
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    jitter: Callable[[], float] = random.random
+
+    def call(self, what: str, action: Callable[[], T]) -> T:
+        """`action()`, again while its errors are transient.
+
+        `what` says it for a person: "writing s3://…/part". Raises StoreError when the deadline
+        has passed; lasting errors pass through at once, as they are.
+        """
+        began = self.clock()
+        pause = self.first_s
+        while True:
+            try:
+                return action()
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                if self.clock() - began + pause > self.deadline_s:
+                    raise StoreError(
+                        f"{what} has failed for {self.deadline_s:g} s ({_brief(error)}); what was "
+                        f"published is safe: run the same job again once the store answers"
+                    ) from error
+            self.sleep(pause * (0.5 + 0.5 * self.jitter()))
+            pause = min(2 * pause, self.longest_s)
+
+
+def _brief(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

@@ -1,0 +1,138 @@
+"""A folder of objects, wherever it is: what the output of a job is written through."""
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from rgpipeline.errors import OutputError, StoreError
+from rgpipeline.io.local import LocalStore
+from rgpipeline.io.objects import ObjectStore
+from rgpipeline.io.options import StorageOptions, protocol_of
+from rgpipeline.io.retry import Retry
+
+T = TypeVar("T")
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+class Store(Protocol):
+    """A folder of immutable objects. Names are relative, with `/` between their parts.
+
+    What one process has created, every other sees at once and whole. Reading what isn't there
+    raises FileNotFoundError; a store that fails for good raises StoreError, or OutputError where
+    the person can mend it (permissions, credentials, no such bucket).
+    """
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Creates `name`, if absent, in one atomic step.
+
+        True when the object holds `data` now, False when it holds something else: somebody was
+        first. Repeating a call is harmless, so a reply lost on the way is no loss.
+        """
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Writes `name`, whatever was there: for status under `_rgp/`, never for rows."""
+
+    def read(self, name: str) -> bytes:
+        """The whole object."""
+
+    def read_tail(self, name: str, length: int) -> bytes:
+        """Its last `length` bytes, or all of it when it has fewer."""
+
+    def list(self, prefix: str = "") -> list[str]:
+        """Names that begin with `prefix`, in all subfolders, sorted."""
+
+    def exists(self, name: str) -> bool:
+        """Whether the object is there."""
+
+    def delete(self, name: str) -> None:
+        """Removes the object; it is no error when there is none."""
+
+    def url(self, name: str = "") -> str:
+        """The full address of `name`, or of the folder, for messages and for other tools."""
+
+
+def open_store(
+    url: str, storage_options: StorageOptions | None = None, retry: Retry | None = None
+) -> "RetryingStore":
+    """The store at `url`: a local path, file://, s3:// or gs://.
+
+    Raises OutputError for any other protocol: where nothing can be created exactly once, two
+    writers could overwrite each other's rows.
+    """
+    protocol = protocol_of(url)
+    inner: Store
+    if protocol == "file":
+        inner = LocalStore(Path(url.removeprefix("file://").removeprefix("local://")))
+    elif protocol in ("s3", "gs"):
+        inner = ObjectStore(url, storage_options)
+    else:
+        raise OutputError(
+            f"{url}: {protocol}:// can't create an object exactly once, which publishing rows "
+            f"rests on; use a local path, s3:// or gs://"
+        )
+    return RetryingStore(inner, retry or Retry())
+
+
+class RetryingStore:
+    """A store whose passing failures are tried again and whose lasting ones are explained."""
+
+    def __init__(self, inner: Store, retry: Retry) -> None:
+        self._inner = inner
+        self._retry = retry
+
+    def create(self, name: str, data: bytes) -> bool:
+        if self._call("writing", name, lambda: self._inner.create(name, data)):
+            return True
+        # A reply may have been lost here or inside the client's own retries: then the one who
+        # was first is ourselves. Bytes tell, for each part carries its writer's attempt id.
+        return self.read(name) == data
+
+    def replace(self, name: str, data: bytes) -> None:
+        self._call("writing", name, lambda: self._inner.replace(name, data))
+
+    def read(self, name: str) -> bytes:
+        return self._call("reading", name, lambda: self._inner.read(name), absent=True)
+
+    def read_tail(self, name: str, length: int) -> bytes:
+        return self._call("reading", name, lambda: self._inner.read_tail(name, length), absent=True)
+
+    def list(self, prefix: str = "") -> list[str]:
+        return self._call("listing", prefix, lambda: self._inner.list(prefix))
+
+    def exists(self, name: str) -> bool:
+        return self._call("looking for", name, lambda: self._inner.exists(name))
+
+    def delete(self, name: str) -> None:
+        self._call("deleting", name, lambda: self._inner.delete(name))
+
+    def url(self, name: str = "") -> str:
+        return self._inner.url(name)
+
+    def _call(self, doing: str, name: str, action: Callable[[], T], absent: bool = False) -> T:
+        """`absent`: FileNotFoundError is an answer, not a fault."""
+        try:
+            return self._retry.call(f"{doing} {self.url(name)}", action)
+        except (StoreError, OutputError):
+            raise
+        except FileNotFoundError as error:
+            if absent:
+                raise
+            raise OutputError(f"{self.url(name)}: no such bucket or folder ({error})") from error
+        except Exception as error:
+            raise _explained(f"{doing} {self.url(name)}", error) from error
+
+
+def _explained(what: str, error: Exception) -> Exception:
+    text = " ".join(str(error).split())[:300]
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return StoreError(
+            f"{what}: the disk is full; free some space and run the same job again, it goes on "
+            f"from here"
+        )
+    if isinstance(error, PermissionError) or "Credential" in type(error).__name__:
+        return OutputError(
+            f"{what}: not allowed ({text}); check permissions, the credentials in the "
+            f"environment and storage_options"
+        )
+    return StoreError(f"{what} failed ({type(error).__name__}: {text})")
