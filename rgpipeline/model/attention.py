@@ -11,7 +11,7 @@ its own keys; the ring is written afterwards:
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from rgpipeline.model import layers
 from rgpipeline.model.shapes import Active, Keys, Lengths, Mask, Queries
@@ -96,16 +96,59 @@ def write_chunk(
 
 def write_one(
     state: AttentionState, keys: Keys, values: Keys, position: Position, active: Active
-) -> AttentionState:
-    """`write_chunk` for one token, [b 1 h], of the rows that are active.
+) -> tuple[AttentionState, AttentionState]:
+    """Puts one token, [b 1 h], into the rings of the rows that are active.
 
-    A scatter, which XLA does in place where the state is donated; an index past the ring's end
-    is dropped, so that inactive rows write nothing.
+    Returns:
+        The rings after it, and what it overwrote, [b 1 h]: the token `window` before it, if the
+        ring was full.
     """
     rows = jnp.arange(keys.shape[0])
-    slot = jnp.where(active, position.ring, state.keys.shape[1])
 
-    def put(ring: Array, new: Array) -> Array:
-        return ring.at[rows, slot].set(new[:, 0].astype(ring.dtype), mode="drop")
+    def put(ring: Array, new: Array) -> tuple[Array, Array]:
+        old = ring[rows, position.ring]
+        new = jnp.where(active[:, None], new[:, 0].astype(ring.dtype), old)
+        return _write_rows(ring, position.ring, new), old[:, None]
 
-    return AttentionState(put(state.keys, keys), put(state.values, values))
+    (keys_after, keys_before) = put(state.keys, keys)
+    (values_after, values_before) = put(state.values, values)
+    return (
+        AttentionState(keys_after, values_after),
+        AttentionState(keys_before, values_before),
+    )
+
+
+def decode_sources(
+    after: AttentionState, overwritten: AttentionState, position: Position
+) -> tuple[Source, Source]:
+    """What one token sees once `write_one` has put it into the ring: itself, and all before it.
+
+    The ring is written before it is read, and what was overwritten stands beside it: so XLA
+    updates a donated ring in place, where reading the old one later would cost a copy of it.
+    """
+    window = after.keys.shape[1]
+    known = jnp.arange(window) <= position.filled[:, None]
+    full = (position.filled == window)[:, None]
+    return (
+        Source(after.keys, after.values, known[:, None]),
+        Source(overwritten.keys, overwritten.values, full[:, None]),
+    )
+
+
+def _write_rows(ring: Array, slot: Array, new: Array) -> Array:
+    """`ring` [b w h] with `new` [b h] in each row's `slot` [b].
+
+    A scatter is done in place, but XLA's CPU backend has none for bfloat16: it would convert the
+    whole ring to float32 and back. A select over the ring costs less than half of that.
+    """
+
+    def scatter(ring: Array, slot: Array, new: Array) -> Array:
+        return ring.at[jnp.arange(ring.shape[0]), slot].set(new)
+
+    def select(ring: Array, slot: Array, new: Array) -> Array:
+        here = jnp.arange(ring.shape[1]) == slot[:, None]
+        return jnp.where(here[..., None], new[:, None], ring)
+
+    if ring.dtype == jnp.float32:
+        return scatter(ring, slot, new)
+    return jnp.asarray(lax.platform_dependent(ring, slot, new, cpu=select, default=scatter))

@@ -36,7 +36,8 @@ def _draw(
 ) -> HostArray:
     if path[-1] == "a_param":
         square = rng.uniform(_LEAST_DECAY**2, _GREATEST_DECAY**2, shape)
-        return np.log(np.expm1(-0.5 * np.log(square)))
+        decays: HostArray = np.log(np.expm1(-0.5 * np.log(square)))
+        return decays
     return rng.standard_normal(shape, np.float32) * np.float32(_scale(path, shape, config))
 
 

@@ -1,0 +1,26 @@
+"""Shape checking for the model's public functions, and the golden models."""
+
+import jax
+import pytest
+from jaxtyping import install_import_hook
+
+jax.config.update("jax_platforms", "cpu")
+
+ARITHMETIC = ("attention", "blocks", "conv", "griffin", "layers", "modules", "rglru", "rope", "state")
+
+with install_import_hook([f"rgpipeline.model.{name}" for name in ARITHMETIC], "beartype.beartype"):
+    import rgpipeline.model.griffin  # noqa: F401
+
+from tests.model.golden import CASES, Golden
+
+
+@pytest.fixture(scope="session", params=CASES)
+def golden(request: pytest.FixtureRequest) -> Golden:
+    return _loaded(request.param)
+
+
+_cache: dict[str, Golden] = {}
+
+
+def _loaded(case: str) -> Golden:
+    return _cache.setdefault(case, Golden(case))

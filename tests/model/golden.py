@@ -1,0 +1,28 @@
+"""The golden cases: what the official library says of tiny models (tests/golden/README.md)."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from rgpipeline.model.checkpoint import load
+from tests.model.running import Runner
+
+FOLDER = Path(__file__).parent.parent / "golden"
+CASES = ("a", "a2", "a3_hawk")
+
+
+class Golden:
+    """One case: the model, and what it must say."""
+
+    def __init__(self, case: str) -> None:
+        self.folder = FOLDER / case
+        meta = json.loads((self.folder / "meta.json").read_text())
+        expected = np.load(self.folder / "expected.npz")
+        each = range(meta["prompts"])
+        self.steps: int = meta["greedy_steps"]
+        self.prompts = [expected[f"prompt_{i}"] for i in each]
+        self.logits = [expected[f"logits_{i}"] for i in each]
+        self.greedy = np.stack([expected[f"greedy_{i}"] for i in each])
+        config, params, _ = load(str(self.folder / "hf"), "float32")
+        self.runner = Runner(config, params)
