@@ -6,7 +6,17 @@ from jaxtyping import install_import_hook
 
 jax.config.update("jax_platforms", "cpu")
 
-ARITHMETIC = ("attention", "blocks", "conv", "griffin", "layers", "modules", "rglru", "rope", "state")
+ARITHMETIC = (
+    "attention",
+    "blocks",
+    "conv",
+    "griffin",
+    "layers",
+    "modules",
+    "rglru",
+    "rope",
+    "state",
+)
 
 with install_import_hook([f"rgpipeline.model.{name}" for name in ARITHMETIC], "beartype.beartype"):
     import rgpipeline.model.griffin  # noqa: F401

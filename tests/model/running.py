@@ -21,9 +21,7 @@ class Runner:
         self.model = Griffin(config, dtype)
 
     def _program(self, method: str) -> Any:
-        return partial(
-            jax.jit(partial(self.model.apply, method=method)), {"params": self.params}
-        )
+        return partial(jax.jit(partial(self.model.apply, method=method)), {"params": self.params})
 
     @cached_property
     def forward(self) -> Any:
