@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rgpipeline.spec import Sampling
 
 FinishReason = Literal["stop", "length", "error"]
+Fault = Literal["user", "store", "worker"]  # UserError, StoreError, anything else
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +151,41 @@ class EngineSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class ShardDone:
-    """A shard's log covers all its rows."""
+class Assignment:
+    """A shard a worker is to finish, or some of its rows: what the log covers already is skipped.
+
+    Assigning the same again is harmless, and so is assigning it to several workers.
+    """
+
+    shard: Shard
+    rows: tuple[int, int] | None = None  # [start, stop) within the shard; None is all of them
+    failed: Mapping[int, str] = field(default_factory=dict)  # rows to publish as errors, and why
+
+    @property
+    def key(self) -> "AssignmentKey":
+        return AssignmentKey(self.shard.index, *(self.rows or (0, self.shard.rows)))
+
+
+class AssignmentKey(NamedTuple):
+    """Which rows of which shard: [start, stop)."""
 
     shard: int
-    rows: int
-    failed: int
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class ShardDone:
+    """A shard's log covers all the rows that were assigned of it."""
+
+    shard: int
+    rows: int  # assigned rows, whoever published them
+    failed: int  # of these, rows with an error
+    asked: tuple[int, int] | None = None  # `Assignment.rows`, as it was assigned
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +205,7 @@ class WorkerReport:
     newest: str = ""  # the newest finished completion, for the ticker
     stopped: bool = False  # drained: everything publishable is published
     error: str | None = None  # the worker cannot go on: its message for a person
+    fault: Fault | None = None  # whose fault that error is
     details: Mapping[str, float] = field(default_factory=dict)  # prefill_s, decode_s, store_errors
 
 
