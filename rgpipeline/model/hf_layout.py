@@ -1,9 +1,17 @@
-"""Where a Hugging Face checkpoint keeps what; matrices are stored as [out in]."""
+"""Where a Hugging Face checkpoint keeps what; matrices are stored as [out in], as ours are."""
 
 from collections.abc import Iterator
 
 from rgpipeline.model.config import RECURRENT, GriffinConfig
-from rgpipeline.model.recipes import Recipe, reshaped, same, stacked, then, transposed
+from rgpipeline.model.recipes import (
+    Recipe,
+    inner_transposed,
+    reshaped,
+    same,
+    stacked,
+    then,
+    transposed,
+)
 
 # Stored by some versions though nothing needs them: the tied head and RoPE's frequencies.
 REDUNDANT_SUFFIXES = ("lm_head.weight", "rotary_emb.inv_freq")
@@ -29,10 +37,10 @@ def _shared(config: GriffinConfig, block: str, name: str) -> Iterator[Recipe]:
         yield Recipe((block, f"{half}_norm", "scale"), scale, same)
     gate, up, down = (f"{name}.mlp_block.{part}_proj" for part in ("gate", "up", "down"))
     kernels = ((f"{gate}.weight", (m, d)), (f"{up}.weight", (m, d)))
-    yield Recipe((block, "mlp", "up", "kernel"), kernels, stacked(1, transposed))
+    yield Recipe((block, "mlp", "up", "kernel"), kernels, stacked(0))
     biases = ((f"{gate}.bias", (m,)), (f"{up}.bias", (m,)))
     yield Recipe((block, "mlp", "up", "bias"), biases, stacked(0))
-    yield Recipe((block, "mlp", "down", "kernel"), ((f"{down}.weight", (d, m)),), transposed)
+    yield Recipe((block, "mlp", "down", "kernel"), ((f"{down}.weight", (d, m)),), same)
     yield Recipe((block, "mlp", "down", "bias"), ((f"{down}.bias", (d,)),), same)
 
 
@@ -41,7 +49,7 @@ def _recurrent(config: GriffinConfig, block: str, name: str) -> Iterator[Recipe]
     at = (block, "temporal")
     x, y = f"{name}.linear_x", f"{name}.linear_y"
     kernels = ((f"{x}.weight", (e, d)), (f"{y}.weight", (e, d)))
-    yield Recipe((*at, "linear_xy", "kernel"), kernels, stacked(1, transposed))
+    yield Recipe((*at, "linear_xy", "kernel"), kernels, stacked(0))
     biases = ((f"{x}.bias", (e,)), (f"{y}.bias", (e,)))
     yield Recipe((*at, "linear_xy", "bias"), biases, stacked(0))
     taps = ((f"{name}.conv_1d.weight", (e, 1, config.conv_width)),)
@@ -49,12 +57,12 @@ def _recurrent(config: GriffinConfig, block: str, name: str) -> Iterator[Recipe]
     yield Recipe((*at, "conv_bias"), ((f"{name}.conv_1d.bias", (e,)),), same)
     gates = [f"{name}.rg_lru.{gate}_gate" for gate in ("input", "recurrent")]
     gate_kernels = tuple((f"{gate}_weight", (n, e // n, e // n)) for gate in gates)
-    yield Recipe((*at, "gates", "kernel"), gate_kernels, stacked(0))
+    yield Recipe((*at, "gates", "kernel"), gate_kernels, stacked(1, inner_transposed))
     gate_biases = tuple((f"{gate}_bias", (n, e // n)) for gate in gates)
     yield Recipe((*at, "gates", "bias"), gate_biases, stacked(0))
     yield Recipe((*at, "a_param"), ((f"{name}.rg_lru.recurrent_param", (e,)),), same)
     out = f"{name}.linear_out"
-    yield Recipe((*at, "linear_out", "kernel"), ((f"{out}.weight", (d, e)),), transposed)
+    yield Recipe((*at, "linear_out", "kernel"), ((f"{out}.weight", (d, e)),), same)
     yield Recipe((*at, "linear_out", "bias"), ((f"{out}.bias", (d,)),), same)
 
 
@@ -62,8 +70,8 @@ def _attention(config: GriffinConfig, block: str, name: str) -> Iterator[Recipe]
     d, n, h = config.width, config.heads, config.head_dim
     at = (block, "temporal")
     query = ((f"{name}.q_proj.weight", (d, d)),)
-    yield Recipe((*at, "query", "kernel"), query, then(transposed, reshaped(d, n, h)))
+    yield Recipe((*at, "query", "kernel"), query, reshaped(n, h, d))
     key_value = ((f"{name}.k_proj.weight", (h, d)), (f"{name}.v_proj.weight", (h, d)))
-    yield Recipe((*at, "key_value", "kernel"), key_value, stacked(1, transposed))
-    yield Recipe((*at, "out", "kernel"), ((f"{name}.o_proj.weight", (d, d)),), transposed)
+    yield Recipe((*at, "key_value", "kernel"), key_value, stacked(0))
+    yield Recipe((*at, "out", "kernel"), ((f"{name}.o_proj.weight", (d, d)),), same)
     yield Recipe((*at, "out", "bias"), ((f"{name}.o_proj.bias", (d,)),), same)

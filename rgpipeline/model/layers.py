@@ -20,11 +20,11 @@ _NORM_EPSILON = 1e-6
 
 
 def linear(x: Array, kernel: Array, bias: Array | None = None) -> Array:
-    """`x @ kernel + bias`: the one place where activations meet a weight matrix.
+    """`x @ kernel.T + bias`: the one place where activations meet a weight matrix.
 
     Args:
         x: [... i]; rounded to the kernel's dtype first.
-        kernel: [i *o], any number of output axes.
+        kernel: [*o i], any number of output axes.
         bias: [*o].
 
     Returns:
@@ -33,7 +33,7 @@ def linear(x: Array, kernel: Array, bias: Array | None = None) -> Array:
     product = lax.dot_general(
         x.astype(kernel.dtype),
         kernel,
-        (((x.ndim - 1,), (0,)), ((), ())),
+        (((x.ndim - 1,), (kernel.ndim - 1,)), ((), ())),
         precision=_precision(kernel.dtype),
         preferred_element_type=jnp.float32,
     )
@@ -45,15 +45,15 @@ def block_diagonal(x: Array, kernel: Array, bias: Array) -> Array:
 
     Args:
         x: [b t e] with e = n * i.
-        kernel: [g n i j], g layers of n blocks.
+        kernel: [n g j i], g layers of n blocks.
         bias: [g n j].
 
     Returns:
         float32 [g b t n*j].
     """
-    layers, blocks, _, out = kernel.shape
+    blocks, layers, out, _ = kernel.shape
     by_block = x.astype(kernel.dtype).reshape(*x.shape[:-1], blocks, -1)
-    product = contract("btni,gnij->gbtnj", by_block, kernel)
+    product = contract("btni,ngji->gbtnj", by_block, kernel)
     product = product + bias.astype(jnp.float32)[:, None, None]
     return product.reshape(layers, *x.shape[:-1], blocks * out)
 

@@ -10,7 +10,7 @@ from rgpipeline.model.shapes import Activations, Gated, Logits, Tokens
 
 
 class Linear(nn.Module):
-    """A linear layer to any number of output axes; `kernel` [i *o], `bias` [*o].
+    """A linear layer to any number of output axes; `kernel` [*o i], `bias` [*o].
 
     Attributes:
         width: Width of the input, i.
@@ -26,13 +26,13 @@ class Linear(nn.Module):
     def __call__(self, x: Array) -> Array:
         """[... i] to float32 [... *o]."""
         init = nn.initializers.normal(1 / math.sqrt(self.width))
-        kernel = self.param("kernel", init, (self.width, *self.out))
+        kernel = self.param("kernel", init, (*self.out, self.width))
         bias = self.param("bias", nn.initializers.zeros, self.out) if self.biased else None
         return layers.linear(x, kernel, bias)
 
 
 class BlockDiagonal(nn.Module):
-    """Several block-diagonal layers of one input; `kernel` [g n i i], `bias` [g n i].
+    """Several block-diagonal layers of one input; `kernel` [n g i i], `bias` [g n i].
 
     Attributes:
         width: Width of the input and of each output, n * i.
@@ -49,7 +49,7 @@ class BlockDiagonal(nn.Module):
         """[b t e] to float32 [g b t e]."""
         size = self.width // self.blocks
         init = nn.initializers.normal(1 / math.sqrt(size))
-        kernel = self.param("kernel", init, (self.count, self.blocks, size, size))
+        kernel = self.param("kernel", init, (self.blocks, self.count, size, size))
         bias = self.param("bias", nn.initializers.zeros, (self.count, self.blocks, size))
         return layers.block_diagonal(x, kernel, bias)
 

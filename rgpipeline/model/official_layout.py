@@ -1,10 +1,21 @@
-"""Where a checkpoint of the official Flax library keeps what; names are joined with `/`."""
+"""Where a checkpoint of the official Flax library keeps what; names are joined with `/`.
+
+Matrices are stored as [in out] there, the other way round from ours.
+"""
 
 from collections.abc import Iterator, Mapping
 
 from rgpipeline.errors import WeightsError
 from rgpipeline.model.config import ATTENTION, RECURRENT, GriffinConfig
-from rgpipeline.model.recipes import Recipe, reshaped, same, stacked, swapped
+from rgpipeline.model.recipes import (
+    Recipe,
+    inner_transposed,
+    reshaped,
+    same,
+    stacked,
+    then,
+    transposed,
+)
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -54,9 +65,9 @@ def _shared(config: GriffinConfig, block: str, name: str) -> Iterator[Recipe]:
         scale = ((f"{name}/{half}_pre_norm/scale", (d,)),)
         yield Recipe((block, f"{half}_norm", "scale"), scale, same)
     up, down = f"{name}/mlp_block/ffw_up", f"{name}/mlp_block/ffw_down"
-    yield Recipe((block, "mlp", "up", "kernel"), ((f"{up}/w", (2, d, m)),), swapped)
+    yield Recipe((block, "mlp", "up", "kernel"), ((f"{up}/w", (2, d, m)),), inner_transposed)
     yield Recipe((block, "mlp", "up", "bias"), ((f"{up}/b", (2, 1, 1, m)),), reshaped(2, m))
-    yield Recipe((block, "mlp", "down", "kernel"), ((f"{down}/kernel", (m, d)),), same)
+    yield Recipe((block, "mlp", "down", "kernel"), ((f"{down}/kernel", (m, d)),), transposed)
     yield Recipe((block, "mlp", "down", "bias"), ((f"{down}/bias", (d,)),), same)
 
 
@@ -65,7 +76,7 @@ def _recurrent(config: GriffinConfig, block: str, name: str) -> Iterator[Recipe]
     at = (block, "temporal")
     both = (f"{name}/linear_x", f"{name}/linear_y")
     kernels = tuple((f"{one}/kernel", (d, e)) for one in both)
-    yield Recipe((*at, "linear_xy", "kernel"), kernels, stacked(1))
+    yield Recipe((*at, "linear_xy", "kernel"), kernels, stacked(0, transposed))
     biases = tuple((f"{one}/bias", (e,)) for one in both)
     yield Recipe((*at, "linear_xy", "bias"), biases, stacked(0))
     conv = f"{name}/conv_1d"
@@ -73,21 +84,24 @@ def _recurrent(config: GriffinConfig, block: str, name: str) -> Iterator[Recipe]
     yield Recipe((*at, "conv_bias"), ((f"{conv}/b", (e,)),), same)
     gates = (f"{name}/rg_lru/input_gate", f"{name}/rg_lru/a_gate")
     gate_kernels = tuple((f"{gate}/w", (n, e // n, e // n)) for gate in gates)
-    yield Recipe((*at, "gates", "kernel"), gate_kernels, stacked(0))
+    yield Recipe((*at, "gates", "kernel"), gate_kernels, stacked(1, inner_transposed))
     gate_biases = tuple((f"{gate}/b", (n, e // n)) for gate in gates)
     yield Recipe((*at, "gates", "bias"), gate_biases, stacked(0))
     yield Recipe((*at, "a_param"), ((f"{name}/rg_lru/a_param", (e,)),), same)
-    yield Recipe((*at, "linear_out", "kernel"), ((f"{name}/linear_out/kernel", (e, d)),), same)
+    out = ((f"{name}/linear_out/kernel", (e, d)),)
+    yield Recipe((*at, "linear_out", "kernel"), out, transposed)
     yield Recipe((*at, "linear_out", "bias"), ((f"{name}/linear_out/bias", (d,)),), same)
 
 
 def _attention(config: GriffinConfig, block: str, name: str) -> Iterator[Recipe]:
     d, n, h = config.width, config.heads, config.head_dim
     at = (block, "temporal")
-    yield Recipe((*at, "query", "kernel"), ((f"{name}/proj_q/kernel", (d, d)),), reshaped(d, n, h))
+    query = ((f"{name}/proj_q/kernel", (d, d)),)
+    yield Recipe((*at, "query", "kernel"), query, then(transposed, reshaped(n, h, d)))
     key_value = ((f"{name}/proj_k/kernel", (d, h)), (f"{name}/proj_v/kernel", (d, h)))
-    yield Recipe((*at, "key_value", "kernel"), key_value, stacked(1))
-    yield Recipe((*at, "out", "kernel"), ((f"{name}/proj_final/kernel", (d, d)),), same)
+    yield Recipe((*at, "key_value", "kernel"), key_value, stacked(0, transposed))
+    out = ((f"{name}/proj_final/kernel", (d, d)),)
+    yield Recipe((*at, "out", "kernel"), out, transposed)
     yield Recipe((*at, "out", "bias"), ((f"{name}/proj_final/bias", (d,)),), same)
 
 

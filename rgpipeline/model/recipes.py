@@ -31,13 +31,13 @@ def same(parts: Sequence[HostArray]) -> HostArray:
 
 
 def transposed(parts: Sequence[HostArray]) -> HostArray:
-    """A matrix stored as [out in]."""
+    """A matrix stored the other way round."""
     return parts[0].T
 
 
-def swapped(parts: Sequence[HostArray]) -> HostArray:
-    """The tensor with its first two axes exchanged."""
-    return parts[0].swapaxes(0, 1)
+def inner_transposed(parts: Sequence[HostArray]) -> HostArray:
+    """A row of matrices, each stored as [in out]."""
+    return parts[0].swapaxes(1, 2)
 
 
 def reshaped(*shape: int) -> Build:
