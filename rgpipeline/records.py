@@ -26,6 +26,7 @@ class InputFile:
     size: int  # bytes
     version: str  # etag, or modification time where the store has none
     rows: int
+    marks: tuple[int, ...] = ()  # JSON Lines: byte offset of every 1024th row, to begin there
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,91 @@
+"""Opening one input file for reading, wherever it is, and saying what is wrong with it."""
+
+import io
+import zlib
+from dataclasses import dataclass
+from typing import IO, Any, BinaryIO, cast
+
+import pyarrow as pa
+
+from rgpipeline.errors import InputError, RgpipelineError
+from rgpipeline.io.options import StorageOptions, open_filesystem, protocol_of
+from rgpipeline.io.retry import is_transient
+
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+_READ_AHEAD = 4 << 20  # bytes; fsspec's own default for S3 is 50 MB
+_VERSIONS = ("ETag", "etag", "generation", "md5Hash", "mtime", "LastModified", "created")
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file that the job's input names, before anyone looked inside."""
+
+    path: str  # full fsspec URL
+    name: str  # relative to what the job named
+    size: int  # bytes
+    version: str  # etag, or modification time where the store has none
+
+
+def open_file(path: str, options: StorageOptions | None, read_ahead: bool = True) -> BinaryIO:
+    """The file's bytes, seekable.
+
+    `read_ahead` suits reading from front to back; without it every read is one request.
+    Raises FileNotFoundError, or whatever the store's client raises.
+    """
+    fs, inside = open_filesystem(path, options)
+    if protocol_of(path) == "file":
+        return cast("BinaryIO", fs.open(inside, "rb"))
+    kind = "readahead" if read_ahead else "none"
+    return cast("BinaryIO", fs.open(inside, "rb", block_size=_READ_AHEAD, cache_type=kind))
+
+
+def decompressed(file: BinaryIO, path: str) -> IO[bytes]:
+    """The content of a .gz or .zst file; any other as it is. A truncated one raises OSError.
+
+    Arrow's decoders, because Python's zstandard takes a truncated file for a shorter one.
+    """
+    codec = next((c for ending, c in COMPRESSIONS.items() if path.endswith(ending)), None)
+    if codec is None:
+        return file
+    stream = pa.CompressedInputStream(pa.PythonFile(file, "r"), codec)
+    return io.BufferedReader(cast("io.RawIOBase", stream))
+
+
+def version_of(info: dict[str, Any]) -> str:
+    """What tells one content of a file from the next: an etag, or else when it was changed."""
+    found = next((info[key] for key in _VERSIONS if info.get(key)), "")
+    return str(found).strip('"')
+
+
+def current_version(path: str, options: StorageOptions | None) -> tuple[int, str]:
+    """(size, version) of a file as it is now. Raises FileNotFoundError and clients' errors."""
+    fs, inside = open_filesystem(path, options)
+    fs.invalidate_cache()
+    info = fs.info(inside)
+    return int(info["size"] or 0), version_of(info)
+
+
+def explained(path: str, error: Exception) -> Exception:
+    """What to raise for an error met in reading a file.
+
+    What may pass by itself, and our own errors, are returned as they are; the rest becomes an
+    InputError naming the file.
+    """
+    if isinstance(error, RgpipelineError) or (is_transient(error) and not is_corruption(error)):
+        return error
+    text = " ".join(str(error).split())[:300]
+    if isinstance(error, FileNotFoundError):
+        return InputError(f"{path}: no such file")
+    if isinstance(error, PermissionError) or "Credential" in type(error).__name__:
+        return InputError(
+            f"{path}: not allowed ({text}); check permissions, the credentials in the "
+            f"environment and storage_options"
+        )
+    return InputError(f"{path}: corrupt, truncated or of another format ({text})")
+
+
+def is_corruption(error: Exception) -> bool:
+    """Whether the bytes were had, and are wrong. Arrow's decoders say OSError, with no errno."""
+    return isinstance(error, pa.ArrowException | EOFError | zlib.error) or (
+        type(error) is OSError and error.errno is None
+    )

@@ -1,0 +1,18 @@
+"""Which reader reads which format."""
+
+from rgpipeline.io.jsonl import JsonLinesReader
+from rgpipeline.io.openai_batch import OpenAIBatchReader
+from rgpipeline.io.options import StorageOptions
+from rgpipeline.io.parquet import ParquetReader
+from rgpipeline.io.readers import Reader
+
+
+def reader_for(format: str, options: StorageOptions | None) -> Reader:
+    """The reader of a format: parquet, jsonl or openai-batch."""
+    if format == "parquet":
+        return ParquetReader(options)
+    if format == "jsonl":
+        return JsonLinesReader(options)
+    if format == "openai-batch":
+        return OpenAIBatchReader(options)
+    raise ValueError(f"no format {format!r}")

@@ -1,0 +1,120 @@
+"""Snapshots of unfinished sequences: safetensors under `_rgp/state/`."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from rgpipeline.errors import StoreError
+from rgpipeline.io.store import Store
+from rgpipeline.records import SampleKey, Snapshot
+
+_FOLDER = "_rgp/state/"
+_DTYPES: dict[str, Any] = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U64": np.uint64,
+    "U32": np.uint32,
+    "U16": np.uint16,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+
+
+class SavedSequence(NamedTuple):
+    """A sequence as it was saved: the device's state, and the host's notes beside it."""
+
+    snapshot: Snapshot
+    notes: dict[str, Any]  # what detokenizer, stop matcher and segments need to go on
+
+
+class Snapshots:
+    """The saved states of a job's unfinished sequences.
+
+    A snapshot's name says whose it is and how many tokens had been generated; two workers who
+    save one sequence at the same length save the same bytes, so neither minds the other.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def save(self, key: SampleKey, snapshot: Snapshot, notes: Mapping[str, Any]) -> None:
+        """Saves a state; `notes` is anything JSON can hold. Raises StoreError."""
+        arrays = {name: np.ascontiguousarray(array) for name, array in snapshot.arrays.items()}
+        metadata = {"notes": json.dumps(notes), "generated": str(snapshot.generated)}
+        self._store.create(_name(key, snapshot.generated), safetensors.numpy.save(arrays, metadata))
+
+    def lengths(self, key: SampleKey) -> list[int]:
+        """The lengths (tokens generated) at which `key` is saved, ascending."""
+        prefix = _prefix(key)
+        pattern = re.compile(re.escape(prefix) + r"(\d+)\.safetensors")
+        matches = (pattern.fullmatch(name) for name in self._store.list(prefix))
+        return sorted(int(match[1]) for match in matches if match)
+
+    def newest(self, key: SampleKey, at_most: int | None = None) -> SavedSequence | None:
+        """The snapshot of the greatest length (of `at_most` tokens); None when there is none.
+
+        One that vanishes meanwhile was removed by a worker that saved a newer one; the search
+        then begins again.
+        """
+        while True:
+            lengths = [n for n in self.lengths(key) if at_most is None or n <= at_most]
+            if not lengths:
+                return None
+            try:
+                return self._load(_name(key, lengths[-1]))
+            except FileNotFoundError:
+                continue
+
+    def remove(self, key: SampleKey, below: int | None = None) -> None:
+        """Removes the snapshots of fewer than `below` tokens, or all of them."""
+        for length in self.lengths(key):
+            if below is None or length < below:
+                self._store.delete(_name(key, length))
+
+    def remove_everything(self) -> None:
+        """Removes the snapshots of all sequences: the job is finished."""
+        for name in self._store.list(_FOLDER):
+            self._store.delete(name)
+
+    def _load(self, name: str) -> SavedSequence:
+        data = self._store.read(name)
+        try:
+            metadata = _metadata(data)
+            arrays = {
+                key: np.frombuffer(view["data"], _DTYPES[view["dtype"]]).reshape(view["shape"])
+                for key, view in safetensors.deserialize(data)  # type: ignore[no-untyped-call]
+            }
+        except (safetensors.SafetensorError, ValueError, KeyError) as error:
+            raise StoreError(
+                f"{self._store.url(name)}: not a readable snapshot ({error}); delete it, and its "
+                f"sequence begins anew from an older one"
+            ) from error
+        snapshot = Snapshot(arrays, int(metadata["generated"]))
+        return SavedSequence(snapshot, json.loads(metadata["notes"]))
+
+
+def _prefix(key: SampleKey) -> str:
+    return f"{_FOLDER}{key.shard:05d}-{key.row}-{key.sample}-"
+
+
+def _name(key: SampleKey, generated: int) -> str:
+    return f"{_prefix(key)}{generated}.safetensors"
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    """safetensors' own loader of metadata wants a file; the header is JSON after its length."""
+    length = int.from_bytes(data[:8], "little")
+    header: dict[str, dict[str, str]] = json.loads(data[8 : 8 + length])
+    return header["__metadata__"]
