@@ -30,13 +30,8 @@ def linear(x: Array, kernel: Array, bias: Array | None = None) -> Array:
     Returns:
         float32 [... *o].
     """
-    product = lax.dot_general(
-        x.astype(kernel.dtype),
-        kernel,
-        (((x.ndim - 1,), (kernel.ndim - 1,)), ((), ())),
-        precision=_precision(kernel.dtype),
-        preferred_element_type=jnp.float32,
-    )
+    *out, width = kernel.shape
+    product = _matmul(x, kernel.reshape(-1, width)).reshape(*x.shape[:-1], *out)
     return product if bias is None else product + bias.astype(jnp.float32)
 
 
@@ -95,14 +90,23 @@ def tied_logits(table: Array, hidden: Array, soft_cap: float) -> Logits:
 
     Float32 because a bfloat16 logit near 20 has a step of 0.125, which reorders tokens.
     """
-    logits = lax.dot_general(
-        hidden.astype(table.dtype),
-        table,
-        (((hidden.ndim - 1,), (1,)), ((), ())),
-        precision=_precision(table.dtype),
+    logits = _matmul(hidden, table)
+    return jnp.tanh(logits / soft_cap) * soft_cap if soft_cap else logits
+
+
+def _matmul(x: Array, matrix: Array) -> Array:
+    """[... i] by [o i] to float32 [... o].
+
+    The matrix has two axes and no more: for others XLA's CPU backend copies it into another
+    layout, at every call.
+    """
+    return lax.dot_general(
+        x.astype(matrix.dtype),
+        matrix,
+        (((x.ndim - 1,), (1,)), ((), ())),
+        precision=_precision(matrix.dtype),
         preferred_element_type=jnp.float32,
     )
-    return jnp.tanh(logits / soft_cap) * soft_cap if soft_cap else logits
 
 
 def _precision(dtype: DTypeLike) -> lax.Precision:
