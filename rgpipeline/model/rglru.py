@@ -13,7 +13,6 @@ from rgpipeline.model.shapes import Active, Gated, Lengths, RecurrentH, Start
 
 _C = 8.0  # the paper's c, in a = sigmoid(Lambda)^(c r)
 _MAX_SQRT_GRADIENT = 1000.0  # the official library's bound, in `RGLRU.__call__`
-_UNROLL = 8
 
 
 class Step(NamedTuple):
@@ -45,6 +44,8 @@ def scan(step: Step, h: RecurrentH) -> Gated:
     """Every state from `h` on, float32 [b t e].
 
     One token after another, so that any division of a sequence into chunks gives the same bits.
+    On a CPU this is faster than an associative scan or an unrolled loop, forwards (4 ms against
+    7 and 7 for [16 512 256]) and with gradients (19 against 51 and 28).
     """
 
     def one(h: Array, step: Step) -> tuple[Array, Array]:
@@ -52,7 +53,7 @@ def scan(step: Step, h: RecurrentH) -> Gated:
         return h, h
 
     by_time = Step(step.decay.swapaxes(0, 1), step.drive.swapaxes(0, 1))
-    _, states = lax.scan(one, h, by_time, unroll=min(_UNROLL, step.decay.shape[1]))
+    _, states = lax.scan(one, h, by_time)
     return states.swapaxes(0, 1)
 
 
