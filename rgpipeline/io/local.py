@@ -3,6 +3,7 @@
 import errno
 import os
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -69,6 +70,12 @@ class LocalStore:
                 s for s in subfolders if f"{at}{s}/".startswith(prefix[: len(at + s) + 1])
             ]
         return sorted(name for name in names if name.startswith(prefix) and not _is_temporary(name))
+
+    def entries(self) -> Sequence[str]:
+        try:
+            return sorted(path.name for path in self._folder.iterdir())
+        except FileNotFoundError:
+            return []
 
     def exists(self, name: str) -> bool:
         return self._path(name).is_file()

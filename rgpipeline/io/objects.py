@@ -4,7 +4,7 @@ Through s3fs and gcsfs, for pyarrow's own clients have no conditional put.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fsspec import AbstractFileSystem
@@ -51,6 +51,15 @@ class ObjectStore:
         found = self._fs.find(self._path(folder), prefix=start)
         names = (path.removeprefix(f"{self._root}/") for path in found)
         return sorted(name for name in names if name.startswith(prefix))
+
+    def entries(self) -> Sequence[str]:
+        self._fs.invalidate_cache()
+        try:
+            found = self._fs.ls(self._root, detail=False)
+        except FileNotFoundError:
+            return []
+        names = (path.rstrip("/").rpartition("/")[2] for path in found if path != self._root)
+        return sorted(name for name in names if name)
 
     def exists(self, name: str) -> bool:
         self._fs.invalidate_cache()

@@ -31,6 +31,17 @@ def parse_part_name(name: str) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
+def part_names(store: Store) -> list[str]:
+    """The names of all parts in a folder, by shard and part."""
+    places = {name: parse_part_name(name) for name in store.list("part-")}
+    return sorted((name for name in places if places[name]), key=lambda name: places[name] or ())
+
+
+def entries_of(footer: Mapping[bytes, bytes]) -> tuple[Entry, ...]:
+    """What a part's key-value metadata says of its rows, in order."""
+    return _parse_entries(footer[b"rgp.rows"])
+
+
 @dataclass(frozen=True, slots=True)
 class PartFooter:
     """What a part says of itself without its rows being read."""
@@ -94,7 +105,7 @@ def read_footer(store: Store, name: str) -> PartFooter:
         part=int(footer[b"rgp.part"]),
         attempt=footer[b"rgp.attempt"].decode(),
         fingerprint=footer[b"rgp.job"].decode(),
-        entries=_parse_entries(footer[b"rgp.rows"]),
+        entries=entries_of(footer),
         prompt_tokens=totals["prompt"],
         completion_tokens=totals["completion"],
     )

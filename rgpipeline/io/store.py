@@ -1,7 +1,7 @@
 """A folder of objects, wherever it is: what the output of a job is written through."""
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -41,6 +41,9 @@ class Store(Protocol):
 
     def list(self, prefix: str = "") -> list[str]:
         """Names that begin with `prefix`, in all subfolders, sorted."""
+
+    def entries(self) -> Sequence[str]:
+        """What lies directly in the folder: names of objects and of subfolders, sorted."""
 
     def exists(self, name: str) -> bool:
         """Whether the object is there."""
@@ -100,6 +103,9 @@ class RetryingStore:
     def list(self, prefix: str = "") -> list[str]:
         return self._call("listing", prefix, lambda: self._inner.list(prefix))
 
+    def entries(self) -> Sequence[str]:
+        return self._call("listing", "", self._inner.entries)
+
     def exists(self, name: str) -> bool:
         return self._call("looking for", name, lambda: self._inner.exists(name))
 
@@ -130,6 +136,8 @@ def _explained(what: str, error: Exception) -> Exception:
             f"{what}: the disk is full; free some space and run the same job again, it goes on "
             f"from here"
         )
+    if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
+        return OutputError(f"{what}: there is a file where a folder is needed ({text})")
     if isinstance(error, PermissionError) or "Credential" in type(error).__name__:
         return OutputError(
             f"{what}: not allowed ({text}); check permissions, the credentials in the "

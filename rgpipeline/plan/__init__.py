@@ -1,0 +1,10 @@
+"""The plan of a job: its input files cut into shards, made once and kept beside the output.
+
+Layer 3. Imports io and text; free of jax and Ray.
+"""
+
+from rgpipeline.plan.folder import open_or_create, settle, settled
+from rgpipeline.plan.make import make_plan
+from rgpipeline.plan.record import Plan
+
+__all__ = ["Plan", "make_plan", "open_or_create", "settle", "settled"]

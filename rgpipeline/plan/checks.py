@@ -1,0 +1,107 @@
+"""Whether the input has the columns that a job speaks of, and of usable types."""
+
+import difflib
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+
+from rgpipeline.errors import InputError, JobError
+from rgpipeline.io.columns import AddedColumns
+from rgpipeline.io.json_types import is_json
+from rgpipeline.spec import Columns, Job
+from rgpipeline.text.template import PromptTemplate
+
+Fits = Callable[[pa.DataType], bool]
+
+
+def used_columns(job: Job, columns: Columns) -> list[str]:
+    """The input columns that prompts, ids and sampling come from."""
+    named = [name for name in columns.model_dump().values() if name is not None]
+    return named + list(PromptTemplate(job.input.template).fields if job.input.template else ())
+
+
+def check_columns(job: Job, columns: Columns, schema: pa.Schema) -> None:
+    """Raises InputError for a column that is missing or of a type that can't be used."""
+    for field, name in columns.model_dump().items():
+        if name is None:
+            continue
+        _require(f"input.columns.{field}", name, schema)
+        fits, wanted = _WANTED[field]
+        column = schema.field(name)
+        if not (is_json(column) or pa.types.is_null(column.type) or fits(column.type)):
+            raise InputError(
+                f"input.columns.{field}: column {name!r} holds {column.type}; {wanted} is needed"
+            )
+    if job.input.template:
+        PromptTemplate(job.input.template).check_columns(schema.names)
+    for name in () if job.output.keep == "all" else job.output.keep:
+        _require("output.keep", name, schema)
+
+
+def check_names(job: Job, kept: Sequence[str]) -> None:
+    """Raises JobError when a column we add has the name of a kept one, or two kept ones agree."""
+    twice = sorted({name for name in kept if kept.count(name) > 1})
+    if twice:
+        raise JobError(f"the input has, or output.keep names, columns twice: {', '.join(twice)}")
+    added = AddedColumns.of(job)
+    taken = [name for name in added.names if name in kept]
+    if taken:
+        raise JobError(
+            f"the input already has columns named {', '.join(taken)}, which the output adds; set "
+            f'output.prefix (for instance "rg_"), or leave them out by output.keep'
+        )
+
+
+def _require(where: str, name: str, schema: pa.Schema) -> None:
+    if name in schema.names:
+        return
+    near = difflib.get_close_matches(name, schema.names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise InputError(
+        f"{where}: no column {name!r} in the input (it has {', '.join(schema.names)}){hint}"
+    )
+
+
+def _value_type(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = _value_type(kind)
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return any(test(kind) for test in _LISTS)
+
+
+def _is_list_of(kind: pa.DataType, item: Fits) -> bool:
+    return _is_list(kind) and (pa.types.is_null(kind.value_type) or item(kind.value_type))
+
+
+def _is_name(kind: pa.DataType) -> bool:
+    return _is_text(kind) or bool(pa.types.is_integer(_value_type(kind)))
+
+
+_LISTS: tuple[Fits, ...] = (
+    pa.types.is_list,
+    pa.types.is_large_list,
+    pa.types.is_fixed_size_list,
+    pa.types.is_list_view,
+)
+_WANTED: dict[str, tuple[Fits, str]] = {
+    "prompt": (_is_text, "text"),
+    "completion": (_is_text, "text"),
+    "prompt_ids": (lambda kind: _is_list_of(kind, pa.types.is_integer), "a list of token ids"),
+    "messages": (
+        lambda kind: _is_text(kind) or _is_list_of(kind, pa.types.is_struct),
+        "a list of messages (role, content), or that as JSON text,",
+    ),
+    "id": (_is_name, "text or whole numbers"),
+    "sampling": (
+        lambda kind: _is_text(kind) or bool(pa.types.is_struct(kind) or pa.types.is_map(kind)),
+        "a struct, a map or a JSON text of sampling keys",
+    ),
+}

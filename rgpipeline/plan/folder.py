@@ -1,0 +1,187 @@
+"""The job's folder: the plan made there once, and found again by everyone after."""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from rgpipeline import __version__
+from rgpipeline.errors import OutputError
+from rgpipeline.io.store import Store
+from rgpipeline.plan.make import find_inputs, make_plan
+from rgpipeline.plan.record import Plan, identity
+from rgpipeline.records import EngineSettings, InputFile
+from rgpipeline.spec import EngineSpec, Job
+
+JOB = "_rgp/job.json"
+PLAN = "_rgp/plan.json"
+_NEW = "choose a new output.path for it"
+_SHOWN = 5
+
+
+def open_or_create(job: Job, store: Store) -> Plan:
+    """The plan of `job` in its output folder; made, if this is the first time.
+
+    Two who come at once agree: the first to create the plan made it. Raises OutputError when
+    the folder is another job's, or the inputs are no longer what they were, naming the fields
+    or files that differ; InputError and JobError as `make_plan`. `Plan.warnings` has what the
+    person should know.
+    """
+    saved = read_job(store)
+    if saved is None:
+        _require_empty(store)
+        plan = make_plan(job)
+        _require_conditional(store)
+        store.create(JOB, _job_json(job))
+        saved = read_job(store) or job
+        _require_same_job(job, saved, store)
+        return _create(plan, store)
+    _require_same_job(job, saved, store)
+    found = read_plan(store)
+    if found is None:  # whoever began died between job and plan
+        return _create(make_plan(job), store)
+    _require_same_inputs(job, found, store)
+    return replace(found, warnings=tuple(_engine_warnings(job, saved)))
+
+
+def read_job(store: Store) -> Job | None:
+    """The job that a folder belongs to; None when it is nobody's."""
+    try:
+        data = store.read(JOB)
+    except FileNotFoundError:
+        return None
+    try:
+        return Job.model_validate(json.loads(data)["job"])
+    except (ValidationError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(
+            f"{store.url(JOB)}: not understood by rgpipeline {__version__}: {error}"
+        ) from error
+
+
+def read_plan(store: Store) -> Plan | None:
+    """The plan in a folder; None when there is none yet."""
+    try:
+        data = store.read(PLAN)
+    except FileNotFoundError:
+        return None
+    try:
+        return Plan.from_json(data)
+    except (KeyError, TypeError, ValueError) as error:
+        raise OutputError(
+            f"{store.url(PLAN)}: not understood by rgpipeline {__version__}: {error!r}"
+        ) from error
+
+
+def settle(store: Store, engine: EngineSpec, settings: EngineSettings) -> EngineSettings:
+    """Records what `auto` came to, if nobody has; returns what holds for every worker.
+
+    A job resumed with another `engine:` section settles anew, once.
+    """
+    store.create(_settings_name(engine), json.dumps(asdict(settings)).encode())
+    return settled(store, engine) or settings
+
+
+def settled(store: Store, engine: EngineSpec) -> EngineSettings | None:
+    """What was settled for an `engine:` section; None when nothing was."""
+    try:
+        return EngineSettings(**json.loads(store.read(_settings_name(engine))))
+    except FileNotFoundError:
+        return None
+
+
+def _settings_name(engine: EngineSpec) -> str:
+    digest = hashlib.sha256(json.dumps(engine.model_dump(), sort_keys=True).encode()).hexdigest()
+    return f"_rgp/engine-{digest[:8]}.json"
+
+
+def _create(plan: Plan, store: Store) -> Plan:
+    store.create(PLAN, plan.to_json())
+    found = read_plan(store) or plan
+    if found.fingerprint != plan.fingerprint:
+        raise OutputError(
+            f"{store.url(PLAN)}: planned by another driver just now, over other inputs; run again"
+        )
+    return plan
+
+
+def _job_json(job: Job) -> bytes:
+    facts = {"version": 1, "rgpipeline": __version__, "job": job.model_dump(mode="json")}
+    return json.dumps(facts, indent=1).encode()
+
+
+def _require_empty(store: Store) -> None:
+    others = [name for name in store.entries() if name != "_rgp" and not name.startswith(".")]
+    if others:
+        raise OutputError(
+            f"{store.url()}: not empty, and not a job's output (it holds "
+            f"{', '.join(others[:_SHOWN])}); name another output.path"
+        )
+
+
+def _require_conditional(store: Store) -> None:
+    """Some servers ignore the condition of a conditional put: try, before rows depend on it."""
+    name = f"_rgp/probe-{uuid.uuid4().hex}"
+    created = store.create(name, b"first"), store.create(name, b"second")
+    store.delete(name)
+    if created != (True, False):
+        raise OutputError(
+            f"{store.url()}: this store overwrites where it was asked to create only; rows can't "
+            f"be published once there. Use a local path, S3 or Google Cloud Storage"
+        )
+
+
+def _require_same_job(job: Job, saved: Job, store: Store) -> None:
+    differing = list(_differences(identity(saved), identity(job)))
+    if differing:
+        raise OutputError(
+            f"{store.url()}: belongs to a job that differs from this one in\n  "
+            + "\n  ".join(differing)
+            + f"\nPut that back to go on with it; for another job, {_NEW}"
+        )
+
+
+def _differences(
+    there: Mapping[str, Any], now: Mapping[str, Any], where: str = ""
+) -> Iterator[str]:
+    for key in sorted({*there, *now}):
+        old, new = there.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from _differences(old, new, f"{where}{key}.")
+        elif old != new:
+            yield f"{where}{key}: {json.dumps(old)} there, {json.dumps(new)} now"
+
+
+def _engine_warnings(job: Job, saved: Job) -> Iterator[str]:
+    if job.engine != saved.engine:
+        yield "engine has changed since this job began; rows still to come may round differently"
+
+
+def _require_same_inputs(job: Job, plan: Plan, store: Store) -> None:
+    found = {file.name: (file.size, file.version) for file in find_inputs(job).files}
+    changes = [_change(file, found) for file in plan.files]
+    if job.input.limit is None:
+        known = {file.name for file in plan.files}
+        changes += [f"{name} is new" for name in found if name not in known]
+    told = [change for change in changes if change]
+    if told:
+        more = [f"… and {len(told) - _SHOWN} more"] if len(told) > _SHOWN else []
+        raise OutputError(
+            f"{store.url()}: the inputs have changed since this job began:\n  "
+            + "\n  ".join(told[:_SHOWN] + more)
+            + f"\nPut them back as they were; for the inputs as they are now, {_NEW}"
+        )
+
+
+def _change(file: InputFile, found: Mapping[str, tuple[int, str]]) -> str | None:
+    if file.name not in found:
+        return f"{file.name} is gone"
+    size, version = found[file.name]
+    if size != file.size:
+        return f"{file.name} had {file.size} bytes and has {size}"
+    if version != file.version:
+        return f"{file.name} was written again (version {file.version}, now {version})"
+    return None

@@ -1,0 +1,172 @@
+"""Making a plan: every file looked into once, rows cut into shards."""
+
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+
+import pyarrow as pa
+
+from rgpipeline.errors import InputError
+from rgpipeline.io.files import FoundFile
+from rgpipeline.io.formats import reader_for
+from rgpipeline.io.hive import partition_fields
+from rgpipeline.io.json_types import merge_fields
+from rgpipeline.io.openai_batch import COLUMNS as BATCH_COLUMNS
+from rgpipeline.io.openai_batch import KEPT as BATCH_KEPT
+from rgpipeline.io.options import resolve_options
+from rgpipeline.io.paths import Inputs, expand_inputs
+from rgpipeline.io.readers import Scan
+from rgpipeline.io.retry import Retry
+from rgpipeline.plan.checks import check_columns, check_names, used_columns
+from rgpipeline.plan.record import Plan, identity
+from rgpipeline.records import InputFile, Shard, Span
+from rgpipeline.spec import Job
+
+_SHARDS = 256  # about so many, so that every worker has some and a status is soon read
+_FEWEST_ROWS, _MOST_ROWS = 16, 8192
+_MOST_BYTES = 64 << 20  # of input in one shard, which a worker holds in memory
+_THREADS = 32  # footers are read from afar: waiting, not work
+_MESSAGES = 5
+
+
+def make_plan(job: Job) -> Plan:
+    """Finds the job's input files, looks into each, and cuts their rows into shards.
+
+    Everything that can be wrong with inputs and columns is found here: raises InputError or
+    JobError naming file, column or field. Reads Parquet footers, and JSON Lines whole.
+    """
+    inputs = find_inputs(job)
+    scans = _scan(inputs, job)
+    files = tuple(
+        InputFile(file.path, file.name, file.size, file.version, scan.rows, scan.marks)
+        for file, scan in zip(inputs.files, scans, strict=False)
+    )
+    if not any(file.rows for file in files):
+        raise InputError(f"{', '.join(job.input.path)}: there are no rows in the input")
+    own = _merged([scan.schema for scan in scans], files)
+    partitions = [f for f in partition_fields(f.path for f in files) if f.name not in own.names]
+    schema = pa.schema([*own, *partitions])
+    columns = BATCH_COLUMNS if inputs.format == "openai-batch" else job.input.columns
+    check_columns(job, columns, schema)
+    kept = _kept(job, inputs.format, schema)
+    check_names(job, kept)
+    read = {*kept, *used_columns(job, columns)}
+    return Plan(
+        job=identity(job),
+        format=inputs.format,
+        files=files,
+        shards=cut_shards([file.rows for file in files], _shard_rows(files)),
+        schema=pa.schema([field for field in schema if field.name in read]),
+        kept=kept,
+        columns=columns,
+        partitions=tuple(field.name for field in partitions if field.name in read),
+        warnings=tuple(f"{file.path} has no rows" for file in files if not file.rows),
+    )
+
+
+def find_inputs(job: Job) -> Inputs:
+    """The files that a job names now."""
+    options = resolve_options(job.storage_options)
+    return expand_inputs(job.input.path, job.input.format, options)
+
+
+def cut_shards(rows: Sequence[int], size: int) -> tuple[Shard, ...]:
+    """Shards of `size` rows (the last may have fewer) over files of `rows` rows each.
+
+    A shard takes up where the one before ended, across as many files as it needs: ten thousand
+    tiny files make few shards.
+    """
+    shards: list[Shard] = []
+    spans: list[Span] = []
+    room = size
+    for file, count in enumerate(rows):
+        start = 0
+        while start < count:
+            stop = min(count, start + room)
+            spans.append(Span(file, start, stop))
+            room -= stop - start
+            start = stop
+            if not room:
+                shards.append(Shard(len(shards), tuple(spans)))
+                spans, room = [], size
+    return tuple(shards) + ((Shard(len(shards), tuple(spans)),) if spans else ())
+
+
+def _shard_rows(files: Sequence[InputFile]) -> int:
+    rows = sum(file.rows for file in files)
+    even = min(max(math.ceil(rows / _SHARDS), _FEWEST_ROWS), _MOST_ROWS)
+    mean_bytes = sum(file.size for file in files) / rows
+    return max(1, min(even, int(_MOST_BYTES / max(mean_bytes, 1))))
+
+
+def _scan(inputs: Inputs, job: Job) -> list[Scan]:
+    """What is in the files, up to the one in which the job's limit is reached."""
+    reader = reader_for(inputs.format, job.storage_options)
+    retry = Retry()
+    left = job.input.limit
+
+    def scan(file: FoundFile) -> Scan | InputError:
+        try:
+            return retry.call(f"reading {file.path}", lambda: reader.scan(file, left))
+        except InputError as error:
+            return error
+
+    scans: list[Scan] = []
+    bad: list[InputError] = []
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for batch in _batches(inputs.files, 2 * _THREADS):
+            for found in pool.map(scan, batch):
+                if left == 0:
+                    break
+                if isinstance(found, InputError):
+                    bad.append(found)
+                    continue
+                rows = found.rows if left is None else min(found.rows, left)
+                left = None if left is None else left - rows
+                scans.append(Scan(rows, found.schema, found.marks))
+            if left == 0:
+                break
+    if bad:
+        more = f"\n… and {len(bad) - _MESSAGES} more files" if len(bad) > _MESSAGES else ""
+        raise InputError("\n".join(map(str, bad[:_MESSAGES])) + more)
+    return scans
+
+
+def _batches(files: Sequence[FoundFile], size: int) -> Iterator[list[FoundFile]]:
+    rest = iter(files)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+def _merged(schemas: Sequence[pa.Schema], files: Sequence[InputFile]) -> pa.Schema:
+    """All files' columns; types that differ are widened, or it is an InputError."""
+    distinct = {s.remove_metadata().serialize().to_pybytes(): s for s in schemas}.values()
+    fields: dict[str, list[pa.Field]] = {}
+    for schema in distinct:
+        for field in schema:
+            fields.setdefault(field.name, []).append(field)
+    merged = {name: merge_fields(same) for name, same in fields.items()}
+    for name, field in merged.items():
+        if field is None:
+            raise InputError(_disagreement(name, schemas, files))
+    return pa.schema(list(merged.values()))
+
+
+def _disagreement(name: str, schemas: Sequence[pa.Schema], files: Sequence[InputFile]) -> str:
+    seen = {
+        str(schema.field(name).type): file.path
+        for schema, file in zip(reversed(schemas), reversed(files), strict=True)
+        if name in schema.names
+    }
+    kinds = "; ".join(f"{kind} in {path}" for kind, path in list(seen.items())[-2:])
+    return f"column {name!r} has types that don't go together: {kinds}"
+
+
+def _kept(job: Job, format: str, schema: pa.Schema) -> tuple[str, ...]:
+    """The columns to carry along: but for the one that is mapped to `id` and called so itself."""
+    if job.output.keep != "all":
+        return job.output.keep
+    names = BATCH_KEPT if format == "openai-batch" else tuple(schema.names)
+    same = job.input.columns.id == f"{job.output.prefix}id"
+    return tuple(name for name in names if not (same and name == job.input.columns.id))

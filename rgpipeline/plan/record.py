@@ -1,0 +1,117 @@
+"""The plan as a record, and as JSON."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from rgpipeline import __version__
+from rgpipeline.io.columns import AddedColumns
+from rgpipeline.io.options import StorageOptions
+from rgpipeline.io.parts import PartLabel
+from rgpipeline.io.shard_rows import InputRows, read_shard
+from rgpipeline.records import InputFile, Shard, Span
+from rgpipeline.spec import Columns, Job
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which rows a job has, where they lie, and in which shards they are done."""
+
+    job: Mapping[str, Any]  # what of the job decides the output's bytes, see `identity`
+    format: str  # parquet | jsonl | openai-batch
+    files: tuple[InputFile, ...]
+    shards: tuple[Shard, ...]
+    schema: pa.Schema  # of the input columns that are read: kept or used
+    kept: tuple[str, ...]  # carried to the output, in order
+    columns: Columns  # which columns mean what; openai-batch brings its own
+    partitions: tuple[str, ...] = ()  # columns that come from folders' names
+    warnings: tuple[str, ...] = ()  # for the person, on opening; not part of the plan
+
+    @property
+    def rows(self) -> int:
+        """Rows of the whole job."""
+        return sum(shard.rows for shard in self.shards)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits that name this plan: equal for equal jobs over equal inputs."""
+        facts = {"job": self.job, "files": _file_facts(self), "shards": _shard_facts(self)}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def read(self, shard: Shard, options: StorageOptions | None = None) -> InputRows:
+        """The input rows of a shard, see `io.shard_rows.read_shard`."""
+        return read_shard(self.files, shard, self.format, self.schema, self.partitions, options)
+
+    def part_schema(self, added: AddedColumns) -> pa.Schema:
+        """The columns of every part: the kept ones, then ours."""
+        kept = [self.schema.field(name).remove_metadata() for name in self.kept]
+        return pa.schema(kept + list(added.schema))
+
+    def label(self, job: Job, shard: int, part: int, attempt: str) -> PartLabel:
+        """What a part of this job is stamped with."""
+        about = {
+            "name": job.name,
+            "model": job.model.weights,
+            "seed": str(job.sampling.seed),
+            "version": __version__,
+        }
+        return PartLabel(shard, part, attempt, self.fingerprint, about)
+
+    def to_json(self) -> bytes:
+        return json.dumps(
+            {
+                "version": 1,
+                "fingerprint": self.fingerprint,
+                "rows": self.rows,
+                "format": self.format,
+                "files": [asdict(file) for file in self.files],
+                "shards": _shard_facts(self),
+                "schema": base64.b64encode(self.schema.serialize()).decode(),
+                "kept": self.kept,
+                "columns": self.columns.model_dump(),
+                "partitions": self.partitions,
+                "job": self.job,
+            }
+        ).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> "Plan":
+        """Raises KeyError, TypeError or ValueError when `data` is not a plan of ours."""
+        facts = json.loads(data)
+        return cls(
+            job=facts["job"],
+            format=facts["format"],
+            files=tuple(InputFile(**_with_marks(file)) for file in facts["files"]),
+            shards=tuple(
+                Shard(index, tuple(Span(*span) for span in spans))
+                for index, spans in enumerate(facts["shards"])
+            ),
+            schema=pa.ipc.read_schema(pa.py_buffer(base64.b64decode(facts["schema"]))),
+            kept=tuple(facts["kept"]),
+            columns=Columns(**facts["columns"]),
+            partitions=tuple(facts["partitions"]),
+        )
+
+
+def identity(job: Job) -> dict[str, Any]:
+    """What of a job decides its output's bytes; `input.path` is told by the files themselves."""
+    facts = job.model_dump(mode="json", include={"task", "model", "input", "output", "sampling"})
+    del facts["input"]["path"], facts["output"]["path"]
+    return facts
+
+
+def _file_facts(plan: Plan) -> list[tuple[str, int, str, int]]:
+    return [(file.name, file.size, file.version, file.rows) for file in plan.files]
+
+
+def _shard_facts(plan: Plan) -> list[list[tuple[int, int, int]]]:
+    return [[(span.file, span.start, span.stop) for span in s.spans] for s in plan.shards]
+
+
+def _with_marks(file: dict[str, Any]) -> dict[str, Any]:
+    return {**file, "marks": tuple(file["marks"])}
