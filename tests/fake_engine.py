@@ -132,7 +132,9 @@ def _advance(slot: FakeSlot) -> tuple[FakeSlot, int]:
     token = total % 10
     remaining = slot.remaining - 1 if slot.remaining > 0 else slot.remaining
     code = STOPPED if token in slot.stop_ids else LAST if remaining == 0 else GOES_ON
-    return replace(slot, total=total, token=token, remaining=remaining, active=code == GOES_ON), code
+    return replace(
+        slot, total=total, token=token, remaining=remaining, active=code == GOES_ON
+    ), code
 
 
 def by_hand(prompt: Sequence[int], max_tokens: int) -> list[int]:

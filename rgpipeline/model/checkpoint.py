@@ -3,7 +3,9 @@
 import dataclasses
 import importlib.resources
 import math
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -17,13 +19,16 @@ from rgpipeline.model.config import GriffinConfig, known_configs
 from rgpipeline.model.official_reader import OfficialReader, is_official
 from rgpipeline.model.params import Params, nest, stored_dtype
 from rgpipeline.model.recipes import HostArray, Path, Recipe
-from rgpipeline.model.remote import Folder
+from rgpipeline.model.remote import Folder, StorageOptions
 from rgpipeline.model.safetensors_reader import SafetensorsReader
 from rgpipeline.model.stored import TensorReader
 
 Dtype = Literal["auto", "float32", "bfloat16"]
-StorageOptions = Mapping[str, Mapping[str, Any]]
 Place = Callable[[Path, HostArray], jax.Array]
+
+# Recipes under way at once: they hide a remote store's latency, and with the largest tensors first
+# they are many only when little of the model is in memory yet.
+_AHEAD = 4
 
 # An official checkpoint has no configuration file of its own; these are the places, relative to
 # it, where one may have been put.
@@ -53,7 +58,7 @@ def load(
         url: A path, any fsspec URL, or `demo` for the model inside this package.
         dtype: The model's dtype. `auto` is float32 on CPUs and the checkpoint's own elsewhere
             (float16 becomes bfloat16, in which the model was trained).
-        storage_options: fsspec's options, by protocol.
+        storage_options: fsspec's options by protocol, secrets already in place.
         place: Puts one parameter, given its path in the tree and its host array, on the device;
             default: the default device.
 
@@ -63,15 +68,16 @@ def load(
     Raises:
         WeightsError: Not a Griffin checkpoint, or tensors are missing, unexpected, misshapen or
             truncated; all are named at once.
+        StoreError: A remote store failed again and again.
     """
     config, reader, recipes = open_checkpoint(url, storage_options)
     settled = _settle(dtype, reader)
     put = place or _to_default_device
     placed: dict[Path, Any] = {}
-    for recipe in sorted(recipes, key=_size, reverse=True):
-        value = recipe.build([reader.read(name) for name, _ in recipe.sources])
+    for recipe, parts in _read_ahead(reader, sorted(recipes, key=_size, reverse=True)):
         wanted = stored_dtype(recipe.path, settled)
-        placed[recipe.path] = put(recipe.path, np.ascontiguousarray(value, dtype=wanted))
+        value = np.ascontiguousarray(recipe.build(parts), dtype=wanted)
+        placed[recipe.path] = put(recipe.path, value)
     return config, nest(placed), settled
 
 
@@ -99,6 +105,24 @@ def open_checkpoint(url: str, storage_options: StorageOptions | None = None) -> 
     if faults:
         raise WeightsError("\n  ".join([f"{folder.url}: not this model's weights:", *faults]))
     return checkpoint
+
+
+def _read_ahead(
+    reader: TensorReader, recipes: Iterable[Recipe]
+) -> Iterator[tuple[Recipe, list[HostArray]]]:
+    """Each recipe with its tensors, in order; the next few are being read meanwhile."""
+
+    def read(recipe: Recipe) -> tuple[Recipe, list[HostArray]]:
+        return recipe, [reader.read(name) for name, _ in recipe.sources]
+
+    with ThreadPoolExecutor(_AHEAD) as pool:
+        coming: deque[Future[tuple[Recipe, list[HostArray]]]] = deque()
+        for recipe in recipes:
+            coming.append(pool.submit(read, recipe))
+            if len(coming) == _AHEAD:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
 
 
 def _folder(url: str, storage_options: StorageOptions | None) -> Folder:

@@ -1,0 +1,167 @@
+"""This engine as a peer: its loop over slots, as a worker runs it, without files."""
+
+import argparse
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Literal, cast
+
+import numpy as np
+import psutil
+
+from bench.peers.exchange import (
+    CURVE_STEPS,
+    PROBE,
+    PROBE_STEPS,
+    Batches,
+    Curve,
+    Rates,
+    Row,
+    Run,
+    Setup,
+    serve,
+)
+from rgpipeline.engine.api import UNLIMITED, PrefillPack, Tenancy
+from rgpipeline.engine.factory import free_bytes, use_compilation_cache
+from rgpipeline.engine.features import SamplingFeatures
+from rgpipeline.engine.griffin_engine import GriffinEngine
+from rgpipeline.engine.loop import Loop
+from rgpipeline.engine.settings import pack_tokens, settle
+from rgpipeline.model import checkpoint
+from rgpipeline.records import Request
+from rgpipeline.spec import EngineSpec, Sampling
+
+Dtype = Literal["float32", "bfloat16"]
+_PREFIX_STATES = 16
+FILLER = 7  # any token but BOS
+
+
+class Ours:
+    """The engine with settings as `auto` settles them, but for dtype and slots."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._engine = lru_cache(maxsize=1)(self._open)
+
+    def _open(self, setup: Setup) -> GriffinEngine:
+        dtype = cast(Dtype, setup.dtype)
+        config, params, _ = checkpoint.load(self._model, dtype)
+        spec = EngineSpec(slots=setup.batch)
+        settings = settle(config, spec, dtype=dtype, quantize="none", free_bytes=free_bytes())
+        return GriffinEngine(config, params, settings, pack_tokens=pack_tokens(settings))
+
+    def measure(self, setup: Setup) -> Rates:
+        """Full packs of prefill, then blocks of decode with every slot busy."""
+        engine = self._engine(setup)
+        packs = _full_packs(engine)
+        state = engine.prefill(engine.init(SamplingFeatures()), packs[0])
+        engine.wait(state)
+        start = time.perf_counter()
+        for pack in packs:
+            state = engine.prefill(state, pack)
+        engine.wait(state)
+        prefill_s = time.perf_counter() - start
+
+        state = engine.assign(state, dict.fromkeys(range(engine.slots), _endless()))
+        blocks = max(2, PROBE_STEPS // engine.steps)
+        state, pending = engine.decode(state)
+        pending.read()
+        start = time.perf_counter()
+        state, pending = engine.decode(state)
+        for _ in range(blocks - 1):  # the host a block behind, as in the loop
+            state, following = engine.decode(state)
+            pending.read()
+            pending = following
+        pending.read()
+        step_s = (time.perf_counter() - start) / (blocks * engine.steps)
+        return Rates(sum(int(pack.lengths.sum()) for pack in packs) / prefill_s, step_s)
+
+    def run(self, setup: Setup, batches: Batches, options: Mapping[str, Any]) -> Run:
+        """All rows through one loop; batches mean nothing here. Option: `prefix_cache`."""
+        engine = self._engine(setup)
+        _generate(engine, _warm_up_rows(engine), _PREFIX_STATES)
+        states = _PREFIX_STATES if options.get("prefix_cache", True) else 0
+        return _generate(engine, [row for batch in batches for row in batch], states)
+
+    def curve(self, setup: Setup, prompt: int, lengths: list[int]) -> Curve:
+        """Generates to the greatest of the lengths, and looks at the pace around each."""
+        row = (_filler(prompt), max(lengths) + CURVE_STEPS)
+        timeline = self.run(setup, [[row] * setup.batch], {}).timeline
+        # Seconds at which so many tokens were there; the first entry is the end of the prefill.
+        seconds, tokens = (np.asarray([entry[i] for entry in timeline]) for i in (0, 1))
+        starts = np.asarray(lengths) * setup.batch
+        ends = starts + CURVE_STEPS * setup.batch
+        spans = np.interp(ends, tokens, seconds) - np.interp(starts, tokens, seconds)
+        return Curve((spans / CURVE_STEPS).tolist())
+
+
+def _full_packs(engine: GriffinEngine) -> list[PrefillPack]:
+    """A prompt of `PROBE` tokens for every slot, as the loop would pack them."""
+    rows, size = engine.pack_shapes[0]
+    chunks = max(1, PROBE // size)
+    packs = []
+    for first in range(0, engine.slots, rows):
+        slots = np.arange(first, first + rows, dtype=np.int32)
+        used = slots < engine.slots
+        for chunk in range(chunks):
+            packs.append(
+                PrefillPack(
+                    tokens=np.full((rows, size), FILLER, np.int32),
+                    lengths=np.where(used, size, 0).astype(np.int32),
+                    slots=np.minimum(slots, engine.slots),
+                    fresh=np.full((rows,), chunk == 0),
+                )
+            )
+    return packs
+
+
+def _endless() -> Tenancy:
+    return Tenancy(
+        token=FILLER,
+        remaining=UNLIMITED,
+        banned_for=0,
+        stop_ids=(),
+        sampling=Sampling(temperature=0, ignore_eos=True, max_tokens=None),
+        draw=(0, 0),
+        prompt=np.asarray([FILLER], np.int32),
+    )
+
+
+def _warm_up_rows(engine: GriffinEngine) -> list[Row]:
+    """Rows that need every program: each shape of prefill, a state kept and copied, decode."""
+    rows = [(_filler(size + 1), 2) for _, size in engine.pack_shapes]
+    return [*rows, rows[0], rows[0]]
+
+
+def _generate(engine: GriffinEngine, rows: list[Row], prefix_states: int) -> Run:
+    loop = Loop(engine, prefix_states=prefix_states)
+    process = psutil.Process()
+    tokens: list[list[int]] = [[] for _ in rows]
+    timeline = []
+    made = 0
+    start = time.perf_counter()
+    loop.submit(_request(index, prompt, new) for index, (prompt, new) in enumerate(rows))
+    while not loop.idle:
+        for emission in loop.step():
+            tokens[cast(int, emission.key)].extend(emission.token_ids.tolist())
+            made += len(emission.token_ids)
+        timeline.append((time.perf_counter() - start, made, process.memory_info().rss))
+    return Run(timeline[-1][0], tokens=tokens, timeline=timeline)
+
+
+def _request(key: int, prompt: list[int], new: int) -> Request:
+    sampling = Sampling(max_tokens=new, temperature=0, ignore_eos=True)
+    return Request(key, np.asarray(prompt, np.int32), sampling, (0, key))
+
+
+def _filler(length: int) -> list[int]:
+    return [FILLER] * length
+
+
+def _open(arguments: argparse.Namespace) -> Ours:
+    use_compilation_cache(arguments.cache)
+    return Ours(str(arguments.model))
+
+
+if __name__ == "__main__":
+    serve(_open)

@@ -1,0 +1,94 @@
+"""A peer's process, seen from the bench."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from bench.peers.exchange import Batches, Curve, Rates, Run, Setup
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+class PeerFailed(Exception):
+    """A peer's process ended; its log says why."""
+
+
+class Process:
+    """One peer, loaded and waiting for requests; use it as a context."""
+
+    def __init__(
+        self, module: str, model: Path, out: Path, python: str = sys.executable, cores: str = ""
+    ) -> None:
+        """`cores`: those the process stays on, like `0,1`; all of them if empty."""
+        self._log = out / "logs" / f"{module.rsplit('.', 1)[-1]}{cores and f'-{cores}'}.log"
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        command = [python, "-m", module, "--model", str(model), "--cache", str(out / "cache")]
+        with self._log.open("w") as errors:
+            self._process = subprocess.Popen(
+                command + (["--cores", cores] if cores else []),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                cwd=_ROOT,
+            )
+
+    def __enter__(self) -> "Process":
+        self._receive()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def measure(self, setup: Setup) -> Rates:
+        """See `exchange.Peer.measure`."""
+        self._send(do="measure", setup=setup)
+        return Rates(**self._receive())
+
+    def run(self, setup: Setup, batches: Batches, **options: Any) -> Run:
+        """See `exchange.Peer.run`."""
+        self.start_run(setup, batches, **options)
+        return self.finish_run()
+
+    def start_run(self, setup: Setup, batches: Batches, **options: Any) -> None:
+        """Begins what `finish_run` waits for, so that several processes run at once."""
+        self._send(do="run", setup=setup, batches=batches, options=options)
+
+    def finish_run(self) -> Run:
+        """The run begun by `start_run`."""
+        return Run(**self._receive())
+
+    def curve(self, setup: Setup, prompt: int, lengths: list[int]) -> Curve:
+        """See `exchange.Peer.curve`."""
+        self._send(do="curve", setup=setup, prompt=prompt, lengths=lengths)
+        return Curve(**self._receive())
+
+    def _send(self, *, setup: Setup, **request: Any) -> None:
+        assert self._process.stdin is not None
+        fields = {"dtype": setup.dtype, "batch": setup.batch}
+        try:
+            self._process.stdin.write(json.dumps({**request, "setup": fields}) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._failed() from None
+
+    def _receive(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise self._failed()
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _failed(self) -> PeerFailed:
+        last = self._log.read_text().strip().splitlines()[-1:]
+        return PeerFailed(f"{self._log.stem}: {''.join(last) or 'ended'} (see {self._log})")

@@ -1,0 +1,45 @@
+"""The driver's logic: who works on what, what happens when they die, when all is done.
+
+Layer 3, and pure: events in, commands out; no Ray, no clock, no I/O, so that a simulator can put
+it through any night imaginable. `Dispatch` is the machine; `runtime` is the shell around it.
+"""
+
+from rgpipeline.dispatch.machine import Dispatch
+from rgpipeline.dispatch.messages import (
+    Command,
+    Died,
+    Draining,
+    DrainWorker,
+    End,
+    Event,
+    Heard,
+    Hold,
+    KillWorker,
+    Room,
+    StartWorker,
+    Stop,
+    Tick,
+    Up,
+)
+from rgpipeline.dispatch.policy import Policy
+from rgpipeline.dispatch.work import Work
+
+__all__ = [
+    "Command",
+    "Died",
+    "Dispatch",
+    "DrainWorker",
+    "Draining",
+    "End",
+    "Event",
+    "Heard",
+    "Hold",
+    "KillWorker",
+    "Policy",
+    "Room",
+    "StartWorker",
+    "Stop",
+    "Tick",
+    "Up",
+    "Work",
+]

@@ -1,0 +1,118 @@
+"""The workers as the driver knows them."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+from rgpipeline.dispatch.work import Unit
+from rgpipeline.records import AssignmentKey, WorkerReport
+
+HOPE_S = 120.0  # a process comes up in this time, where there is room for it
+
+
+class Phase(Enum):
+    """A worker's life, in order."""
+
+    PENDING = "waiting for room in the cluster"
+    STARTING = "its process runs, its engine is being opened"
+    READY = "at work"
+    LEAVING = "publishing what it has, then gone"
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """One worker."""
+
+    name: str
+    since: float  # when it entered its phase
+    phase: Phase = Phase.PENDING
+    progress_at: float = 0.0  # when its beat last changed, or it was given work
+    report: WorkerReport = field(default_factory=lambda: WorkerReport(beat=-1))
+    held: dict[AssignmentKey, Unit] = field(default_factory=dict)
+    begun: frozenset[int] = frozenset()  # shards that have rows in its slots
+    credited: int = 0  # rows of units it has finished
+
+    @property
+    def outstanding(self) -> int:
+        """Rows it still has to do, as far as known."""
+        under_way = max(0, self.report.rows_done - self.credited)
+        return max(0, sum(unit.left for unit in self.held.values()) - under_way)
+
+    @property
+    def quarantined(self) -> bool:
+        """True while it is at something suspected, with which nothing else shall die."""
+        return any(unit.alone for unit in self.held.values())
+
+    def hear(self, report: WorkerReport, now: float) -> None:
+        """Takes note of what it says; a changed beat is progress."""
+        if report.beat != self.report.beat:
+            self.progress_at = now
+        self.report = report
+        self.begun = frozenset(key.shard for key in report.working_on)
+
+    def working_at(self) -> list[Unit]:
+        """The units it was at when last heard of: what to suspect if it dies."""
+        rows = {(key.shard, key.row) for key in self.report.working_on}
+        return [
+            unit
+            for key, unit in self.held.items()
+            if any(shard == key.shard and key.start <= row < key.stop for shard, row in rows)
+        ]
+
+
+class Fleet:
+    """All workers that have been started and are not gone."""
+
+    def __init__(self) -> None:
+        self._members: dict[str, Member] = {}
+        self._counts: Counter[Phase] = Counter()
+        self._started = 0
+        self.rows_done = 0  # by workers that are gone
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter(list(self._members.values()))
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._members
+
+    def get(self, name: str) -> Member | None:
+        return self._members.get(name)
+
+    def count(self, *phases: Phase) -> int:
+        """How many workers are in one of `phases`."""
+        return sum(self._counts[phase] for phase in phases)
+
+    def hopeful(self, now: float) -> bool:
+        """Whether some worker is at work, or may soon be."""
+        return self.count(Phase.STARTING, Phase.READY) > 0 or any(
+            member.phase is Phase.PENDING and now - member.since < HOPE_S for member in self
+        )
+
+    def add(self, now: float) -> Member:
+        """A new worker, by a name that was never used."""
+        member = Member(f"w{self._started}", since=now)
+        self._started += 1
+        self._members[member.name] = member
+        self._counts[member.phase] += 1
+        return member
+
+    def enter(self, member: Member, phase: Phase, now: float) -> None:
+        """The worker begins another phase of its life."""
+        self._counts[member.phase] -= 1
+        self._counts[phase] += 1
+        member.phase = phase
+        member.since = member.progress_at = now
+
+    def remove(self, member: Member) -> None:
+        """Forgets a worker that is gone, but not what it has done."""
+        del self._members[member.name]
+        self._counts[member.phase] -= 1
+        self.rows_done += member.report.rows_done
+        self.prompt_tokens += member.report.prompt_tokens
+        self.completion_tokens += member.report.completion_tokens

@@ -1,0 +1,223 @@
+"""The driver as a state machine: events in, commands out."""
+
+from rgpipeline.dispatch.fleet import Fleet, Member, Phase
+from rgpipeline.dispatch.messages import (
+    Command,
+    Died,
+    Draining,
+    DrainWorker,
+    End,
+    Event,
+    Heard,
+    Hold,
+    KillWorker,
+    Room,
+    StartWorker,
+    Stop,
+    Tick,
+    Up,
+)
+from rgpipeline.dispatch.policy import Policy
+from rgpipeline.dispatch.setbacks import Setback, Setbacks
+from rgpipeline.dispatch.sharing import next_share
+from rgpipeline.dispatch.work import Unit, Work
+from rgpipeline.records import WorkerReport
+
+_ACTIVE = (Phase.PENDING, Phase.STARTING, Phase.READY)
+
+
+class Dispatch:
+    """One job's driver. `handle` is called with every event, and its commands are carried out."""
+
+    def __init__(self, work: Work, policy: Policy) -> None:
+        self.work = work
+        self.fleet = Fleet()
+        self.setbacks = Setbacks(policy)
+        self._policy = policy
+        self._wanted = 0  # workers
+        self._stopping = False
+        self._commands: list[Command] = []
+        self._holding_anew: dict[str, Member] = {}
+        self._end: End | None = None
+
+    def handle(self, event: Event) -> list[Command]:
+        """What is to be done about `event`, in order; nothing any more once `End` was said."""
+        if self._end is not None:
+            return []
+        match event:
+            case Room():
+                self._resize(event.workers)
+            case Stop():
+                self._stop(event.now)
+            case Tick():
+                self._enforce_deadlines(event.now)
+            case _:
+                self._of_a_worker(event)
+        self._end = self._end or self._conclusion(event.now)
+        if self._end is None:
+            self._start_workers(event.now)
+        return self._take_commands()
+
+    def _of_a_worker(self, event: Up | Heard | Died | Draining) -> None:
+        member = self.fleet.get(event.worker)
+        if member is None:
+            return  # it was given up: whatever it says, nobody listens
+        match event:
+            case Up():
+                if member.phase is Phase.PENDING:
+                    self.fleet.enter(member, Phase.STARTING, event.now)
+            case Heard():
+                self._hear(member, event.report, event.now)
+            case Draining():
+                self._let_go(member, event.now)
+            case Died():
+                innocent = member.phase is Phase.LEAVING or event.loss == "removed"
+                self._lose(member, None if innocent else Setback(event.reason), event.now)
+
+    def _hear(self, member: Member, report: WorkerReport, now: float) -> None:
+        if report.rows_done > member.report.rows_done:
+            self.setbacks.progress()
+        member.hear(report, now)
+        for done in report.finished:
+            unit = self.work.finish(done)
+            if unit is not None:
+                member.credited += unit.left if member.name in unit.holders else 0
+                self._take_from_all(unit)
+                self.setbacks.progress()
+        if report.error is not None:
+            self._give_up(member, Setback(report.error, report.fault or "worker"), now)
+        elif report.stopped:
+            self._commands.append(KillWorker(member.name, "it has published everything and left"))
+            self._lose(member, None, now)
+        elif report.slots and member.phase in (Phase.PENDING, Phase.STARTING):
+            self.fleet.enter(member, Phase.READY, now)
+            self.setbacks.started()
+        if member.phase is Phase.READY and member.name in self.fleet:
+            self._feed(member, now)
+
+    def _feed(self, member: Member, now: float) -> None:
+        """Gives the worker what keeps its slots full."""
+        while share := next_share(self.work, self.fleet, member, self._policy.copies):
+            if share.taken_from is not None:
+                self._take_from(share.taken_from, share.unit)
+            if not member.held:
+                member.progress_at = now  # it idled until now, and no beat was due
+            share.unit.holders.add(member.name)
+            member.held[share.unit.key] = share.unit
+            self._holding_anew[member.name] = member
+
+    def _take_from(self, member: Member, unit: Unit) -> None:
+        unit.holders.discard(member.name)
+        del member.held[unit.key]
+        self._holding_anew[member.name] = member
+
+    def _take_from_all(self, unit: Unit) -> None:
+        """It is finished, or cut into others."""
+        for name in list(unit.holders):
+            member = self.fleet.get(name)
+            if member is not None:
+                self._take_from(member, unit)
+
+    def _let_go(self, member: Member, now: float) -> None:
+        """The worker shall publish and leave; what it has not begun goes to others at once."""
+        if member.phase is Phase.LEAVING:
+            return
+        if member.phase is not Phase.READY:
+            self._give_up(member, None, now, "it was told to go before it was at work")
+            return
+        self.fleet.enter(member, Phase.LEAVING, now)
+        self._commands.append(DrainWorker(member.name))
+        for unit in list(member.held.values()):
+            if unit.key.shard not in member.begun:
+                self._take_from(member, unit)
+                self.work.release(unit, member.name)
+
+    def _give_up(
+        self, member: Member, setback: Setback | None, now: float, reason: str = ""
+    ) -> None:
+        """Kills the worker; whatever it still says is nobody's."""
+        self._commands.append(KillWorker(member.name, setback.reason if setback else reason))
+        self._lose(member, setback, now)
+
+    def _lose(self, member: Member, setback: Setback | None, now: float) -> None:
+        """The worker is gone; `setback` is None when that was nobody's fault."""
+        self.fleet.remove(member)
+        self._holding_anew.pop(member.name, None)
+        for unit in member.held.values():
+            unit.holders.discard(member.name)
+        if setback is not None:
+            starting = member.phase in (Phase.PENDING, Phase.STARTING)
+            self.setbacks.death(setback, starting, now)
+            if setback.fault == "worker":
+                self._suspect(member.working_at(), setback)
+        for unit in member.held.values():
+            self.work.release(unit, member.name)
+
+    def _suspect(self, units: list[Unit], setback: Setback) -> None:
+        for unit in units:
+            if self.work.strike(unit, f"its worker was lost again and again: {setback.reason}"):
+                self._take_from_all(unit)
+                self.setbacks.progress()
+
+    def _enforce_deadlines(self, now: float) -> None:
+        for member in self.fleet:
+            waited, silent = now - member.since, now - member.progress_at
+            policy = self._policy
+            if member.phase is Phase.STARTING and waited > policy.start_timeout_s:
+                reason = f"its engine was not open after {waited:.0f} s"
+                self._give_up(member, Setback(reason), now)
+            elif member.phase is Phase.READY and member.held and silent > policy.worker_timeout_s:
+                reason = f"no progress for {silent:.0f} s (faults.worker_timeout_s)"
+                self._give_up(member, Setback(reason), now)
+            elif member.phase is Phase.LEAVING and waited > policy.drain_timeout_s:
+                self._give_up(member, None, now, f"it had not left after {waited:.0f} s")
+
+    def _resize(self, wanted: int) -> None:
+        """More are started later; of too many, those go that the cluster has no room for."""
+        self._wanted = wanted
+        surplus = self.fleet.count(*_ACTIVE) - wanted
+        for member in [m for m in self.fleet if m.phase is Phase.PENDING][: max(0, surplus)]:
+            self._commands.append(KillWorker(member.name, "there is no room for it"))
+            self.fleet.remove(member)
+
+    def _stop(self, now: float) -> None:
+        self._stopping = True
+        for member in self.fleet:
+            self._let_go(member, now)
+
+    def _start_workers(self, now: float) -> None:
+        if self._stopping:
+            return
+        wanted = min(self._wanted, self.work.units_left)
+        missing = wanted - self.fleet.count(*_ACTIVE)
+        if missing > 0 and self.setbacks.may_start(now, self.fleet.hopeful(now)):
+            for _ in range(missing):
+                self._commands.append(StartWorker(self.fleet.add(now).name))
+
+    def _conclusion(self, now: float) -> End | None:
+        allowed, failed = self._policy.max_failed_rows, self.work.rows_failed
+        if allowed is not None and failed > allowed:
+            rows = "row has" if failed == 1 else "rows have"
+            return End("failed", f"{failed} {rows} failed, faults.max_failed_rows is {allowed}")
+        if self.work.done:
+            return End("finished")
+        if self._stopping:
+            return End("stopped") if len(self.fleet) == 0 else None
+        last = self.setbacks.last
+        if last is None:
+            return None
+        users_fault = last.fault == "user"
+        if users_fault and not self.setbacks.ever_started:
+            return End("failed", last.reason, users_fault=True)
+        message = self.setbacks.verdict(self._wanted, self.fleet.hopeful(now))
+        return End("failed", message, users_fault) if message else None
+
+    def _take_commands(self) -> list[Command]:
+        """What has gathered; `End` is always last."""
+        holds = [
+            Hold(name, tuple(unit.assignment for unit in member.held.values()))
+            for name, member in self._holding_anew.items()
+        ]
+        commands: list[Command] = [*self._commands, *holds, *([self._end] if self._end else [])]
+        self._commands, self._holding_anew = [], {}
+        return commands

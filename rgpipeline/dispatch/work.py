@@ -1,0 +1,140 @@
+"""The job's shards: waiting, held, finished; and what is suspected of killing workers."""
+
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from rgpipeline.records import Assignment, AssignmentKey, Shard, ShardDone
+
+
+@dataclass(slots=True, eq=False)
+class Unit:
+    """A shard, or a range of its rows, that is not finished."""
+
+    assignment: Assignment
+    left: int  # rows to do, as far as known when it was taken; at least 1
+    holders: set[str] = field(default_factory=set)
+    strikes: int = 0  # deaths of workers that were at it
+    alone: bool = False  # suspected: its worker gets nothing else meanwhile
+
+    @property
+    def key(self) -> AssignmentKey:
+        return self.assignment.key
+
+
+class Work:
+    """Everything there is to do, and how much of it is done.
+
+    A shard that was being worked on when two workers died is suspected. It is cut in halves,
+    each done by a worker that has nothing else, so that the next death tells which half; down
+    to a single row, which is found guilty when it has killed `strikes` workers by itself.
+    """
+
+    def __init__(
+        self,
+        shards: Iterable[Shard],
+        finished: Collection[ShardDone] = (),
+        covered: Mapping[int, int] | None = None,
+        strikes: int = 2,
+    ) -> None:
+        """`finished`: shards that need nothing more; `covered`: rows done of some others."""
+        self._strikes = strikes
+        self._covered = covered or {}
+        done = {shard.shard for shard in finished}
+        self._fresh = deque(shard for shard in shards if shard.index not in done)
+        self._returned: deque[Unit] = deque()
+        self._suspects: deque[Unit] = deque()
+        self._open: dict[AssignmentKey, Unit] = {}  # taken up once or more, not finished
+        self._ring: deque[AssignmentKey] = deque()  # the same, in the order tails go round
+        self._ranges: dict[int, int] = {}  # open ranges of shards, where not 1
+        self.shards_finished = len(finished)
+        self.rows_finished = sum(shard.rows for shard in finished)
+        self.rows_failed = sum(shard.failed for shard in finished)
+
+    @property
+    def done(self) -> bool:
+        return not (self._fresh or self._open)
+
+    @property
+    def units_left(self) -> int:
+        return len(self._fresh) + len(self._open)
+
+    @property
+    def waiting(self) -> int:
+        """Units that nobody holds."""
+        return len(self._fresh) + len(self._returned) + len(self._suspects)
+
+    def take(self, alone: bool) -> Unit | None:
+        """The next unit that nobody holds; a suspected one only for a worker with nothing else."""
+        if alone and self._suspects:
+            return self._suspects.popleft()
+        if self._returned:
+            return self._returned.popleft()
+        if self._fresh:
+            shard = self._fresh.popleft()
+            left = shard.rows - self._covered.get(shard.index, 0)
+            return self._opened(Unit(Assignment(shard), max(1, left)))
+        return None
+
+    def tail(self, looks: int = 64) -> Iterator[Unit]:
+        """Some unfinished units, each time others: candidates for a worker with nothing to do."""
+        for _ in range(min(looks, len(self._ring))):
+            key = self._ring.popleft()
+            if key in self._open:
+                self._ring.append(key)
+                yield self._open[key]
+
+    def release(self, unit: Unit, worker: str) -> None:
+        """`worker` has let go of `unit`; when nobody else holds it, it waits again."""
+        unit.holders.discard(worker)
+        if not unit.holders and unit.key in self._open:
+            (self._suspects if unit.alone else self._returned).append(unit)
+
+    def finish(self, done: ShardDone) -> Unit | None:
+        """Notes that an assignment's rows are in the log; None when that was known."""
+        key = AssignmentKey(done.shard, *(done.asked or (0, done.rows)))
+        unit = self._open.pop(key, None)
+        if unit is None:
+            return None
+        self.rows_finished += key.rows
+        self.rows_failed += done.failed
+        others = self._ranges.pop(key.shard, 1) - 1
+        if others:
+            self._ranges[key.shard] = others
+        else:
+            self.shards_finished += 1
+        return unit
+
+    def is_open(self, unit: Unit) -> bool:
+        """False once it is finished, or cut up."""
+        return self._open.get(unit.key) is unit
+
+    def strike(self, unit: Unit, reason: str) -> bool:
+        """A worker died while it was at `unit`; True when that told us something new."""
+        unit.strikes += 1
+        halving = unit.alone and unit.key.rows > 1
+        if unit.assignment.failed or unit.strikes < (1 if halving else self._strikes):
+            return False
+        del self._open[unit.key]
+        if unit.key.rows > 1:
+            self._cut(unit)
+        elif not unit.alone:
+            self._suspects.append(self._opened(Unit(unit.assignment, 1, alone=True)))
+        else:
+            shard, row = unit.assignment.shard, unit.key.start
+            convicted = Assignment(shard, (row, row + 1), {row: reason})
+            self._returned.append(self._opened(Unit(convicted, 1)))
+        return True
+
+    def _cut(self, unit: Unit) -> None:
+        shard, start, stop = unit.key
+        middle = (start + stop) // 2
+        for rows in ((start, middle), (middle, stop)):
+            half = Assignment(unit.assignment.shard, rows)
+            self._suspects.append(self._opened(Unit(half, rows[1] - rows[0], alone=True)))
+        self._ranges[shard] = self._ranges.get(shard, 1) + 1
+
+    def _opened(self, unit: Unit) -> Unit:
+        self._open[unit.key] = unit
+        self._ring.append(unit.key)
+        return unit

@@ -1,0 +1,79 @@
+"""Opening what a worker works with: engine, tokenizer, prompts."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from rgpipeline.engine.loop import Loop
+from rgpipeline.errors import WeightsError
+from rgpipeline.io.options import StorageOptions
+from rgpipeline.io.store import Store
+from rgpipeline.plan import Plan, settle, settled
+from rgpipeline.records import EngineSettings
+from rgpipeline.spec import EngineSpec, Job, ModelSpec
+from rgpipeline.text.chat import ChatTemplate
+from rgpipeline.text.template import PromptTemplate
+from rgpipeline.text.tokenizer import Tokenizer
+from rgpipeline.worker.prompts import Prompts
+
+
+class Opened(Protocol):
+    """A loop ready for requests, and what it was settled on."""
+
+    @property
+    def loop(self) -> Loop[Any, Any]: ...
+
+    @property
+    def settings(self) -> EngineSettings: ...
+
+
+class EngineFactory(Protocol):
+    """Opens an engine; `rgpipeline.engine.factory.open_engine` is the one with a model in it."""
+
+    def __call__(
+        self,
+        model: ModelSpec,
+        engine: EngineSpec,
+        storage_options: Mapping[str, Mapping[str, Any]],
+        settled: EngineSettings | None = None,
+        /,
+    ) -> Opened: ...
+
+
+def open_settled(
+    job: Job, store: Store, options: StorageOptions, open_engine: EngineFactory
+) -> Opened:
+    """An engine with the settings that all workers of the job share.
+
+    The first worker's are recorded. Should two be first at once, the later one opens again.
+    """
+    known = settled(store, job.engine)
+    opened = open_engine(job.model, job.engine, options, known)
+    if known is not None:
+        return opened
+    agreed = settle(store, job.engine, opened.settings)
+    if agreed == opened.settings:
+        return opened
+    del opened  # its memory is needed
+    return open_engine(job.model, job.engine, options, agreed)
+
+
+def open_prompts(job: Job, plan: Plan, options: StorageOptions) -> Prompts:
+    """What makes prompts of the plan's rows. Raises WeightsError when the tokenizer is unusable."""
+    weights = job.model.weights
+    tokenizer = Tokenizer.load(job.model.tokenizer or weights, options)
+    template = PromptTemplate(job.input.template) if job.input.template else None
+    chat = _open_chat(weights, tokenizer, plan, options)
+    return Prompts(plan.columns, job.sampling, tokenizer, chat, template)
+
+
+def _open_chat(
+    weights: str, tokenizer: Tokenizer, plan: Plan, options: StorageOptions
+) -> ChatTemplate | str:
+    if plan.columns.messages is None:
+        return "no messages column is mapped"
+    try:
+        return ChatTemplate.load(weights, tokenizer, options)
+    except WeightsError as error:
+        if plan.format != "openai-batch":
+            raise
+        return str(error)  # a batch file may have no chat in it; if it has, its row says this

@@ -1,0 +1,105 @@
+"""Rows to prompts: which tokens a row asks to be continued or scored, and how."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rgpipeline.errors import RowError
+from rgpipeline.spec import Columns, Sampling
+from rgpipeline.text.chat import ChatTemplate
+from rgpipeline.text.template import PromptTemplate
+from rgpipeline.text.tokenizer import Tokenizer
+from rgpipeline.worker.overrides import merged
+
+Row = Mapping[str, Any]
+
+_MOST_ID = 2**31
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What one row asks for."""
+
+    tokens: list[int]
+    sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """Makes prompts of rows. Texts get BOS; token ids are taken as they are.
+
+    `chat` is the template for rows with messages, or the reason why there is none.
+    """
+
+    columns: Columns
+    sampling: Sampling
+    tokenizer: Tokenizer
+    chat: ChatTemplate | str = "no messages column is mapped"
+    template: PromptTemplate | None = None
+
+    def make(self, row: Row) -> Prompt:
+        """The prompt of a row, by column name. Raises RowError naming the column at fault."""
+        sampling = self._sampling(row)
+        if self.template is not None:
+            return Prompt(self.tokenizer.encode(self.template.fill(row)), sampling)
+        columns = self.columns
+        sources = [columns.prompt, columns.messages, columns.prompt_ids]
+        given = [name for name in sources if name is not None and row[name] is not None]
+        if not given:
+            names = " and ".join(repr(name) for name in sources if name is not None)
+            raise RowError(f"{names} is null")
+        if given[0] == columns.messages:
+            return self._chat(row[given[0]], sampling)
+        if given[0] == columns.prompt_ids:
+            return Prompt(_token_ids(given[0], row[given[0]]), sampling)
+        return Prompt(self._text(given[0], row), sampling)
+
+    def completion(self, row: Row) -> list[int]:
+        """The tokens to score after the prompt's; none when no column is mapped to them."""
+        name = self.columns.completion
+        if name is None:
+            return []
+        if row[name] is None:
+            raise RowError(f"{name!r} is null")
+        return self._text(name, row, bos=False)
+
+    def row_id(self, row: Row) -> str | None:
+        """The row's own id; None when the job maps no column to it. Raises RowError if null."""
+        name = self.columns.id
+        if name is None:
+            return None
+        value = row[name]
+        if value is None:
+            raise RowError(f"{name!r}, which names the rows, is null")
+        return str(value)
+
+    def _sampling(self, row: Row) -> Sampling:
+        name = self.columns.sampling
+        return self.sampling if name is None else merged(self.sampling, row[name], name)
+
+    def _text(self, name: str, row: Row, *, bos: bool = True) -> list[int]:
+        try:
+            return self.tokenizer.encode(row[name], bos=bos)
+        except RowError as error:
+            raise RowError(f"{name!r}: {error}") from error
+
+    def _chat(self, messages: object, sampling: Sampling) -> Prompt:
+        """A chat ends where the model ends its turn, as it does at end-of-sequence."""
+        if isinstance(self.chat, str):
+            raise RowError(self.chat)
+        tokens = self.chat.encode(messages)
+        if sampling.ignore_eos:
+            return Prompt(tokens, sampling)
+        stop_ids = tuple(dict.fromkeys((*sampling.stop_ids, *self.chat.stop_ids)))
+        return Prompt(tokens, sampling.model_copy(update={"stop_ids": stop_ids}))
+
+
+def _token_ids(name: str, ids: object) -> list[int]:
+    if not isinstance(ids, list):
+        raise RowError(f"{name!r} holds a {type(ids).__name__}; a list of token ids is expected")
+    if not ids:
+        raise RowError(f"{name!r} is an empty list; give at least one token id, such as BOS")
+    for place, token in enumerate(ids):
+        if type(token) is not int or not 0 <= token < _MOST_ID:
+            raise RowError(f"{name!r}[{place}]: {token!r} is not a token id")
+    return ids

@@ -1,0 +1,89 @@
+"""A driver's machine played by hand: workers that say what the test tells them to."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from rgpipeline.dispatch import (
+    Command,
+    Died,
+    Dispatch,
+    Event,
+    Heard,
+    Hold,
+    Policy,
+    Room,
+    StartWorker,
+    Up,
+    Work,
+)
+from rgpipeline.records import (
+    AssignmentKey,
+    SampleKey,
+    Shard,
+    ShardDone,
+    Span,
+    WorkerReport,
+)
+
+C = TypeVar("C")
+
+
+def shards(count: int, rows: int = 16) -> list[Shard]:
+    return [Shard(i, (Span(0, i * rows, (i + 1) * rows),)) for i in range(count)]
+
+
+class Game:
+    """The machine, the latest thing each worker was told to hold, and everything commanded."""
+
+    def __init__(
+        self, work: Sequence[Shard] | Work, workers: int = 2, policy: Policy | None = None
+    ):
+        policy = policy or Policy()
+        work = work if isinstance(work, Work) else Work(work, strikes=policy.strikes)
+        self.dispatch = Dispatch(work, policy)
+        self.now = 0.0
+        self.held: dict[str, list[AssignmentKey]] = {}
+        self.failed: dict[str, dict[int, str]] = {}
+        self.commands: list[Command] = []
+        self.beats: dict[str, int] = {}
+        self.tell(Room(self.now, workers))
+
+    def tell(self, event: Event) -> list[Command]:
+        commands = self.dispatch.handle(event)
+        for command in commands:
+            if isinstance(command, Hold):
+                self.held[command.worker] = [a.key for a in command.assignments]
+                self.failed[command.worker] = {
+                    row: why for a in command.assignments for row, why in a.failed.items()
+                }
+        self.commands += commands
+        return commands
+
+    def ready(self, *workers: str, slots: int = 8) -> None:
+        for worker in workers:
+            self.tell(Up(self.now, worker))
+            self.says(worker, slots=slots)
+
+    def says(
+        self, worker: str, *, at: Sequence[tuple[int, int]] = (), slots: int = 8, **report: object
+    ) -> list[Command]:
+        """The worker reports, with `at` as the (shard, row)s in its slots."""
+        self.beats[worker] = self.beats.get(worker, 0) + 1
+        keys = tuple(SampleKey(shard, row, 0) for shard, row in at)
+        fields = {"slots": slots, "working_on": keys, "beat": self.beats[worker], **report}
+        return self.tell(Heard(self.now, worker, WorkerReport(**fields)))  # type: ignore[arg-type]
+
+    def finishes(self, worker: str, key: AssignmentKey, failed: int = 0) -> list[Command]:
+        whole = key.rows == 16
+        done = ShardDone(key.shard, key.rows, failed, None if whole else (key.start, key.stop))
+        return self.says(worker, finished=(done,))
+
+    def crashes(self, worker: str, reason: str = "killed") -> str:
+        """The worker dies; the name of the one that replaces it."""
+        commands = self.tell(Died(self.now, worker, "crashed", reason))
+        self.held.pop(worker, None)
+        started = [c.worker for c in commands if isinstance(c, StartWorker)]
+        return started[0] if started else ""
+
+    def said(self, kind: type[C]) -> list[C]:
+        return [command for command in self.commands if isinstance(command, kind)]

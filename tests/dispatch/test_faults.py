@@ -1,0 +1,158 @@
+"""Workers die, hang, fail to start, and leave; the job ends as it should."""
+
+from rgpipeline.dispatch import (
+    Died,
+    Draining,
+    DrainWorker,
+    End,
+    KillWorker,
+    Policy,
+    Room,
+    StartWorker,
+    Stop,
+    Tick,
+    Up,
+    Work,
+)
+from rgpipeline.records import AssignmentKey, ShardDone
+from tests.dispatch.hand import Game, shards
+
+
+def test_the_job_ends_when_every_shard_is_finished() -> None:
+    game = Game(shards(1), workers=1)
+    game.ready("w0")
+    assert game.finishes("w0", AssignmentKey(0, 0, 16))[-1] == End("finished")
+
+
+def test_a_job_with_nothing_left_to_do_starts_no_worker() -> None:
+    work = Work(shards(1), finished=[ShardDone(0, 16, 0)])
+    assert Game(work).commands == [End("finished")]
+
+
+def test_a_crashed_worker_is_replaced_and_its_shards_go_to_the_next() -> None:
+    game = Game(shards(2), workers=1)
+    game.ready("w0")
+    new = game.crashes("w0")
+    game.ready(new)
+    assert [key.shard for key in game.held[new]] == [0, 1]
+
+
+def test_a_worker_without_progress_is_killed() -> None:
+    game = Game(shards(2), workers=1, policy=Policy(worker_timeout_s=10))
+    game.ready("w0")
+    game.tell(Tick(10.5))
+    assert [command.worker for command in game.said(KillWorker)] == ["w0"]
+
+
+def test_an_idle_worker_is_not_killed() -> None:
+    game = Game(shards(2), workers=2, policy=Policy(worker_timeout_s=10, copies=1))
+    game.ready("w0")
+    game.says("w0", at=[(0, 0), (1, 0)])
+    game.ready("w1")
+    game.now = 20.0
+    game.says("w0")
+    game.tell(Tick(25.0))
+    assert not game.said(KillWorker)
+
+
+def test_what_a_given_up_worker_still_says_is_ignored() -> None:
+    game = Game(shards(2), workers=1)
+    game.ready("w0")
+    game.crashes("w0")
+    assert game.finishes("w0", AssignmentKey(0, 0, 16)) == []
+    assert game.dispatch.work.shards_finished == 0
+
+
+def test_three_failed_starts_end_the_job_with_the_workers_own_words() -> None:
+    game = Game(shards(2), workers=1)
+    for worker in ("w0", "w1", "w2"):
+        game.now += 100.0
+        game.tell(Tick(game.now))
+        game.says(worker, slots=0, error="out of memory", fault="worker")
+    end = game.commands[-1]
+    assert isinstance(end, End)
+    assert end.outcome == "failed"
+    assert end.message == "no worker can start, tried 3 times: out of memory"
+
+
+def test_a_users_mistake_ends_the_job_at_once() -> None:
+    game = Game(shards(2), workers=1)
+    game.says("w0", slots=0, error="no such weights", fault="user")
+    assert game.commands[-1] == End("failed", "no such weights", users_fault=True)
+
+
+def test_a_bad_host_does_not_end_a_job_that_others_work_at() -> None:
+    game = Game(shards(9), workers=2)
+    game.ready("w0")
+    for _ in range(9):
+        game.now += 200.0
+        bad = game.said(StartWorker)[-1].worker
+        game.says(bad, slots=0, error="no driver", fault="worker")
+        game.says("w0", at=[(0, 0)], rows_done=int(game.now))
+    assert not game.said(End)
+
+
+def test_endless_deaths_without_progress_end_the_job() -> None:
+    game = Game(shards(2), workers=1)
+    for _ in range(30):
+        game.now += 100.0
+        game.tell(Tick(game.now))
+        if game.said(End):
+            break
+        worker = game.said(StartWorker)[-1].worker
+        game.ready(worker)
+        game.crashes(worker)
+    assert "in a row were lost before any row was done" in game.said(End)[0].message
+
+
+def test_more_restarts_than_allowed_end_the_job() -> None:
+    game = Game(shards(2), workers=1, policy=Policy(max_restarts=0))
+    game.ready("w0")
+    game.crashes("w0")
+    assert "max_worker_restarts" in game.said(End)[0].message
+
+
+def test_a_lost_node_is_nobodys_fault() -> None:
+    game = Game(shards(2), workers=1, policy=Policy(max_restarts=0))
+    game.ready("w0")
+    game.tell(Died(1.0, "w0", "removed", "the node went away"))
+    assert [command.worker for command in game.said(StartWorker)] == ["w0", "w1"]
+
+
+def test_a_draining_worker_keeps_what_it_has_begun_and_passes_on_the_rest() -> None:
+    game = Game(shards(3), workers=2)
+    game.ready("w0", slots=4)
+    game.says("w0", at=[(0, 0)], slots=4)
+    game.tell(Draining(1.0, "w0"))
+    game.ready("w1", slots=4)
+    assert game.held["w0"] == [AssignmentKey(0, 0, 16)]
+    assert [key.shard for key in game.held["w1"]] == [1, 2]
+
+
+def test_a_stopped_job_ends_when_its_workers_have_left() -> None:
+    game = Game(shards(2), workers=2)
+    game.ready("w0", "w1")
+    game.tell(Stop(1.0))
+    assert len(game.said(DrainWorker)) == 2
+    game.says("w0", stopped=True)
+    assert game.says("w1", stopped=True)[-1] == End("stopped")
+
+
+def test_new_room_is_used() -> None:
+    game = Game(shards(9), workers=1)
+    game.tell(Room(1.0, 3))
+    assert len(game.said(StartWorker)) == 3
+
+
+def test_workers_that_wait_for_room_are_withdrawn_when_it_shrinks() -> None:
+    game = Game(shards(9), workers=3)
+    game.tell(Up(0.0, "w0"))
+    game.tell(Room(1.0, 1))
+    assert {command.worker for command in game.said(KillWorker)} == {"w1", "w2"}
+
+
+def test_more_failed_rows_than_allowed_end_the_job() -> None:
+    game = Game(shards(2), workers=1, policy=Policy(max_failed_rows=1))
+    game.ready("w0")
+    end = game.finishes("w0", AssignmentKey(0, 0, 16), failed=2)[-1]
+    assert end == End("failed", "2 rows have failed, faults.max_failed_rows is 1")

@@ -1,0 +1,58 @@
+"""A row that kills its worker is found, and only that row."""
+
+import pytest
+
+from rgpipeline.dispatch import Died, End, Policy, StartWorker, Tick
+from tests.dispatch.hand import Game, shards
+
+
+def play_against(poison: tuple[int, int], count: int = 3) -> tuple[Game, list[tuple[int, int]]]:
+    """Workers finish whatever they hold, one unit a report, unless the poison row is in it."""
+    game, convicted = Game(shards(count), workers=1), []
+    while not game.said(End):
+        game.now += 100.0
+        game.tell(Tick(game.now))
+        worker = game.said(StartWorker)[-1].worker
+        if worker not in game.beats:
+            game.ready(worker)
+        key = game.held[worker][0]
+        convicted += [(key.shard, row) for row in game.failed[worker]]
+        in_it = key.shard == poison[0] and key.start <= poison[1] < key.stop
+        if in_it and not game.failed[worker]:
+            game.says(worker, at=[(key.shard, row) for row in range(key.start, key.stop)])
+            game.crashes(worker)
+        else:
+            game.finishes(worker, key, failed=len(game.failed[worker]))
+    return game, convicted
+
+
+@pytest.mark.parametrize("row", [0, 7, 15])
+def test_exactly_the_poison_row_is_convicted(row: int) -> None:
+    game, convicted = play_against((1, row))
+    assert convicted == [(1, row)]
+    assert game.said(End) == [End("finished")]
+
+
+def test_every_other_row_is_finished() -> None:
+    work = play_against((1, 5))[0].dispatch.work
+    assert (work.shards_finished, work.rows_finished, work.rows_failed) == (3, 48, 1)
+
+
+def test_a_suspected_range_is_a_workers_only_work() -> None:
+    game = Game(shards(4), workers=1)
+    worker = "w0"
+    for _ in range(2):
+        game.ready(worker)
+        game.says(worker, at=[(0, 3)])
+        worker = game.crashes(worker)
+    game.ready(worker)
+    assert game.held[worker] == [(0, 0, 8)]
+
+
+def test_a_worker_that_leaves_its_node_convicts_nobody() -> None:
+    game = Game(shards(1), workers=1, policy=Policy(strikes=1))
+    game.ready("w0")
+    game.says("w0", at=[(0, 3)])
+    game.tell(Died(1.0, "w0", "removed", "spot"))
+    game.ready("w1")
+    assert game.held["w1"] == [(0, 0, 16)]
