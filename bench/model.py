@@ -46,7 +46,8 @@ def _draw(
     """Normal weights of variance 1 / inputs, as a model has them before training."""
     if name.endswith("recurrent_param"):
         square = rng.uniform(_LEAST_DECAY**2, _GREATEST_DECAY**2, shape)
-        return np.log(np.expm1(-0.5 * np.log(square))).astype(np.float32)
+        decay: NDArray[np.float32] = np.log(np.expm1(-0.5 * np.log(square))).astype(np.float32)
+        return decay
     drawn = rng.standard_normal(shape, np.float32)
     if name.endswith(("bias", "norm.weight")):
         return drawn * np.float32(0.1)

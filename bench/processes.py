@@ -12,7 +12,7 @@ from bench.peers.exchange import Batches, Curve, Rates, Run, Setup
 _ROOT = Path(__file__).resolve().parent.parent
 
 
-class PeerFailed(Exception):
+class PeerError(Exception):
     """A peer's process ended; its log says why."""
 
 
@@ -89,6 +89,6 @@ class Process:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def _failed(self) -> PeerFailed:
+    def _failed(self) -> PeerError:
         last = self._log.read_text().strip().splitlines()[-1:]
-        return PeerFailed(f"{self._log.stem}: {''.join(last) or 'ended'} (see {self._log})")
+        return PeerError(f"{self._log.stem}: {''.join(last) or 'ended'} (see {self._log})")

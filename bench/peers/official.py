@@ -20,7 +20,6 @@ from bench.peers.exchange import (
     Batches,
     Curve,
     Rates,
-    Row,
     Run,
     Setup,
     serve,
@@ -74,9 +73,9 @@ class Official:
         model = official.Griffin(config, dtype=jnp.dtype(dtype), param_dtype=jnp.dtype(dtype))
         return official.Sampler(model=model, vocab=_Numbers(self._config), params=params)
 
-    def _note(self, event: str, seconds: float, **_: Any) -> None:
+    def _note(self, event: str, duration_secs: float, **_: str | int) -> None:
         if event in _COMPILE_EVENTS:
-            self._compiled_s += seconds
+            self._compiled_s += duration_secs
 
     def measure(self, setup: Setup) -> Rates:
         """Calls for one token and for more, each once to compile and once for the clock."""
@@ -117,7 +116,8 @@ class Official:
                 positions=jnp.full((setup.batch, 1), prompt + length, jnp.int32),
             )
             start = time.perf_counter()
-            state = jax.block_until_ready(sampler.sample_fn(sampler.params, state, False))
+            state = sampler.sample_fn(sampler.params, state, False)
+            state.tokens_buffer.block_until_ready()
             step_s.append((time.perf_counter() - start) / CURVE_STEPS)
         return Curve(step_s[1:])
 

@@ -44,7 +44,7 @@ class Ours:
         self._engine = lru_cache(maxsize=1)(self._open)
 
     def _open(self, setup: Setup) -> GriffinEngine:
-        dtype = cast(Dtype, setup.dtype)
+        dtype = cast("Dtype", setup.dtype)
         config, params, _ = checkpoint.load(self._model, dtype)
         spec = EngineSpec(slots=setup.batch)
         settings = settle(config, spec, dtype=dtype, quantize="none", free_bytes=free_bytes())
@@ -143,7 +143,7 @@ def _generate(engine: GriffinEngine, rows: list[Row], prefix_states: int) -> Run
     loop.submit(_request(index, prompt, new) for index, (prompt, new) in enumerate(rows))
     while not loop.idle:
         for emission in loop.step():
-            tokens[cast(int, emission.key)].extend(emission.token_ids.tolist())
+            tokens[cast("int", emission.key)].extend(emission.token_ids.tolist())
             made += len(emission.token_ids)
         timeline.append((time.perf_counter() - start, made, process.memory_info().rss))
     return Run(timeline[-1][0], tokens=tokens, timeline=timeline)

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
+import numpy as np
 import psutil
 
 from rgpipeline.engine.griffin_engine import GriffinEngine
@@ -51,11 +52,15 @@ def open_engine(
     dtype = model.dtype if settled is None else settled.dtype
     config, params, loaded = checkpoint.load(model.weights, dtype, storage_options)
     settings = settled or settle(
-        config, engine, dtype=loaded, quantize=model.quantize, free_bytes=free_bytes()
+        config, engine, dtype=_named(loaded), quantize=model.quantize, free_bytes=free_bytes()
     )
     built = GriffinEngine(config, params, settings, pack_tokens=pack_tokens(settings))
     states = min(settings.slots, _PREFIX_BYTES // state_bytes(config, settings.dtype))
     return OpenedEngine(Loop(built, prefix_states=states), settings)
+
+
+def _named(dtype: np.dtype[Any]) -> Literal["float32", "bfloat16"]:
+    return "float32" if dtype == np.float32 else "bfloat16"
 
 
 def free_bytes() -> int:
@@ -69,6 +74,10 @@ def free_bytes() -> int:
 
 def use_compilation_cache(folder: Path) -> None:
     """Keeps compiled programs in `folder`, so that the next start doesn't compile again."""
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    settings = {
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0.2,
+        "jax_persistent_cache_min_entry_size_bytes": 0,
+    }
+    for name, value in settings.items():
+        jax.config.update(name, value)  # type: ignore[no-untyped-call]

@@ -11,17 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgpipeline.engine import programs
-from rgpipeline.engine.api import (
-    MAX_STOP_IDS,
-    DecodedBlock,
-    PendingBlock,
-    PrefillPack,
-    Tenancy,
-)
+from rgpipeline.engine.api import DecodedBlock, PendingBlock, PrefillPack, Tenancy
 from rgpipeline.engine.features import SamplingFeatures
-from rgpipeline.engine.sampling import IN_PROMPT, SamplingState, empty_sampling_state
+from rgpipeline.engine.sampling import empty_sampling_state
 from rgpipeline.engine.scoring import score_texts
 from rgpipeline.engine.state import SlotState, empty_slots
+from rgpipeline.engine.tenancies import bias_row, seen_row, settings_arrays
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.griffin import Griffin
 from rgpipeline.model.state import GriffinState, init_state
@@ -119,14 +114,13 @@ class GriffinEngine:
 
     def assign(self, state: SlotState, tenancies: Mapping[int, Tenancy | None]) -> SlotState:
         """See `api.Engine.assign`."""
-        chosen, settings = _settings_arrays(self.slots, tenancies)
-        state = self._assign(state, chosen, settings._replace(model=None))
+        state = self._assign(state, *settings_arrays(self.slots, tenancies))
         if not (self._features.bias or self._features.penalties):
             return state
         for slot, tenancy in tenancies.items():
             if tenancy is not None:
-                bias = _bias_row(tenancy, state.sampling.bias.shape[1])
-                seen = _seen_row(tenancy, state.sampling.seen.shape[1])
+                bias = bias_row(tenancy, state.sampling.bias.shape[1])
+                seen = seen_row(tenancy, state.sampling.seen.shape[1])
                 state = self._assign_rows(state, slot, bias, seen)
         return state
 
@@ -178,7 +172,7 @@ class GriffinEngine:
 
     def wait(self, state: SlotState) -> None:
         """See `api.Engine.wait`."""
-        jax.block_until_ready(state.model.position)
+        state.model.position.low.block_until_ready()
 
     def score(self, texts: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
         """See `api.Engine.score`."""
@@ -198,53 +192,3 @@ def _pack_shapes(chunk: int, pack_tokens: int) -> list[tuple[int, int]]:
 def _named(tree: Any) -> dict[str, Any]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path).strip("."): leaf for path, leaf in leaves}
-
-
-def _settings_arrays(
-    slots: int, tenancies: Mapping[int, Tenancy | None]
-) -> tuple[NDArray[np.bool_], SlotState]:
-    """Settings of the tenants in arrays over all slots, and where they count."""
-    rows: list[Tenancy | None] = [tenancies.get(slot) for slot in range(slots)]
-
-    def column(get: Callable[[Tenancy], Any], dtype: Any, other: Any = 0) -> NDArray[Any]:
-        return np.asarray([other if row is None else get(row) for row in rows], dtype)
-
-    none = (-1,) * MAX_STOP_IDS
-    settings = SlotState(
-        model=None,  # type: ignore[arg-type]  # not a setting
-        token=column(lambda t: t.token, np.int32),
-        active=column(lambda t: True, np.bool_, False),
-        remaining=column(lambda t: t.remaining, np.int32),
-        banned_for=column(lambda t: t.banned_for, np.int32),
-        stop_ids=column(lambda t: (*t.stop_ids, *none)[:MAX_STOP_IDS], np.int32, none),
-        sampling=SamplingState(
-            temperature=column(lambda t: t.sampling.temperature, np.float32),
-            top_k=column(lambda t: min(t.sampling.top_k, 2**31 - 1), np.int32),
-            top_p=column(lambda t: t.sampling.top_p, np.float32, 1.0),
-            min_p=column(lambda t: t.sampling.min_p, np.float32),
-            repetition=column(lambda t: t.sampling.repetition_penalty, np.float32, 1.0),
-            presence=column(lambda t: t.sampling.presence_penalty, np.float32),
-            frequency=column(lambda t: t.sampling.frequency_penalty, np.float32),
-            draw=column(lambda t: t.draw, np.uint32, (0, 0)),
-            bias=np.zeros((slots, 0), np.float32),
-            seen=np.zeros((slots, 0), np.int32),
-        ),
-    )
-    return np.asarray([slot in tenancies for slot in range(slots)]), settings
-
-
-def _bias_row(tenancy: Tenancy, vocab: int) -> NDArray[np.float32]:
-    row = np.zeros((vocab,), np.float32)
-    if vocab:
-        for token, bias in tenancy.sampling.logit_bias.items():
-            row[token] = bias
-    return row
-
-
-def _seen_row(tenancy: Tenancy, vocab: int) -> NDArray[np.int32]:
-    if vocab and tenancy.seen is not None:
-        return tenancy.seen
-    row = np.zeros((vocab,), np.int32)
-    if vocab:
-        row[tenancy.prompt] = IN_PROMPT
-    return row

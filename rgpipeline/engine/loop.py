@@ -29,7 +29,7 @@ from rgpipeline.engine.prefill_queue import PrefillQueue
 from rgpipeline.engine.prefixes import PrefixCache
 from rgpipeline.engine.scheduler import Waiting
 from rgpipeline.engine.slots import Slots, Tenant
-from rgpipeline.records import Emission, Request, Snapshot, TokenLogprobs
+from rgpipeline.records import Emission, FinishReason, Request, Snapshot, TokenLogprobs
 
 # Prefill calls between two decode blocks at most, so that a long prompt doesn't stall the others.
 PACKS_PER_STEP = 8
@@ -277,7 +277,7 @@ class Loop(Generic[State, Rows]):
         codes = block.codes[:, slot]
         emitted = int(np.count_nonzero((codes != IDLE) & (codes != STOPPED)))
         tenant.generated += emitted
-        finish = "stop" if STOPPED in codes else "length" if LAST in codes else None
+        finish = _finish(codes)
         if finish is not None:
             tenant.gone = True
             self._slots.release(tenant)
@@ -300,6 +300,12 @@ class Loop(Generic[State, Rows]):
             self._held = [held for held in self._held if held is not tenant]
             self._prefixes.forget(tenant.prefixes, tenant.slot)
         self._slots.release(tenant)
+
+
+def _finish(codes: NDArray[np.int8]) -> FinishReason | None:
+    if STOPPED in codes:
+        return "stop"
+    return "length" if LAST in codes else None
 
 
 def _snapshot(tenant: Tenant, arrays: Mapping[str, NDArray[np.generic]]) -> Snapshot:

@@ -14,6 +14,7 @@ from rgpipeline.engine.api import GOES_ON, IDLE, LAST, STOPPED
 from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.sampling import Sampled, count_token, sample
 from rgpipeline.engine.state import SlotState
+from rgpipeline.engine.tenancies import Settings
 from rgpipeline.model.griffin import Griffin
 from rgpipeline.model.state import GriffinState
 
@@ -39,7 +40,7 @@ def prefill(
     """Continues the slots of a pack by its chunks; shapes as in `api.PrefillPack`."""
     rows = jax.tree.map(lambda leaf: leaf.at[slots].get(mode="clip"), state.model)
     rows = _forget(rows, fresh)
-    _, rows = model.apply({"params": params}, tokens, lengths, rows, method="prefill")
+    _, rows = _apply(model, params, "prefill", tokens, lengths, rows)
     model_state = jax.tree.map(
         lambda leaf, row: leaf.at[slots].set(row, mode="drop", unique_indices=True),
         state.model,
@@ -52,10 +53,10 @@ def _forget(rows: GriffinState, fresh: jax.Array) -> GriffinState:
     """Rows whose sequence begins now hold nothing of the slot's last tenant."""
 
     def zero(leaf: jax.Array) -> jax.Array:
-        wide = fresh.reshape(fresh.shape + (1,) * (leaf.ndim - 1))
-        return jnp.where(wide, jnp.zeros((), leaf.dtype), leaf)
+        return jnp.where(_beside(fresh, leaf), jnp.zeros((), leaf.dtype), leaf)
 
-    return jax.tree.map(zero, rows)
+    kept: GriffinState = jax.tree.map(zero, rows)
+    return kept
 
 
 def decode(
@@ -69,13 +70,11 @@ def decode(
     """`steps` tokens for every active slot; a slot that ends goes idle within the block."""
 
     def step(state: SlotState, _: None) -> tuple[SlotState, Steps]:
-        hidden, griffin = model.apply(
-            {"params": params}, state.token, state.active, state.model, method="decode"
-        )
-        logits = model.apply({"params": params}, hidden, method="logits")
+        hidden, griffin = _apply(model, params, "decode", state.token, state.active, state.model)
+        logits: jax.Array = _apply(model, params, "logits", hidden)
         # The sampler must not change how the logits are computed: jobs that sample differently,
         # and neighbours that ask for more features, get the same logits to the last bit.
-        logits = lax.optimization_barrier(logits)
+        logits = lax.optimization_barrier(logits)  # type: ignore[no-untyped-call]
         banned = jnp.where(state.banned_for[:, None] > 0, state.stop_ids, -1)
         sampled = sample(logits, state.sampling, griffin.position, banned, features)
         return _advance(state._replace(model=griffin), sampled, features)
@@ -102,27 +101,23 @@ def _advance(
     return state, Steps(codes, sampled)
 
 
-def assign(state: SlotState, chosen: jax.Array, settings: SlotState) -> SlotState:
-    """Takes over all per-slot settings where `chosen` (bool [s]); `settings.model` is unused."""
+def assign(state: SlotState, chosen: jax.Array, settings: Settings) -> SlotState:
+    """Takes over settings, by the names of the state's fields, where `chosen` (bool [s])."""
 
-    def take(old: jax.Array, new: jax.Array) -> jax.Array:
-        return jnp.where(chosen.reshape(chosen.shape + (1,) * (old.ndim - 1)), new, old)
+    def take(fields: Any) -> Any:
+        return {
+            name: jnp.where(_beside(chosen, old), settings[name], old)
+            for name, old in fields._asdict().items()
+            if name in settings
+        }
 
-    kept = ("bias", "seen")
-    sampling = {
-        name: getattr(state.sampling, name)
-        if name in kept
-        else take(getattr(state.sampling, name), getattr(settings.sampling, name))
-        for name in state.sampling._fields
-    }
-    return state._replace(
-        token=take(state.token, settings.token),
-        active=take(state.active, settings.active),
-        remaining=take(state.remaining, settings.remaining),
-        banned_for=take(state.banned_for, settings.banned_for),
-        stop_ids=take(state.stop_ids, settings.stop_ids),
-        sampling=state.sampling._replace(**sampling),
-    )
+    sampling = state.sampling._replace(**take(state.sampling))
+    return state._replace(sampling=sampling, **take(state))
+
+
+def _beside(per_slot: jax.Array, leaf: jax.Array) -> jax.Array:
+    """`per_slot` [s] with as many axes as `leaf` [s ...], to be broadcast over them."""
+    return per_slot.reshape(per_slot.shape + (1,) * (leaf.ndim - 1))
 
 
 def assign_vocabulary_rows(
@@ -138,7 +133,10 @@ def assign_vocabulary_rows(
 
 def extract(state: SlotState, slot: jax.Array) -> GriffinState:
     """A copy of one slot's model state, with a batch axis of 1."""
-    return jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, slot, 1), state.model)
+    rows: GriffinState = jax.tree.map(
+        lambda leaf: lax.dynamic_slice_in_dim(leaf, slot, 1), state.model
+    )
+    return rows
 
 
 def insert(state: SlotState, slot: jax.Array, rows: GriffinState) -> SlotState:
@@ -158,13 +156,17 @@ def score(
     lengths: jax.Array,
 ) -> tuple[GriffinState, jax.Array]:
     """One chunk of texts: log-probabilities float32 [r, t] of `targets` given all before them."""
-    hidden, rows = model.apply({"params": params}, tokens, lengths, rows, method="prefill")
+    hidden, rows = _apply(model, params, "prefill", tokens, lengths, rows)
 
     def one_text(text: tuple[jax.Array, jax.Array]) -> jax.Array:
         hidden, targets = text
-        logits = model.apply({"params": params}, hidden, method="logits")
+        logits: jax.Array = _apply(model, params, "logits", hidden)
         logprobs = jax.nn.log_softmax(logits, axis=-1)
         return jnp.take_along_axis(logprobs, targets[:, None], axis=-1)[:, 0]
 
     # Text by text, so that only one text's logits [t, v] exist at a time.
     return rows, lax.map(one_text, (hidden, targets))
+
+
+def _apply(model: Griffin, params: Params, method: str, *arguments: Any) -> Any:
+    return model.apply({"params": params}, *arguments, method=method)

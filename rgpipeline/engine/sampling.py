@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.random import threefry_2x32
 
@@ -21,7 +22,7 @@ from rgpipeline.model.state import Position
 
 CANDIDATES = 64
 BLOCK = 256
-_LOWEST = float(jnp.finfo(jnp.float32).min)
+_LOWEST = float(np.finfo(np.float32).min)
 
 
 class SamplingState(NamedTuple):
@@ -162,10 +163,10 @@ def _uniforms(words: jax.Array, position: Position) -> jax.Array:
     """Two numbers in [0, 1) for each slot: Threefry-2x32 of its words and its position."""
 
     def one(key: jax.Array, high: jax.Array, low: jax.Array) -> jax.Array:
-        return threefry_2x32(key, jnp.stack([high, low]).astype(jnp.uint32))
+        return jnp.asarray(threefry_2x32(key, jnp.stack([high, low]).astype(jnp.uint32)))
 
     bits = jax.vmap(one)(words, position.high, position.low)
-    return (bits >> 8).astype(jnp.float32) * jnp.float32(2.0**-24)
+    return jnp.asarray((bits >> 8).astype(jnp.float32) * jnp.float32(2.0**-24))
 
 
 def _threshold(scaled: jax.Array, state: SamplingState) -> jax.Array:
