@@ -1,0 +1,121 @@
+"""What pydantic finds wrong, as a person would say it."""
+
+import difflib
+import reprlib
+import types
+from collections.abc import Iterator, Sequence
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+_SHOULD_BE = "Input should be "
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
+
+Place = Sequence[int | str]
+
+
+def spec_faults(error: ValidationError, model: type[BaseModel], where: str = "") -> list[str]:
+    """What is wrong with a section, one line for each key: `sampling.top_p: should be …`.
+
+    `where` is put before the keys.
+    """
+    found: dict[str, list[ErrorDetails]] = {}
+    for details in error.errors():
+        found.setdefault(_spell(details["loc"], model, where), []).append(details)
+    return [
+        f"{key}: {_explain(details, model)}" if key else _explain(details, model)
+        for key, details in found.items()
+    ]
+
+
+def model_in(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field holds, if it holds one."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return None
+
+
+def _spell(place: Place, model: type[BaseModel], where: str) -> str:
+    """A fault's place as in the file; pydantic's own names of a union's members are left out."""
+    annotation: Any = model
+    spelled = where
+    for part in place:
+        if part == "[key]":
+            continue
+        if get_origin(annotation) in (Union, types.UnionType) and isinstance(part, str):
+            annotation = None  # `part` names the member that was tried
+            continue
+        spelled += f"[{part}]" if isinstance(part, int) else f".{part}" if spelled else part
+        annotation = _inner(annotation, part)
+    return spelled
+
+
+def _inner(annotation: Any, part: int | str) -> Any:
+    section = model_in(annotation)
+    if section is not None:
+        field = section.model_fields.get(str(part))
+        return field.annotation if field else None
+    return get_args(annotation)[-1] if get_origin(annotation) is dict else None
+
+
+def _explain(details: Sequence[ErrorDetails], model: type[BaseModel]) -> str:
+    kind, place = details[0]["type"], details[0]["loc"]
+    if kind in ("extra_forbidden", "invalid_key"):
+        return f"unknown key{_hint(place, model)}"
+    if kind == "missing":
+        field = _field(place, model)
+        told = field.description if field else None
+        return f"missing{f': {told}' if told else ''}"
+    messages = list(dict.fromkeys(one["msg"] for one in details))
+    if not all(message.startswith(_SHOULD_BE) for message in messages):
+        return "; ".join(message.removeprefix("Value error, ") for message in messages)
+    wanted = " or ".join(map(_plain, messages))
+    # Options may hold credentials, so their values aren't shown.
+    found = "" if "storage_options" in place else f"; found {_SHORT.repr(details[0]['input'])}"
+    return f"should be {wanted}{found}"
+
+
+def _plain(message: str) -> str:
+    """pydantic's words without Python in them: `a valid integer`."""
+    message = message.removeprefix(_SHOULD_BE).split(", unable")[0]
+    if "dictionary" in message:
+        return "a section of key: value lines"
+    return message.replace("tuple", "list")
+
+
+def _hint(place: Place, model: type[BaseModel]) -> str:
+    """The key of the same section that was meant, or the section in which the key belongs."""
+    key, section = str(place[-1]), _section(place, model)
+    known = list(section.model_fields) if section else []
+    begun = [name for name in known if len(key) > 1 and name.startswith(key)]
+    near = difflib.get_close_matches(key, known, n=1) or begun
+    elsewhere = [path for path in _paths(model) if path.rpartition(".")[2] == key]
+    meant = near or elsewhere
+    if meant:
+        return f"; did you mean {meant[0]!r}?"
+    return f"; there are {', '.join(known)}" if known else ""
+
+
+def _section(place: Place, model: type[BaseModel]) -> type[BaseModel] | None:
+    """The section that the last key of a place stands in."""
+    section: type[BaseModel] | None = model
+    for part in place[:-1]:
+        field = section.model_fields.get(str(part)) if section else None
+        section = model_in(field.annotation) if field else None
+    return section
+
+
+def _field(place: Place, model: type[BaseModel]) -> FieldInfo | None:
+    section = _section(place, model)
+    return section.model_fields.get(str(place[-1])) if section else None
+
+
+def _paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        section = model_in(field.annotation)
+        if section is not None:
+            yield from _paths(section, f"{prefix}{name}.")
