@@ -29,6 +29,7 @@ from rgpipeline.engine.prefill_queue import PrefillQueue
 from rgpipeline.engine.prefixes import PrefixCache
 from rgpipeline.engine.scheduler import Waiting
 from rgpipeline.engine.slots import Slots, Tenant
+from rgpipeline.errors import RowError
 from rgpipeline.records import Emission, FinishReason, Request, Snapshot, TokenLogprobs
 
 # Prefill calls between two decode blocks at most, so that a long prompt doesn't stall the others.
@@ -148,14 +149,22 @@ class Loop(Generic[State, Rows]):
         self.beat += 1
         return self._engine.score(texts)
 
-    def _fault(self, request: Request) -> str | None:
-        tokens = request.tokens
+    def check_tokens(self, tokens: NDArray[np.int32]) -> None:
+        """Raises RowError when `tokens`, [n], can't be a prompt or a text to score."""
         if len(tokens) == 0:
-            return "the prompt has no tokens; give at least one (BOS for an empty text)"
+            raise RowError("the prompt has no tokens; give at least one (BOS for an empty text)")
         vocab = self._engine.vocab_size
-        if int(tokens.min()) < 0 or int(tokens.max()) >= vocab:
-            worst = int(tokens.min()) if int(tokens.min()) < 0 else int(tokens.max())
-            return f"token id {worst} is outside the model's vocabulary of {vocab}"
+        least, most = int(tokens.min()), int(tokens.max())
+        if least < 0 or most >= vocab:
+            worst = least if least < 0 else most
+            raise RowError(f"token id {worst} is outside the model's vocabulary of {vocab}")
+
+    def _fault(self, request: Request) -> str | None:
+        try:
+            self.check_tokens(request.tokens)
+        except RowError as error:
+            return str(error)
+        vocab = self._engine.vocab_size
         outside = [i for i in request.sampling.logit_bias if not 0 <= i < vocab]
         if outside:
             return f"logit_bias names token id {outside[0]}, outside the vocabulary of {vocab}"
