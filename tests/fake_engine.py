@@ -85,7 +85,7 @@ class FakeEngine:
                 )
         return self._hand_out(tuple(slots))
 
-    def decode(self, state: FakeState) -> tuple[FakeState, FakeBlock]:
+    def decode(self, state: FakeState, features: SamplingFeatures) -> tuple[FakeState, FakeBlock]:
         slots = list(self._take(state))
         tokens = np.zeros((self.steps, self.slots), np.int32)
         codes = np.full((self.steps, self.slots), IDLE, np.int8)

@@ -64,12 +64,12 @@ class Ours:
 
         state = engine.assign(state, dict.fromkeys(range(engine.slots), _endless()))
         blocks = max(2, PROBE_STEPS // engine.steps)
-        state, pending = engine.decode(state)
+        state, pending = engine.decode(state, SamplingFeatures())
         pending.read()
         start = time.perf_counter()
-        state, pending = engine.decode(state)
+        state, pending = engine.decode(state, SamplingFeatures())
         for _ in range(blocks - 1):  # the host a block behind, as in the loop
-            state, following = engine.decode(state)
+            state, following = engine.decode(state, SamplingFeatures())
             pending.read()
             pending = following
         pending.read()

@@ -112,8 +112,11 @@ class Engine(Protocol[State, Rows]):
         """Starts decoding in slots that are ready, or (None) makes slots idle."""
         ...
 
-    def decode(self, state: State) -> tuple[State, PendingBlock]:
-        """A block of steps for all slots; idle slots' states stay as they are, bit for bit."""
+    def decode(self, state: State, features: SamplingFeatures) -> tuple[State, PendingBlock]:
+        """A block of steps for all slots; idle slots' states stay as they are, bit for bit.
+
+        `features`: those that the state was last made or widened for.
+        """
         ...
 
     def extract(self, state: State, slot: int) -> Rows:

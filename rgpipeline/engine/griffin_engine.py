@@ -65,7 +65,6 @@ class GriffinEngine:
         self._extract = jax.jit(programs.extract)
         self._insert = jax.jit(programs.insert, donate_argnums=0)
         self._decode_programs: dict[SamplingFeatures, Callable[..., Any]] = {}
-        self._features = SamplingFeatures()
 
     @property
     def slots(self) -> int:
@@ -89,14 +88,10 @@ class GriffinEngine:
 
     def init(self, features: SamplingFeatures) -> SlotState:
         """See `api.Engine.init`."""
-        self._features = features
         return empty_slots(self.config, self.slots, self._dtype, features)
 
     def widen(self, state: SlotState, features: SamplingFeatures) -> SlotState:
         """See `api.Engine.widen`."""
-        if features == self._features:
-            return state
-        self._features = features
         empty = empty_sampling_state(self.slots, self.vocab_size, features)
         grown = {
             name: getattr(empty, name)
@@ -115,18 +110,21 @@ class GriffinEngine:
     def assign(self, state: SlotState, tenancies: Mapping[int, Tenancy | None]) -> SlotState:
         """See `api.Engine.assign`."""
         state = self._assign(state, *settings_arrays(self.slots, tenancies))
-        if not (self._features.bias or self._features.penalties):
+        bias_width, seen_width = state.sampling.bias.shape[1], state.sampling.seen.shape[1]
+        if not (bias_width or seen_width):
             return state
         for slot, tenancy in tenancies.items():
             if tenancy is not None:
-                bias = bias_row(tenancy, state.sampling.bias.shape[1])
-                seen = seen_row(tenancy, state.sampling.seen.shape[1])
+                bias = bias_row(tenancy, bias_width)
+                seen = seen_row(tenancy, seen_width)
                 state = self._assign_rows(state, slot, bias, seen)
         return state
 
-    def decode(self, state: SlotState) -> tuple[SlotState, PendingBlock]:
+    def decode(
+        self, state: SlotState, features: SamplingFeatures
+    ) -> tuple[SlotState, PendingBlock]:
         """See `api.Engine.decode`."""
-        state, steps = self.decode_program(self._features)(self._params, state)
+        state, steps = self.decode_program(features)(self._params, state)
         return state, _DeviceBlock(steps)
 
     def decode_program(self, features: SamplingFeatures) -> Callable[..., Any]:
@@ -150,7 +148,7 @@ class GriffinEngine:
         """See `api.Engine.download`: names are the model state's paths, `token` and `seen`."""
         arrays: dict[str, Any] = _named(self.extract(state, slot))
         arrays["token"] = state.token[slot]
-        if self._features.penalties:
+        if state.sampling.seen.shape[1]:
             arrays["seen"] = state.sampling.seen[slot]
         return arrays
 
