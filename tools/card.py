@@ -11,12 +11,13 @@ from rgpipeline.model.config import GriffinConfig
 
 _TEXT = """# The demo model
 
-A Griffin (RecurrentGemma's architecture) of {parameters:.2f} million parameters that continues verses
-in the manner of the King James Bible. It is here so that a pipeline can be tried on a laptop: it
-writes readable text, and knows nothing.
+A Griffin (RecurrentGemma's architecture) of {parameters:.2f} million parameters that continues
+verses in the manner of the King James Bible. It is here so that a pipeline can be tried on a
+laptop: it writes readable text, and knows nothing.
 
-- Architecture: width {config.width}, {config.depth} blocks (recurrent, recurrent, attention), {config.heads} heads, window
-  {config.window}, MLP of {config.mlp_width}, a vocabulary of {config.vocab_size:,} pieces of its own. Weights in bfloat16.
+- Architecture: width {config.width}, {config.depth} blocks (recurrent, recurrent, attention),
+  {config.heads} heads, window {config.window}, MLP of {config.mlp_width}, a vocabulary of
+  {config.vocab_size:,} pieces of its own. Weights in bfloat16.
 - Data: the King James Bible (public domain) from Debian's package `bible-kjv`, verses one a line,
   without their numbers. Four in a hundred chapters were held out; `prompts.parquet` has openings
   of their verses.
@@ -24,7 +25,8 @@ writes readable text, and knows nothing.
 
 ## Held-out loss
 
-{count:,} tokens of chapters that training never saw; nats per token, its exponential, and bits per byte.
+{count:,} tokens of chapters that training never saw; nats per token, its exponential, and bits
+per byte.
 
 | model | nats per token | perplexity | bits per byte |
 |---|---|---|---|

@@ -67,13 +67,13 @@ def main() -> None:
     held_out_ids = encode(tokenizer, held_out, np.random.default_rng(SEED))
     params = random_params(CONFIG, SEED, jnp.float32)
     started = time.monotonic()
-    for step, params in train(params, tokenizer, training, args.steps):
+    for step, trained in train(params, tokenizer, training, args.steps):
         if step % 200 == 0 or step == args.steps:
-            loss = held_out_loss(params, held_out_ids)
+            loss = held_out_loss(trained, held_out_ids)
             minutes = (time.monotonic() - started) / 60
             print(f"step {step}: held-out loss {loss:.4f}, {minutes:.1f} minutes", flush=True)
-            save(args.out, CONFIG, params, ml_dtypes.bfloat16)
-    rounded = jax.tree.map(lambda p: p.astype(jnp.bfloat16).astype(jnp.float32), params)
+            save(args.out, CONFIG, trained, ml_dtypes.bfloat16)
+    rounded = jax.tree.map(lambda p: p.astype(jnp.bfloat16).astype(jnp.float32), trained)
     text = encode(tokenizer, training, np.random.default_rng(SEED))
     bytes_held_out = len("\n".join(passages(held_out, np.random.default_rng(SEED), VERSES)))
     losses = Losses(
@@ -85,7 +85,7 @@ def main() -> None:
         tokens=len(held_out_ids) - 1,
         text_bytes=bytes_held_out,
     )
-    write_card(args.out / "README.md", CONFIG, params, losses, args.steps, READERS * STRETCH)
+    write_card(args.out / "README.md", CONFIG, trained, losses, args.steps, READERS * STRETCH)
 
 
 def train_tokenizer(chapters: list[Chapter], path: Path) -> spm.SentencePieceProcessor:
@@ -182,7 +182,9 @@ def held_out_loss(params: Params, ids: NDArray[np.int32]) -> float:
         inputs, targets = ids[:-1][start : start + STRETCH], ids[1:][start : start + STRETCH]
         padded = np.zeros((2, 1, STRETCH), np.int32)
         padded[0, 0, : len(inputs)], padded[1, 0, : len(targets)] = inputs, targets
-        losses, state = _evaluate(params, state, padded[0], padded[1], np.int32([len(inputs)]))
+        losses, state = _evaluate(
+            params, state, padded[0], padded[1], np.asarray([len(inputs)], np.int32)
+        )
         total += float(losses[0, : len(targets)].sum())
     return total / (len(ids) - 1)
 
@@ -198,9 +200,10 @@ def _losses(
     params: Params, state: GriffinState, tokens: jax.Array, targets: jax.Array, lengths: jax.Array
 ) -> tuple[jax.Array, GriffinState]:
     model = Griffin(CONFIG)
-    hidden, state = model.apply({"params": params}, tokens, lengths, state, method="prefill")
+    read: Any = model.apply({"params": params}, tokens, lengths, state, method="prefill")
+    hidden, after = read
     logits = model.apply({"params": params}, hidden, method="logits")
-    return optax.softmax_cross_entropy_with_integer_labels(logits, targets), state
+    return optax.softmax_cross_entropy_with_integer_labels(logits, targets), after
 
 
 _evaluate = jax.jit(_losses)

@@ -21,7 +21,8 @@ ARITHMETIC = (
 with install_import_hook([f"rgpipeline.model.{name}" for name in ARITHMETIC], "beartype.beartype"):
     import rgpipeline.model.griffin  # noqa: F401
 
-from tests.model.golden import CASES, Golden
+# After the hook, which checks only what is imported later.
+from tests.model.golden import CASES, Golden  # noqa: E402
 
 
 @pytest.fixture(scope="session", params=CASES)
