@@ -134,6 +134,15 @@ class GriffinEngine:
             self._decode_programs[features] = jax.jit(program, donate_argnums=1)
         return self._decode_programs[features]
 
+    def programs(self, features: SamplingFeatures) -> Mapping[str, Any]:
+        """What a job of these features calls again and again, jitted, for `lowering` to look at."""
+        return {
+            "decode": self.decode_program(features),
+            "prefill": self._prefill,
+            "insert": self._insert,
+            "assign": self._assign,
+        }
+
     def extract(self, state: SlotState, slot: int) -> GriffinState:
         """See `api.Engine.extract`."""
         rows: GriffinState = self._extract(state, slot)

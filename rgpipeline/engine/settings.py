@@ -22,6 +22,7 @@ def settle(
     dtype: Literal["float32", "bfloat16"],
     quantize: Literal["none", "int8"],
     free_bytes: int,
+    platform: str | None = None,
 ) -> EngineSettings:
     """Turns `auto` into numbers.
 
@@ -30,8 +31,9 @@ def settle(
       spec: what the job asks for.
       dtype, quantize: of the weights as loaded.
       free_bytes: device memory left beside the weights.
+      platform: cpu, gpu or tpu; default: what jax runs on.
     """
-    cpu = jax.default_backend() == "cpu"
+    cpu = (platform or jax.default_backend()) == "cpu"
     fitting = max(1, int(free_bytes * _STATE_SHARE) // state_bytes(config, dtype))
     slots = min(_CPU_SLOTS if cpu else _ACCELERATOR_SLOTS, _power_of_two(fitting))
     return EngineSettings(
@@ -45,9 +47,10 @@ def settle(
     )
 
 
-def pack_tokens(settings: EngineSettings) -> int:
+def pack_tokens(settings: EngineSettings, *, platform: str | None = None) -> int:
     """Tokens in one prefill call: enough for the matrix multiplies to be at their best rate."""
-    return max(settings.prefill_chunk, 128 if jax.default_backend() == "cpu" else 1024)
+    cpu = (platform or jax.default_backend()) == "cpu"
+    return max(settings.prefill_chunk, 128 if cpu else 1024)
 
 
 def state_bytes(config: GriffinConfig, dtype: Literal["float32", "bfloat16"]) -> int:

@@ -1,0 +1,106 @@
+"""A worker's own programs with shapes in place of arrays: nothing is loaded, nothing runs."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from rgpipeline.engine import programs
+from rgpipeline.engine.features import SamplingFeatures
+from rgpipeline.engine.griffin_engine import GriffinEngine
+from rgpipeline.engine.settings import pack_tokens
+from rgpipeline.engine.tenancies import settings_arrays
+from rgpipeline.model.config import GriffinConfig
+from rgpipeline.model.params import param_shapes
+from rgpipeline.records import EngineSettings
+from rgpipeline.spec import Sampling
+
+# What a job asks for that sets nothing: exact sampling at temperature 1.
+PLAIN = SamplingFeatures.of(Sampling())
+
+Tree = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One jitted program of the engine, and the shapes it is called with."""
+
+    jitted: Any
+    arguments: tuple[Any, ...]
+
+    def lower(self) -> jax.stages.Lowered:
+        """Traces it for the devices that its arguments' shardings name."""
+        lowered: jax.stages.Lowered = self.jitted.lower(*self.arguments)
+        return lowered
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPrograms:
+    """Everything that a worker's device runs, and what it holds between calls."""
+
+    programs: Mapping[str, Program]  # decode, prefill, insert, assign
+    params: Tree  # shapes
+    state: Tree  # shapes
+    prefill_tokens: int  # tokens of one prefill call
+
+
+def worker_programs(
+    config: GriffinConfig,
+    settings: EngineSettings,
+    mesh: Mesh,
+    *,
+    features: SamplingFeatures = PLAIN,
+) -> WorkerPrograms:
+    """The programs of a worker with these settings on the devices of `mesh`."""
+    engine = GriffinEngine(
+        config, None, settings, pack_tokens=pack_tokens(settings, platform="tpu")
+    )
+    replicated = NamedSharding(mesh, PartitionSpec())
+
+    def place(tree: Tree) -> Tree:
+        return jax.tree.map(lambda leaf: _struct(leaf.shape, leaf.dtype, replicated), tree)
+
+    params = place(param_shapes(config, jnp.dtype(settings.dtype)))
+    state = place(jax.eval_shape(lambda: engine.init(features)))
+    arguments = place(_arguments(engine, params, state))
+    jitted = engine.programs(features)
+    rows, length = engine.pack_shapes[0]
+    return WorkerPrograms(
+        programs={name: Program(jitted[name], arguments[name]) for name in jitted},
+        params=params,
+        state=state,
+        prefill_tokens=rows * length,
+    )
+
+
+def tree_bytes(tree: Tree) -> int:
+    """Bytes on one device of all arrays of a tree, without padding."""
+    leaves = jax.tree.leaves(tree)
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves
+    )
+
+
+def _arguments(engine: GriffinEngine, params: Tree, state: Tree) -> dict[str, tuple[Any, ...]]:
+    rows, length = engine.pack_shapes[0]
+    slot = jax.ShapeDtypeStruct((), jnp.int32)
+    flags = jax.ShapeDtypeStruct((rows,), jnp.bool_)
+    counts = jax.ShapeDtypeStruct((rows,), jnp.int32)
+    tokens = jax.ShapeDtypeStruct((rows, length), jnp.int32)
+    one = jax.eval_shape(programs.extract, state, slot)
+    chosen, settings = settings_arrays(engine.slots, {})
+    return {
+        "decode": (params, state),
+        "prefill": (params, state, tokens, counts, counts, flags),
+        "insert": (state, slot, one),
+        "assign": (state, chosen, settings),
+    }
+
+
+def _struct(shape: tuple[int, ...], dtype: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    struct: jax.ShapeDtypeStruct = jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)  # type: ignore[no-untyped-call]
+    return struct
