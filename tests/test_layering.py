@@ -23,6 +23,8 @@ LAYERS = {
     "jobfile": 3,
     "output": 3,
     "plan": 3,
+    "report": 3,
+    "validation": 3,
     "worker": 3,
     "runtime": 4,
     "cli": 5,

@@ -1,7 +1,7 @@
 """JSON Lines input, plain or compressed: one object a line, whatever its keys."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -86,6 +86,24 @@ class JsonLinesReader:
             raise InputError(f"{file.path}: has only {row} rows now; it was changed")
         columns = [column_of(field, rows, faults) for field in schema]
         return Rows(pa.table(columns, schema=schema), faults)
+
+    def lines(self, file: InputFile, rows: Collection[int]) -> list[bytes]:
+        """The lines of these rows, in order, as they stand in the file.
+
+        Raises InputError when the file has fewer rows.
+        """
+        found: list[bytes] = []
+        with self._open(file.path) as stream:
+            row = _seek(stream, file.marks, min(rows, default=0))
+            for _, line in _lines(stream):
+                if len(found) == len(rows):
+                    break
+                if row in rows:
+                    found.append(line)
+                row += 1
+        if len(found) < len(rows):
+            raise InputError(f"{file.path}: has no row {max(rows)} now; it was changed")
+        return found
 
     @contextmanager
     def _open(self, path: str) -> Iterator[IO[bytes]]:

@@ -48,6 +48,22 @@ def open_or_create(job: Job, store: Store) -> Plan:
     return replace(found, warnings=tuple(_engine_warnings(job, saved)))
 
 
+def check_folder(job: Job, store: Store) -> tuple[str, ...]:
+    """Raises what `open_or_create` would say of the folder, and leaves it as it is.
+
+    Returns the warnings it would give.
+    """
+    saved = read_job(store)
+    if saved is None:
+        _require_empty(store)
+        return ()
+    _require_same_job(job, saved, store)
+    found = read_plan(store)
+    if found is not None:
+        _require_same_inputs(job, found, store)
+    return tuple(_engine_warnings(job, saved))
+
+
 def read_job(store: Store) -> Job | None:
     """The job that a folder belongs to; None when it is nobody's."""
     try:

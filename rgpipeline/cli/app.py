@@ -1,0 +1,101 @@
+"""The command line as a whole: its commands, what they share, and their exit codes."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, NoReturn
+
+import typer
+
+from rgpipeline import __version__
+from rgpipeline.cli.cat import cat
+from rgpipeline.cli.failures import guarded
+from rgpipeline.cli.fit import fit
+from rgpipeline.cli.generate import generate
+from rgpipeline.cli.report import report
+from rgpipeline.cli.retry import retry
+from rgpipeline.cli.run import run
+from rgpipeline.cli.status import status
+from rgpipeline.cli.stop import stop
+from rgpipeline.cli.submit import submit
+from rgpipeline.cli.validate import validate
+
+_HELP = """
+Batch generation with RecurrentGemma (Griffin) models: a table of prompts in, every completion
+out, however long.
+
+\b
+  rgpipeline run jobs/demo.yaml                 run a job; the same again resumes it
+  rgpipeline status out/demo                    how far it is, from anywhere
+  rgpipeline cat out/demo | less                read the completions
+  rgpipeline generate --model demo "And God"    try a model, without a job
+
+\b
+Exit codes: 0 all rows done · 1 failed · 2 a mistake in what was asked (one message says which)
+· 3 finished, some rows failed · 130 interrupted; run the same again to go on.
+"""
+
+COMMANDS: Sequence[Callable[..., int]] = (
+    run,
+    submit,
+    status,
+    stop,
+    report,
+    cat,
+    generate,
+    fit,
+    validate,
+    retry,
+)
+
+
+@dataclass(slots=True)
+class Settings:
+    """What the options before the command said."""
+
+    debug: bool = False
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The program: runs one command and exits with its code."""
+    sys.exit(call(sys.argv[1:] if arguments is None else arguments))
+
+
+def call(arguments: Sequence[str]) -> int:
+    """Runs one command line; every failure is reported on stderr. Returns the exit code."""
+    settings = Settings()
+
+    def command() -> int:
+        code = _app()(
+            args=list(arguments), prog_name="rgpipeline", standalone_mode=False, obj=settings
+        )
+        return code if isinstance(code, int) else 0
+
+    return guarded(command, lambda: settings.debug)
+
+
+def _app() -> typer.Typer:
+    app = typer.Typer(
+        help=_HELP,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    app.callback()(_before)
+    for command in COMMANDS:
+        app.command()(command)
+    return app
+
+
+def _before(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks.", envvar="RGPIPELINE_DEBUG")
+    ] = False,
+) -> None:
+    context.obj.debug = debug
+    if version:
+        typer.echo(f"rgpipeline {__version__}")
+        raise typer.Exit

@@ -1,0 +1,89 @@
+"""`rgpipeline cat`: the completions of a job, whole."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rgpipeline.cli.options import Output, Storage, storage_options
+from rgpipeline.errors import UserError
+
+if TYPE_CHECKING:
+    from rgpipeline.output import WholeText
+
+
+class Format(StrEnum):
+    """How texts are printed."""
+
+    TEXT = "text"
+    JSONL = "jsonl"
+    OPENAI_BATCH = "openai-batch"
+
+
+def cat(
+    output: Output,
+    id: Annotated[str | None, typer.Option("--id", help="Only the rows with this id.")] = None,
+    format: Annotated[Format, typer.Option("--format", help="How to print them.")] = Format.TEXT,
+    storage: Storage = None,
+) -> int:
+    """Print the completions of a job, the segments of long ones joined.
+
+    \b
+    Examples:
+      rgpipeline cat out/demo | less
+      rgpipeline cat out/demo --id 'Ge 10:6'
+      rgpipeline cat out/demo --format jsonl > completions.jsonl
+      rgpipeline cat out/batch --format openai-batch > batch_output.jsonl
+
+    Works while the job runs; what is not finished comes last, as far as it is.
+    """
+    from rgpipeline.output import cat as read_texts
+
+    texts = read_texts(output, id, storage_options(storage))
+    printed = 0
+    for line in _LINES[format](texts):
+        typer.echo(line)
+        printed += 1
+    if id is not None and not printed:
+        raise UserError(
+            f"{output}: no completion with id {id!r} is published (`rgpipeline cat {output} "
+            f"--format jsonl` shows the ids there are)"
+        )
+    return 0
+
+
+def _as_text(texts: Iterable["WholeText"]) -> Iterator[str]:
+    for text in texts:
+        sample = f", sample {text.sample}" if text.samples > 1 else ""
+        how = text.finish_reason or "goes on"
+        yield f"== {text.id}{sample} ({text.completion_tokens:,} tokens, {how})"
+        yield f"error: {text.error}\n" if text.error is not None else f"{text.text}\n"
+
+
+def _as_json(texts: Iterable["WholeText"]) -> Iterator[str]:
+    for text in texts:
+        fields = {
+            "id": text.id,
+            "sample": text.sample,
+            "completion": text.text,
+            "finish_reason": text.finish_reason,
+            "prompt_tokens": text.prompt_tokens,
+            "completion_tokens": text.completion_tokens,
+            "error": text.error,
+        }
+        yield json.dumps({**text.kept, **fields}, ensure_ascii=False, default=str)
+
+
+def _as_batch(texts: Iterable["WholeText"]) -> Iterator[str]:
+    from rgpipeline.output.openai_batch import batch_responses
+
+    return (json.dumps(response, ensure_ascii=False) for response in batch_responses(texts))
+
+
+_LINES: dict[Format, Callable[[Iterable["WholeText"]], Iterator[str]]] = {
+    Format.TEXT: _as_text,
+    Format.JSONL: _as_json,
+    Format.OPENAI_BATCH: _as_batch,
+}

@@ -1,0 +1,90 @@
+"""What a person reads when a run is over: the summary, and some completions."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import islice
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from rgpipeline.cli.wording import count, counted, duration, rate
+from rgpipeline.output import WholeText, cat
+from rgpipeline.output.summary import Summary
+from rgpipeline.spec import Job
+
+_HEADINGS = {"finished": "green", "interrupted": "yellow", "failed": "red"}
+_SAMPLE_CHARACTERS = 600
+
+
+def print_summary(console: Console, summary: Summary) -> None:
+    """Rows, tokens, rate, and where the output lies."""
+    console.print(Text(_heading(summary), f"bold {_HEADINGS[summary.outcome]}"))
+    for name, value in _facts(summary):
+        console.print(Text.assemble((f"  {name:<9}", "dim"), value))
+
+
+def summary_json(summary: Summary) -> str:
+    """What `run --json` prints: the summary's fields."""
+    return json.dumps(asdict(summary))
+
+
+def print_samples(console: Console, job: Job, wanted: int) -> None:
+    """Some completions of the job's output, each with its prompt, for a person to read."""
+    for text in islice(_readable(job), wanted):
+        prompt = _prompt(job, text)
+        console.print()
+        console.print(Text(f"  {text.id}", "dim"))
+        body = Text.assemble((prompt, "bold"), " " if prompt else "", _shortened(text.text.strip()))
+        console.print(Padding(body, (0, 2)), soft_wrap=False)
+
+
+def _heading(summary: Summary) -> str:
+    if summary.already_done:
+        failed = f", {count(summary.rows_failed)} of them failed" if summary.rows_failed else ""
+        return f"All {counted(summary.rows, 'row')} are done already{failed}; nothing to generate."
+    if summary.outcome == "finished":
+        return f"Finished in {duration(summary.seconds)}."
+    if summary.outcome == "interrupted":
+        return "Interrupted; the same command goes on from here."
+    return f"Failed: {summary.message}"
+
+
+def _facts(summary: Summary) -> Iterator[tuple[str, str]]:
+    left = summary.rows - summary.rows_done - summary.rows_failed
+    rows = [f"{count(summary.rows_done)} done", f"{count(summary.rows_failed)} failed"]
+    yield "rows", ", ".join([*rows, f"{count(left)} to do"] if left else rows)
+    yield (
+        "tokens",
+        f"{count(summary.completion_tokens)} generated, {count(summary.prompt_tokens)} of prompts",
+    )
+    if not summary.already_done:
+        yield (
+            "speed",
+            f"{rate(summary.tokens_per_second)} ({count(summary.generated_tokens)} tokens in "
+            f"this run)",
+        )
+    yield "output", summary.output
+    if summary.rows_failed:
+        yield "failed", f"rgpipeline retry {summary.output} --output NEW   does them again"
+    yield "read it", f"rgpipeline cat {summary.output}   or pandas.read_parquet({summary.output!r})"
+
+
+def _readable(job: Job) -> Iterator[WholeText]:
+    if job.task == "score":
+        return
+    for text in cat(job.output.path, storage_options=job.storage_options):
+        if text.finish_reason in ("stop", "length") and text.text.strip():
+            yield text
+
+
+def _prompt(job: Job, text: WholeText) -> str:
+    prompt = text.kept.get(job.input.columns.prompt or "")
+    return _shortened(prompt.strip()) if isinstance(prompt, str) else ""
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= _SAMPLE_CHARACTERS:
+        return text
+    return f"{text[:_SAMPLE_CHARACTERS].rstrip()} … ({count(len(text))} characters)"

@@ -1,0 +1,67 @@
+"""Failures, as a person sees them: one message on stderr and an exit code."""
+
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+
+from rgpipeline.cli.terminal import say_error
+from rgpipeline.errors import RgpipelineError
+
+INTERRUPTED = 130
+
+
+def guarded(action: Callable[[], int], debug: Callable[[], bool]) -> int:
+    """What `action` returns; when it raises, the exit code for that, the reason said on stderr.
+
+    `debug` says, afterwards, whether tracebacks were asked for.
+    """
+    try:
+        return action()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except RgpipelineError as error:
+        if debug():
+            traceback.print_exc()
+        say_error(str(error))
+        return error.exit_code
+    except typer.TyperException as error:
+        say_error(_misused(error))
+        return error.exit_code
+    except BrokenPipeError:
+        _discard_stdout()
+        return 0
+    except Exception as error:
+        if debug():
+            traceback.print_exc()
+            return 1
+        say_error(_unexpected(error))
+        return 1
+
+
+def _misused(error: typer.TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "rgpipeline"
+    return f"{error.format_message()}\n`{command} --help` says how it is used."
+
+
+def _unexpected(error: Exception) -> str:
+    """An error nobody foresaw: the traceback goes to a file, for whoever mends it."""
+    text = " ".join(str(error).split())[:300]
+    told = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    path = Path(tempfile.gettempdir()) / f"rgpipeline-{time.strftime('%Y%m%d-%H%M%S')}.log"
+    try:
+        path.write_text(traceback.format_exc())
+    except OSError:
+        return f"{told}\nThis is a bug; `rgpipeline --debug …` shows where it happened."
+    return f"{told}\nThis is a bug; where it happened stands in {path}"
+
+
+def _discard_stdout() -> None:
+    """The reader has gone (`| head`): what Python would still flush must not fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,89 @@
+"""`rgpipeline generate`: one prompt, streamed to the terminal."""
+
+import sys
+import time
+from typing import Annotated, Any
+
+import typer
+
+from rgpipeline.cli.wording import count, duration
+from rgpipeline.errors import UserError
+
+
+def generate(
+    prompt: Annotated[
+        str, typer.Argument(help="What to continue; - reads it from stdin.", metavar="PROMPT")
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", "-m", help="Checkpoint folder (a path or any fsspec URL), or demo."
+        ),
+    ],
+    max_tokens: Annotated[
+        int, typer.Option("--max-tokens", min=0, help="0 goes on until the model or you stop it.")
+    ] = 256,
+    temperature: Annotated[float, typer.Option("--temperature", help="0 is greedy.")] = 1.0,
+    top_k: Annotated[int, typer.Option("--top-k", help="0 keeps all.")] = 0,
+    top_p: Annotated[float, typer.Option("--top-p")] = 1.0,
+    seed: Annotated[int, typer.Option("--seed", help="Another seed, another text.")] = 0,
+    stop: Annotated[
+        list[str] | None, typer.Option("--stop", help="A string that ends the text; repeatable.")
+    ] = None,
+    ignore_eos: Annotated[
+        bool, typer.Option("--ignore-eos", help="Go on after the end-of-sequence token.")
+    ] = False,
+    tokenizer: Annotated[
+        str | None, typer.Option("--tokenizer", help="Default: tokenizer.model beside the model.")
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option("--dtype", metavar="auto|float32|bfloat16", help="Of weights and state.")
+    ] = "auto",
+    quantize: Annotated[
+        str, typer.Option("--quantize", metavar="none|int8", help="int8 halves the weights.")
+    ] = "none",
+    echo: Annotated[bool, typer.Option("--echo", help="Print the prompt first.")] = False,
+) -> int:
+    """Continue one prompt; the text streams to the terminal as it comes. Ctrl-C ends it.
+
+    \b
+    Examples:
+      rgpipeline generate --model demo "In the beginning"
+      rgpipeline generate --model demo "And it came to pass" --max-tokens 20000 --ignore-eos
+      echo "Blessed are" | rgpipeline generate --model demo - --temperature 0
+
+    Memory stays constant however long the text grows. The same seed gives the same text.
+    """
+    sampling: dict[str, Any] = {
+        "max_tokens": max_tokens or None,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "seed": seed,
+        "stop": stop or (),
+        "ignore_eos": ignore_eos,
+    }
+    text = sys.stdin.read() if prompt == "-" else prompt
+    if not text:
+        raise UserError("the prompt is empty; give some text to continue")
+    from rgpipeline.generator import Generator
+
+    generator = Generator.load(
+        model,
+        tokenizer=tokenizer,
+        dtype=dtype,  # type: ignore[arg-type]  # checked by load, which names the choices
+        quantize=quantize,  # type: ignore[arg-type]
+        slots=1,
+    )
+    if echo:
+        typer.echo(text, nl=False)
+    begun, characters = time.monotonic(), 0
+    for piece in generator.stream(text, sampling):
+        characters += len(piece)
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+    if sys.stderr.isatty():
+        took = time.monotonic() - begun
+        typer.echo(f"({count(characters)} characters in {duration(took)})", err=True)
+    return 0

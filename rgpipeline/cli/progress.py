@@ -1,0 +1,141 @@
+"""What a person sees while a job runs: a live display, or one line now and then."""
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from rgpipeline.cli.wording import count, counted, duration, one_line, rate, share
+from rgpipeline.dispatch.view import JobView
+
+LINE_EVERY_S = 10.0
+_BAR = 40  # characters
+
+
+class Progress:
+    """Shows the views of a running job on a console; give it to `run` as `watch`.
+
+    On a terminal (and in a notebook) a display that is drawn anew with every view; elsewhere a
+    line every ten seconds, and one for each warning.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        *,
+        ticker: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._console = console
+        self._ticker = ticker
+        self._clock = clock
+        self._live = (
+            Live(console=console, auto_refresh=False, transient=True)
+            if console.is_terminal or console.is_jupyter
+            else None
+        )
+        self._warned: set[str] = set()
+        self._next_line = 0.0
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, view: JobView) -> None:
+        """Shows a view; called about once a second."""
+        for warning in view.warnings:
+            if warning not in self._warned:
+                self._warned.add(warning)
+                self.say(f"warning: {warning}")
+        if self._live is not None:
+            self._live.update(_panel(view, self._ticker, self._console.width), refresh=True)
+        elif self._clock() >= self._next_line:
+            self._next_line = self._clock() + LINE_EVERY_S
+            self.say(progress_line(view))
+            if self._ticker and view.newest:
+                self.say(f"  {one_line(view.newest, 120)}")
+
+    def say(self, text: str) -> None:
+        """A line that stays, above the display."""
+        self._console.print(text)
+
+
+def progress_line(view: JobView) -> str:
+    """A view on one line, for logs."""
+    finished = view.rows_done + view.rows_failed
+    parts = [
+        f"rows {count(finished)}/{count(view.rows)} ({share(finished, view.rows)})",
+        f"failed {count(view.rows_failed)}",
+        f"tokens {count(view.completion_tokens)}",
+        f"{rate(view.tokens_per_second)} (mean {rate(view.mean_tokens_per_second)})",
+        _slots(view),
+        _workers(view),
+    ]
+    if view.waiting_for:
+        parts.append(view.waiting_for)
+    return f"{time.strftime('%H:%M:%S')}  " + ", ".join([*parts, f"ETA {_eta(view)}"])
+
+
+def _panel(view: JobView, ticker: bool, width: int) -> RenderableType:
+    finished = view.rows_done + view.rows_failed
+    grid = Table.grid(padding=(0, 2))
+    bar = Table.grid(padding=(0, 1))
+    bar.add_row(
+        ProgressBar(total=max(view.rows, 1), completed=finished, width=min(_BAR, width // 3)),
+        Text(f"{count(finished)} / {count(view.rows)} ({share(finished, view.rows)})", "bold"),
+        Text(f"{count(view.rows_failed)} failed", "red") if view.rows_failed else Text(),
+    )
+    grid.add_row(Text("rows", "dim"), bar)
+    grid.add_row(Text("tokens", "dim"), Text(_tokens(view)))
+    grid.add_row(Text("workers", "dim"), Text(f"{_workers(view)} · {_slots(view)}"))
+    grid.add_row(Text("time", "dim"), Text(f"{duration(view.seconds)} · left {_eta(view)}"))
+    lines: list[RenderableType] = [grid]
+    if view.waiting_for:
+        lines.append(Text(f"waiting for {view.waiting_for}", "yellow"))
+    if ticker and view.newest:
+        lines.append(Text(one_line(view.newest, width - 2), "italic dim"))
+    return Group(*lines)
+
+
+def _tokens(view: JobView) -> str:
+    return (
+        f"{count(view.completion_tokens)} · {rate(view.tokens_per_second)} now · "
+        f"{rate(view.mean_tokens_per_second)} mean"
+    )
+
+
+def _workers(view: JobView) -> str:
+    ready = sum(worker.state == "ready" for worker in view.workers)
+    starting = sum(worker.state in ("starting", "up") for worker in view.workers)
+    told = counted(ready, "worker")
+    if starting:
+        told += f" ({starting} starting)"
+    return f"{told}, {counted(view.deaths, 'death')}" if view.deaths else told
+
+
+def _slots(view: JobView) -> str:
+    slots = sum(worker.slots for worker in view.workers)
+    occupied = sum(worker.occupied for worker in view.workers)
+    waiting = sum(worker.waiting for worker in view.workers)
+    told = f"slots {occupied}/{slots} ({share(occupied, slots)})"
+    return f"{told}, {count(waiting)} waiting" if waiting else told
+
+
+def _eta(view: JobView) -> str:
+    return "?" if view.eta_seconds is None else duration(view.eta_seconds)

@@ -1,0 +1,67 @@
+"""`rgpipeline run --dry-run`: what would run."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+from rgpipeline.cli.wording import count, counted, size
+from rgpipeline.io.store import open_store
+from rgpipeline.output import read_progress
+from rgpipeline.plan import Plan, make_plan
+from rgpipeline.plan.folder import check_folder, read_plan
+from rgpipeline.spec import Job
+
+
+def print_rehearsal(job: Job, *, as_json: bool) -> int:
+    """Plans the job, says what is to be done, and does nothing of it. Returns the exit code."""
+    store = open_store(job.output.path, job.storage_options)
+    warnings = check_folder(job, store)
+    begun = read_plan(store)
+    plan = begun or make_plan(job)
+    done = 0
+    if begun is not None:
+        done = sum(shard.rows_done + shard.rows_failed for shard in read_progress(store, begun))
+    if as_json:
+        typer.echo(json.dumps(_facts(job, plan, done, warnings)))
+        return 0
+    typer.echo("\n".join(_lines(job, plan, done, begun is not None)))
+    for warning in (*warnings, *plan.warnings):
+        typer.echo(f"  warning  {warning}")
+    return 0
+
+
+def _facts(job: Job, plan: Plan, done: int, warnings: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "name": job.name,
+        "task": job.task,
+        "weights": job.model.weights,
+        "output": job.output.path,
+        "rows": {"total": plan.rows, "finished": done},
+        "files": [
+            {"path": file.path, "rows": file.rows, "bytes": file.size} for file in plan.files
+        ],
+        "shards": len(plan.shards),
+        "columns": {"kept": list(plan.kept)},
+        "warnings": [*warnings, *plan.warnings],
+    }
+
+
+def _lines(job: Job, plan: Plan, done: int, begun: bool) -> Iterator[str]:
+    files = f"{counted(len(plan.files), 'file')}, {size(sum(file.size for file in plan.files))}"
+    sampling = job.sampling.model_dump(exclude_defaults=True)
+    told = ", ".join(f"{name} {value}" for name, value in sampling.items()) or "as by default"
+    state = f"{count(done)} of {count(plan.rows)} rows are done" if begun else "new"
+    yield f"{job.name}: nothing was run; this is what would be"
+    yield f"  task     {job.task}"
+    yield f"  model    {job.model.weights} ({job.model.dtype}, quantize {job.model.quantize})"
+    yield f"  input    {counted(plan.rows, 'row')} in {files}"
+    for file in plan.files[:5]:
+        yield f"             {file.path} ({counted(file.rows, 'row')})"
+    if len(plan.files) > 5:
+        yield f"             … and {count(len(plan.files) - 5)} more"
+    yield f"  shards   {count(len(plan.shards))}, of {counted(plan.shards[0].rows, 'row')} at most"
+    yield f"  sampling {told}"
+    yield f"  workers  {job.workers.count} on {job.workers.accelerator}"
+    yield f"  output   {job.output.path}: {state}"

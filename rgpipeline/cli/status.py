@@ -1,0 +1,66 @@
+"""`rgpipeline status`: how far a job is, told from its output folder alone."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from rgpipeline.cli.options import Json, Output, Storage, storage_options
+from rgpipeline.cli.wording import count, duration, rate, share
+from rgpipeline.output.status import Status
+
+
+def status(
+    output: Output,
+    as_json: Json = False,
+    watch: Annotated[
+        float | None,
+        typer.Option(
+            "--watch", metavar="SECONDS", min=1, help="Say it again every so often, to the end."
+        ),
+    ] = None,
+    storage: Storage = None,
+) -> int:
+    """Say how far a job is: rows, tokens, workers, time left. Works from anywhere.
+
+    \b
+    Examples:
+      rgpipeline status gs://bucket/out/run-7
+      rgpipeline status out/demo --json | jq .rows.done
+      rgpipeline status out/demo --watch 10
+    """
+    from rgpipeline.output import read_status
+
+    options = storage_options(storage)
+    while True:
+        now = read_status(output, options)
+        typer.echo(json.dumps(now.to_json()) if as_json else status_text(output, now))
+        if watch is None or now.state in ("finished", "failed"):
+            return 0
+        time.sleep(watch)
+
+
+def status_text(output: str, status: Status) -> str:
+    """A status as lines for a person."""
+    return "\n".join([f"{output}: {status.state}", *(f"  {line}" for line in _lines(status))])
+
+
+def _lines(status: Status) -> Iterator[str]:
+    finished = status.rows_done + status.rows_failed
+    yield (
+        f"rows     {count(finished)} of {count(status.rows)} ({share(finished, status.rows)}), "
+        f"{count(status.rows_failed)} failed"
+    )
+    yield (
+        f"tokens   {count(status.completion_tokens)} generated, "
+        f"{count(status.prompt_tokens)} of prompts"
+    )
+    yield f"shards   {count(status.shards_finished)} of {count(status.shards)}"
+    if status.state == "running":
+        left = "?" if status.eta_seconds is None else duration(status.eta_seconds)
+        yield f"workers  {count(status.workers)}, {rate(status.tokens_per_second)}"
+        yield f"left     {left}"
+    if status.updated is not None:
+        yield f"heard    {duration(max(0.0, time.time() - status.updated))} ago"

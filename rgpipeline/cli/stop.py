@@ -1,0 +1,26 @@
+"""`rgpipeline stop`: a job that runs anywhere, gently."""
+
+import typer
+
+from rgpipeline.cli.options import Output, Storage, storage_options
+
+
+def stop(output: Output, storage: Storage = None) -> int:
+    """Stop a running job from anywhere: it publishes what is finished, saves what is long, ends.
+
+    \b
+    Example:
+      rgpipeline stop gs://bucket/out/run-7
+
+    The job's own command ends with code 130; running it again goes on from there.
+    """
+    from rgpipeline.output import read_status, request_stop
+
+    options = storage_options(storage)
+    status = read_status(output, options)
+    if status.state != "running":
+        typer.echo(f"{output}: {status.state}; there is nothing to stop.")
+        return 0
+    request_stop(output, options)
+    typer.echo(f"{output}: asked to stop; `rgpipeline status {output}` says when it has.")
+    return 0

@@ -1,0 +1,41 @@
+"""The terminal: colours where they are wanted, errors on stderr."""
+
+import os
+import sys
+from typing import TextIO
+
+from rich.console import Console
+
+
+def colours(stream: TextIO) -> bool:
+    """Whether to colour what goes to `stream`: a terminal, and nobody said no."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return stream.isatty() and not plain
+
+
+def console(stream: TextIO | None = None) -> Console:
+    """A console on `stream` (default stdout) that prints text as it is, never as markup."""
+    stream = sys.stdout if stream is None else stream
+    return Console(
+        file=stream,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        no_color=not colours(stream),
+        soft_wrap=True,
+    )
+
+
+def say_error(message: str) -> None:
+    """An error message on stderr."""
+    _say("error", "31", message)
+
+
+def say_warning(message: str) -> None:
+    """A warning on stderr."""
+    _say("warning", "33", message)
+
+
+def _say(word: str, colour: str, message: str) -> None:
+    word = f"\x1b[1;{colour}m{word}:\x1b[0m" if colours(sys.stderr) else f"{word}:"
+    print(f"{word} {message}", file=sys.stderr)

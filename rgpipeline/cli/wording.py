@@ -1,0 +1,55 @@
+"""Numbers as people read them."""
+
+
+def count(number: float) -> str:
+    """`1,234`."""
+    return f"{number:,.0f}"
+
+
+def counted(number: int, singular: str, plural: str | None = None) -> str:
+    """`1 row`, `1,234 rows`."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def rate(per_second: float) -> str:
+    """`2,310 tok/s`; below 10, one decimal."""
+    digits = 1 if 0 < per_second < 10 else 0
+    return f"{per_second:,.{digits}f} tok/s"
+
+
+def duration(seconds: float) -> str:
+    """`41 s`, `3 min 20 s`, `2 h 05 min`, `3 d 4 h`."""
+    whole = round(seconds)
+    minutes, rest = divmod(whole, 60)
+    hours, minutes_left = divmod(minutes, 60)
+    if whole < 60:
+        return f"{whole} s"
+    if hours < 1:
+        return f"{minutes} min {rest:02d} s"
+    if hours < 48:
+        return f"{hours} h {minutes_left:02d} min"
+    days, hours_left = divmod(hours, 24)
+    return f"{days} d {hours_left} h"
+
+
+def share(part: int, whole: int) -> str:
+    """`66%`: 100% only when nothing is missing, 0% only when nothing is done."""
+    if not whole:
+        return "0%"
+    percent = 100 * part // whole
+    return "1%" if percent == 0 and part else f"{percent}%"
+
+
+def size(number: float) -> str:
+    """Bytes: `812 B`, `26.6 KB`, `5.4 GB`."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:,.1f} TB"
+
+
+def one_line(text: str, width: int) -> str:
+    """`text` on one line, cut to `width` characters."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= width else flat[: max(width - 1, 0)].rstrip() + "…"

@@ -1,0 +1,185 @@
+"""The failed rows of a job, made ready to be a job of their own."""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from rgpipeline.errors import InputError, JobError, OutputError
+from rgpipeline.io.cover import Progress
+from rgpipeline.io.files import current_version, explained
+from rgpipeline.io.jsonl import JsonLinesReader
+from rgpipeline.io.options import StorageOptions
+from rgpipeline.io.parts import entries_of, parse_part_name
+from rgpipeline.io.store import Store, open_store
+from rgpipeline.jobfile import parse_job
+from rgpipeline.jobfile.overrides import override
+from rgpipeline.output.dataset import open_output, read_job_and_plan
+from rgpipeline.plan.record import Plan
+from rgpipeline.records import InputFile
+from rgpipeline.spec import Job
+
+NOTE = "_rgp/retry.json"
+_ID = "rgp_id"  # the column of ids, for a job that maps none
+
+FailedRows = Mapping[int, Mapping[int, str]]  # shard → row within it → id
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A job over the failed rows of another."""
+
+    job: Job
+    rows: int
+    left_out: tuple[str, ...] = ()  # why some failed rows can't be read even now
+
+
+def prepare_retry(
+    url: str,
+    new: str,
+    overrides: Sequence[str] = (),
+    storage_options: StorageOptions | None = None,
+) -> Retry | None:
+    """Writes the failed rows of the job at `url` under `new`; None when no row has failed.
+
+    Rows are read from the input as it is now, at the places the plan says, and keep their ids.
+    Done again with the same `new`, what was written the first time holds. Raises OutputError when
+    `url` is no job's output or `new` can't take one, InputError when none of the rows can be read.
+    """
+    store, target = open_store(url, storage_options), open_store(new, storage_options)
+    job, plan = read_job_and_plan(store)
+    written = _written(target, store)
+    left_out: tuple[str, ...] = ()
+    if written is None:
+        failed = _failed_rows(url, job, storage_options)
+        if not failed:
+            return None
+        _require_free(target)
+        name, data, rows, left_out = _gather(plan, failed, job)
+        note: dict[str, Any] = {"of": store.url(), "input": name, "rows": rows}
+        target.create(name, data)
+        target.create(NOTE, json.dumps(note).encode())
+        written = _written(target, store) or note
+    retried = _retry_job(job, plan, new, target.url(written["input"]), overrides)
+    return Retry(retried, written["rows"], left_out)
+
+
+def _written(target: Store, store: Store) -> dict[str, Any] | None:
+    """What an earlier call has put there."""
+    try:
+        note: dict[str, Any] = json.loads(target.read(NOTE))
+    except FileNotFoundError:
+        return None
+    if note["of"] != store.url():
+        raise OutputError(
+            f"{target.url()}: holds a retry of {note['of']}; choose another output for this one"
+        )
+    return note
+
+
+def _require_free(target: Store) -> None:
+    there = [name for name in target.entries() if not name.startswith(".")]
+    if there:
+        raise OutputError(
+            f"{target.url()}: not empty (it holds {', '.join(there[:5])}); choose a new output"
+        )
+
+
+def _failed_rows(url: str, job: Job, options: StorageOptions | None) -> FailedRows:
+    failed: dict[int, dict[int, str]] = {}
+    column = f"{job.output.prefix}id"
+    for fragment in open_output(url, options).get_fragments():
+        if not isinstance(fragment, ds.ParquetFileFragment):
+            break  # an empty table: nothing is published yet
+        place = parse_part_name(fragment.path.rpartition("/")[2])
+        entries = entries_of(fragment.metadata.metadata)
+        bad = [index for index, e in enumerate(entries) if e.progress == Progress.FAILED]
+        if place is None or not bad:
+            continue
+        ids = fragment.to_table(columns=[column]).column(0).take(bad).to_pylist()
+        rows = (entries[index].row for index in bad)
+        failed.setdefault(place[0], {}).update(zip(rows, ids, strict=True))
+    return failed
+
+
+def _gather(plan: Plan, failed: FailedRows, job: Job) -> tuple[str, bytes, int, tuple[str, ...]]:
+    """(object name, its bytes, rows, why others are left out) of the new job's input."""
+    options = job.storage_options
+    current = replace(plan, files=tuple(_current(file, options) for file in plan.files))
+    if plan.format == "openai-batch":
+        lines = list(_lines(current, failed, options))
+        return "_rgp/retry.jsonl", b"\n".join(lines) + b"\n", len(lines), ()
+    faults: list[str] = []
+    tables = list(_tables(current, failed, options, faults))
+    table = pa.concat_tables(tables)
+    told = tuple(f"{fault} ({rows} rows)" for fault, rows in Counter(faults).most_common(5))
+    if not table.num_rows:
+        raise InputError("none of the failed rows can be read yet:\n  " + "\n  ".join(told))
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return "_rgp/retry.parquet", sink.getvalue(), table.num_rows, told
+
+
+def _current(file: InputFile, options: StorageOptions) -> InputFile:
+    """The file as it is now: mending it is what a retry is for."""
+    try:
+        size, version = current_version(file.path, options)
+    except Exception as error:
+        raise explained(file.path, error) from error
+    if (size, version) == (file.size, file.version):
+        return file
+    return replace(file, size=size, version=version, marks=())
+
+
+def _tables(
+    plan: Plan, failed: FailedRows, options: StorageOptions, faults: list[str]
+) -> Iterator[pa.Table]:
+    for index, ids in sorted(failed.items()):
+        input = plan.read(plan.shards[index], options)
+        faults += [input.faults[row] for row in ids if row in input.faults]
+        rows = [row for row in sorted(ids) if row not in input.faults]
+        table = input.table.take(rows)
+        if plan.columns.id is None:
+            names = pa.array([ids[row] for row in rows], pa.string())
+            table = table.append_column(_id_column(plan), names)
+        yield table
+
+
+def _lines(plan: Plan, failed: FailedRows, options: StorageOptions) -> Iterator[bytes]:
+    """Failed requests of batch files, each line as it stands there."""
+    reader = JsonLinesReader(options)
+    for index, ids in sorted(failed.items()):
+        start = 0
+        for span in plan.shards[index].spans:
+            rows = [row - start + span.start for row in ids if start <= row < start + span.rows]
+            yield from reader.lines(plan.files[span.file], rows)
+            start += span.rows
+
+
+def _id_column(plan: Plan) -> str:
+    name = _ID
+    while name in plan.schema.names:
+        name += "_"
+    return name
+
+
+def _retry_job(job: Job, plan: Plan, new: str, path: str, overrides: Sequence[str]) -> Job:
+    facts = job.model_dump(mode="json")
+    facts["name"] = f"{job.name[:57]}-retry"
+    facts["input"] |= {"path": path, "limit": None, "format": plan.format}
+    facts["output"]["path"] = new
+    if plan.format != "openai-batch":
+        columns = plan.columns.model_dump()
+        columns["id"] = columns["id"] or _id_column(plan)
+        facts["input"] |= {"format": "parquet", "columns": columns}
+        facts["output"]["keep"] = list(plan.kept)
+    faults = [fault for text in overrides if (fault := override(facts, text))]
+    if faults:
+        raise JobError("\n".join(faults))
+    return parse_job(facts, "retry")

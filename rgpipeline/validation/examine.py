@@ -1,0 +1,84 @@
+"""Everything that can be found wrong with a job without running it, all at once."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rgpipeline.errors import JobError, RgpipelineError
+from rgpipeline.io.options import resolve_options
+from rgpipeline.io.store import open_store
+from rgpipeline.jobfile import load_job
+from rgpipeline.plan import Plan, make_plan
+from rgpipeline.plan.folder import check_folder
+from rgpipeline.spec import Job
+from rgpipeline.validation.model import model_faults
+from rgpipeline.validation.rows import row_warnings
+from rgpipeline.validation.salvage import salvage
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What is wrong, and what the person should know besides."""
+
+    faults: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    plan: Plan | None = None  # when the input could be read
+
+    def to_json(self) -> dict[str, Any]:
+        """What `validate --json` prints."""
+        plan = self.plan
+        return {
+            "valid": not self.faults,
+            "faults": list(self.faults),
+            "warnings": list(self.warnings),
+            "rows": plan and plan.rows,
+            "files": plan and len(plan.files),
+            "shards": plan and len(plan.shards),
+        }
+
+
+def examine(path: str | Path, overrides: Sequence[str] = ()) -> Findings:
+    """Looks at a job file and at all that it names; raises nothing that a person can mend.
+
+    What a fault in the job file leaves unknown isn't looked into; the rest is.
+    """
+    try:
+        job, known = load_job(path, overrides), frozenset(Job.model_fields)
+    except JobError as error:
+        salvaged = salvage(path, overrides)
+        if salvaged is None:
+            return Findings((str(error),))
+        found = _examine(*salvaged)
+        return Findings((*str(error).splitlines(), *found.faults), found.warnings, found.plan)
+    return _examine(job, known)
+
+
+def _examine(job: Job, known: frozenset[str]) -> Findings:
+    """`known` are the sections that the job file has right."""
+    faults: list[str] = []
+
+    def attempt(action: Callable[[], T]) -> T | None:
+        try:
+            return action()
+        except RgpipelineError as error:
+            faults.append(str(error))
+            return None
+
+    if attempt(lambda: resolve_options(job.storage_options)) is None:
+        return Findings(tuple(faults))
+    plan = attempt(lambda: make_plan(job)) if "input" in known else None
+    if "model" in known:
+        faults += model_faults(job, plan)
+    warnings = list(plan.warnings) if plan else []
+    if "output" in known:
+        warnings += attempt(lambda: check_folder(job, _store(job))) or ()
+    if plan is not None and not faults:
+        warnings += attempt(lambda: list(row_warnings(job, plan))) or ()
+    return Findings(tuple(faults), tuple(warnings), plan)
+
+
+def _store(job: Job) -> Any:
+    return open_store(job.output.path, job.storage_options)

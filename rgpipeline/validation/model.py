@@ -1,0 +1,40 @@
+"""Whether weights, tokenizer and chat template are there and go together."""
+
+from collections.abc import Iterator
+
+from rgpipeline.errors import RgpipelineError
+from rgpipeline.io.options import resolve_options
+from rgpipeline.plan import Plan
+from rgpipeline.spec import Job, Sampling
+from rgpipeline.worker.opening import open_prompts
+
+
+def model_faults(job: Job, plan: Plan | None) -> list[str]:
+    """What is wrong with the model; reads no more of it than headers and small files."""
+    from rgpipeline.model.checkpoint import open_checkpoint
+
+    options = resolve_options(job.storage_options)
+    faults: list[str] = []
+    vocab_size = None
+    try:
+        vocab_size = open_checkpoint(job.model.weights, options).config.vocab_size
+    except RgpipelineError as error:
+        faults.append(str(error))
+    if plan is not None:
+        try:
+            open_prompts(job, plan, options)
+        except RgpipelineError as error:
+            faults.append(str(error))
+    if vocab_size is not None:
+        faults += _ids_outside(job.sampling, vocab_size)
+    return faults
+
+
+def _ids_outside(sampling: Sampling, vocab_size: int) -> Iterator[str]:
+    for field, ids in (("stop_ids", sampling.stop_ids), ("logit_bias", sampling.logit_bias)):
+        outside = [token for token in ids if not 0 <= token < vocab_size]
+        if outside:
+            yield (
+                f"sampling.{field}: {outside[0]} is no token id; the model has {vocab_size:,} "
+                f"(0 to {vocab_size - 1})"
+            )

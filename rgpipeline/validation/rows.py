@@ -1,0 +1,40 @@
+"""A look at the first rows: which of them would fail."""
+
+from collections.abc import Iterator
+
+from rgpipeline.errors import RowError
+from rgpipeline.io.options import resolve_options
+from rgpipeline.plan import Plan
+from rgpipeline.records import Shard
+from rgpipeline.spec import Job
+from rgpipeline.worker.opening import open_prompts
+
+_ROWS = 1000
+_SHOWN = 3
+
+
+def row_warnings(job: Job, plan: Plan) -> Iterator[str]:
+    """One warning when some of the first rows would become rows with an error."""
+    options = resolve_options(job.storage_options)
+    first = plan.shards[0]
+    input = plan.read(Shard(first.index, first.spans), options)
+    prompts = open_prompts(job, plan, options)
+    rows = min(_ROWS, input.table.num_rows)
+    bad: list[str] = []
+    for row, values in enumerate(input.table.slice(0, rows).to_pylist()):
+        fault = input.faults.get(row)
+        if fault is None:
+            try:
+                prompts.make(values)
+                prompts.row_id(values)
+            except RowError as error:
+                fault = str(error)
+        if fault is not None:
+            name, number = input.place(row)
+            bad.append(f"{name}, row {number:,}: {fault}")
+    if bad:
+        more = [f"… and {len(bad) - _SHOWN} more"] if len(bad) > _SHOWN else []
+        yield (
+            f"{len(bad)} of the first {rows:,} rows would fail:\n  "
+            + "\n  ".join([*bad[:_SHOWN], *more])
+        )
