@@ -1,7 +1,7 @@
 """The command line as a whole: its commands, what they share, and their exit codes."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, NoReturn
 
@@ -35,18 +35,18 @@ Exit codes: 0 all rows done · 1 failed · 2 a mistake in what was asked (one me
 · 3 finished, some rows failed · 130 interrupted; run the same again to go on.
 """
 
-COMMANDS: Sequence[Callable[..., int]] = (
-    run,
-    submit,
-    status,
-    stop,
-    report,
-    cat,
-    generate,
-    fit,
-    validate,
-    retry,
-)
+COMMANDS: Mapping[Callable[..., int], str] = {
+    run: "Run a job, or go on with it.",
+    submit: "Submit a job to a Ray cluster.",
+    status: "Say how far a job is.",
+    stop: "Stop a running job gently, from anywhere.",
+    report: "Write a report of a job as an HTML page.",
+    cat: "Print a job's completions.",
+    generate: "Continue one prompt, streaming.",
+    fit: "Say whether a model fits a TPU, without one.",
+    validate: "Find what is wrong with a job before it runs.",
+    retry: "Run a job's failed rows again, as a new job.",
+}
 
 
 @dataclass(slots=True)
@@ -64,11 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def call(arguments: Sequence[str]) -> int:
     """Runs one command line; every failure is reported on stderr. Returns the exit code."""
     settings = Settings()
+    arguments = list(arguments) or ["--help"]
 
     def command() -> int:
-        code = _app()(
-            args=list(arguments), prog_name="rgpipeline", standalone_mode=False, obj=settings
-        )
+        code = _app()(args=arguments, prog_name="rgpipeline", standalone_mode=False, obj=settings)
         return code if isinstance(code, int) else 0
 
     return guarded(command, lambda: settings.debug)
@@ -77,25 +76,30 @@ def call(arguments: Sequence[str]) -> int:
 def _app() -> typer.Typer:
     app = typer.Typer(
         help=_HELP,
-        no_args_is_help=True,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     app.callback()(_before)
-    for command in COMMANDS:
-        app.command()(command)
+    for command, told in COMMANDS.items():
+        app.command(short_help=told)(command)
     return app
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"rgpipeline {__version__}")
+        raise typer.Exit
 
 
 def _before(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", is_eager=True, callback=_version),
+    ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show tracebacks.", envvar="RGPIPELINE_DEBUG")
     ] = False,
 ) -> None:
     context.obj.debug = debug
-    if version:
-        typer.echo(f"rgpipeline {__version__}")
-        raise typer.Exit

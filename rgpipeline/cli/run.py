@@ -2,12 +2,14 @@
 
 import sys
 import threading
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rgpipeline.cli.options import Address, JobFile, Overrides
-from rgpipeline.spec import Job
+
+if TYPE_CHECKING:
+    from rgpipeline.spec import Job
 
 
 def run(
@@ -53,7 +55,7 @@ def run(
 
 
 def run_job(
-    job: Job,
+    job: "Job",
     *,
     address: str = "auto",
     as_json: bool = False,

@@ -3,13 +3,15 @@
 import json
 import time
 from collections.abc import Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rgpipeline.cli.options import Json, Output, Storage, storage_options
 from rgpipeline.cli.wording import count, duration, rate, share
-from rgpipeline.output.status import Status
+
+if TYPE_CHECKING:
+    from rgpipeline.output import Status
 
 
 def status(
@@ -42,12 +44,12 @@ def status(
         time.sleep(watch)
 
 
-def status_text(output: str, status: Status) -> str:
+def status_text(output: str, status: "Status") -> str:
     """A status as lines for a person."""
     return "\n".join([f"{output}: {status.state}", *(f"  {line}" for line in _lines(status))])
 
 
-def _lines(status: Status) -> Iterator[str]:
+def _lines(status: "Status") -> Iterator[str]:
     finished = status.rows_done + status.rows_failed
     yield (
         f"rows     {count(finished)} of {count(status.rows)} ({share(finished, status.rows)}), "

@@ -2,9 +2,10 @@
 
 import os
 import sys
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def colours(stream: TextIO) -> bool:
@@ -13,8 +14,10 @@ def colours(stream: TextIO) -> bool:
     return stream.isatty() and not plain
 
 
-def console(stream: TextIO | None = None) -> Console:
+def console(stream: TextIO | None = None) -> "Console":
     """A console on `stream` (default stdout) that prints text as it is, never as markup."""
+    from rich.console import Console
+
     stream = sys.stdout if stream is None else stream
     return Console(
         file=stream,
