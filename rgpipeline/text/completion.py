@@ -1,7 +1,7 @@
 """A completion's text as its tokens come: detokenised, and cut at the first stop string."""
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 from rgpipeline.text.detokenize import DetokenizerState, IncrementalDetokenizer
 from rgpipeline.text.stops import Cut, StopMatcher, StopState
@@ -14,6 +14,14 @@ class CompletionState(TypedDict):
     detokenizer: DetokenizerState
     matcher: StopState
     unmatched: int
+
+
+class Pushed(NamedTuple):
+    """What some tokens made certain."""
+
+    emit: str  # text that no stop string can claim any more
+    hit: str | None  # the stop string found; nothing after `emit` belongs to the completion
+    tokens: int  # of those pushed that belong to the sequence: up to the one that told of the hit
 
 
 class CompletionText:
@@ -31,20 +39,26 @@ class CompletionText:
 
         Stop strings that end within the first `unmatched` tokens (min_tokens) don't count.
         """
-        self._detokenizer = IncrementalDetokenizer(
-            tokenizer, state["detokenizer"] if state else None
-        )
-        self._matcher = StopMatcher(stops, state["matcher"] if state else None)
-        self._unmatched = state["unmatched"] if state else unmatched
+        self._tokenizer = tokenizer
+        self._detokenizer = IncrementalDetokenizer(tokenizer)
+        self._matcher = StopMatcher(stops)
+        self._unmatched = unmatched
+        if state is not None:
+            self._restore(state)
 
-    def push(self, ids: TokenIds) -> Cut:
-        """The text that is certain after `ids`, and the stop string if one was found."""
+    def push(self, ids: TokenIds) -> Pushed:
+        """Takes the next tokens, however many; once a stop string is found all others are dropped.
+
+        The result is that of one token at a time, whichever way they are cut into calls.
+        """
         plain = as_list(ids)
-        free, plain = plain[: self._unmatched], plain[self._unmatched :]
-        self._unmatched -= len(free)
-        before = self._detokenizer.push(free)
-        cut = self._matcher.push(self._detokenizer.push(plain))
-        return Cut(before + cut.emit, cut.hit)
+        if self._matcher.hit is not None:
+            return Pushed("", self._matcher.hit, 0)
+        before = self.state() if self._matcher.stops else None
+        cut = self._take(plain)
+        if cut.hit is None or before is None:
+            return Pushed(cut.emit, cut.hit, len(plain))
+        return self._replay(before, plain)
 
     def flush(self) -> Cut:
         """The rest, when no more tokens follow; a stop string may be in it."""
@@ -61,3 +75,26 @@ class CompletionText:
             "matcher": self._matcher.state(),
             "unmatched": self._unmatched,
         }
+
+    def _restore(self, state: CompletionState) -> None:
+        self._detokenizer = IncrementalDetokenizer(self._tokenizer, state["detokenizer"])
+        self._matcher = StopMatcher(self._matcher.stops, state["matcher"])
+        self._unmatched = state["unmatched"]
+
+    def _take(self, plain: list[int]) -> Cut:
+        free, matched = plain[: self._unmatched], plain[self._unmatched :]
+        self._unmatched -= len(free)
+        before = self._detokenizer.push(free)
+        cut = self._matcher.push(self._detokenizer.push(matched))
+        return Cut(before + cut.emit, cut.hit)
+
+    def _replay(self, before: CompletionState, plain: list[int]) -> Pushed:
+        """Goes back, and finds the token that told of the hit: only those up to it count."""
+        self._restore(before)
+        emitted = []
+        for count, index in enumerate(plain, start=1):
+            cut = self._take([index])
+            emitted.append(cut.emit)
+            if cut.hit is not None:
+                return Pushed("".join(emitted), cut.hit, count)
+        raise AssertionError("a stop string found in a block is found token by token")

@@ -34,22 +34,22 @@ class StopMatcher:
         """
         if not all(stops):
             raise ValueError("a stop string is empty")
-        self._stops = tuple(stops)
-        shortest_first = sorted(self._stops, key=len)
+        self.stops = tuple(stops)
+        shortest_first = sorted(self.stops, key=len)
         self._any = re.compile("|".join(map(re.escape, shortest_first))) if stops else None
         self._held: str = state["held"] if state else ""
-        self._hit: str | None = state["hit"] if state else None
+        self.hit: str | None = state["hit"] if state else None
 
     def push(self, text: str) -> Cut:
         """Takes the next piece. After a hit all further text is dropped."""
-        if self._any is None or self._hit is not None:
-            return Cut("" if self._hit else text, self._hit)
+        if self._any is None or self.hit is not None:
+            return Cut("" if self.hit else text, self.hit)
         text = self._held + text
         found = self._any.search(text)
         partial = self._first_partial(text)
         if found and found.start() <= partial:
-            self._held, self._hit = "", found.group()
-            return Cut(text[: found.start()], self._hit)
+            self._held, self.hit = "", found.group()
+            return Cut(text[: found.start()], self.hit)
         # A longer stop string that began before `found` comes first if it gets completed.
         self._held = text[partial:]
         return Cut(text[:partial], None)
@@ -57,22 +57,22 @@ class StopMatcher:
     def flush(self) -> Cut:
         """The rest, when no more text follows; a stop string may be in it."""
         text, self._held = self._held, ""
-        if self._any is None or self._hit is not None:
-            return Cut(text, self._hit)
+        if self._any is None or self.hit is not None:
+            return Cut(text, self.hit)
         found = self._any.search(text)
         if found is None:
             return Cut(text, None)
-        self._hit = found.group()
-        return Cut(text[: found.start()], self._hit)
+        self.hit = found.group()
+        return Cut(text[: found.start()], self.hit)
 
     def state(self) -> StopState:
         """What a new matcher of the same stops needs to go on from here."""
-        return {"held": self._held, "hit": self._hit}
+        return {"held": self._held, "hit": self.hit}
 
     def _first_partial(self, text: str) -> int:
         """Where the longest tail of `text` begins that begins a stop string; else its length."""
         first = len(text)
-        for stop in self._stops:
+        for stop in self.stops:
             start = text.find(stop[0], max(0, len(text) - len(stop) + 1), first)
             while start >= 0 and not stop.startswith(text[start:]):
                 start = text.find(stop[0], start + 1, first)
