@@ -49,6 +49,7 @@ class Loop(Generic[State, Rows]):
         self._in_flight: _InFlight | None = None
         self._refused: list[Emission] = []
         self.beat = 0  # grows with every prefill call and every block read
+        self.prefills = 0  # prefill calls, to tell a step's prefill from its decode
 
     @property
     def slots(self) -> int:

@@ -72,6 +72,7 @@ class Retry:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     jitter: Callable[[], float] = random.random
+    noticed: Callable[[Exception], None] = lambda error: None  # of every passing failure
 
     def call(self, what: str, action: Callable[[], T]) -> T:
         """`action()`, again while its errors are transient.
@@ -87,6 +88,7 @@ class Retry:
             except Exception as error:
                 if not is_transient(error):
                     raise
+                self.noticed(error)
                 if self.clock() - began + pause > self.deadline_s:
                     raise StoreError(
                         f"{what} has failed for {self.deadline_s:g} s ({_brief(error)}); what was "

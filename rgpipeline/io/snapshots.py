@@ -62,6 +62,12 @@ class Snapshots:
         matches = (pattern.fullmatch(name) for name in self._store.list(prefix))
         return sorted(int(match[1]) for match in matches if match)
 
+    def of_shard(self, shard: int) -> set[SampleKey]:
+        """The samples of a shard that have a snapshot."""
+        pattern = re.compile(re.escape(f"{_FOLDER}{shard:05d}-") + r"(\d+)-(\d+)-\d+\.safetensors")
+        matches = (pattern.fullmatch(name) for name in self._store.list(f"{_FOLDER}{shard:05d}-"))
+        return {SampleKey(shard, int(match[1]), int(match[2])) for match in matches if match}
+
     def newest(self, key: SampleKey, at_most: int | None = None) -> SavedSequence | None:
         """The snapshot of the greatest length (of `at_most` tokens); None when there is none.
 

@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -82,7 +83,8 @@ class RetryingStore:
 
     def __init__(self, inner: Store, retry: Retry) -> None:
         self._inner = inner
-        self._retry = retry
+        self._retry = replace(retry, noticed=self._notice)
+        self.errors = 0  # passing failures met so far, for metrics
 
     def create(self, name: str, data: bytes) -> bool:
         if self._call("writing", name, lambda: self._inner.create(name, data)):
@@ -114,6 +116,9 @@ class RetryingStore:
 
     def url(self, name: str = "") -> str:
         return self._inner.url(name)
+
+    def _notice(self, error: Exception) -> None:
+        self.errors += 1
 
     def _call(self, doing: str, name: str, action: Callable[[], T], absent: bool = False) -> T:
         """`absent`: FileNotFoundError is an answer, not a fault."""
