@@ -7,7 +7,6 @@ so the one who asks starts another for it. FOLDER gets every program's scheduled
 and so on) and `compiled.json`, or `error.json` if the request can't be met.
 """
 
-import dataclasses
 import json
 import re
 import sys
@@ -16,14 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh
 
 from rgpipeline.engine.lowering import WorkerPrograms, tree_bytes, worker_programs
-from rgpipeline.errors import UserError
-from rgpipeline.model.config import GriffinConfig
+from rgpipeline.engine.settings import settle
+from rgpipeline.errors import UserError, WeightsError
+from rgpipeline.model.checkpoint import read_config
+from rgpipeline.model.config import GriffinConfig, known_config
+from rgpipeline.model.params import param_shapes
 from rgpipeline.records import EngineSettings
+from rgpipeline.spec import EngineSpec
 
 _OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|Ran out of memory")
 
@@ -42,17 +46,39 @@ def main(arguments: list[str]) -> None:
 
 def compile_request(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Compiles the programs a request names, in its order. Raises UserError."""
-    config = GriffinConfig(**_tuples(request["config"]))
-    settings = EngineSettings(**request["settings"])
-    mesh = _mesh(request["topology"], request["mesh"])
+    config = _config(request["model"])
+    mesh = _mesh(request["topology"], *request["mesh"])
+    settings = _settings(config, request)
     worker = worker_programs(config, settings, mesh)
     return {
+        "slots": settings.slots,
+        "steps": settings.steps_per_dispatch,
+        "prefill_tokens": worker.prefill_tokens,
         "weights_bytes": tree_bytes(worker.params),
         "state_bytes": tree_bytes(worker.state),
-        "prefill_tokens": worker.prefill_tokens,
-        "devices": mesh.size,
         "programs": {name: _compile(worker, name, folder) for name in request["programs"]},
     }
+
+
+def _config(model: str) -> GriffinConfig:
+    try:
+        return known_config(model)
+    except WeightsError as unknown:
+        if model != "demo" and "/" not in model and not Path(model).is_dir():
+            raise WeightsError(f"{unknown}; or give a checkpoint's folder") from None
+    return read_config(model)
+
+
+def _settings(config: GriffinConfig, request: dict[str, Any]) -> EngineSettings:
+    weights = tree_bytes(param_shapes(config, jnp.dtype(request["dtype"])))
+    return settle(
+        config,
+        EngineSpec(slots=request["slots"], **request["engine"]),
+        dtype=request["dtype"],
+        quantize=request["quantize"],
+        free_bytes=max(0, request["hbm_bytes"] - weights),
+        platform="tpu",
+    )
 
 
 def _compile(worker: WorkerPrograms, name: str, folder: Path) -> dict[str, Any]:
@@ -79,32 +105,18 @@ def _compile(worker: WorkerPrograms, name: str, folder: Path) -> dict[str, Any]:
     }
 
 
-def _mesh(topology: str, shape: dict[str, int]) -> Mesh:
+def _mesh(topology: str, data: int, model: int) -> Mesh:
     try:
         described = topologies.get_topology_desc(topology_name=topology, platform="tpu")
     except Exception as error:
-        raise UserError(
-            f"--topology {topology}: the TPU compiler does not know it ({error})"
-        ) from error
+        raise UserError(f"--topology {topology}: the TPU compiler refuses it: {error}") from error
     devices = np.array(described.devices)
-    wanted = shape["data"] * shape["model"]
-    if wanted != devices.size:
+    if data * model != devices.size:
         raise UserError(
-            f"--mesh data={shape['data']},model={shape['model']} is for {wanted} chips; "
+            f"--mesh data={data},model={model} is for {data * model} chips; "
             f"{topology} has {devices.size}"
         )
-    return Mesh(devices.reshape(shape["data"], shape["model"]), ("data", "model"))
-
-
-def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
-    }
-
-
-def request_fields(config: GriffinConfig, settings: EngineSettings) -> dict[str, Any]:
-    """The part of a request that says what is compiled."""
-    return {"config": dataclasses.asdict(config), "settings": dataclasses.asdict(settings)}
+    return Mesh(devices.reshape(data, model), ("data", "model"))
 
 
 if __name__ == "__main__":

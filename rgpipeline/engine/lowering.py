@@ -81,7 +81,11 @@ def tree_bytes(tree: Tree) -> int:
     """Bytes on one device of all arrays of a tree, without padding."""
     leaves = jax.tree.leaves(tree)
     return sum(
-        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves
+        math.prod(
+            leaf.sharding.shard_shape(leaf.shape) if leaf.sharding is not None else leaf.shape
+        )
+        * leaf.dtype.itemsize
+        for leaf in leaves
     )
 
 

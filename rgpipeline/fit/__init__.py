@@ -1,0 +1,10 @@
+"""Whether a model fits a TPU, with how many slots, and how fast it can be: asked of the compiler.
+
+Layer 3. Free of jax: compiling happens in another process (`rgpipeline.engine.compiling`), and
+what it leaves is text to be read.
+"""
+
+from rgpipeline.fit.estimate import FitRequest, fit
+from rgpipeline.fit.report import FitReport
+
+__all__ = ["FitReport", "FitRequest", "fit"]

@@ -1,0 +1,125 @@
+"""HBM bytes that one instruction of a scheduled program moves.
+
+The compiler's own `bytes accessed` is not that: it counts a weight once when it is copied into
+VMEM and again when it is read there, and counts the whole of a table whose rows are gathered.
+"""
+
+import re
+from dataclasses import dataclass
+
+from rgpipeline.fit.demand import operand_shares, result_shares, update_share
+from rgpipeline.fit.hlo import Computation, Instruction, Module
+from rgpipeline.fit.shapes import HBM, Shape
+
+# Names, views and bookkeeping: nothing is moved.
+_FREE = {
+    "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "add-dependency",
+    "opt-barrier", "optimization-barrier", "partition-id", "replica-id", "domain",
+}  # fmt: skip
+_FREE_TARGETS = {"ConcatBitcast", "AllocateBuffer", "AssumeGatherIndicesInBound", "Sharding"}
+# Control flow: what is inside moves bytes, the instruction itself does not.
+CONTROL = {"while", "conditional", "call"}
+_STARTS = {"copy-start", "slice-start", "dynamic-slice-start", "async-start"}
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes to and from HBM."""
+
+    read: int = 0
+    written: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.read + self.written
+
+    def __add__(self, other: "Traffic") -> "Traffic":
+        return Traffic(self.read + other.read, self.written + other.written)
+
+    def times(self, count: int) -> "Traffic":
+        return Traffic(self.read * count, self.written * count)
+
+
+def instruction_traffic(module: Module, inside: Computation, one: Instruction) -> Traffic:
+    """What `one` moves when it runs once, by these rules:
+
+    Operands are read and results written, those in HBM only. An asynchronous copy or slice costs
+    what it moves, at its start, and nothing at its end. A slice costs the slice, a gather its
+    rows, an update in place the update; in a fusion, too (see `demand`).
+    """
+    if one.opcode in _FREE or one.opcode in CONTROL or one.opcode.endswith("-done"):
+        return Traffic()
+    if one.opcode == "custom-call" and one.attribute("custom_call_target") in _FREE_TARGETS:
+        return Traffic()
+    operands = inside.operands(one)
+    if one.opcode in _STARTS:
+        return _moved(one, operands)
+    if one.opcode == "fusion":
+        return _fusion(module, one, operands)
+    if one.opcode == "custom-call":
+        return _custom_call(one, operands)
+    if one.opcode in ("dynamic-update-slice", "scatter"):
+        return _update(inside, one, operands)
+    if one.opcode in ("slice", "dynamic-slice", "gather"):
+        return _selection(one, operands)
+    return _plain(one, operands)
+
+
+def _plain(one: Instruction, operands: list[Instruction]) -> Traffic:
+    return Traffic(sum(operand.shape.hbm_bytes for operand in operands), one.shape.hbm_bytes)
+
+
+def _selection(one: Instruction, operands: list[Instruction]) -> Traffic:
+    indices = sum(operand.shape.hbm_bytes for operand in operands[1:])
+    source = operands[0].shape
+    rows = one.shape.bytes if source.hbm_bytes else 0
+    return Traffic(min(rows, source.hbm_bytes) + indices, one.shape.hbm_bytes)
+
+
+def _update(inside: Computation, one: Instruction, operands: list[Instruction]) -> Traffic:
+    rest = sum(operand.shape.hbm_bytes for operand in operands[1:])
+    return Traffic(rest, round(one.shape.hbm_bytes * update_share(inside, one)))
+
+
+def _moved(one: Instruction, operands: list[Instruction]) -> Traffic:
+    """A start's result is a tuple of destination (or source), the other of the two, a flag.
+
+    copy-start gives (to, from, flag); slice-start and others ((from, ...), to, flag).
+    """
+    source = operands[0].shape.leaves[0]
+    parts = one.shape.parts
+    moved = parts[0] if one.opcode == "copy-start" else parts[1]
+    size = moved.bytes
+    return Traffic(size if source.space == HBM else 0, moved.hbm_bytes)
+
+
+def _fusion(module: Module, one: Instruction, operands: list[Instruction]) -> Traffic:
+    fused = module.computations[one.called("calls") or ""]
+    read = sum(
+        round(operand.shape.hbm_bytes * share)
+        for operand, share in zip(operands, operand_shares(module, fused), strict=True)
+    )
+    written = sum(
+        round(part.hbm_bytes * share)
+        for part, share in zip(_parts(one.shape), result_shares(module, fused), strict=True)
+    )
+    return Traffic(read, written)
+
+
+def _parts(shape: Shape) -> tuple[Shape, ...]:
+    return shape.parts if shape.array is None else (shape,)
+
+
+def _custom_call(one: Instruction, operands: list[Instruction]) -> Traffic:
+    """A kernel's operands are read; a result is written unless it is an operand's own memory."""
+    aliased = _aliased_results(one)
+    written = sum(
+        part.hbm_bytes for index, part in enumerate(_parts(one.shape)) if index not in aliased
+    )
+    return Traffic(sum(operand.shape.hbm_bytes for operand in operands), written)
+
+
+def _aliased_results(one: Instruction) -> set[int]:
+    """Results that share an operand's memory: of `{{0}: (3, {}), {}: (1, {})}`, 0 and the whole."""
+    text = one.attribute("output_to_operand_aliasing") or ""
+    return {int(index or 0) for index in re.findall(r"\{(\d*)\}: \(", text)}
