@@ -13,6 +13,7 @@ LAYERS = {
     "errors": 0,
     "records": 0,
     "spec": 0,
+    "wording": 0,
     "io": 1,
     "model": 1,
     "text": 1,

@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from rgpipeline.cli.wording import count, counted, duration, rate
 from rgpipeline.output import WholeText, cat
 from rgpipeline.output.summary import Summary
 from rgpipeline.spec import Job
+from rgpipeline.wording import count, counted, duration, rate
 
 _HEADINGS = {"finished": "green", "interrupted": "yellow", "failed": "red"}
 _SAMPLE_CHARACTERS = 600

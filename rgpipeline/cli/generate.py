@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from rgpipeline.cli.wording import count, duration
+from rgpipeline.cli.options import one_of
 from rgpipeline.errors import UserError
+from rgpipeline.wording import count, duration
 
 
 def generate(
@@ -71,8 +72,8 @@ def generate(
     generator = Generator.load(
         model,
         tokenizer=tokenizer,
-        dtype=dtype,  # type: ignore[arg-type]  # checked by load, which names the choices
-        quantize=quantize,  # type: ignore[arg-type]
+        dtype=one_of("--dtype", dtype, ("auto", "float32", "bfloat16")),
+        quantize=one_of("--quantize", quantize, ("none", "int8")),
         slots=1,
     )
     if echo:

@@ -1,12 +1,14 @@
 """Arguments and options that several commands have in common."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 import yaml
 
-from rgpipeline.errors import JobError
+from rgpipeline.errors import JobError, UserError
+
+Choice = TypeVar("Choice", bound=str)
 
 JobFile = Annotated[str, typer.Argument(metavar="JOB", help="The job file (YAML).")]
 Output = Annotated[
@@ -56,3 +58,11 @@ def storage_options(given: Sequence[str] | None) -> dict[str, dict[str, Any]]:
         except yaml.YAMLError:
             raise JobError(f"--storage {text}: the value is not valid YAML") from None
     return options
+
+
+def one_of(option: str, value: str, choices: tuple[Choice, ...]) -> Choice:
+    """`value`, if it is among the choices. Raises UserError naming them."""
+    for choice in choices:
+        if value == choice:
+            return choice
+    raise UserError(f"{option} {value}: is not {', '.join(choices[:-1])} or {choices[-1]}")

@@ -1,6 +1,7 @@
 """What a person sees while a job runs: a live display, or one line now and then."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -11,8 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from rgpipeline.cli.wording import count, counted, duration, one_line, rate, share
-from rgpipeline.dispatch.view import JobView
+from rgpipeline.dispatch.view import JobView, Phase
+from rgpipeline.wording import count, counted, duration, one_line, rate, share
 
 LINE_EVERY_S = 10.0
 _BAR = 40  # characters
@@ -121,11 +122,11 @@ def _tokens(view: JobView) -> str:
 
 
 def _workers(view: JobView) -> str:
-    ready = sum(worker.state == "ready" for worker in view.workers)
-    starting = sum(worker.state in ("starting", "up") for worker in view.workers)
-    told = counted(ready, "worker")
-    if starting:
-        told += f" ({starting} starting)"
+    states = Counter(worker.state for worker in view.workers)
+    told = counted(states[Phase.READY.value], "worker")
+    coming = states[Phase.PENDING.value] + states[Phase.STARTING.value]
+    if coming:
+        told += f" ({coming} starting)"
     return f"{told}, {counted(view.deaths, 'death')}" if view.deaths else told
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import typer
 
-from rgpipeline.cli.wording import count, counted, size
 from rgpipeline.io.store import open_store
 from rgpipeline.output import read_progress
 from rgpipeline.plan import Plan, make_plan
 from rgpipeline.plan.folder import check_folder, read_plan
 from rgpipeline.spec import Job
+from rgpipeline.wording import count, counted, size
 
 
 def print_rehearsal(job: Job, *, as_json: bool) -> int:

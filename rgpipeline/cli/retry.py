@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from rgpipeline.cli.options import Address, Output, Overrides, Storage, storage_options
-from rgpipeline.cli.wording import counted
+from rgpipeline.wording import counted
 
 
 def retry(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rgpipeline.cli.options import Json, Output, Storage, storage_options
-from rgpipeline.cli.wording import count, duration, rate, share
+from rgpipeline.wording import count, duration, rate, share
 
 if TYPE_CHECKING:
     from rgpipeline.output import Status

@@ -6,7 +6,7 @@ import typer
 
 from rgpipeline.cli.options import JobFile, Json, Overrides
 from rgpipeline.cli.terminal import say_error, say_warning
-from rgpipeline.cli.wording import counted
+from rgpipeline.wording import counted
 
 
 def validate(job: JobFile, overrides: Overrides = None, as_json: Json = False) -> int:

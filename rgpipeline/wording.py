@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers as people read them. Layer 0."""
 
 
 def count(number: float) -> str:
@@ -53,3 +53,11 @@ def one_line(text: str, width: int) -> str:
     """`text` on one line, cut to `width` characters."""
     flat = " ".join(text.split())
     return flat if len(flat) <= width else flat[: max(width - 1, 0)].rstrip() + "…"
+
+
+def amount(number: float) -> str:
+    """A number short enough for an axis: `0`, `12.5`, `950`, `1.2k`, `65k`, `3.4M`."""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= limit:
+            return f"{number / limit:.3g}{unit}"
+    return f"{number:.3g}"

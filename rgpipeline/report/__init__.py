@@ -1,0 +1,8 @@
+"""A job on one page of HTML, from its output folder and event log alone.
+
+Layer 3. Imports output and plan; free of jax and Ray. The page needs no network.
+"""
+
+from rgpipeline.report.page import render_report, write_report
+
+__all__ = ["render_report", "write_report"]

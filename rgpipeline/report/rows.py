@@ -1,0 +1,117 @@
+"""What the published rows tell: lengths, finish reasons, failures, samples to read."""
+
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from rgpipeline.io.options import StorageOptions
+from rgpipeline.output import WholeText, cat, open_output
+from rgpipeline.spec import Job
+
+_BARS = 24
+_FAILURES = 200  # shown with their rows
+_SAMPLES = 6
+_SEARCHED = 2000  # texts among which samples are looked for
+_BATCH = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One row that carries an error."""
+
+    id: str
+    error: str
+
+
+@dataclass(slots=True)
+class RowFacts:
+    """All published rows, summed up."""
+
+    lengths: Counter[int] = field(default_factory=Counter)  # tokens generated → samples
+    reasons: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)  # numbers and names taken out
+    failures: list[Failure] = field(default_factory=list)
+    samples: list[WholeText] = field(default_factory=list)
+
+    @property
+    def finished(self) -> int:
+        return sum(self.lengths.values())
+
+    def quantile(self, share: float) -> int:
+        """The length below which `share` of the samples lie; 0 without any."""
+        wanted, seen = share * self.finished, 0
+        for length in sorted(self.lengths):
+            seen += self.lengths[length]
+            if seen >= wanted:
+                return length
+        return 0
+
+
+def row_facts(url: str, job: Job, options: StorageOptions | None) -> RowFacts:
+    """Reads every published row's figures; texts only of the samples."""
+    facts = RowFacts()
+    p = job.output.prefix
+    counted = "tokens" if job.task == "score" else "completion_tokens"
+    names = [f"{p}{name}" for name in ("id", "sample", "error", counted)]
+    if job.task == "generate":
+        names.append(f"{p}finish_reason")
+    begun: dict[tuple[str, int], int] = {}
+    for batch in open_output(url, options).to_batches(columns=names, batch_size=_BATCH):
+        for row in batch.rename_columns([name.removeprefix(p) for name in names]).to_pylist():
+            _take(facts, row, counted, begun)
+    if job.task == "generate":
+        facts.samples = _samples(url, options)
+    return facts
+
+
+def _take(
+    facts: RowFacts, row: dict[str, Any], counted: str, begun: dict[tuple[str, int], int]
+) -> None:
+    if row["error"] is not None:
+        facts.reasons["error"] += 1
+        facts.errors[_kind(row["error"])] += 1
+        if len(facts.failures) < _FAILURES:
+            facts.failures.append(Failure(row["id"], row["error"]))
+        return
+    key = row["id"], row["sample"]
+    tokens = begun.pop(key, 0) + (row[counted] or 0)
+    reason = row.get("finish_reason", "scored")
+    if reason is None:
+        begun[key] = tokens
+        return
+    facts.reasons[reason] += 1
+    facts.lengths[tokens] += 1
+
+
+def _kind(error: str) -> str:
+    """An error without what is particular to its row, so that like ones count together."""
+    return re.sub(r"'[^']*'|\d[\d,.]*", "…", error)[:200]
+
+
+def histogram(lengths: Counter[int]) -> list[tuple[int, int, int]]:
+    """(from, up to and including, samples) of a few bars of equal width."""
+    if not lengths:
+        return []
+    low, high = min(lengths), max(lengths)
+    width = max(1, math.ceil((high - low + 1) / _BARS))
+    bars = [0] * math.ceil((high - low + 1) / width)
+    for length, samples in lengths.items():
+        bars[(length - low) // width] += samples
+    return [
+        (low + index * width, min(low + (index + 1) * width - 1, high), samples)
+        for index, samples in enumerate(bars)
+    ]
+
+
+def _samples(url: str, options: StorageOptions | None) -> list[WholeText]:
+    """Some completions from here and there among the first thousands."""
+    texts = [
+        text
+        for text in islice(cat(url, storage_options=options), _SEARCHED)
+        if text.error is None and text.text.strip()
+    ]
+    step = max(1, len(texts) // _SAMPLES)
+    return texts[::step][:_SAMPLES]
