@@ -14,6 +14,7 @@ from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.settings import pack_tokens, settle, state_bytes
 from rgpipeline.errors import UserError
 from rgpipeline.model import checkpoint
+from rgpipeline.model.kernels import for_platform
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import EngineSpec, ModelSpec
 
@@ -54,7 +55,10 @@ def open_engine(
     settings = settled or settle(
         config, engine, dtype=_named(loaded), quantize=model.quantize, free_bytes=free_bytes()
     )
-    built = GriffinEngine(config, params, settings, pack_tokens=pack_tokens(settings))
+    kernels = for_platform(jax.default_backend())
+    built = GriffinEngine(
+        config, params, settings, pack_tokens=pack_tokens(settings), kernels=kernels
+    )
     states = min(settings.slots, _PREFIX_BYTES // state_bytes(config, settings.dtype))
     return OpenedEngine(Loop(built, prefix_states=states), settings)
 

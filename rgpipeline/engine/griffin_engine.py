@@ -19,6 +19,7 @@ from rgpipeline.engine.state import SlotState, empty_slots
 from rgpipeline.engine.tenancies import bias_row, seen_row, settings_arrays
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.griffin import Griffin
+from rgpipeline.model.kernels import Kernels
 from rgpipeline.model.state import GriffinState, init_state
 from rgpipeline.records import EngineSettings, TokenLogprobs
 
@@ -49,13 +50,17 @@ class GriffinEngine:
         settings: EngineSettings,
         *,
         pack_tokens: int,
+        kernels: Kernels = "plain",
     ) -> None:
-        """`pack_tokens`: tokens in one prefill call, at least `settings.prefill_chunk`."""
+        """`pack_tokens`: tokens in one prefill call, at least `settings.prefill_chunk`.
+
+        `kernels`: see `Griffin`; it changes how sums round, so one job keeps to one choice.
+        """
         self.config = config
         self.settings = settings
         self._params = params
         self._dtype = jnp.dtype(settings.dtype)
-        self._model = Griffin(config, dtype=self._dtype)
+        self._model = Griffin(config, self._dtype, kernels)
         self._pack_shapes = _pack_shapes(settings.prefill_chunk, pack_tokens)
         model = self._model
         self._prefill = jax.jit(partial(programs.prefill, model), donate_argnums=1)

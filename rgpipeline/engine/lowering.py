@@ -15,6 +15,7 @@ from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.settings import pack_tokens
 from rgpipeline.engine.tenancies import settings_arrays
 from rgpipeline.model.config import GriffinConfig
+from rgpipeline.model.kernels import for_platform
 from rgpipeline.model.params import param_shapes
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import Sampling
@@ -56,8 +57,13 @@ def worker_programs(
     features: SamplingFeatures = PLAIN,
 ) -> WorkerPrograms:
     """The programs of a worker with these settings on the devices of `mesh`."""
+    platform = mesh.devices.flat[0].platform
     engine = GriffinEngine(
-        config, None, settings, pack_tokens=pack_tokens(settings, platform="tpu")
+        config,
+        None,
+        settings,
+        pack_tokens=pack_tokens(settings, platform=platform),
+        kernels=for_platform(platform),
     )
     replicated = NamedSharding(mesh, PartitionSpec())
 

@@ -94,6 +94,19 @@ def write_chunk(
     return AttentionState(merge(state.keys, keys), merge(state.values, values))
 
 
+def decode(
+    queries: Queries,
+    keys: Keys,
+    values: Keys,
+    state: AttentionState,
+    position: Position,
+    active: Active,
+) -> tuple[Array, AttentionState]:
+    """One token of each row: what it gathers, float32 [b 1 n h], and the rings with it."""
+    after, overwritten = write_one(state, keys, values, position, active)
+    return attend(queries, decode_sources(after, overwritten, position)), after
+
+
 def write_one(
     state: AttentionState, keys: Keys, values: Keys, position: Position, active: Active
 ) -> tuple[AttentionState, AttentionState]:

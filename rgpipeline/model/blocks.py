@@ -15,6 +15,7 @@ from jax.typing import DTypeLike
 
 from rgpipeline.model import attention, conv, rglru, rope
 from rgpipeline.model.config import RECURRENT, GriffinConfig
+from rgpipeline.model.kernels import Kernels, decode_attention
 from rgpipeline.model.modules import BlockDiagonal, Linear, Norm
 from rgpipeline.model.shapes import Activations, Active, Lengths, Start
 from rgpipeline.model.state import AttentionState, BlockState, Position, RecurrentState
@@ -39,6 +40,7 @@ class RecurrentBlock(nn.Module):
 
     config: GriffinConfig
     dtype: DTypeLike
+    kernels: Kernels = "plain"
 
     def setup(self) -> None:
         width, inner = self.config.width, self.config.lru_width
@@ -96,6 +98,7 @@ class AttentionBlock(nn.Module):
 
     config: GriffinConfig
     dtype: DTypeLike
+    kernels: Kernels = "plain"
 
     def setup(self) -> None:
         width, heads, size = self.config.width, self.config.heads, self.config.head_dim
@@ -107,7 +110,7 @@ class AttentionBlock(nn.Module):
         """Whole sequences from an empty state: [b t d] to float32 [b t d]."""
         queries, keys, values = self._project(x, chunk)
         own = attention.chunk_source(keys, values, self.config.window)
-        return self._mix(queries, (own,))
+        return self._out(attention.attend(queries, (own,)))
 
     def prefill(
         self, x: Activations, chunk: Chunk, lengths: Lengths, state: AttentionState
@@ -117,16 +120,16 @@ class AttentionBlock(nn.Module):
         past = attention.ring_source(state, chunk.position, x.shape[1])
         own = attention.chunk_source(keys, values, self.config.window)
         after = attention.write_chunk(state, keys, values, chunk.position, lengths)
-        return self._mix(queries, (past, own)), after
+        return self._out(attention.attend(queries, (past, own))), after
 
     def decode(
         self, x: Activations, chunk: Chunk, active: Active, state: AttentionState
     ) -> tuple[Activations, AttentionState]:
         """One token of each row, [b 1 d]."""
-        queries, keys, values = self._project(x, chunk)
-        after, overwritten = attention.write_one(state, keys, values, chunk.position, active)
-        sources = attention.decode_sources(after, overwritten, chunk.position)
-        return self._mix(queries, sources), after
+        projected = self._project(x, chunk)
+        decode = decode_attention.chosen(self.kernels, state) or attention.decode
+        mixed, after = decode(*projected, state, chunk.position, active)
+        return self._out(mixed), after
 
     def _project(self, x: Activations, chunk: Chunk) -> tuple[Array, Array, Array]:
         """Queries [b t n h], keys and values [b t h], in `dtype`, turned by RoPE."""
@@ -135,8 +138,7 @@ class AttentionBlock(nn.Module):
         keys = rope.rotate(key_value[..., 0, :], chunk.angles).astype(self.dtype)
         return queries, keys, key_value[..., 1, :].astype(self.dtype)
 
-    def _mix(self, queries: Array, sources: tuple[attention.Source, ...]) -> Activations:
-        mixed = attention.attend(queries, sources)
+    def _out(self, mixed: Array) -> Activations:
         return self.out(mixed.reshape(*mixed.shape[:2], -1))
 
 
@@ -161,12 +163,13 @@ class ResidualBlock(nn.Module):
     config: GriffinConfig
     kind: str
     dtype: DTypeLike
+    kernels: Kernels = "plain"
 
     def setup(self) -> None:
         temporal = RecurrentBlock if self.kind == RECURRENT else AttentionBlock
         self.temporal_norm = Norm(self.config.width)
         # Any: a checker cannot know that the state's type goes with the block's kind.
-        self.temporal: Any = temporal(self.config, self.dtype)
+        self.temporal: Any = temporal(self.config, self.dtype, self.kernels)
         self.channel_norm = Norm(self.config.width)
         self.mlp = Mlp(self.config, self.dtype)
 

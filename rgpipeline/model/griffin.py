@@ -8,6 +8,7 @@ from jax.typing import DTypeLike
 from rgpipeline.model import rope
 from rgpipeline.model.blocks import Chunk, ResidualBlock
 from rgpipeline.model.config import GriffinConfig
+from rgpipeline.model.kernels import Kernels
 from rgpipeline.model.modules import Embedder, Norm
 from rgpipeline.model.shapes import Activations, Active, Lengths, Logits, Token, Tokens
 from rgpipeline.model.state import GriffinState, Position, advance, at_start, start
@@ -23,17 +24,21 @@ class Griffin(nn.Module):
         config: Shapes and constants.
         dtype: What activations are rounded to where they cross memory, and the dtype of rings
             and conv tails: float32 or bfloat16. Weights bring their own dtype.
+        kernels: Whether Pallas kernels may be used (see `kernels`).
     """
 
     config: GriffinConfig
     dtype: DTypeLike = jnp.float32
+    kernels: Kernels = "plain"
 
     def setup(self) -> None:
         config = self.config
         self.embedder = Embedder(
             config.vocab_size, config.width, config.scale_embeddings, config.logits_soft_cap
         )
-        self.blocks = [ResidualBlock(config, kind, self.dtype) for kind in config.block_types]
+        self.blocks = [
+            ResidualBlock(config, kind, self.dtype, self.kernels) for kind in config.block_types
+        ]
         self.final_norm = Norm(config.width)
 
     def __call__(self, tokens: Tokens) -> Logits:
