@@ -6,11 +6,13 @@ DIR is what `rgpipeline fit --dump-hlo DIR` wrote; `--per` divides by the steps 
 """
 
 import argparse
+import json
 import re
 from pathlib import Path
 
-from rgpipeline.fit.hlo import Instruction, parse
-from rgpipeline.fit.program import Cost, costs
+from rgpipeline.fit.bundles import KernelCode
+from rgpipeline.fit.hlo import parse
+from rgpipeline.fit.program import Cost, Run, program_runs
 
 
 def main() -> None:
@@ -20,8 +22,8 @@ def main() -> None:
     parser.add_argument("--per", type=int, default=1)
     parser.add_argument("--top", type=int, default=30)
     options = parser.parse_args()
-    found = costs(parse(options.program.read_text()))
-    total = sum((cost.times(times) for _, times, cost in found), Cost())
+    found = program_runs(parse(options.program.read_text()), _kernels(options.program))
+    total = sum((run.cost.times(run.times) for run in found), Cost())
     print(
         f"{total.traffic.total / options.per / 1e6:,.1f} MB, "
         f"{total.cycles / options.per / 1e6:,.3f} M cycles\n"
@@ -33,19 +35,24 @@ def main() -> None:
         print()
 
 
-Row = tuple[Instruction, int, Cost]
+def _kernels(program: Path) -> dict[str, KernelCode]:
+    """What `fit` found out about kernels, beside the program."""
+    path = program.with_suffix(".kernels.json")
+    if not path.exists():
+        return {}
+    return {name: KernelCode(**code) for name, code in json.loads(path.read_text()).items()}
 
 
-def _bytes(row: Row) -> int:
-    return row[2].traffic.total * row[1]
+def _bytes(run: Run) -> int:
+    return run.cost.traffic.total * run.times
 
 
-def _cycles(row: Row) -> int:
-    return row[2].cycles * row[1]
+def _cycles(run: Run) -> int:
+    return run.cost.cycles * run.times
 
 
-def _line(row: Row, per: int) -> str:
-    one, times, cost = row
+def _line(run: Run, per: int) -> str:
+    one, times, cost = run.instruction, run.times, run.cost
     found = re.search(r'op_name="([^"]*)"', one.attributes)
     origin = found[1].split("closed_call/")[-1] if found else ""
     traffic = cost.traffic.times(times)

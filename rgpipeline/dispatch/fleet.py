@@ -36,8 +36,13 @@ class Member:
     @property
     def outstanding(self) -> int:
         """Rows it still has to do, as far as known."""
-        under_way = max(0, self.report.rows_done - self.credited)
-        return max(0, sum(unit.left for unit in self.held.values()) - under_way)
+        return max(0, sum(unit.left for unit in self.held.values()) - self.under_way)
+
+    @property
+    def under_way(self) -> int:
+        """Rows done of units it has not finished, as far as known."""
+        most = sum(unit.left for unit in self.held.values())
+        return min(most, max(0, self.report.rows_done - self.credited))
 
     @property
     def quarantined(self) -> bool:
@@ -87,6 +92,11 @@ class Fleet:
     def count(self, *phases: Phase) -> int:
         """How many workers are in one of `phases`."""
         return sum(self._counts[phase] for phase in phases)
+
+    @property
+    def at_work(self) -> int:
+        """How many workers have their engines open."""
+        return self.count(Phase.READY, Phase.LEAVING)
 
     def hopeful(self, now: float) -> bool:
         """Whether some worker is at work, or may soon be."""

@@ -39,7 +39,8 @@ class Work:
     ) -> None:
         """`finished`: shards that need nothing more; `covered`: rows done of some others."""
         self._strikes = strikes
-        self._covered = covered or {}
+        self._covered = dict(covered or {})
+        self.rows_covered = sum(self._covered.values())  # of shards that are not finished
         done = {shard.shard for shard in finished}
         self._fresh = deque(shard for shard in shards if shard.index not in done)
         self._returned: deque[Unit] = deque()
@@ -103,6 +104,7 @@ class Work:
             self._ranges[key.shard] = others
         else:
             self.shards_finished += 1
+        self.rows_covered -= self._covered.pop(key.shard, 0)
         return unit
 
     def is_open(self, unit: Unit) -> bool:

@@ -19,15 +19,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh
+from numpy.typing import NDArray
 
 from rgpipeline.engine.lowering import WorkerPrograms, tree_bytes, worker_programs
 from rgpipeline.engine.settings import settle
 from rgpipeline.errors import UserError, WeightsError
-from rgpipeline.model.checkpoint import read_config
 from rgpipeline.model.config import GriffinConfig, known_config
+from rgpipeline.model.opening import read_config
 from rgpipeline.model.params import param_shapes
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import EngineSpec
+
+# Where libtpu writes the kernels' code, if LIBTPU_INIT_ARGS says so.
+CODE = "code"
 
 _OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|Ran out of memory")
 
@@ -54,6 +58,8 @@ def compile_request(request: dict[str, Any], folder: Path) -> dict[str, Any]:
         "slots": settings.slots,
         "steps": settings.steps_per_dispatch,
         "prefill_tokens": worker.prefill_tokens,
+        "decode_flops": worker.decode_flops,
+        "prefill_flops": worker.prefill_flops,
         "weights_bytes": tree_bytes(worker.params),
         "state_bytes": tree_bytes(worker.state),
         "programs": {name: _compile(worker, name, folder) for name in request["programs"]},
@@ -92,8 +98,8 @@ def _compile(worker: WorkerPrograms, name: str, folder: Path) -> dict[str, Any]:
         return {"out_of_memory": str(error), "seconds": time.monotonic() - start}
     seconds = time.monotonic() - start
     (folder / f"{name}.hlo").write_text(compiled.as_text() or "")
-    memory = compiled.memory_analysis()
-    analysis = compiled.cost_analysis()
+    _keep_code(folder, name)
+    memory: Any = compiled.memory_analysis()
     return {
         "seconds": seconds,
         "argument_bytes": memory.argument_size_in_bytes,
@@ -101,8 +107,14 @@ def _compile(worker: WorkerPrograms, name: str, folder: Path) -> dict[str, Any]:
         "alias_bytes": memory.alias_size_in_bytes,
         "temporary_bytes": memory.temp_size_in_bytes,
         "code_bytes": memory.generated_code_size_in_bytes,
-        "flops": analysis.get("flops", 0.0),
     }
+
+
+def _keep_code(folder: Path, name: str) -> None:
+    """Puts apart what libtpu wrote of this program: names of kernels come again in the next."""
+    written = folder / CODE
+    if written.is_dir():
+        written.rename(folder / f"{name}.{CODE}")
 
 
 def _mesh(topology: str, data: int, model: int) -> Mesh:
@@ -110,7 +122,7 @@ def _mesh(topology: str, data: int, model: int) -> Mesh:
         described = topologies.get_topology_desc(topology_name=topology, platform="tpu")
     except Exception as error:
         raise UserError(f"--topology {topology}: the TPU compiler refuses it: {error}") from error
-    devices = np.array(described.devices)
+    devices: NDArray[Any] = np.array(described.devices)
     if data * model != devices.size:
         raise UserError(
             f"--mesh data={data},model={model} is for {data * model} chips; "

@@ -14,9 +14,9 @@ from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.settings import pack_tokens
 from rgpipeline.engine.tenancies import settings_arrays
-from rgpipeline.model.config import GriffinConfig
+from rgpipeline.model.config import ATTENTION, GriffinConfig
 from rgpipeline.model.kernels import for_platform
-from rgpipeline.model.params import param_shapes
+from rgpipeline.model.params import flatten, param_shapes
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import Sampling
 
@@ -47,6 +47,8 @@ class WorkerPrograms:
     params: Tree  # shapes
     state: Tree  # shapes
     prefill_tokens: int  # tokens of one prefill call
+    decode_flops: int  # of one step, by the matrix products that the model consists of
+    prefill_flops: int  # of one call
 
 
 def worker_programs(
@@ -65,7 +67,7 @@ def worker_programs(
         pack_tokens=pack_tokens(settings, platform=platform),
         kernels=for_platform(platform),
     )
-    replicated = NamedSharding(mesh, PartitionSpec())
+    replicated = NamedSharding(mesh, PartitionSpec())  # type: ignore[no-untyped-call]
 
     def place(tree: Tree) -> Tree:
         return jax.tree.map(lambda leaf: _struct(leaf.shape, leaf.dtype, replicated), tree)
@@ -80,7 +82,23 @@ def worker_programs(
         params=params,
         state=state,
         prefill_tokens=rows * length,
+        decode_flops=model_flops(config, settings.slots, settings.slots),
+        prefill_flops=model_flops(config, rows * length, 0),
     )
+
+
+def model_flops(config: GriffinConfig, tokens: int, logits: int) -> int:
+    """Multiplications and additions of the products for some tokens and rows of logits.
+
+    Attention counts a whole window for each token; what is elementwise does not count.
+    """
+    shapes = flatten(param_shapes(config, jnp.float32))
+    kernels: int = sum(
+        math.prod(leaf.shape) for path, leaf in shapes.items() if path[-1] == "kernel"
+    )
+    keys = 2 * config.heads * config.head_dim * (config.window + 1)
+    attention = config.block_types.count(ATTENTION) * keys
+    return 2 * (tokens * (kernels + attention) + logits * config.vocab_size * config.width)
 
 
 def tree_bytes(tree: Tree) -> int:
@@ -97,10 +115,10 @@ def tree_bytes(tree: Tree) -> int:
 
 def _arguments(engine: GriffinEngine, params: Tree, state: Tree) -> dict[str, tuple[Any, ...]]:
     rows, length = engine.pack_shapes[0]
-    slot = jax.ShapeDtypeStruct((), jnp.int32)
-    flags = jax.ShapeDtypeStruct((rows,), jnp.bool_)
-    counts = jax.ShapeDtypeStruct((rows,), jnp.int32)
-    tokens = jax.ShapeDtypeStruct((rows, length), jnp.int32)
+    slot = _struct((), jnp.int32)
+    flags = _struct((rows,), jnp.bool_)
+    counts = _struct((rows,), jnp.int32)
+    tokens = _struct((rows, length), jnp.int32)
     one = jax.eval_shape(programs.extract, state, slot)
     chosen, settings = settings_arrays(engine.slots, {})
     return {
@@ -111,6 +129,8 @@ def _arguments(engine: GriffinEngine, params: Tree, state: Tree) -> dict[str, tu
     }
 
 
-def _struct(shape: tuple[int, ...], dtype: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+def _struct(
+    shape: tuple[int, ...], dtype: Any, sharding: NamedSharding | None = None
+) -> jax.ShapeDtypeStruct:
     struct: jax.ShapeDtypeStruct = jax.ShapeDtypeStruct(shape, dtype, sharding=sharding)  # type: ignore[no-untyped-call]
     return struct

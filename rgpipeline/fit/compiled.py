@@ -6,12 +6,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from rgpipeline.errors import RgpipelineError, UserError
+from rgpipeline.fit.bundles import KernelCode, kernel_files, read_kernel
 from rgpipeline.fit.hlo import Module, parse
+from rgpipeline.fit.program import without_estimate
 
 # What lets libtpu compile on a machine without a TPU, and two of them at the same time.
 _ENVIRONMENT = {
@@ -22,6 +24,11 @@ _ENVIRONMENT = {
     "TPU_MIN_LOG_LEVEL": "3",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
+# Has libtpu write the final code of each kernel and nothing else: 50 MB instead of gigabytes.
+_WRITE_CODE = (
+    "--xla_jf_dump_llo_text=true "
+    "--xla_jf_dump_llo_pass_label_regex=^final_bundles$|^deduplication-map$"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +56,9 @@ class CompiledProgram:
     alias_bytes: int = 0
     temporary_bytes: int = 0
     code_bytes: int = 0
-    flops: float = 0.0
     out_of_memory: str | None = None  # the compiler's message, when it does not fit
-    text: str = ""
+    text: str = ""  # scheduled HLO
+    kernels: Mapping[str, KernelCode] = field(default_factory=dict)
 
     @property
     def module(self) -> Module:
@@ -64,7 +71,9 @@ class Compiled:
 
     slots: int
     steps: int  # of one decode block
-    prefill_tokens: int
+    prefill_tokens: int  # of one call
+    decode_flops: int  # of one step, all chips
+    prefill_flops: int  # of one call, all chips
     weights_bytes: int
     state_bytes: int
     programs: Mapping[str, CompiledProgram]
@@ -84,7 +93,7 @@ def compile_programs(request: CompileRequest) -> Compiled:
         done = subprocess.run(
             command,
             cwd=folder,
-            env={**os.environ, **_ENVIRONMENT},
+            env=_environment(folder),
             capture_output=True,
             text=True,
             check=False,
@@ -100,13 +109,29 @@ def _fields(request: CompileRequest) -> dict[str, Any]:
     return {name: getattr(request, name) for name in request.__slots__}
 
 
+def _environment(folder: Path) -> dict[str, str]:
+    environment = {**os.environ, **_ENVIRONMENT}
+    asked = f"{_WRITE_CODE} --xla_jf_dump_to={folder / 'code'}"
+    environment["LIBTPU_INIT_ARGS"] = f"{os.environ.get('LIBTPU_INIT_ARGS', '')} {asked}".strip()
+    return environment
+
+
 def _read(folder: Path) -> Compiled:
     answer = json.loads((folder / "compiled.json").read_text())
-    programs = {}
-    for name, fields in answer.pop("programs").items():
-        path = folder / f"{name}.hlo"
-        programs[name] = CompiledProgram(**fields, text=path.read_text() if path.exists() else "")
-    return Compiled(**answer, programs=programs)
+    programs = {name: _program(folder, name, **rest) for name, rest in answer["programs"].items()}
+    return Compiled(**(answer | {"programs": programs}))
+
+
+def _program(folder: Path, name: str, **fields: Any) -> CompiledProgram:
+    if fields.get("out_of_memory"):
+        return CompiledProgram(**fields)
+    text = (folder / f"{name}.hlo").read_text()
+    code = folder / f"{name}.code"
+    files = kernel_files(code) if code.is_dir() else {}
+    wanted = {files[one] for one in without_estimate(parse(text)) if one in files}
+    read = {path: read_kernel(path.read_text()) for path in wanted}
+    kernels = {one: read[path] for one, path in files.items() if path in read}
+    return CompiledProgram(**fields, text=text, kernels=kernels)
 
 
 def _failure(done: subprocess.CompletedProcess[str]) -> str:

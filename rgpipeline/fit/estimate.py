@@ -1,7 +1,8 @@
 """From a question about a model and a TPU to the report that answers it."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,8 +59,8 @@ def fit(request: FitRequest) -> FitReport:
         quantize=request.quantize,
         fits=not broken and memory.total <= chip.hbm_bytes,
         hbm_bytes=memory,
-        decode=None if broken else _decode(compiled, chip, mesh[0]),
-        prefill=None if broken else _prefill(compiled, chip, mesh[0]),
+        decode=None if broken else _decode(compiled, chip, mesh[0] * mesh[1]),
+        prefill=None if broken else _prefill(compiled, chip, mesh[0] * mesh[1]),
         compile_seconds=round(sum(p.seconds for p in compiled.programs.values()), 1),
     )
 
@@ -68,6 +69,8 @@ def _dump(compiled: Compiled, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, program in compiled.programs.items():
         (folder / f"{name}.hlo").write_text(program.text)
+        kernels = {one: asdict(code) for one, code in program.kernels.items()}
+        (folder / f"{name}.kernels.json").write_text(json.dumps(kernels))
 
 
 def _memory(compiled: Compiled, chip: Chip) -> HbmBytes:
@@ -78,31 +81,31 @@ def _memory(compiled: Compiled, chip: Chip) -> HbmBytes:
     return HbmBytes(compiled.weights_bytes, compiled.state_bytes, temporary, total, chip.hbm_bytes)
 
 
-def _decode(compiled: Compiled, chip: Chip, data: int) -> DecodeCost:
+def _decode(compiled: Compiled, chip: Chip, chips: int) -> DecodeCost:
     program = compiled.programs["decode"]
-    cost = program_cost(program.module)
+    cost = program_cost(program.module, program.kernels)
     steps = compiled.steps
     seconds, limit = _bound(cost, chip)
     return DecodeCost(
         hbm_bytes_per_step=cost.traffic.total // steps,
         minimum_hbm_bytes_per_step=compiled.weights_bytes + compiled.state_bytes,
-        flops_per_step=int(program.flops) // steps,
+        flops_per_step=compiled.decode_flops // chips,
         compiler_cycles_per_step=cost.cycles // steps,
         collectives={name: count // steps for name, count in sorted(cost.collectives.items())},
-        tokens_per_second_bound=round(compiled.slots * steps / seconds, 1),
+        tokens_per_second_bound=round(compiled.slots * steps / seconds / chips, 1),
         limited_by=limit,
     )
 
 
-def _prefill(compiled: Compiled, chip: Chip, data: int) -> PrefillCost:
+def _prefill(compiled: Compiled, chip: Chip, chips: int) -> PrefillCost:
     program = compiled.programs["prefill"]
-    cost = program_cost(program.module)
+    cost = program_cost(program.module, program.kernels)
     seconds, limit = _bound(cost, chip)
     return PrefillCost(
         hbm_bytes_per_chunk=cost.traffic.total,
-        flops_per_chunk=int(program.flops),
+        flops_per_chunk=compiled.prefill_flops // chips,
         compiler_cycles_per_chunk=cost.cycles,
-        tokens_per_second_bound=round(compiled.prefill_tokens / seconds, 1),
+        tokens_per_second_bound=round(compiled.prefill_tokens / seconds / chips, 1),
         limited_by=limit,
     )
 

@@ -1,105 +1,159 @@
 """What a whole program costs: its instructions, each as often as the loops around it turn."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from rgpipeline.fit.bundles import KernelCode
 from rgpipeline.fit.hlo import Computation, Instruction, Module
 from rgpipeline.fit.traffic import Traffic, instruction_traffic
 
-_COLLECTIVES = {
+COLLECTIVES = {
     "all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute",
     "collective-broadcast", "ragged-all-to-all",
 }  # fmt: skip
 
+Kernels = Mapping[str, KernelCode]
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """A program's cost when it runs once."""
+    """What one run costs, on one chip."""
 
     traffic: Traffic = field(default_factory=Traffic)
-    cycles: int = 0  # the compiler's estimates; kernels are not in it
-    collectives: Counter[str] = field(default_factory=Counter)
-    kernels: Counter[str] = field(default_factory=Counter)  # Pallas kernels: name to calls
+    cycles: int = 0
+    collectives: Counter[str] = field(default_factory=Counter)  # opcode: how many
+    collective_bytes: int = 0  # results of all of them
+    uncounted: int = 0  # runs of kernels whose cycles nobody knows
 
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(
             self.traffic + other.traffic,
             self.cycles + other.cycles,
             self.collectives + other.collectives,
-            self.kernels + other.kernels,
+            self.collective_bytes + other.collective_bytes,
+            self.uncounted + other.uncounted,
         )
 
     def times(self, count: int) -> "Cost":
+        """The cost of `count` runs."""
         return Cost(
             self.traffic.times(count),
             self.cycles * count,
             Counter({name: n * count for name, n in self.collectives.items()}),
-            Counter({name: n * count for name, n in self.kernels.items()}),
+            self.collective_bytes * count,
+            self.uncounted * count,
         )
 
 
-def program_cost(module: Module) -> Cost:
-    """The cost of one run: loops by their turns, a conditional by its dearest branch."""
-    return _computation(module, module.entry)
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One instruction of a program: how often it runs, and what it costs each time."""
+
+    instruction: Instruction
+    times: int
+    cost: Cost
 
 
-def costs(module: Module) -> list[tuple[Instruction, int, Cost]]:
-    """Every instruction that runs, how often, and its cost each time."""
-    return list(_walk(module, module.entry, 1))
+def program_cost(module: Module, kernels: Kernels | None = None) -> Cost:
+    """The cost of one run: loops by their turns, a conditional by its dearest branch.
+
+    Args:
+      module: the scheduled program.
+      kernels: by instruction, the code of kernels that the compiler gives no estimate for.
+    """
+    return _Walk(module, kernels or {}).total(module.entry)
 
 
-def _computation(module: Module, computation: Computation) -> Cost:
-    total = Cost()
-    for _, times, cost in _walk(module, computation, 1):
-        total = total + cost.times(times)
-    return total
+def program_runs(module: Module, kernels: Kernels | None = None) -> list[Run]:
+    """Every instruction that runs, in order; arguments as for `program_cost`."""
+    return list(_Walk(module, kernels or {}).runs(module.entry, 1))
 
 
-def _walk(
-    module: Module, computation: Computation, times: int
-) -> Iterator[tuple[Instruction, int, Cost]]:
-    for one in computation.instructions:
-        if one.opcode == "while":
-            turns = times * module.trip_count(one)
-            yield from _walk(module, _called(module, one, "body"), turns)
-            yield from _walk(module, _called(module, one, "condition"), turns)
-        elif one.opcode == "conditional":
-            yield from _walk(module, _dearest(module, one), times)
-        elif one.opcode == "call":
-            yield from _walk(module, _called(module, one, "to_apply"), times)
+def without_estimate(module: Module) -> set[str]:
+    """Instructions that run for some time, of which the compiler does not say how long."""
+    return {
+        run.instruction.name
+        for run in program_runs(module)
+        if run.instruction.opcode in ("fusion", "custom-call") and not _estimate(run.instruction)
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    module: Module
+    kernels: Kernels
+
+    def total(self, computation: Computation) -> Cost:
+        total = Cost()
+        for run in self.runs(computation, 1):
+            total = total + run.cost.times(run.times)
+        return total
+
+    def runs(self, computation: Computation, times: int) -> Iterator[Run]:
+        for one in computation.instructions:
+            if one.opcode == "while":
+                turns = times * self.module.trip_count(one)
+                yield from self.runs(self._called(one, "body"), turns)
+                yield from self.runs(self._called(one, "condition"), turns)
+            elif one.opcode == "conditional":
+                yield from self.runs(self._dearest(one), times)
+            elif one.opcode == "call":
+                yield from self.runs(self._called(one, "to_apply"), times)
+            else:
+                yield Run(one, times, self._cost(computation, one))
+
+    def _cost(self, inside: Computation, one: Instruction) -> Cost:
+        kernel = self.kernels.get(one.name)
+        estimate = _estimate(one)
+        if estimate is None and kernel is not None:
+            estimate = kernel.cycles
+        traffic = instruction_traffic(self.module, inside, one)
+        if kernel is not None and "output_to_operand_aliasing" in one.attributes:
+            traffic = traffic + Traffic(0, _in_place(kernel, traffic))
+        collective = self._collective(one)
+        return Cost(
+            traffic=traffic,
+            cycles=estimate or 0,
+            collectives=Counter([collective] if collective else []),
+            collective_bytes=one.shape.bytes if collective else 0,
+            uncounted=int(estimate is None and _is_pallas(one)),
+        )
+
+    def _collective(self, one: Instruction) -> str | None:
+        if one.opcode == "async-start":
+            one = self._called(one, "calls").root
+        opcode = one.opcode.removesuffix("-start")
+        return opcode if opcode in COLLECTIVES else None
+
+    def _dearest(self, conditional: Instruction) -> Computation:
+        listed = conditional.attribute("branch_computations")
+        if listed is not None:
+            names = [name.strip(" %") for name in listed.strip("{}").split(",")]
         else:
-            yield one, times, _instruction(module, computation, one)
+            branches = ("true_computation", "false_computation")
+            names = [conditional.called(branch) or "" for branch in branches]
+
+        def weight(name: str) -> tuple[int, int]:
+            cost = self.total(self.module.computations[name])
+            return cost.traffic.total, cost.cycles
+
+        return self.module.computations[max(names, key=weight)]
+
+    def _called(self, one: Instruction, attribute: str) -> Computation:
+        return self.module.computations[one.called(attribute) or ""]
 
 
-def _instruction(module: Module, inside: Computation, one: Instruction) -> Cost:
-    cycles = one.backend_config.get("window_config", {}).get("estimated_cycles", 0)
-    collective = one.opcode.removesuffix("-start")
-    is_kernel = one.attribute("custom_call_target") == "tpu_custom_call"
-    return Cost(
-        traffic=instruction_traffic(module, inside, one),
-        cycles=int(cycles),
-        collectives=Counter({collective: 1} if collective in _COLLECTIVES else {}),
-        kernels=Counter({one.name.rstrip("0123456789."): 1} if is_kernel else {}),
-    )
+def _estimate(one: Instruction) -> int | None:
+    """The compiler's own estimate of an instruction's cycles."""
+    cycles = one.backend_config.get("window_config", {}).get("estimated_cycles")
+    return None if cycles is None else int(cycles)
 
 
-def _dearest(module: Module, conditional: Instruction) -> Computation:
-    listed = conditional.attribute("branch_computations")
-    if listed is not None:
-        names = [name.strip(" %") for name in listed.strip("{}").split(",")]
-    else:
-        names = [
-            conditional.called("true_computation") or "",
-            conditional.called("false_computation") or "",
-        ]
-    branches = [module.computations[name] for name in names]
-    return max(branches, key=lambda one: _weight(_computation(module, one)))
+def _is_pallas(one: Instruction) -> bool:
+    return one.attribute("custom_call_target") == "tpu_custom_call"
 
 
-def _weight(cost: Cost) -> tuple[int, int]:
-    return cost.traffic.total, cost.cycles
-
-
-def _called(module: Module, one: Instruction, attribute: str) -> Computation:
-    return module.computations[one.called(attribute) or ""]
+def _in_place(kernel: KernelCode, traffic: Traffic) -> int:
+    """What a kernel writes into operands' own memory: all it writes, less its new results."""
+    return max(0, kernel.hbm_written - traffic.written)

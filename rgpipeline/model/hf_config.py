@@ -5,29 +5,49 @@ from collections.abc import Mapping
 from rgpipeline.errors import WeightsError
 from rgpipeline.model.config import ATTENTION, GRIFFIN_CYCLE, RECURRENT, GriffinConfig, cycle
 
+Fields = Mapping[str, object]
+
 _MODEL_TYPES = ("recurrent_gemma", "griffin", "hawk")
 
+# What an absent key means: the defaults of transformers' RecurrentGemmaConfig (whose
+# intermediate_size is not that of the released 2B).
+_DEFAULTS = GriffinConfig(256_000, 2560, 7680 // 2, 10, 2560, cycle(GRIFFIN_CYCLE, 26))
+
 # What the arithmetic takes for granted: a checkpoint that says otherwise is another model.
-_FIXED: Mapping[str, object] = {
+_FIXED: Fields = {
     "hidden_activation": "gelu_pytorch_tanh",
     "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": True,
+}
+_FIXED_ATTENTION: Fields = {
     "rope_theta": 10_000.0,
+    "rope_type": "default",
     "partial_rotary_factor": 0.5,
     "num_key_value_heads": 1,
     "attention_bias": False,
-    "tie_word_embeddings": True,
 }
+_PATTERNS = ("block_types", "_block_types", "layers_block_type")
 
 
-def parse(fields: Mapping[str, object], where: str) -> GriffinConfig:
+def parse(
+    fields: Fields,
+    where: str,
+    *,
+    generation: Fields | None = None,
+    inferred: GriffinConfig | None = None,
+) -> GriffinConfig:
     """The configuration that the fields of a parsed `config.json` describe.
 
     Args:
-        fields: The JSON object.
+        fields: The JSON object. An absent key, or a null, means transformers' default, except
+            that a null `logits_soft_cap` is none.
         where: The file's name, for messages.
+        generation: The `generation_config.json` beside it; as in transformers, its end tokens
+            are the ones that count.
+        inferred: What absent keys mean instead, where the tensors tell.
 
     Raises:
-        WeightsError: It is not a Griffin, or lacks or contradicts something; all said at once.
+        WeightsError: It is not a Griffin, or contradicts something; all said at once.
     """
     model_type = fields.get("model_type")
     if model_type not in _MODEL_TYPES:
@@ -35,8 +55,8 @@ def parse(fields: Mapping[str, object], where: str) -> GriffinConfig:
             f"{where}: model_type {model_type!r} is not a Griffin model; "
             f"rgpipeline runs model_type 'recurrent_gemma' only"
         )
-    reader = _Reader(fields)
-    config = reader.config()
+    reader = _Reader(fields, inferred)
+    config = reader.config(generation or {})
     faults = reader.faults or [*shape_faults(config), *_contradictions(fields, config)]
     if faults:
         raise WeightsError(f"{where}:\n  " + "\n  ".join(faults))
@@ -45,10 +65,14 @@ def parse(fields: Mapping[str, object], where: str) -> GriffinConfig:
 
 def shape_faults(config: GriffinConfig) -> list[str]:
     """What is impossible about these sizes, one sentence each."""
+    divided = (
+        (ATTENTION, "hidden_size", config.width),
+        (RECURRENT, "lru_width", config.lru_width),
+    )
     faults = [
         f"{name} {size} is not a multiple of the {config.heads} heads"
-        for name, size in (("hidden_size", config.width), ("lru_width", config.lru_width))
-        if size % config.heads
+        for kind, name, size in divided
+        if kind in config.block_types and size % config.heads
     ]
     if ATTENTION in config.block_types and not faults and config.head_dim % 4:
         faults.append(f"head width {config.head_dim} is not a multiple of 4, as RoPE needs")
@@ -57,16 +81,19 @@ def shape_faults(config: GriffinConfig) -> list[str]:
     return faults
 
 
-def _contradictions(fields: Mapping[str, object], config: GriffinConfig) -> list[str]:
-    nested = fields.get("rope_parameters")
-    given = {**fields, **(nested if isinstance(nested, dict) else {})}
+def _contradictions(fields: Fields, config: GriffinConfig) -> list[str]:
+    fixed = {**_FIXED, **(_FIXED_ATTENTION if ATTENTION in config.block_types else {})}
+    given = dict(fields)
+    for nested in ("rope_scaling", "rope_parameters"):
+        inner = fields.get(nested)
+        given |= inner if isinstance(inner, dict) else {}
     faults = [
         f"{key} {given[key]!r}: only {value!r} is supported"
-        for key, value in _FIXED.items()
+        for key, value in fixed.items()
         if given.get(key) is not None and given[key] != value
     ]
     head_dim = fields.get("head_dim")
-    if head_dim not in (None, config.head_dim):
+    if ATTENTION in config.block_types and head_dim not in (None, config.head_dim):
         faults.append(
             f"head_dim {head_dim!r}: only hidden_size / num_attention_heads, "
             f"{config.head_dim}, is supported"
@@ -77,69 +104,90 @@ def _contradictions(fields: Mapping[str, object], config: GriffinConfig) -> list
 class _Reader:
     """Takes fields one by one and remembers every fault."""
 
-    def __init__(self, fields: Mapping[str, object]) -> None:
+    def __init__(self, fields: Fields, inferred: GriffinConfig | None) -> None:
         self._fields = fields
+        self._inferred = inferred
+        self._defaults = inferred or _DEFAULTS
         self.faults: list[str] = []
 
-    def config(self) -> GriffinConfig:
-        width = self._size("hidden_size")
-        soft_cap = self._fields.get("logits_soft_cap")
-        scaled = self._fields.get("embeddings_scale_by_sqrt_dim")
-        bos, pad = self._fields.get("bos_token_id"), self._fields.get("pad_token_id")
+    def config(self, generation: Fields) -> GriffinConfig:
+        defaults = self._defaults
+        width = self._size("hidden_size", defaults.width)
+        block_types = self._block_types()
         return GriffinConfig(
-            vocab_size=self._size("vocab_size"),
+            vocab_size=self._size("vocab_size", defaults.vocab_size),
             width=width,
             mlp_width=self._mlp_width(),
-            heads=self._size("num_attention_heads"),
-            lru_width=self._size("lru_width", width),
-            block_types=self._block_types(),
-            window=self._size("attention_window_size", 2048),
-            logits_soft_cap=self._soft_cap(30.0 if soft_cap is None else soft_cap),
-            scale_embeddings=True if scaled is None else bool(scaled),
-            conv_width=self._size("conv1d_width", 4),
-            bos_id=self._id("bos_token_id", 2 if bos is None else bos),
-            eos_ids=self._eos_ids(),
-            pad_id=self._id("pad_token_id", 0 if pad is None else pad),
+            heads=self._size("num_attention_heads", defaults.heads),
+            lru_width=self._size("lru_width", defaults.lru_width if self._inferred else width),
+            block_types=block_types,
+            window=self._window(block_types),
+            logits_soft_cap=self._soft_cap(),
+            scale_embeddings=self._flag("embeddings_scale_by_sqrt_dim", defaults.scale_embeddings),
+            conv_width=self._size("conv1d_width", defaults.conv_width),
+            bos_id=self._ids("bos_token_id", self._fields, (defaults.bos_id,))[0],
+            eos_ids=self._eos_ids(generation),
+            pad_id=self._ids("pad_token_id", self._fields, (defaults.pad_id,))[0],
         )
 
-    def _size(self, key: str, default: int | None = None) -> int:
+    def _get(self, key: str, default: object) -> object:
         value = self._fields.get(key)
-        value = default if value is None else value
+        return default if value is None else value
+
+    def _size(self, key: str, default: int) -> int:
+        value = self._get(key, default)
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:
             return value
         self.faults.append(f"{key} must be a positive whole number, not {value!r}")
         return 1
 
+    def _flag(self, key: str, default: bool) -> bool:
+        value = self._get(key, default)
+        if not isinstance(value, bool):
+            self.faults.append(f"{key} must be true or false, not {value!r}")
+        return bool(value)
+
     def _mlp_width(self) -> int:
-        both = self._size("intermediate_size", None)
+        both = self._size("intermediate_size", 2 * self._defaults.mlp_width)
         if both % 2 and not self.faults:
             self.faults.append(f"intermediate_size {both} is odd; it counts both MLP branches")
         return both // 2
 
+    def _window(self, block_types: tuple[str, ...]) -> int:
+        if ATTENTION in block_types:
+            return self._size("attention_window_size", self._defaults.window)
+        return self._defaults.window  # a Hawk has no use for it, and may say anything
+
     def _block_types(self) -> tuple[str, ...]:
-        pattern = self._fields.get("block_types") or self._fields.get("_block_types")
-        pattern = GRIFFIN_CYCLE if pattern is None else pattern
-        depth = self._size("num_hidden_layers")
-        if isinstance(pattern, list | tuple) and set(pattern) <= {RECURRENT, ATTENTION} and pattern:
-            return cycle(tuple(pattern), depth)
+        depth = self._size("num_hidden_layers", self._defaults.depth)
+        given = (self._fields[key] for key in _PATTERNS if self._fields.get(key) is not None)
+        pattern = next(given, self._defaults.block_types)
+        kinds = tuple(pattern) if isinstance(pattern, list | tuple) else ()
+        if kinds and all(kind in (RECURRENT, ATTENTION) for kind in kinds):
+            return cycle(kinds, depth)
         self.faults.append(
             f"block_types must be a list of '{RECURRENT}' and '{ATTENTION}', not {pattern!r}"
         )
         return ()
 
-    def _soft_cap(self, value: object) -> float:
-        if isinstance(value, int | float) and value >= 0:
+    def _soft_cap(self) -> float:
+        value = self._fields.get("logits_soft_cap", self._defaults.logits_soft_cap)
+        value = 0.0 if value is None else value
+        if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
             return float(value)
         self.faults.append(f"logits_soft_cap must be a number, 0 or more, not {value!r}")
         return 0.0
 
-    def _eos_ids(self) -> tuple[int, ...]:
-        value = self._fields.get("eos_token_id")
-        ids = [1] if value is None else value if isinstance(value, list) else [value]
-        return tuple(self._id("eos_token_id", one) for one in ids)
+    def _eos_ids(self, generation: Fields) -> tuple[int, ...]:
+        key = "eos_token_id"
+        fields = self._fields if generation.get(key) is None else generation
+        return self._ids(key, fields, self._defaults.eos_ids)
 
-    def _id(self, key: str, value: object) -> int:
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-            return value
+    def _ids(self, key: str, fields: Fields, default: tuple[int, ...]) -> tuple[int, ...]:
+        """One token id or several, without repetitions."""
+        value = default if fields.get(key) is None else fields[key]
+        ids = value if isinstance(value, list | tuple) else (value,)
+        if ids and all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids):
+            return tuple(dict.fromkeys(ids))
         self.faults.append(f"{key} must be a token id, not {value!r}")
-        return 0
+        return (0,)

@@ -41,10 +41,14 @@ def inferred_config(shapes: Shapes, where: str) -> GriffinConfig:
     return GriffinConfig(vocab_size, width, mlp_width, heads, lru_width, kinds)
 
 
-def differing_sizes(config: GriffinConfig, inferred: GriffinConfig) -> list[str]:
-    """Names of the fields, of those that shapes tell, in which two configurations differ."""
+def differences(config: GriffinConfig, inferred: GriffinConfig) -> list[str]:
+    """Where a configuration contradicts the tensors, of what their shapes tell."""
     told = ("vocab_size", "width", "mlp_width", "heads", "lru_width", "block_types")
-    return [name for name in told if getattr(config, name) != getattr(inferred, name)]
+    return [
+        f"{name} is {getattr(config, name)!r}, the tensors say {getattr(inferred, name)!r}"
+        for name in told
+        if getattr(config, name) != getattr(inferred, name)
+    ]
 
 
 def recipes(config: GriffinConfig) -> Iterator[Recipe]:
@@ -106,10 +110,16 @@ def _attention(config: GriffinConfig, block: str, name: str) -> Iterator[Recipe]
 
 
 def _kinds(shapes: Shapes) -> Iterator[str]:
-    blocks = {name.split("/")[0] for name in shapes if name.startswith("blocks.")}
-    for index in range(len(blocks)):
-        recurrent = f"blocks.{index}/recurrent_block/linear_x/kernel" in shapes
-        yield RECURRENT if recurrent else ATTENTION
+    """What each block is, by the first of its tensors that tells; a missing one is told later."""
+    told = {
+        (name.split("/")[0], kind)
+        for name in shapes
+        for kind in (RECURRENT, ATTENTION)
+        if f"/{kind}_block/" in name
+    }
+    indices = [int(block.removeprefix("blocks.")) for block, _ in told]
+    for index in range(max(indices) + 1):
+        yield RECURRENT if (f"blocks.{index}", RECURRENT) in told else ATTENTION
 
 
 def _heads(shapes: Shapes, kinds: tuple[str, ...], width: int) -> tuple[int, int]:

@@ -1,7 +1,5 @@
 """Checkpoints of the official Flax library (orbax), read tensor by tensor."""
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,22 +15,20 @@ from rgpipeline.model.stored import Stored
 class OfficialReader:
     """All tensors of an orbax folder, by their names joined with `/`, without a leading `params/`.
 
-    Orbax reads its own format from a local path; a remote folder is first copied to a temporary
-    one on disk, removed with this object.
+    Orbax reads its own format from a local path only.
 
     Attributes:
         tensors: What there is, as the checkpoint's metadata say.
     """
 
     def __init__(self, folder: Folder) -> None:
-        """Reads the metadata.
+        """Reads the metadata of a folder on this machine.
 
         Raises:
             WeightsError: Orbax cannot read them.
         """
-        self._folder = folder
-        self._copy: tempfile.TemporaryDirectory[str] | None = None
-        self._path = folder.local or self._downloaded()
+        assert folder.local is not None
+        self._folder, self._path = folder, folder.local
         self._checkpointer = ocp.PyTreeCheckpointer()
         try:
             metadata = self._checkpointer.metadata(self._path)
@@ -66,11 +62,6 @@ class OfficialReader:
         value: HostArray = flatten(restored)[path]
         return value
 
-    def _downloaded(self) -> Path:
-        self._copy = tempfile.TemporaryDirectory(prefix="rgpipeline-weights-")
-        self._folder.download(Path(self._copy.name) / "checkpoint")
-        return Path(self._copy.name) / "checkpoint"
-
 
 def _name(path: tuple[Any, ...]) -> str:
     parts = [str(part) for part in path]
@@ -79,4 +70,6 @@ def _name(path: tuple[Any, ...]) -> str:
 
 def is_official(folder: Folder) -> bool:
     """Whether the folder looks like an orbax checkpoint."""
-    return any(mark in folder.names() for mark in ("_METADATA", "manifest.ocdbt", "checkpoint"))
+    names = folder.names()
+    marked = any(mark in names for mark in ("_METADATA", "manifest.ocdbt", "checkpoint"))
+    return marked and not any(name.endswith(".safetensors") for name in names)

@@ -1,28 +1,28 @@
 """A folder of files behind any fsspec URL, read in ranges."""
 
 import json
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import fsspec
 import fsspec.core
-import fsspec.utils
 import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
-from rgpipeline.errors import StoreError, WeightsError
+from rgpipeline.errors import RgpipelineError, WeightsError
+from rgpipeline.model import stores
+from rgpipeline.model.stores import StorageOptions, StoredFile
 
-StorageOptions = Mapping[str, Mapping[str, Any]]  # fsspec's keyword arguments, by protocol
+T = TypeVar("T")
 
-# One stream from an object store carries some 50 MB/s: large tensors are read in pieces at once.
-_PIECE_BYTES = 32 << 20
-_STREAMS = 8
-_ATTEMPTS = 5
-_FIRST_PAUSE_S = 0.5
+# One stream from an object store carries some 50 MB/s, so several run at once; their buffers are
+# all the memory that a download costs.
+PIECE_BYTES = 8 << 20
+STREAMS = 8
+
+POINTER = "a Git LFS pointer, not the file; run `git lfs pull` where it is from, and copy it again"
 
 
 class Folder:
@@ -32,50 +32,76 @@ class Folder:
         url: The folder as the person wrote it, for messages.
     """
 
-    def __init__(self, url: str, storage_options: StorageOptions | None) -> None:
-        """Finds the folder.
+    def __init__(self, url: str, storage_options: StorageOptions | None = None) -> None:
+        """Lists the folder.
 
         Args:
             url: A path or URL.
             storage_options: See `StorageOptions`; secrets already in place.
 
         Raises:
-            WeightsError: There is no such folder, or its store cannot be reached.
+            WeightsError: There is no such folder, or its store refuses.
+            StoreError: The store failed again and again.
         """
         self.url = url.rstrip("/")
         try:
-            self._fs, root = fsspec.core.url_to_fs(self.url, **_options(url, storage_options))
+            options = stores.options_for(url, storage_options)
+            self._fs, root = fsspec.core.url_to_fs(self.url, **options)
             self._root = root.rstrip("/")
-            entries = self._fs.ls(self._root, detail=True)
+            entries = stores.ask(url, self._listed)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise WeightsError(f"{url}: no such folder") from error
-        # Each store's client has exceptions of its own (credentials, network, missing packages).
+        except ImportError as error:
+            raise WeightsError(f"{url}: {stores.how_to_install(url)} ({error})") from error
+        except RgpipelineError:
+            raise
+        # fsspec and its clients raise whatever they like for addresses and options.
         except Exception as error:
-            raise WeightsError(
-                f"{url}: cannot be read ({error}); check the address, the credentials in the "
-                f"environment and storage_options"
-            ) from error
-        self._sizes = {
-            entry["name"].rstrip("/").rsplit("/", 1)[-1]: entry["size"] for entry in entries
-        }
-        self._streams = ThreadPoolExecutor(_STREAMS, thread_name_prefix="weights")
+            raise WeightsError(f"{url}: cannot be opened ({error}); {stores.CHECK}") from error
+        if [entry["name"].rstrip("/") for entry in entries] == [self._root]:
+            raise WeightsError(f"{url}: is a file; give the folder that holds it")
+        self._files = {file.name: file for file in map(self._stored, entries)}
+        self._streams = ThreadPoolExecutor(STREAMS, thread_name_prefix="weights")
 
     @property
     def local(self) -> Path | None:
         """The folder's path, if it lies on this machine."""
         return Path(self._root) if isinstance(self._fs, LocalFileSystem) else None
 
+    def at(self, path: Path) -> "Folder":
+        """A copy of this folder on this machine; messages still name the original."""
+        copy = Folder(str(path))
+        copy.url = self.url
+        return copy
+
     def names(self) -> list[str]:
         """Names of the files and folders in it."""
-        return list(self._sizes)
+        return list(self._files)
 
-    def size(self, name: str) -> int:
-        """A file's bytes."""
-        return int(self._sizes[name])
+    def file(self, name: str) -> StoredFile:
+        """What the store said of a file in it when the folder was listed."""
+        return self._files[name]
+
+    def file_now(self, name: str) -> StoredFile:
+        """What the store says of it at this moment. Raises StoreError."""
+        self._fs.invalidate_cache()
+        return self._stored(self._ask(name, lambda: self._fs.info(self._path(name))))
+
+    def tree(self) -> list[StoredFile]:
+        """All files in it and in its subfolders. Raises StoreError."""
+        found = self._ask("", lambda: self._fs.find(self._root, detail=True))
+        return [self._stored(entry) for entry in found.values()]
 
     def has(self, name: str) -> bool:
         """Whether a file is there; `name` may lead out of the folder by `../`."""
-        return bool(self._fs.isfile(self._path(name)))
+
+        def found() -> bool:
+            try:
+                return bool(self._fs.info(self._path(name))["type"] == "file")
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+
+        return self._ask(name, found)
 
     def read_range(self, name: str, start: int, stop: int) -> NDArray[np.uint8]:
         """Bytes `start` to `stop` of a file; mapped rather than read where it is local.
@@ -89,53 +115,61 @@ class Folder:
             return np.memmap(self.local / name, np.uint8, "r", offset=start, shape=(stop - start,))
         whole = np.empty(stop - start, np.uint8)
 
-        def read(first: int) -> None:
-            last = min(first + _PIECE_BYTES, stop)
-            whole[first - start : last - start] = self._piece(name, first, last)
+        def read(piece: tuple[int, int]) -> None:
+            first, last = piece
+            raw = self.read_piece(name, first, last)
+            whole[first - start : last - start] = np.frombuffer(raw, np.uint8)
 
-        list(self._streams.map(read, range(start, stop, _PIECE_BYTES)))
+        list(self._streams.map(read, pieces(start, stop)))
         return whole
+
+    def read_piece(self, name: str, start: int, stop: int) -> bytes:
+        """Bytes `start` to `stop` of a file in one request.
+
+        Raises:
+            StoreError: It failed, or came short, again and again.
+        """
+
+        def read() -> bytes:
+            raw = stores.read_bytes(self._fs, self._path(name), start, stop)
+            if len(raw) != stop - start:
+                raise OSError(f"{len(raw)} bytes came for bytes {start} to {stop}")
+            return raw
+
+        return self._ask(name, read)
 
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON object; `name` may lead out of the folder by `../`.
 
         Raises:
             WeightsError: The file is not one.
+            StoreError: A remote store failed again and again.
         """
+        raw: bytes = self._ask(name, lambda: self._fs.cat_file(self._path(name)))
+        if is_pointer(raw):
+            raise WeightsError(f"{self.url}/{name}: {POINTER}")
         try:
-            value = json.loads(self._fs.cat_file(self._path(name)))
+            value = json.loads(raw)
         except ValueError as error:
             raise WeightsError(f"{self.url}/{name}: not JSON: {error}") from error
         if not isinstance(value, dict):
             raise WeightsError(f"{self.url}/{name}: not a JSON object")
         return value
 
-    def download(self, target: Path) -> None:
-        """Copies the folder with all that is in it to a local one.
+    def _listed(self) -> list[dict[str, Any]]:
+        self._fs.invalidate_cache(self._root)  # it may have changed since another look
+        entries: list[dict[str, Any]] = self._fs.ls(self._root, detail=True)
+        return entries
 
-        Raises:
-            StoreError: The store failed.
-        """
+    def _ask(self, name: str, action: Callable[[], T]) -> T:
+        where = f"{self.url}/{name}".rstrip("/")
         try:
-            self._fs.get(self._root, str(target), recursive=True)
-        except Exception as error:
-            raise StoreError(f"{self.url}: cannot be copied here: {error}") from error
+            return stores.ask(where, action)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise WeightsError(f"{where}: no such file") from error
 
-    def _piece(self, name: str, start: int, stop: int) -> NDArray[np.uint8]:
-        """A range in one request, asked again when the store fails or the range comes short."""
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                raw = self._fs.cat_file(self._path(name), start=start, end=stop)
-                if len(raw) == stop - start:
-                    return np.frombuffer(raw, np.uint8)
-                fault = f"{len(raw)} bytes came"
-            except Exception as error:
-                fault = str(error)
-            if attempt < _ATTEMPTS:
-                time.sleep(_FIRST_PAUSE_S * 2**attempt)
-        raise StoreError(
-            f"{self.url}/{name}: bytes {start} to {stop} cannot be read, {_ATTEMPTS} times: {fault}"
-        )
+    def _stored(self, entry: Mapping[str, Any]) -> StoredFile:
+        return stores.stored_file(entry, self._root)
 
     def _path(self, name: str) -> str:
         parent = self._root
@@ -144,11 +178,11 @@ class Folder:
         return f"{parent}/{name}"
 
 
-def _options(url: str, storage_options: StorageOptions | None) -> Mapping[str, Any]:
-    """The options of the URL's protocol, under any of its names (`gs` is `gcs` too)."""
-    protocol = fsspec.utils.get_protocol(url)
-    if not storage_options:
-        return {}
-    known = fsspec.get_filesystem_class(protocol).protocol
-    names = (protocol, *((known,) if isinstance(known, str) else known))
-    return next((storage_options[name] for name in names if name in storage_options), {})
+def is_pointer(head: bytes) -> bool:
+    """Whether a file that begins so stands for one that git did not fetch."""
+    return head.startswith(b"version https://git-lfs")
+
+
+def pieces(start: int, stop: int) -> Iterable[tuple[int, int]]:
+    """The ranges in which bytes `start` to `stop` are read."""
+    return [(at, min(at + PIECE_BYTES, stop)) for at in range(start, stop, PIECE_BYTES)]

@@ -6,6 +6,7 @@ offsets), and the tensors' bytes.
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -13,7 +14,7 @@ import numpy as np
 
 from rgpipeline.errors import WeightsError
 from rgpipeline.model.recipes import HostArray
-from rgpipeline.model.remote import Folder
+from rgpipeline.model.remote import POINTER, Folder, is_pointer
 from rgpipeline.model.stored import Stored
 
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -32,23 +33,24 @@ class _Place(NamedTuple):
 
 
 class SafetensorsReader:
-    """All tensors of a folder's safetensors files, by name.
+    """All tensors of some safetensors files in a folder, by name.
 
     Attributes:
         tensors: What there is; filled from the headers alone.
     """
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: Folder, files: Sequence[str]) -> None:
         """Reads the headers.
 
         Raises:
-            WeightsError: No files, or some missing, truncated or malformed; all said at once.
+            WeightsError: Files are truncated or malformed; all said at once.
+            StoreError: A remote store failed again and again.
         """
         self._folder = folder
         self.tensors: dict[str, Stored] = {}
         self._places: dict[str, _Place] = {}
         faults: list[str] = []
-        for file in _files(folder):
+        for file in files:
             try:
                 self._add(file)
             except WeightsError as fault:
@@ -63,7 +65,7 @@ class SafetensorsReader:
         return raw.view(tensor.dtype).reshape(tensor.shape)
 
     def _add(self, file: str) -> None:
-        size = self._folder.size(file)
+        size = self._folder.file(file).size
         header, data = _header(self._folder, file, size)
         for name, entry in header.items():
             if name == "__metadata__":
@@ -73,13 +75,18 @@ class SafetensorsReader:
             self.tensors[name], self._places[name] = _stored(file, name, entry, data, size)
 
 
-def _files(folder: Folder) -> list[str]:
-    """The folder's weight files: those its index names, or all there are."""
+def weight_files(folder: Folder) -> list[str]:
+    """The folder's safetensors files: those its index names, or all there are.
+
+    Raises:
+        WeightsError: There are none, or some that the index names are missing.
+        StoreError: A remote store failed again and again.
+    """
     index = "model.safetensors.index.json"
     present = sorted(name for name in folder.names() if name.endswith(".safetensors"))
     if index not in folder.names():
         if not present:
-            raise WeightsError(f"{folder.url}: no *.safetensors file")
+            raise WeightsError(f"{folder.url}: no *.safetensors file{_hint(folder.names())}")
         return present
     weight_map = folder.read_json(index).get("weight_map")
     if not isinstance(weight_map, dict):
@@ -94,11 +101,24 @@ def _files(folder: Folder) -> list[str]:
     return needed
 
 
+def _hint(names: Sequence[str]) -> str:
+    pickled = [name for name in names if name.endswith((".bin", ".pt", ".pth"))]
+    if not pickled:
+        return ""
+    return (
+        f"; {pickled[0]} is PyTorch's pickle, which runs code when read: save the model again "
+        f"with save_pretrained(..., safe_serialization=True)"
+    )
+
+
 def _header(folder: Folder, file: str, size: int) -> tuple[dict[str, Any], int]:
     """The parsed header, and where the data starts."""
     if size < 8:
         raise WeightsError(f"{file}: {size} bytes, not a safetensors file; copy it again")
-    length = int.from_bytes(folder.read_range(file, 0, 8).tobytes(), "little")
+    head = folder.read_range(file, 0, min(size, 64)).tobytes()
+    if is_pointer(head):
+        raise WeightsError(f"{file}: {POINTER}")
+    length = int.from_bytes(head[:8], "little")
     if length > min(size - 8, _MAX_HEADER):
         raise WeightsError(
             f"{file}: truncated or not a safetensors file: a header of {length} bytes in "

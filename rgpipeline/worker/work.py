@@ -1,4 +1,4 @@
-"""What the feeder hands to the worker: rows made ready for the engine."""
+"""What the worker's parts hand to each other: rows made ready for the engine."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rgpipeline.io.log import ShardLog
 from rgpipeline.io.shard_rows import InputRows
 from rgpipeline.records import Assignment, OutputRow, Request, SampleKey
 
@@ -23,6 +24,13 @@ class ToGenerate:
     place: str  # file and row, for messages
     notes: Notes | None = None  # beside the request's snapshot
 
+    @property
+    def nbytes(self) -> int:
+        """Host memory, about."""
+        snapshot = self.request.snapshot
+        saved = sum(array.nbytes for array in snapshot.arrays.values()) if snapshot else 0
+        return self.request.tokens.nbytes + saved + 1024
+
 
 @dataclass(frozen=True, slots=True)
 class ToScore:
@@ -33,16 +41,20 @@ class ToScore:
     tokens: NDArray[np.int32]  # [n]
     first: int  # in [1, n)
     place: str
+    each: bool = False  # log-probabilities of single tokens are wanted too
 
 
 @dataclass(slots=True, eq=False)
 class Held:
-    """An assignment this worker holds. Owned by the worker's thread; the feeder reads `dropped`."""
+    """An assignment this worker holds. Owned by the worker's thread; others read `dropped`."""
 
     assignment: Assignment
-    dropped: bool = False
+    dropped: bool = False  # taken away, or all of it is in the log
     fed: bool = False  # all its rows have come from the feeder
     open: int = 0  # of these, samples and texts that are not finished
+    opened: bool = False  # the publisher has its log and input
+    closing: bool = False  # the publisher was asked to finish it
+    rounds: int = 0  # times it was fed again, because its log lacked rows in the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +62,14 @@ class Batch:
     """Some rows of an assignment, in order."""
 
     held: Held
+    log: ShardLog  # read when its rows were chosen; the publisher's from the first batch on
     input: InputRows | None  # of the whole shard; None when there is nothing to do
     generate: list[ToGenerate] = field(default_factory=list)
     score: list[ToScore] = field(default_factory=list)
     refused: list[OutputRow] = field(default_factory=list)
     last: bool = False  # of its assignment
+
+    @property
+    def nbytes(self) -> int:
+        """Host memory, about, beside the shard's input."""
+        return sum(one.nbytes for one in self.generate) + sum(t.tokens.nbytes for t in self.score)

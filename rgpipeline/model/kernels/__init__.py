@@ -7,6 +7,9 @@ taken.
 
 from typing import Literal
 
+import jax
+from jax.typing import DTypeLike
+
 # plain: XLA does everything. tpu: kernels, compiled. interpret: kernels, run on any platform, for
 # tests.
 Kernels = Literal["plain", "tpu", "interpret"]
@@ -15,3 +18,9 @@ Kernels = Literal["plain", "tpu", "interpret"]
 def for_platform(platform: str) -> Kernels:
     """What a device of this platform (`tpu`, `cpu`, `cuda`) is best served with."""
     return "tpu" if platform == "tpu" else "plain"
+
+
+def shape_of(shape: tuple[int, ...], dtype: DTypeLike) -> jax.ShapeDtypeStruct:
+    """What a kernel's output looks like."""
+    struct: jax.ShapeDtypeStruct = jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
+    return struct

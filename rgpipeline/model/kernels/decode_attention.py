@@ -14,19 +14,20 @@ from functools import partial
 from itertools import product
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
+import ml_dtypes
 from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jax.typing import DTypeLike
 
-from rgpipeline.model.kernels import Kernels
+from rgpipeline.model.kernels import Kernels, shape_of
 from rgpipeline.model.state import AttentionState, Position
 
 _MASKED = -2.3819763e38  # as in `attention`
 _GROUP = 2  # sequences a step: one's products fill the other's waits
 _CHUNK = 512  # slots of a ring that are read together
+_TILE_BYTES = 32  # of a column of a memory tile, the least that can be written: 16 of bfloat16
 _VMEM_BYTES = 32 << 20
 
 Decode = Callable[..., tuple[Array, AttentionState]]
@@ -65,11 +66,11 @@ def decode(
             grid=(batch // _GROUP + 1,),
             in_specs=[_computed(heads, size), _computed(2, size), in_hbm, in_hbm],
             out_specs=[_computed(heads, size), in_hbm, in_hbm],
-            scratch_shapes=_scratch(*state.keys.shape[1:], state.keys.dtype),
+            scratch_shapes=_scratch(state.keys),
         ),
         out_shape=[
-            jax.ShapeDtypeStruct((batch, heads, size), jnp.float32),
-            *(jax.ShapeDtypeStruct(ring.shape, ring.dtype) for ring in state),
+            shape_of((batch, heads, size), jnp.float32),
+            *(shape_of(ring.shape, ring.dtype) for ring in state),
         ],
         input_output_aliases={4: 1, 5: 2},  # operands count from the prefetched scalars on
         compiler_params=pltpu.CompilerParams(vmem_limit_bytes=_VMEM_BYTES),
@@ -107,17 +108,13 @@ class _Refs(NamedTuple):
     writes: Any  # semaphores [2 2]
 
 
-def _scratch(window: int, size: int, dtype: DTypeLike) -> list[Any]:
+def _scratch(ring: Array) -> list[Any]:
     """The last four fields of `_Refs`, pairs as two."""
-    buffer = pltpu.VMEM((2, _GROUP, window, size), dtype)
-    tile = pltpu.VMEM((2, _GROUP, _tile(dtype), size), dtype)
+    _, window, size = ring.shape
+    buffer = pltpu.VMEM((2, _GROUP, window, size), ring.dtype)
+    tile = pltpu.VMEM((2, _GROUP, _TILE_BYTES // ring.dtype.itemsize, size), ring.dtype)
     semaphores = pltpu.SemaphoreType.DMA((2, 2))
     return [buffer, buffer, tile, tile, semaphores, semaphores]
-
-
-def _tile(dtype: DTypeLike) -> int:
-    """Rows of a memory tile, the least that can be written: 16 of bfloat16."""
-    return 32 // jnp.dtype(dtype).itemsize
 
 
 def _kernel(ring: Any, count: Any, queries: Any, new: Any, *refs: Any) -> None:
@@ -129,28 +126,21 @@ def _kernel(ring: Any, count: Any, queries: Any, new: Any, *refs: Any) -> None:
     step, last = pl.program_id(0), pl.num_programs(0) - 1
 
     @pl.when(step < last)
-    def _() -> None:
+    def fetch() -> None:
         _fetch(these, step)
 
     @pl.when(step > 0)
-    def _() -> None:
+    def compute() -> None:
         _finish_fetch(these, step - 1)
-
-        @pl.when(step > 2)
-        def _() -> None:
-            _finish_write(these, step - 3)
-
+        pl.when(step > 2)(partial(_finish_write, these, step - 3))
         for member in range(_GROUP):
             _write(these, step - 1, member)
         for member in range(_GROUP):
             _attend(these, step - 1, member)
 
     @pl.when(step == last)
-    def _() -> None:
-        @pl.when(step > 1)
-        def _() -> None:
-            _finish_write(these, step - 2)
-
+    def finish() -> None:
+        pl.when(step > 1)(partial(_finish_write, these, step - 2))
         _finish_write(these, step - 1)
 
 
@@ -159,7 +149,7 @@ def _fetch(refs: _Refs, group: Array) -> None:
     for held, copies in _reads(refs, group):
 
         @pl.when(held)
-        def _(copies: list[Any] = copies) -> None:
+        def start(copies: list[Any] = copies) -> None:
             for copy in copies:
                 copy.start()
 
@@ -168,7 +158,7 @@ def _finish_fetch(refs: _Refs, group: Array) -> None:
     for held, copies in _reads(refs, group):
 
         @pl.when(held)
-        def _(copies: list[Any] = copies) -> None:
+        def wait(copies: list[Any] = copies) -> None:
             for copy in copies:
                 copy.wait()
 
@@ -207,14 +197,14 @@ def _write(refs: _Refs, group: Array, member: int) -> None:
         tile[...] = jnp.where(here, _written(new, tile.dtype), old).astype(tile.dtype)
 
     @pl.when(refs.count[row] >= 0)
-    def _() -> None:
+    def start() -> None:
         for copy in _writes(refs, group, member):
             copy.start()
 
 
 def _written(new: Array, dtype: DTypeLike) -> Array:
     """What goes into a ring: always a number, so that no row can spoil another (see `_reads`)."""
-    largest = float(jnp.finfo(dtype).max)
+    largest = float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
     return jnp.where(new != new, 0.0, jnp.clip(new, -largest, largest))
 
 
@@ -222,7 +212,7 @@ def _finish_write(refs: _Refs, group: Array) -> None:
     for member in range(_GROUP):
 
         @pl.when(refs.count[group * _GROUP + member] >= 0)
-        def _(member: int = member) -> None:
+        def wait(member: int = member) -> None:
             for copy in _writes(refs, group, member):
                 copy.wait()
 
