@@ -1,5 +1,7 @@
 """Numbers as people read them. Layer 0."""
 
+_LARGE = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+
 
 def count(number: float) -> str:
     """`1,234`."""
@@ -18,18 +20,17 @@ def rate(per_second: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`41 s`, `3 min 20 s`, `2 h 05 min`, `3 d 4 h`."""
+    """`41 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`; what is zero is left out."""
     whole = round(seconds)
-    minutes, rest = divmod(whole, 60)
-    hours, minutes_left = divmod(minutes, 60)
     if whole < 60:
         return f"{whole} s"
+    minutes, seconds_left = divmod(whole, 60)
+    hours, minutes_left = divmod(minutes, 60)
     if hours < 1:
-        return f"{minutes} min {rest:02d} s"
+        return _both(minutes, "min", seconds_left, "s")
     if hours < 48:
-        return f"{hours} h {minutes_left:02d} min"
-    days, hours_left = divmod(hours, 24)
-    return f"{days} d {hours_left} h"
+        return _both(hours, "h", minutes_left, "min")
+    return _both(hours // 24, "d", hours % 24, "h")
 
 
 def share(part: int, whole: int) -> str:
@@ -56,8 +57,12 @@ def one_line(text: str, width: int) -> str:
 
 
 def amount(number: float) -> str:
-    """A number short enough for an axis: `0`, `12.5`, `950`, `1.2k`, `65k`, `3.4M`."""
-    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(number) >= limit:
-            return f"{number / limit:.3g}{unit}"
-    return f"{number:.3g}"
+    """A number short enough for an axis: `0`, `12.5`, `950`, `1,200`, `65k`, `3.4M`."""
+    if abs(number) < 10_000:
+        return f"{number:,.0f}" if number == round(number) else f"{number:.3g}"
+    limit, unit = next(pair for pair in _LARGE if abs(number) >= pair[0])
+    return f"{number / limit:.3g}{unit}"
+
+
+def _both(many: int, unit: str, rest: int, smaller: str) -> str:
+    return f"{many} {unit} {rest} {smaller}" if rest else f"{many} {unit}"

@@ -23,6 +23,7 @@ class Axis:
     high: float
     ticks: Sequence[float]
     say: Say
+    breaks: Sequence[float] = ()  # drawn across the chart
 
     def at(self, value: float) -> float:
         """Where a value stands, 0 to 1."""
@@ -36,8 +37,16 @@ def linear(high: float, say: Say, wanted: int = 5) -> Axis:
     return Axis(0.0, step * count, [step * index for index in range(count + 1)], say)
 
 
+def between(low: float, high: float, say: Say, wanted: int = 6) -> Axis:
+    """An axis from `low` to `high` themselves, ticks at round numbers."""
+    step = max(1.0, _round_step(max(high - low, 1e-9) / wanted))
+    first = math.ceil(low / step - 1e-9)
+    ticks = [step * index for index in range(first, int(high / step + 1e-9) + 1)]
+    return Axis(low, high, ticks, say)
+
+
 def exact(high: float, steps: Sequence[float], say: Say, wanted: int = 7) -> Axis:
-    """An axis that ends at `high` itself; ticks at multiples of the first wide enough step."""
+    """An axis from 0 to `high` itself; ticks at multiples of the first wide enough step."""
     fallback = _round_step(max(high, 1e-9) / wanted)
     step = next((step for step in steps if high / step <= wanted), fallback)
     count = int(high / step + 1e-9)
@@ -167,12 +176,18 @@ def _frame(shapes: Sequence[Markup], x: Axis, y: Axis, over: Sequence[Markup] = 
         )
         for tick in y.ticks
     ]
+    breaks = [
+        Markup('<line class="break" y1="0" y2="1000" x1="{0}" x2="{0}"/>').format(
+            _number(x.at(place) * _UNITS)
+        )
+        for place in x.breaks
+    ]
     return Markup(
         '<div class="chart"><div class="plot"><svg viewBox="0 0 1000 1000" '
         'preserveAspectRatio="none" aria-hidden="true">{}{}</svg>{}{}{}</div></div>'
     ).format(
         Markup("").join(grid),
-        Markup("").join(shapes),
+        Markup("").join([*shapes, *breaks]),
         Markup("").join(over),
         Markup("").join(_y_ticks(y)),
         _x_ticks(x),
@@ -218,6 +233,7 @@ __all__ = [
     "Axis",
     "Stay",
     "bars",
+    "between",
     "doublings",
     "exact",
     "line",

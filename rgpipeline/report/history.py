@@ -84,9 +84,9 @@ def _layers(rates: Rates, axis: TimeAxis, bins: Bins) -> list[Layer]:
             for before, after in pairwise(events):
                 gained = after.number("completion_tokens") - before.number("completion_tokens")
                 bins.spread(into, axis.place(run, before.t), axis.place(run, after.t), gained)
-    ranked = sorted(tokens.items(), key=lambda item: -sum(item[1]))
-    layers = [Layer(name, _per_second(values, bins)) for name, values in ranked[:_SHOWN_WORKERS]]
-    rest = [values for _, values in ranked[_SHOWN_WORKERS:]]
+    ranked = sorted(tokens, key=lambda name: -sum(tokens[name]))[:_SHOWN_WORKERS]
+    layers = [Layer(name, _per_second(tokens[name], bins)) for name in tokens if name in ranked]
+    rest = [values for name, values in tokens.items() if name not in ranked]
     if rest:
         layers.append(
             Layer("", _per_second([sum(column) for column in zip(*rest, strict=True)], bins))

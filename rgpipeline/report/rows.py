@@ -32,7 +32,7 @@ class RowFacts:
 
     lengths: Counter[int] = field(default_factory=Counter)  # tokens generated → samples
     reasons: Counter[str] = field(default_factory=Counter)
-    errors: Counter[str] = field(default_factory=Counter)  # numbers and names taken out
+    errors: Counter[str] = field(default_factory=Counter)  # numbers taken out
     failures: list[Failure] = field(default_factory=list)
     samples: list[WholeText] = field(default_factory=list)
 
@@ -87,8 +87,8 @@ def _take(
 
 
 def _kind(error: str) -> str:
-    """An error without what is particular to its row, so that like ones count together."""
-    return re.sub(r"'[^']*'|\d[\d,.]*", "…", error)[:200]
+    """An error without the numbers that are its row's own, so that like ones count together."""
+    return re.sub(r"\d[\d,]*", "…", error)[:200]
 
 
 def histogram(lengths: Counter[int]) -> list[tuple[int, int, int]]:

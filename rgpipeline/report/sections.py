@@ -1,6 +1,7 @@
 """The page's sections: what each shows, worded and drawn."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from markupsafe import Markup
@@ -10,6 +11,7 @@ from rgpipeline.report.charts import (
     Axis,
     Stay,
     bars,
+    between,
     doublings,
     exact,
     line,
@@ -85,8 +87,7 @@ def lengths_section(rows: RowFacts) -> dict[str, Any] | None:
         return None
     low, high = found[0][0], found[-1][1] + 1
     y = linear(max(samples for _, _, samples in found), amount)
-    ticks = linear(high - low, amount).ticks
-    x = Axis(low, high, [low + tick for tick in ticks if tick <= high - low], amount)
+    x = between(0 if low < high / 4 else low, high, amount)
     drawn = [
         (start, stop + 1, samples, f"{_range(start, stop)} tokens: {count(samples)}")
         for start, stop, samples in found
@@ -137,7 +138,8 @@ def samples_section(rows: RowFacts, job: Job) -> list[dict[str, str]]:
 
 
 def _time_axis(told: History) -> Axis:
-    return exact(told.axis.total, _STEPS, lambda seconds: duration(seconds) if seconds else "0")
+    axis = exact(told.axis.total, _STEPS, lambda seconds: duration(seconds) if seconds else "0")
+    return replace(axis, breaks=told.axis.offsets[1:])
 
 
 def _stay(life: Life) -> Stay:
