@@ -14,7 +14,8 @@ def stop(output: Output, storage: Storage = None) -> int:
 
     The job's own command ends with code 130; running it again goes on from there.
     """
-    from rgpipeline.output import read_status, request_stop
+    from rgpipeline.output import read_status
+    from rgpipeline.output.stopping import request_stop
 
     options = storage_options(storage)
     status = read_status(output, options)

@@ -1,5 +1,6 @@
 """The few small files this layer reads, from any fsspec URL."""
 
+import importlib.resources
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,5 +33,7 @@ def read_file(url: str, storage_options: StorageOptions | None) -> bytes | None:
 
 
 def read_in(folder: str, name: str, storage_options: StorageOptions | None) -> bytes | None:
-    """The content of the file `name` in `folder`, as `read_file`."""
+    """The content of the file `name` in `folder`, as `read_file`; `demo` ships in the package."""
+    if folder == "demo":
+        folder = str(importlib.resources.files("rgpipeline") / "demo")
     return read_file(f"{folder.rstrip('/')}/{name}", storage_options)
