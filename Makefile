@@ -17,7 +17,7 @@ $(STAMP): requirements.txt pyproject.toml
 	touch $(STAMP)
 
 demo: $(STAMP)
-	$(BIN)/rgpipeline run $(JOB)
+	$(BIN)/rgpipeline run $(JOB) --samples 3
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from itertools import islice
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
 from rgpipeline.output import WholeText, cat
@@ -16,6 +15,8 @@ from rgpipeline.wording import count, counted, duration, rate
 
 _HEADINGS = {"finished": "green", "interrupted": "yellow", "failed": "red"}
 _SAMPLE_CHARACTERS = 600
+_SEARCHED = 200  # texts among which samples are taken
+_COLUMNS = 100
 
 
 def print_summary(console: Console, summary: Summary) -> None:
@@ -32,12 +33,16 @@ def summary_json(summary: Summary) -> str:
 
 def print_samples(console: Console, job: Job, wanted: int) -> None:
     """Some completions of the job's output, each with its prompt, for a person to read."""
-    for text in islice(_readable(job), wanted):
+    texts = list(islice(_readable(job), _SEARCHED))
+    step = max(1, len(texts) // max(wanted, 1))
+    for text in texts[::step][:wanted]:
         prompt = _prompt(job, text)
+        body = Text.assemble((prompt, "bold"), " " if prompt else "", _shortened(text.text.strip()))
         console.print()
         console.print(Text(f"  {text.id}", "dim"))
-        body = Text.assemble((prompt, "bold"), " " if prompt else "", _shortened(text.text.strip()))
-        console.print(Padding(body, (0, 2)), soft_wrap=False)
+        for line in body.wrap(console, min(console.width, _COLUMNS) - 4):
+            line.rstrip()
+            console.print(Text("  ").append_text(line))
 
 
 def _heading(summary: Summary) -> str:

@@ -79,7 +79,7 @@ def run_job(
         print(summary_json(summary))
         return summary.exit_code
     wanted = (3 if screen.is_terminal else 0) if samples is None else samples
-    if wanted and summary.outcome == "finished":
+    if wanted and summary.outcome == "finished" and not summary.already_done:
         print_samples(screen, job, wanted)
         screen.print()
     print_summary(screen, summary)
