@@ -84,4 +84,4 @@ def _device_words(chips: int, told: History) -> str:
 
 
 def _hours(seconds: float) -> str:
-    return f"{seconds / 3600:,.2f} h"
+    return duration(seconds) if seconds < 3600 else f"{seconds / 3600:,.1f} h"
