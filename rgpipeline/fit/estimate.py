@@ -1,15 +1,22 @@
 """From a question about a model and a TPU to the report that answers it."""
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from rgpipeline.errors import UserError
+from rgpipeline.fit.bound import decode_cost, prefill_cost, program_parts
 from rgpipeline.fit.chips import Chip, chip_of, chips_in
-from rgpipeline.fit.compiled import Compiled, CompiledProgram, CompileRequest, compile_programs
-from rgpipeline.fit.program import Cost, program_cost
-from rgpipeline.fit.report import DecodeCost, FitReport, HbmBytes, PrefillCost
+from rgpipeline.fit.compiled import Compiled, CompileRequest, compile_programs
+from rgpipeline.fit.memory import fits, hbm_bytes
+from rgpipeline.fit.report import FitReport
+from rgpipeline.fit.search import TILE, Trial, most_slots
+
+# decode and prefill decide; the others show that they compile, and add their code.
+_PROGRAMS = ("decode", "prefill", "insert", "assign")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +29,7 @@ class FitRequest:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     quantize: Literal["none", "int8"] = "none"
     mesh: tuple[int, int] | None = None  # data, model; default: all chips data parallel
-    engine: Mapping[str, Any] = field(default_factory=dict)
+    engine: Mapping[str, Any] = field(default_factory=dict)  # prefill_chunk, steps_per_dispatch
     dump_hlo: Path | None = None
 
 
@@ -34,34 +41,75 @@ def fit(request: FitRequest) -> FitReport:
       RgpipelineError: the compiler failed.
     """
     chip = chip_of(request.topology)
-    mesh = request.mesh or (chips_in(request.topology), 1)
-    compiled = compile_programs(
-        CompileRequest(
-            model=request.model,
-            topology=request.topology,
-            slots="auto" if request.slots == "max" else request.slots,
-            dtype="bfloat16" if request.dtype == "auto" else request.dtype,
-            quantize=request.quantize,
-            mesh=mesh,
-            hbm_bytes=chip.hbm_bytes,
-            engine=request.engine,
-        )
-    )
+    asked = _compile_request(request, chip)
+    compiled = _most(asked, chip) if request.slots == "max" else compile_programs(asked)
     if request.dump_hlo is not None:
         _dump(compiled, request.dump_hlo)
-    memory = _memory(compiled, chip)
-    broken = any(program.out_of_memory for program in compiled.programs.values())
-    return FitReport(
+    return _report(request, asked, compiled, chip)
+
+
+def _compile_request(request: FitRequest, chip: Chip) -> CompileRequest:
+    chips = chips_in(request.topology)
+    mesh = request.mesh or (chips, 1)
+    if mesh[0] * mesh[1] != chips:
+        raise UserError(
+            f"--mesh {mesh[0]},{mesh[1]} is for {mesh[0] * mesh[1]} chips; "
+            f"{request.topology} has {chips}"
+        )
+    return CompileRequest(
         model=request.model,
         topology=request.topology,
-        slots=compiled.slots,
+        slots="auto" if request.slots == "max" else request.slots,
         dtype="bfloat16" if request.dtype == "auto" else request.dtype,
         quantize=request.quantize,
-        fits=not broken and memory.total <= chip.hbm_bytes,
-        hbm_bytes=memory,
-        decode=None if broken else _decode(compiled, chip, mesh[0] * mesh[1]),
-        prefill=None if broken else _prefill(compiled, chip, mesh[0] * mesh[1]),
-        compile_seconds=round(sum(p.seconds for p in compiled.programs.values()), 1),
+        mesh=mesh,
+        hbm_bytes=chip.hbm_bytes,
+        engine=request.engine,
+        programs=_PROGRAMS,
+    )
+
+
+def _most(asked: CompileRequest, chip: Chip) -> Compiled:
+    """Compiled for the largest number of slots that fits, decode first: it decides nearly alone."""
+    step = TILE * asked.mesh[0]
+    known: dict[int, Compiled] = {}
+
+    def attempt(slots: int) -> Trial:
+        if slots not in known:
+            one = dataclasses.replace(asked, slots=slots, programs=("decode",))
+            known[slots] = compile_programs(one)
+        return _trial(known[slots], chip)
+
+    found = most_slots(attempt, chip.hbm_bytes, step=step)
+    while found is not None:
+        rest = dataclasses.replace(asked, slots=found.slots, programs=_PROGRAMS[1:])
+        others = compile_programs(rest)
+        programs = {**known[found.slots].programs, **others.programs}
+        compiled = dataclasses.replace(others, programs=programs)
+        if fits(compiled, chip):
+            return compiled
+        found = attempt(found.slots - step) if found.slots > step else None
+    raise UserError(_nothing_fits(asked, known, chip))
+
+
+def _trial(compiled: Compiled, chip: Chip) -> Trial:
+    memory = hbm_bytes(compiled, chip)
+    return Trial(
+        slots=compiled.slots,
+        fits=fits(compiled, chip),
+        total_bytes=memory.total,
+        weights_bytes=memory.weights,
+        slot_bytes=memory.state / compiled.slots,
+    )
+
+
+def _nothing_fits(asked: CompileRequest, known: Mapping[int, Compiled], chip: Chip) -> str:
+    memory = hbm_bytes(known[min(known)], chip)
+    other = "" if asked.quantize == "int8" else ", --quantize int8"
+    return (
+        f"{asked.model} does not fit {asked.topology} with even {min(known)} slots: weights are "
+        f"{memory.weights / 2**30:.2f} GiB a chip, of {memory.capacity / 2**30:.2f}; "
+        f"use more chips with --mesh{other}"
     )
 
 
@@ -73,48 +121,23 @@ def _dump(compiled: Compiled, folder: Path) -> None:
         (folder / f"{name}.kernels.json").write_text(json.dumps(kernels))
 
 
-def _memory(compiled: Compiled, chip: Chip) -> HbmBytes:
-    programs = compiled.programs.values()
-    temporary = max(p.temporary_bytes + p.output_bytes - p.alias_bytes for p in programs)
-    temporary += sum(p.code_bytes for p in programs)
-    total = compiled.weights_bytes + compiled.state_bytes + temporary
-    return HbmBytes(compiled.weights_bytes, compiled.state_bytes, temporary, total, chip.hbm_bytes)
-
-
-def _decode(compiled: Compiled, chip: Chip, chips: int) -> DecodeCost:
-    program = compiled.programs["decode"]
-    cost = program_cost(program.module, program.kernels)
-    steps = compiled.steps
-    seconds, limit = _bound(cost, chip)
-    return DecodeCost(
-        hbm_bytes_per_step=cost.traffic.total // steps,
-        minimum_hbm_bytes_per_step=compiled.weights_bytes + compiled.state_bytes,
-        flops_per_step=compiled.decode_flops // chips,
-        compiler_cycles_per_step=cost.cycles // steps,
-        collectives={name: count // steps for name, count in sorted(cost.collectives.items())},
-        tokens_per_second_bound=round(compiled.slots * steps / seconds / chips, 1),
-        limited_by=limit,
+def _report(
+    request: FitRequest, asked: CompileRequest, compiled: Compiled, chip: Chip
+) -> FitReport:
+    chips = asked.mesh[0] * asked.mesh[1]
+    known = not any(program.out_of_memory for program in compiled.programs.values())
+    return FitReport(
+        model=request.model,
+        topology=request.topology,
+        slots=compiled.slots,
+        dtype=asked.dtype,
+        quantize=asked.quantize,
+        fits=fits(compiled, chip),
+        hbm_bytes=hbm_bytes(compiled, chip),
+        decode=decode_cost(compiled, chip, chips) if known else None,
+        prefill=prefill_cost(compiled, chip, chips) if known else None,
+        compile_seconds=round(sum(one.seconds for one in compiled.programs.values()), 1),
+        chips=chips,
+        decode_parts=tuple(program_parts(compiled, "decode")) if known else (),
+        prefill_parts=tuple(program_parts(compiled, "prefill")) if known else (),
     )
-
-
-def _prefill(compiled: Compiled, chip: Chip, chips: int) -> PrefillCost:
-    program = compiled.programs["prefill"]
-    cost = program_cost(program.module, program.kernels)
-    seconds, limit = _bound(cost, chip)
-    return PrefillCost(
-        hbm_bytes_per_chunk=cost.traffic.total,
-        flops_per_chunk=compiled.prefill_flops // chips,
-        compiler_cycles_per_chunk=cost.cycles,
-        tokens_per_second_bound=round(compiled.prefill_tokens / seconds / chips, 1),
-        limited_by=limit,
-    )
-
-
-def _bound(cost: Cost, chip: Chip) -> tuple[float, str]:
-    """Seconds of one run at the least, and what takes them."""
-    memory = cost.traffic.total / chip.hbm_bytes_per_s
-    compute = cost.cycles / chip.clock_hz
-    return max(memory, compute), "memory" if memory >= compute else "compute"
-
-
-Program = CompiledProgram

@@ -1,8 +1,10 @@
-"""What `fit` finds, per chip; as JSON and for people."""
+"""What `fit` finds, per chip."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from rgpipeline.fit.parts import Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,35 +20,35 @@ class HbmBytes:
 
 @dataclass(frozen=True, slots=True)
 class DecodeCost:
-    """One step of all slots of one chip; the bound is the whole topology's."""
+    """One step of the decode block, all slots of the worker, on one chip."""
 
     hbm_bytes_per_step: int
-    minimum_hbm_bytes_per_step: int
+    minimum_hbm_bytes_per_step: int  # weights once, state once
     flops_per_step: int
     compiler_cycles_per_step: int
-    collectives: Mapping[str, int]
+    collectives: Mapping[str, int]  # operation: how many a step
     tokens_per_second_bound: float
-    limited_by: str
+    limited_by: str  # hbm | compute
 
 
 @dataclass(frozen=True, slots=True)
 class PrefillCost:
-    """One call of the longest prefill program."""
+    """One call of the prefill program with the longest chunk, on one chip."""
 
     hbm_bytes_per_chunk: int
     flops_per_chunk: int
     compiler_cycles_per_chunk: int
     tokens_per_second_bound: float
-    limited_by: str
+    limited_by: str  # hbm | compute
 
 
 @dataclass(frozen=True, slots=True)
 class FitReport:
-    """The answer to one request."""
+    """The answer to one request; `decode` and `prefill` are None when it does not fit."""
 
     model: str
     topology: str
-    slots: int
+    slots: int  # of the whole worker
     dtype: str
     quantize: str
     fits: bool
@@ -54,11 +56,20 @@ class FitReport:
     decode: DecodeCost | None
     prefill: PrefillCost | None
     compile_seconds: float
+    chips: int
+    decode_parts: tuple[Part, ...] = ()  # per step
+    prefill_parts: tuple[Part, ...] = ()  # per call
+    notes: tuple[str, ...] = ()  # what is not in the figures
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, as `fit --json` prints them."""
-        return asdict(self)
+        """What `fit --json` prints: plain values, stable names."""
+        told = asdict(self)
+        for beside in ("chips", "decode_parts", "prefill_parts", "notes"):
+            del told[beside]
+        return told
 
     def render(self) -> str:
-        """For a terminal."""
-        return "\n".join(f"{k}: {v}" for k, v in self.to_json().items())
+        """The same for a person, with where the time goes."""
+        from rgpipeline.fit.rendering import render
+
+        return render(self)

@@ -1,0 +1,67 @@
+"""What a step costs and how fast it can be at best, from the compiled programs."""
+
+from dataclasses import dataclass
+
+from rgpipeline.fit.chips import Chip
+from rgpipeline.fit.compiled import Compiled
+from rgpipeline.fit.parts import Part, parts
+from rgpipeline.fit.program import program_cost, program_runs
+from rgpipeline.fit.report import DecodeCost, PrefillCost
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The time of one step or call, at the least: what takes longer of the two decides."""
+
+    hbm_s: float
+    compute_s: float
+
+    @property
+    def seconds(self) -> float:
+        return max(self.hbm_s, self.compute_s)
+
+    @property
+    def limited_by(self) -> str:
+        return "hbm" if self.hbm_s >= self.compute_s else "compute"
+
+
+def decode_cost(compiled: Compiled, chip: Chip, chips: int) -> DecodeCost:
+    """One step of the decode block on one chip: the whole block's cost over its steps."""
+    program, steps = compiled.programs["decode"], compiled.steps
+    cost = program_cost(program.module, program.kernels)
+    moved, cycles = cost.traffic.total // steps, cost.cycles // steps
+    bound = _bound(chip, moved, cycles)
+    return DecodeCost(
+        hbm_bytes_per_step=moved,
+        minimum_hbm_bytes_per_step=compiled.weights_bytes + compiled.state_bytes,
+        flops_per_step=compiled.decode_flops // chips,
+        compiler_cycles_per_step=cycles,
+        collectives={name: count // steps for name, count in sorted(cost.collectives.items())},
+        tokens_per_second_bound=round(compiled.slots / bound.seconds / chips, 1),
+        limited_by=bound.limited_by,
+    )
+
+
+def prefill_cost(compiled: Compiled, chip: Chip, chips: int) -> PrefillCost:
+    """One call of the prefill program with the longest chunk, on one chip."""
+    program = compiled.programs["prefill"]
+    cost = program_cost(program.module, program.kernels)
+    bound = _bound(chip, cost.traffic.total, cost.cycles)
+    return PrefillCost(
+        hbm_bytes_per_chunk=cost.traffic.total,
+        flops_per_chunk=compiled.prefill_flops // chips,
+        compiler_cycles_per_chunk=cost.cycles,
+        tokens_per_second_bound=round(compiled.prefill_tokens / bound.seconds / chips, 1),
+        limited_by=bound.limited_by,
+    )
+
+
+def program_parts(compiled: Compiled, name: str) -> list[Part]:
+    """Where a program's bytes and cycles go, by the part of the model; per step in a block."""
+    program = compiled.programs[name]
+    steps = compiled.steps if name == "decode" else 1
+    return parts(program_runs(program.module, program.kernels), steps)
+
+
+def _bound(chip: Chip, moved: int, cycles: int) -> Bound:
+    return Bound(moved / chip.hbm_bytes_per_s, cycles / chip.clock_hz)

@@ -1,0 +1,40 @@
+"""Memory of one chip: what the programs say they hold, or what the compiler says is missing."""
+
+import re
+
+from rgpipeline.fit.chips import Chip
+from rgpipeline.fit.compiled import Compiled, CompiledProgram
+from rgpipeline.fit.report import HbmBytes
+
+_REQUIRED = re.compile(r"\((\d+(?:\.\d+)?)([KMGT])\) exceeds available HBM")
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def hbm_bytes(compiled: Compiled, chip: Chip) -> HbmBytes:
+    """What a chip has to hold: weights and state always, temporaries of one program at a time."""
+    programs = compiled.programs.values()
+    held = compiled.weights_bytes + compiled.state_bytes
+    temporary = max(_temporary(program, held) for program in programs)
+    temporary += sum(program.code_bytes for program in programs)
+    return HbmBytes(
+        weights=compiled.weights_bytes,
+        state=compiled.state_bytes,
+        temporary=temporary,
+        total=held + temporary,
+        capacity=chip.hbm_bytes,
+    )
+
+
+def fits(compiled: Compiled, chip: Chip) -> bool:
+    """Whether every program compiles, and all that a worker holds at once is within the chip."""
+    refused = any(program.out_of_memory for program in compiled.programs.values())
+    return not refused and hbm_bytes(compiled, chip).total <= chip.hbm_bytes
+
+
+def _temporary(program: CompiledProgram, held: int) -> int:
+    if program.out_of_memory is None:
+        return program.temporary_bytes + program.output_bytes - program.alias_bytes
+    required = _REQUIRED.search(program.out_of_memory)
+    if required is None:
+        return 0
+    return max(0, round(float(required[1]) * _UNITS[required[2]]) - held)

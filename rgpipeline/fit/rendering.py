@@ -1,0 +1,107 @@
+"""A report as lines for a terminal."""
+
+from collections.abc import Iterable, Iterator
+
+from rgpipeline.fit.chips import Chip, chip_of
+from rgpipeline.fit.parts import Part
+from rgpipeline.fit.report import FitReport
+
+_PARTS = 6  # of each program, those that take longest
+
+
+def render(report: FitReport) -> str:
+    """All of it; figures are of one chip unless a line says otherwise."""
+    return "\n".join(_lines(report, chip_of(report.topology)))
+
+
+def limit_sentence(report: FitReport) -> str:
+    """One sentence that says what limits."""
+    memory = report.hbm_bytes
+    if report.decode is None or not report.fits:
+        return (
+            f"{report.slots} slots do not fit: {_gib(memory.total)} of memory are needed, "
+            f"{_gib(memory.total - memory.capacity)} more than the chip has; "
+            f"fewer slots (--slots max finds how many), --quantize int8 or more chips would do"
+        )
+    chip = chip_of(report.topology)
+    moved = report.decode.hbm_bytes_per_step / chip.hbm_bytes_per_s
+    computed = report.decode.compiler_cycles_per_step / chip.clock_hz
+    times = f"{_ms(moved)} of memory traffic, {_ms(computed)} of computing"
+    if report.decode.limited_by == "hbm":
+        share = report.decode.minimum_hbm_bytes_per_step / report.decode.hbm_bytes_per_step
+        return (
+            f"decode is limited by memory ({times} a step); {share:.0%} of the traffic is weights "
+            f"and state, which every step must read"
+        )
+    worst = report.decode_parts[0].name if report.decode_parts else "the model"
+    return f"decode is limited by computing ({times} a step); most of it is {worst}"
+
+
+def _lines(report: FitReport, chip: Chip) -> Iterator[str]:
+    memory = report.hbm_bytes
+    quantized = "" if report.quantize == "none" else f", {report.quantize}"
+    yield (
+        f"{report.model} in {report.dtype}{quantized} on {report.topology}, "
+        f"{report.slots} slots: {'fits' if report.fits else 'does not fit'}"
+    )
+    yield ""
+    yield f"memory   {_gib(memory.total)} of {_gib(memory.capacity)}" + _each(report)
+    yield (
+        f"         weights {_gib(memory.weights)}, state {_gib(memory.state)}, "
+        f"temporary {_gib(memory.temporary)}"
+    )
+    if report.decode is not None and report.prefill is not None:
+        yield from _decode_lines(report, chip)
+        yield from _prefill_lines(report, chip)
+    yield ""
+    yield f"{limit_sentence(report)}."
+    yield from (f"{note}." for note in report.notes)
+    yield f"Bounds from the compiler, not measurements. Compiled in {report.compile_seconds:.0f} s."
+
+
+def _decode_lines(report: FitReport, chip: Chip) -> Iterator[str]:
+    decode = report.decode
+    assert decode is not None
+    yield ""
+    yield f"decode   at most {decode.tokens_per_second_bound:,.0f} tokens/s" + _each(report)
+    yield (
+        f"         a step moves {decode.hbm_bytes_per_step / 1e9:.2f} GB (minimum "
+        f"{decode.minimum_hbm_bytes_per_step / 1e9:.2f}) and takes "
+        f"{decode.compiler_cycles_per_step / 1e6:.2f} M cycles"
+    )
+    if decode.collectives:
+        counts = ", ".join(f"{count} {name}" for name, count in decode.collectives.items())
+        yield f"         between chips: {counts}"
+    yield from _part_lines(report.decode_parts, chip)
+
+
+def _prefill_lines(report: FitReport, chip: Chip) -> Iterator[str]:
+    prefill = report.prefill
+    assert prefill is not None
+    yield ""
+    yield f"prefill  at most {prefill.tokens_per_second_bound:,.0f} tokens/s" + _each(report)
+    yield (
+        f"         a call moves {prefill.hbm_bytes_per_chunk / 1e9:.2f} GB and takes "
+        f"{prefill.compiler_cycles_per_chunk / 1e6:.2f} M cycles"
+    )
+    yield from _part_lines(report.prefill_parts, chip)
+
+
+def _part_lines(parts: Iterable[Part], chip: Chip) -> Iterator[str]:
+    for part in list(parts)[:_PARTS]:
+        yield (
+            f"           {part.name:34} {part.hbm_bytes / 1e9:6.2f} GB "
+            f"{part.cycles / chip.clock_hz * 1e3:7.2f} ms computing"
+        )
+
+
+def _each(report: FitReport) -> str:
+    return f" a chip, {report.chips} chips" if report.chips > 1 else ""
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.2f} GiB"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.1f} ms"
