@@ -1,0 +1,165 @@
+"""How a job stands, for people: the display, the heartbeat, the event log."""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rgpipeline.dispatch.fleet import Member, Phase
+from rgpipeline.dispatch.machine import Dispatch
+
+_RECENT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """One worker."""
+
+    name: str
+    host: str  # empty until it is known
+    state: str  # a `Phase`'s words
+    slots: int = 0
+    occupied: int = 0
+    waiting: int = 0  # rows admitted to no slot yet
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    rows_done: int = 0
+    rows_failed: int = 0
+    details: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """The whole job; rates in tokens generated a second."""
+
+    rows: int
+    rows_done: int  # final, without an error
+    rows_failed: int
+    prompt_tokens: int  # of rows done, in this run and before
+    completion_tokens: int
+    shards: int
+    shards_finished: int
+    tokens_per_second: float  # of the last 30 s
+    mean_tokens_per_second: float  # of this run
+    eta_seconds: float | None
+    seconds: float  # since this run began
+    deaths: int  # workers lost by fault
+    waiting_for: str  # why nothing, or less than could, goes on; empty when all is well
+    newest: str  # completion
+    warnings: tuple[str, ...]
+    workers: tuple[WorkerView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What earlier runs of the job have published."""
+
+    rows: int = 0  # of the whole job
+    shards: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Rates:
+    """Tokens a second, from totals noted now and then."""
+
+    def __init__(self) -> None:
+        self._notes: deque[tuple[float, int]] = deque()
+        self._first: tuple[float, int] | None = None
+
+    def note(self, now: float, tokens: int) -> None:
+        """`tokens`: generated since this run began."""
+        if self._first is None and tokens:
+            # The clock starts with the last moment without any: opening engines is no rate.
+            self._first = self._notes[-1] if self._notes else (now, tokens)
+        self._notes.append((now, tokens))
+        while len(self._notes) > 2 and self._notes[1][0] <= now - _RECENT_S:
+            self._notes.popleft()
+
+    @property
+    def recent(self) -> float:
+        """Over the last 30 s."""
+        return _rate(self._notes[0], self._notes[-1]) if self._notes else 0.0
+
+    @property
+    def mean(self) -> float:
+        """Since the first token of this run."""
+        return _rate(self._first, self._notes[-1]) if self._first and self._notes else 0.0
+
+
+def view(
+    dispatch: Dispatch,
+    before: Before,
+    rates: Rates,
+    *,
+    seconds: float,
+    hosts: Mapping[str, str],
+    waiting_for: str = "",
+    warnings: Sequence[str] = (),
+) -> JobView:
+    """The job as `dispatch` knows it, rows under way included; a death may set it back a little."""
+    work, fleet = dispatch.work, dispatch.fleet
+    members = list(fleet)
+    under_way = sum(member.under_way for member in members)
+    final = min(before.rows, work.rows_finished + work.rows_covered + under_way)
+    failed = min(final, work.rows_failed + sum(m.report.rows_failed for m in members if m.held))
+    prompt, completion = generated(dispatch)
+    left = before.rows - final
+    return JobView(
+        rows=before.rows,
+        rows_done=final - failed,
+        rows_failed=failed,
+        prompt_tokens=before.prompt_tokens + prompt,
+        completion_tokens=before.completion_tokens + completion,
+        shards=before.shards,
+        shards_finished=work.shards_finished,
+        tokens_per_second=rates.recent,
+        mean_tokens_per_second=rates.mean,
+        eta_seconds=_eta(left, final, before.completion_tokens + completion, rates),
+        seconds=seconds,
+        deaths=dispatch.setbacks.deaths,
+        waiting_for=waiting_for,
+        newest=max((m.report.newest for m in members), key=len, default=""),
+        warnings=tuple(warnings),
+        workers=tuple(_worker(member, hosts.get(member.name, "")) for member in members),
+    )
+
+
+def generated(dispatch: Dispatch) -> tuple[int, int]:
+    """(prompt tokens, completion tokens) of this run, by all its workers, dead ones included."""
+    fleet = dispatch.fleet
+    prompt = fleet.prompt_tokens + sum(member.report.prompt_tokens for member in fleet)
+    completion = fleet.completion_tokens + sum(m.report.completion_tokens for m in fleet)
+    return prompt, completion
+
+
+def _worker(member: Member, host: str) -> WorkerView:
+    report = member.report
+    return WorkerView(
+        name=member.name,
+        host=host,
+        state=member.phase.value,
+        slots=report.slots,
+        occupied=report.occupied,
+        waiting=report.waiting,
+        prompt_tokens=report.prompt_tokens,
+        completion_tokens=report.completion_tokens,
+        rows_done=report.rows_done,
+        rows_failed=report.rows_failed,
+        details=report.details,
+    )
+
+
+def _eta(left: int, done: int, tokens: int, rates: Rates) -> float | None:
+    """From the tokens that are left, if rows to come are as long as those done."""
+    rate = rates.recent or rates.mean
+    if not left:
+        return 0.0
+    return left * tokens / done / rate if done and tokens and rate else None
+
+
+def _rate(first: tuple[float, int], last: tuple[float, int]) -> float:
+    seconds = last[0] - first[0]
+    return (last[1] - first[1]) / seconds if seconds > 0 else 0.0
+
+
+__all__ = ["Before", "JobView", "Phase", "Rates", "WorkerView", "generated", "view"]

@@ -1,0 +1,114 @@
+"""What the driver writes beside the output: heartbeats and the event log; and what it looks for.
+
+All of it in a thread of its own, for a store may be slow or failing and workers must not wait.
+"""
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from rgpipeline.errors import RgpipelineError
+from rgpipeline.io.store import Store
+from rgpipeline.output import Heartbeat, write_heartbeat
+from rgpipeline.output.stopping import read_stop
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_BEAT_S, _FLUSH_S, _STOP_S, _NAP_S = 5.0, 10.0, 3.0, 0.25
+
+
+class Journal:
+    """One driver's notes in its job's folder. `event` and `beat` never wait for the store."""
+
+    def __init__(self, store: Store, on_stop: Callable[[], None]) -> None:
+        """`on_stop` is called, in the journal's thread, when someone asks the job to stop."""
+        self._store = store
+        self._on_stop = on_stop
+        self._prefix = f"_rgp/events/{time.time_ns() // 1_000_000}"
+        self._sequence = 0
+        self._lock = threading.Lock()
+        self._lines: list[str] = []
+        self._heartbeat: Heartbeat | None = None
+        self._known_stop: bytes | None = None  # asked of an earlier driver
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self.trouble = ""  # why the last write failed; empty after one that did not
+
+    def open(self) -> None:
+        """Begins to write, and to look for a request to stop."""
+        self._thread.start()
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Notes a line of the event log."""
+        line = json.dumps({"t": round(time.time(), 3), "kind": kind, **fields})
+        with self._lock:
+            self._lines.append(line)
+
+    def beat(self, heartbeat: Heartbeat) -> None:
+        """What the next heartbeat says."""
+        self._heartbeat = heartbeat
+
+    def close(self, last: Heartbeat) -> None:
+        """Writes what is left, with `last` as the final heartbeat."""
+        self._closing.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._flush()
+        self._attempt("the last heartbeat", lambda: write_heartbeat(self._store, last))
+
+    def _run(self) -> None:
+        self._known_stop = self._read_stop()
+        duties: list[tuple[float, Callable[[], None]]] = [
+            (_BEAT_S, self._beat),
+            (_FLUSH_S, self._flush),
+            (_STOP_S, self._look),
+        ]
+        due = [0.0, time.monotonic() + _FLUSH_S, 0.0]
+        while not self._closing.wait(_NAP_S):
+            for index, (pause, duty) in enumerate(duties):
+                if due[index] <= time.monotonic():
+                    duty()
+                    due[index] = time.monotonic() + pause
+
+    def _beat(self) -> None:
+        heartbeat = self._heartbeat
+        if heartbeat is not None:
+            now = replace(heartbeat, updated=time.time())
+            self._attempt("a heartbeat", lambda: write_heartbeat(self._store, now))
+
+    def _look(self) -> None:
+        found = self._read_stop()
+        if found is not None and found != self._known_stop:
+            self._on_stop()
+
+    def _read_stop(self) -> bytes | None:
+        return self._attempt("looking for a request to stop", lambda: read_stop(self._store))
+
+    def _flush(self) -> None:
+        with self._lock:
+            lines, self._lines = self._lines, []
+        if not lines:
+            return
+        name = f"{self._prefix}-{self._sequence:04d}.jsonl"
+        data = "".join(f"{line}\n" for line in lines).encode()
+        if self._attempt("the event log", lambda: self._store.create(name, data)) is not None:
+            self._sequence += 1
+            return
+        with self._lock:
+            self._lines = lines + self._lines
+
+    def _attempt(self, what: str, action: Callable[[], T]) -> T | None:
+        """`action()`; None when the store fails, which costs notes but no rows."""
+        try:
+            done = action()
+        except (RgpipelineError, OSError) as error:
+            self.trouble = f"{what}: {error}"
+            _log.warning("%s", self.trouble)
+            return None
+        self.trouble = ""
+        return done

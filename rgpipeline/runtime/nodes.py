@@ -1,0 +1,97 @@
+"""The cluster's nodes, as Ray tells of them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray._private import state as ray_state
+
+_TYPE = "accelerator_type:"
+_TOPOLOGY, _POD_TYPE = "ray.io/tpu-topology", "ray.io/tpu-pod-type"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One host of the cluster."""
+
+    id: str
+    host: str  # name, or address
+    resources: Mapping[str, float]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    leaving: bool = False  # drains: nothing new is placed there
+
+    def amount(self, resource: str) -> int:
+        """How many of `CPU`, `GPU` or `TPU` it has in all."""
+        return int(self.resources.get(resource, 0))
+
+    @property
+    def accelerator_types(self) -> tuple[str, ...]:
+        """`TPU-V5LITEPOD`, `A100`…"""
+        return tuple(r.removeprefix(_TYPE) for r in self.resources if r.startswith(_TYPE))
+
+    @property
+    def topology(self) -> str | None:
+        """Of the TPU slice it belongs to: `2x4`; None when Ray doesn't know."""
+        return self.labels.get(_TOPOLOGY) or None
+
+    @property
+    def pod_type(self) -> str | None:
+        """Of the TPU slice it belongs to: `v6e-16`; None when Ray doesn't know."""
+        return self.labels.get(_POD_TYPE) or None
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """All that placement needs to know."""
+
+    nodes: tuple[Node, ...]
+    could_have: tuple[Node, ...] = ()  # one of each kind that the autoscaler can add
+
+    @property
+    def staying(self) -> tuple[Node, ...]:
+        return tuple(node for node in self.nodes if not node.leaving)
+
+    @property
+    def grows(self) -> bool:
+        """Whether an autoscaler is at work."""
+        return bool(self.could_have)
+
+
+def look() -> Cluster:
+    """The cluster as it is now. Raises whatever Ray does when its head can't be reached."""
+    leaving = _draining()
+    alive = (entry for entry in _entries() if entry["Alive"])
+    nodes = tuple(
+        Node(
+            entry["NodeID"],
+            entry.get("NodeManagerHostname") or entry["NodeManagerAddress"],
+            entry["Resources"],
+            entry.get("Labels") or {},
+            entry["NodeID"] in leaving,
+        )
+        for entry in alive
+    )
+    return Cluster(nodes, tuple(_kinds(ray_state.state.get_cluster_config())))
+
+
+def is_alive(node_id: str) -> bool:
+    """Whether Ray still holds the node for alive."""
+    return any(entry["NodeID"] == node_id and entry["Alive"] for entry in _entries())
+
+
+def _entries() -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return entries
+
+
+def _draining() -> Iterable[str]:
+    """Nodes with a drain notice: spot preemption, scaling down."""
+    return ray_state.state.get_draining_nodes().keys()
+
+
+def _kinds(config: Any) -> Iterable[Node]:
+    """What the autoscaler could add; nothing when there is none."""
+    for group in getattr(config, "node_group_configs", ()) if config is not None else ():
+        if group.max_count != 0:
+            yield Node(f"group:{group.name}", group.name, dict(group.resources))

@@ -1,0 +1,228 @@
+"""Where workers go: one for each TPU host, for each GPU, or for each share of a host's cores.
+
+Pure: nodes in, decisions out. With `actor`, the one place besides the command line that reads or
+sets environment variables.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rgpipeline.errors import UserError
+from rgpipeline.runtime.nodes import Cluster, Node
+from rgpipeline.spec import WorkersSpec
+
+Kind = Literal["tpu", "gpu", "cpu"]
+
+_RESOURCE: dict[Kind, str] = {"tpu": "TPU", "gpu": "GPU", "cpu": "CPU"}
+_NOUN: dict[Kind, tuple[str, str]] = {
+    "tpu": ("TPU host", "chip"),
+    "gpu": ("host", "GPU"),
+    "cpu": ("host", "CPU core"),
+}
+_SPELLINGS = {"TPU-V5E": "TPU-V5LITEPOD", "TPU-V5LITE": "TPU-V5LITEPOD"}
+# Cores of one worker when the job doesn't say: XLA's matrix multiplies of 64 rows gain little
+# beyond, and every further worker holds the weights once more.
+_CORES = 8
+# Chips of one host as a grid, for libtpu.
+_BOUNDS = {1: "1,1,1", 2: "1,2,1", 4: "2,2,1", 8: "2,4,1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What each worker of a job takes of the cluster."""
+
+    kind: Kind
+    units: int  # chips, GPUs or cores of one worker
+    accelerator_type: str | None = None  # as Ray spells it: TPU-V5LITEPOD, A100
+
+    def options(self) -> dict[str, Any]:
+        """The actor options by which Ray finds room, and its autoscaler makes some."""
+        resources: dict[str, float] = {}
+        if self.accelerator_type:
+            resources[f"accelerator_type:{self.accelerator_type}"] = 0.001
+        if self.kind == "cpu":
+            return {"num_cpus": self.units, "resources": resources}
+        if self.kind == "gpu":
+            return {"num_cpus": 0, "num_gpus": self.units, "resources": resources}
+        return {"num_cpus": 0, "resources": {**resources, "TPU": self.units}}
+
+    def fit(self, node: Node) -> int:
+        """How many workers the node has room for."""
+        if self.accelerator_type and self.accelerator_type not in node.accelerator_types:
+            return 0
+        return node.amount(_RESOURCE[self.kind]) // self.units
+
+    def room(self, nodes: Iterable[Node]) -> int:
+        """How many workers the nodes have room for."""
+        return sum(self.fit(node) for node in nodes)
+
+    def __str__(self) -> str:
+        return _described(self.kind, self.units, self.accelerator_type)
+
+
+def choose(spec: WorkersSpec, cluster: Cluster) -> Placement:
+    """What the job's `workers:` means on this cluster.
+
+    TPU hosts are taken whole unless `chips` says otherwise; where hosts differ in size, the size
+    that most chips are in. Kinds that only the autoscaler can add count when nothing else fits.
+    Raises UserError naming what the cluster has, when it neither has what is asked nor can add it.
+    """
+    for nodes in (cluster.staying, cluster.could_have):
+        placement = _choose(spec, nodes)
+        if placement is not None and placement.room(nodes) > 0:
+            return placement
+    raise UserError(_refusal(spec, cluster))
+
+
+def wanted(spec: WorkersSpec, placement: Placement, cluster: Cluster) -> int:
+    """How many workers the job wants now: what was asked for, or as many as fit (`min` at least).
+
+    Those that don't fit yet wait for room, which tells an autoscaler to make some.
+    """
+    if spec.count != "auto":
+        return spec.count
+    return max(spec.min, placement.room(cluster.staying))
+
+
+def held_up(spec: WorkersSpec, placement: Placement, cluster: Cluster) -> str:
+    """What the job waits for, or does without, in words for a person; empty when it has all."""
+    room, asked = placement.room(cluster.staying), wanted(spec, placement, cluster)
+    if room >= asked:
+        return ""
+    have = f"asked for {asked} workers on {placement}; the cluster has room for {room}"
+    if cluster.grows:
+        return f"{have}; waiting for the autoscaler"
+    return f"{have}; more will join when hosts do"
+
+
+def inventory(nodes: Sequence[Node]) -> str:
+    """What a cluster has, in words: `2 × TPU host with 4 chips (TPU-V6E), host with 8 CPU cores`."""
+    kinds = Counter(_summary(node) for node in nodes)
+    told = [f"{n} × {what}" if n > 1 else what for what, n in sorted(kinds.items())]
+    return ", ".join(told) or "no hosts"
+
+
+def environment(
+    placement: Placement, node: Node | None, visible: Sequence[str], present: Mapping[str, str]
+) -> dict[str, str]:
+    """What a worker's process needs in its environment before jax is imported.
+
+    Args:
+      placement: of the job's workers.
+      node: where the process is; None if unknown.
+      visible: ids of the chips that Ray gave it, for TPUs.
+      present: the environment as it is; a platform chosen there is kept.
+    """
+    chosen: dict[str, str] = {}
+    if placement.kind == "cpu":
+        chosen["JAX_PLATFORMS"] = "cpu"
+        for name in ("PJRT_NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            chosen[name] = str(placement.units)
+    elif "JAX_PLATFORMS" not in present:
+        chosen["JAX_PLATFORMS"] = "tpu,cpu" if placement.kind == "tpu" else "cuda,cpu"
+    if placement.kind == "tpu" and node is not None and _is_part(placement, node):
+        chosen |= {
+            "TPU_CHIPS_PER_PROCESS_BOUNDS": _BOUNDS.get(placement.units, "1,1,1"),
+            "TPU_PROCESS_BOUNDS": "1,1,1",
+            "TPU_VISIBLE_CHIPS": ",".join(visible or map(str, range(placement.units))),
+            "CLOUD_TPU_TASK_ID": "0",
+        }
+    return chosen
+
+
+def core_shares(placement: Placement, node: Node | None, cores: Sequence[int]) -> list[list[int]]:
+    """The shares of a host's `cores` that its workers are pinned to, one each; none if they aren't.
+
+    Only where Ray has all cores of the machine: in a container with a part of them, cores have no
+    owner, and the number of threads must do.
+    """
+    units = placement.units
+    if placement.kind != "cpu" or node is None or node.amount("CPU") != len(cores):
+        return []
+    if units >= len(cores):
+        return []
+    return [list(cores[i : i + units]) for i in range(0, len(cores) - units + 1, units)]
+
+
+def _choose(spec: WorkersSpec, nodes: Sequence[Node]) -> Placement | None:
+    kind, accelerator_type = _kind(spec.accelerator, nodes)
+    if accelerator_type:
+        nodes = [node for node in nodes if accelerator_type in node.accelerator_types]
+    sizes = [size for node in nodes if (size := node.amount(_RESOURCE[kind]))]
+    if not sizes:
+        return None
+    return Placement(kind, _units(spec, kind, sizes), accelerator_type)
+
+
+def _kind(accelerator: str, nodes: Sequence[Node]) -> tuple[Kind, str | None]:
+    """The kind of worker, and the accelerator's type where one is named."""
+    name = accelerator.lower()
+    if name == "auto":
+        kinds: tuple[Kind, ...] = ("tpu", "gpu")
+        return next((k for k in kinds if any(n.amount(_RESOURCE[k]) for n in nodes)), "cpu"), None
+    if name in ("tpu", "gpu", "cpu"):
+        return name, None  # type: ignore[return-value]
+    upper = accelerator.upper()
+    known = {one.upper(): one for node in nodes for one in node.accelerator_types}
+    ray_name = _SPELLINGS.get(upper, upper)
+    return ("tpu" if upper.startswith("TPU") else "gpu"), known.get(ray_name, ray_name)
+
+
+def _units(spec: WorkersSpec, kind: Kind, sizes: Sequence[int]) -> int:
+    if spec.chips != "auto":
+        return spec.chips
+    if kind == "gpu":
+        return 1
+    if kind == "tpu":
+        chips = Counter(sizes)
+        return max(chips, key=lambda size: (chips[size] * size, size))
+    if spec.count == "auto":
+        return min(max(sizes), _CORES)
+    units = max(1, min(max(sizes), sum(sizes) // spec.count))
+    while units > 1 and sum(size // units for size in sizes) < spec.count:
+        units -= 1
+    return units
+
+
+def _is_part(placement: Placement, node: Node) -> bool:
+    """True when the worker has not all chips of its slice: another host's or worker's are there."""
+    chips = node.amount("TPU")
+    slice_chips = _slice_chips(node)
+    return placement.units < chips or (slice_chips is not None and slice_chips > chips)
+
+
+def _slice_chips(node: Node) -> int | None:
+    if node.topology:
+        chips = 1
+        for side in node.topology.split("x"):
+            chips *= int(side)
+        return chips
+    return None
+
+
+def _summary(node: Node) -> str:
+    kind: Kind = "tpu" if node.amount("TPU") else "gpu" if node.amount("GPU") else "cpu"
+    types = ", ".join(node.accelerator_types) or None
+    return _described(kind, node.amount(_RESOURCE[kind]), types)
+
+
+def _described(kind: Kind, units: int, accelerator_type: str | None) -> str:
+    host, unit = _NOUN[kind]
+    text = f"{host} with {units} {unit}{'' if units == 1 else 's'}"
+    return f"{text} ({accelerator_type})" if accelerator_type else text
+
+
+def _refusal(spec: WorkersSpec, cluster: Cluster) -> str:
+    kind, accelerator_type = _kind(spec.accelerator, cluster.nodes)
+    host, unit = _NOUN[kind]
+    asked = f"{host}s" + (
+        f" with {spec.chips} {unit}s" if spec.chips != "auto" else f" with {unit}s"
+    )
+    if accelerator_type:
+        asked += f" ({accelerator_type})"
+    text = f"workers: asked for {asked}; the cluster has {inventory(cluster.nodes)}"
+    if cluster.grows:
+        text += f", and its autoscaler can add {inventory(cluster.could_have)}"
+    return text
