@@ -1,0 +1,230 @@
+"""Rows gathered, published and accounted for, on a thread of their own: the engine never waits."""
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from threading import Condition, Thread
+
+from rgpipeline.io.cover import Cover
+from rgpipeline.io.log import ShardLog
+from rgpipeline.io.shard_rows import InputRows
+from rgpipeline.io.snapshots import Snapshots
+from rgpipeline.io.store import Store
+from rgpipeline.records import OutputRow, SampleKey, ShardDone
+from rgpipeline.worker.policy import WorkerPolicy
+from rgpipeline.worker.shard_output import (
+    PartWriter,
+    Pending,
+    Save,
+    ShardOutput,
+    done,
+    row_bytes,
+    write_snapshots,
+)
+from rgpipeline.worker.work import Held
+
+_LOOK_S = 0.5  # between looks at the clock
+
+
+@dataclass(frozen=True, slots=True)
+class Covered:
+    """Others have published rows of a shard: what its log holds now."""
+
+    shard: int
+    cover: Cover
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The log covers all of an assignment."""
+
+    held: Held
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """All that we had of an assignment is published, and its log doesn't cover it."""
+
+    held: Held
+
+
+News = Covered | Finished | Unfinished
+
+
+class Publisher:
+    """One worker's way out: rows and snapshots in, parts in logs out.
+
+    Everything handed in of a shard is published in its order, rows before the snapshots that
+    came after them: a snapshot is never ahead of the log.
+    """
+
+    def __init__(
+        self, writer: PartWriter, store: Store, policy: WorkerPolicy, wake: Callable[[], None]
+    ) -> None:
+        """`wake` is called whenever there is something to take."""
+        self._writer = writer
+        self._snapshots = Snapshots(store)
+        self._policy = policy
+        self._wake = wake
+        self._changed = Condition()
+        self._shards: dict[int, ShardOutput] = {}
+        self._news: deque[News] = deque()
+        self._waiting_bytes = 0
+        self._closed = False
+        self._error: Exception | None = None
+        self._thread = Thread(target=self._run, name="publisher", daemon=True)
+        self.beat = 0  # grows with every part and snapshot
+        self.finished: tuple[ShardDone, ...] = ()
+        self.rows_done = 0
+        self.rows_failed = 0
+        self.saving = 0  # snapshots that wait to be saved
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def full(self) -> bool:
+        """True when no more shall be handed in until the store has caught up."""
+        return self._waiting_bytes > self._policy.backlog_bytes
+
+    def open(self, held: Held, log: ShardLog, input: InputRows | None) -> None:
+        """An assignment's log, just read, and its input; from now on they are the publisher's."""
+        with self._changed:
+            output = self._shards.get(held.assignment.shard.index)
+            if output is None:
+                output = ShardOutput(log, refreshed=time.monotonic())
+                self._shards[log.shard] = output
+            if output.input is None and input is not None:
+                output.input = input
+                output.row_bytes = row_bytes(input, self._writer.plan.kept)
+            if log.parts > output.log.parts:
+                output.refreshed = -math.inf
+            output.helds.append(held)
+
+    def add(self, shard: int, rows: Iterable[OutputRow], forget: SampleKey | None = None) -> None:
+        """Hands in rows of an open shard; `forget`: a sample whose snapshots go thereafter."""
+        with self._changed:
+            output, now = self._shards.get(shard), time.monotonic()
+            if output is None:
+                return  # others have finished the shard just now
+            self._waiting_bytes += output.add(rows, now)
+            if forget is not None:
+                output.forget(forget, now)
+            self._changed.notify_all()
+
+    def save(self, save: Save) -> None:
+        """Hands in a sequence's state."""
+        with self._changed:
+            output = self._shards.get(save.key.shard)
+            if output is None:
+                return
+            self._waiting_bytes += output.save(save, time.monotonic())
+            self.saving += 1
+            self._changed.notify_all()
+
+    def finish(self, held: Held) -> None:
+        """All of an assignment has been handed in: publish it now, and say whether it is done."""
+        with self._changed:
+            held.closing = True
+            self._changed.notify_all()
+
+    def news(self) -> list[News]:
+        """What has happened since the last call. Raises what the thread ran into."""
+        with self._changed:
+            if self._error is not None:
+                raise self._error
+            news = list(self._news)
+            self._news.clear()
+            return news
+
+    def close(self) -> None:
+        """Publishes everything that was handed in, and ends. Raises what goes wrong in that."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            while (work := self._next()) is not None:
+                self._publish(*work)
+        except Exception as error:
+            with self._changed:
+                self._error = error
+            self._wake()
+
+    def _next(self) -> tuple[ShardOutput, Pending] | None:
+        """Waits for a shard that is due, and takes what it has; None once closed and empty."""
+        with self._changed:
+            while True:
+                self._drop_released()
+                output = self._first_due()
+                if output is not None:
+                    pending, output.pending = output.pending, Pending()
+                    return output, pending
+                if self._closed:
+                    return None
+                self._changed.wait(_LOOK_S)
+
+    def _first_due(self) -> ShardOutput | None:
+        now = time.monotonic()
+        for output in self._shards.values():
+            if output.due(now, self._policy) or (self._closed and output.pending.since is not None):
+                return output
+        return None
+
+    def _drop_released(self) -> None:
+        for shard, output in list(self._shards.items()):
+            output.helds = [held for held in output.helds if not held.dropped]
+            if not output.helds and output.pending.since is None:
+                del self._shards[shard]
+
+    def _publish(self, output: ShardOutput, pending: Pending) -> None:
+        """One round of a shard: append, count, save, look at what others did, tell."""
+        ours = output.log.parts
+        if pending.rows:
+            published = self._writer.append(output, pending.rows)
+            ours += bool(published)
+            self._count(output, published)
+        write_snapshots(self._snapshots, output, pending)
+        self._look_at_others(output)
+        with self._changed:
+            self.beat += 1 if pending.since is not None else 0
+            self.saving -= len(pending.saves)
+            self._waiting_bytes -= pending.nbytes
+            if output.log.parts > ours:
+                self._news.append(Covered(output.log.shard, output.log.cover.copy()))
+            self._settle(output)
+        self._wake()
+
+    def _look_at_others(self, output: ShardOutput) -> None:
+        due = time.monotonic() - output.refreshed >= self._policy.refresh_s
+        if due or any(held.closing and not done(output, held) for held in output.helds):
+            output.log.refresh()
+            output.refreshed = time.monotonic()
+
+    def _count(self, output: ShardOutput, published: list[OutputRow]) -> None:
+        cover = output.log.cover
+        finished = {row.row for row in published if cover.row_finished(row.row)}
+        failed = sum(cover.row_failed(row) for row in finished)
+        self.rows_failed += failed
+        self.rows_done += len(finished) - failed
+
+    def _settle(self, output: ShardOutput) -> None:
+        """Tells of the assignments that are covered, and of those that should be."""
+        for held in output.helds:
+            if held.dropped:
+                continue
+            report = done(output, held)
+            if report is not None:
+                held.dropped = True
+                self.finished += (report,)
+                self._news.append(Finished(held))
+            elif held.closing and output.pending.since is None:
+                held.closing = False
+                self._news.append(Unfinished(held))

@@ -1,0 +1,159 @@
+"""An assignment's rows, as work for the engine."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rgpipeline.errors import RowError
+from rgpipeline.io.cover import Cover
+from rgpipeline.io.log import ShardLog
+from rgpipeline.io.options import StorageOptions
+from rgpipeline.io.shard_rows import InputRows
+from rgpipeline.io.snapshots import SavedSequence, Snapshots
+from rgpipeline.io.store import Store
+from rgpipeline.plan import Plan
+from rgpipeline.records import OutputRow, Request, SampleKey, draw_words
+from rgpipeline.spec import Job
+from rgpipeline.worker.prompts import Prompt, Prompts, Row
+from rgpipeline.worker.work import Batch, Held, ToGenerate, ToScore
+
+_ROWS = 32  # in a batch: few enough that the engine begins soon
+
+
+@dataclass(slots=True)
+class RowMaker:
+    """Reads shards and makes their rows ready. One thread's."""
+
+    job: Job
+    plan: Plan
+    store: Store
+    options: StorageOptions
+    prompts: Prompts
+    check_tokens: Callable[[NDArray[np.int32]], None]  # raises RowError
+    dtype: str  # of the engine's states; snapshots of another can't be gone on from
+    at: SampleKey | None = None  # the row under way: what to suspect if this process dies
+
+    def batches(self, held: Held) -> Iterator[Batch]:
+        """The rows of an assignment that its log doesn't cover; the last batch says so.
+
+        Ends early once the assignment is dropped. Raises StoreError.
+        """
+        shard = held.assignment.shard
+        log = ShardLog(self.store, shard.index)
+        log.refresh()
+        start, stop = held.assignment.rows or (0, shard.rows)
+        cover = log.cover.copy()
+        rows = [row for row in range(start, stop) if not cover.row_finished(row)]
+        if not rows:
+            yield Batch(held, log, None, last=True)
+            return
+        self.at = SampleKey(shard.index, rows[0], 0)
+        maker = _ShardMaker(self, held, cover, self.plan.read(shard, self.options))
+        rest = iter(rows)
+        while (chosen := list(islice(rest, _ROWS))) and not held.dropped:
+            batch = Batch(held, log, maker.input, last=chosen[-1] == rows[-1])
+            for row in chosen:
+                self.at = SampleKey(shard.index, row, 0)
+                maker.make(row, batch)
+            self.at = None
+            yield batch
+
+
+class _ShardMaker:
+    """Makes the rows of one shard."""
+
+    def __init__(self, maker: RowMaker, held: Held, cover: Cover, input: InputRows) -> None:
+        self.input = input
+        self._maker = maker
+        self._shard = held.assignment.shard.index
+        self._failed = held.assignment.failed
+        self._cover = cover
+        self._snapshots = Snapshots(maker.store)
+        self._saved = self._snapshots.of_shard(self._shard)
+        self._rows = input.table.select(_used(maker.prompts))
+
+    def make(self, row: int, batch: Batch) -> None:
+        """Puts a row into `batch`: its samples, its text to score, or its refusal."""
+        prompts, id = self._maker.prompts, self.input.default_id(row)
+        try:
+            _require_none(self.input.faults.get(row))
+            values = self._rows.slice(row, 1).to_pylist()[0]
+            id = prompts.row_id(values) or id
+            _require_none(self._failed.get(row))
+            if self._maker.job.task == "score":
+                batch.score.append(self._to_score(row, id, values))
+            else:
+                batch.generate.extend(self._samples(row, id, prompts.make(values)))
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever a row does to us, it fails alone
+            told = str(error) if isinstance(error, RowError) else f"{type(error).__name__}: {error}"
+            batch.refused.append(self._refusal(row, id, told))
+
+    def _samples(self, row: int, id: str, prompt: Prompt) -> Iterator[ToGenerate]:
+        tokens = np.asarray(prompt.tokens, np.int32)
+        self._maker.check_tokens(tokens)
+        sampling, place = prompt.sampling, self._place(row)
+        for sample in range(sampling.n):
+            key = SampleKey(self._shard, row, sample)
+            if self._cover.final(row, sample):
+                continue
+            saved = self._load(key)
+            draw = draw_words(sampling.seed, id, sample)
+            request = Request(key, tokens, sampling, draw, saved.snapshot if saved else None)
+            notes = saved.notes if saved else None
+            yield ToGenerate(key, id, sampling.n, request, place, notes)
+
+    def _load(self, key: SampleKey) -> SavedSequence | None:
+        """The newest snapshot that leaves no gap after what is published of the sample."""
+        if key not in self._saved:
+            return None
+        published = self._cover.segments(key.row, key.sample)
+        at_most = (published + 1) * self._maker.job.output.segment_tokens
+        saved = self._snapshots.newest(key, at_most)
+        usable = saved is not None and saved.notes["dtype"] == self._maker.dtype
+        return saved if usable else None
+
+    def _to_score(self, row: int, id: str, values: Row) -> ToScore:
+        prompts = self._maker.prompts
+        prompt = prompts.make(values)
+        given = len(prompt.tokens) if prompts.columns.completion is not None else 1
+        tokens = np.asarray([*prompt.tokens, *prompts.completion(values)], np.int32)
+        self._maker.check_tokens(tokens)
+        if len(tokens) <= given:
+            raise RowError("there is nothing to score: no token follows the given ones")
+        each = prompt.sampling.logprobs > 0
+        return ToScore(row, id, tokens, given, self._place(row), each)
+
+    def _refusal(self, row: int, id: str, fault: str) -> OutputRow:
+        """The row that gives a row up as a whole, from its first sample that isn't final."""
+        sample = 0
+        while self._cover.final(row, sample):
+            sample += 1
+        segment = self._cover.segments(row, sample)
+        error = placed(self._place(row), fault)
+        return OutputRow(row, id, sample, 1, segment, finish_reason="error", error=error)
+
+    def _place(self, row: int) -> str:
+        name, number = self.input.place(row)
+        return f"{name}, row {number:,}"
+
+
+def placed(place: str, fault: str) -> str:
+    """A fault with its file and row, unless it names the file itself."""
+    return fault if place.rpartition(", row ")[0] in fault else f"{place}: {fault}"
+
+
+def _require_none(fault: str | None) -> None:
+    if fault is not None:
+        raise RowError(fault)
+
+
+def _used(prompts: Prompts) -> Sequence[str]:
+    named: list[Any] = [name for name in prompts.columns.model_dump().values() if name is not None]
+    fields = prompts.template.fields if prompts.template else ()
+    return list(dict.fromkeys([*named, *fields]))

@@ -1,0 +1,27 @@
+"""Log-probabilities of a text to its output row."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rgpipeline.records import OutputRow, Score
+from rgpipeline.worker.logprobs import plain
+from rgpipeline.worker.work import ToScore
+
+
+def scored_row(text: ToScore, logprobs: NDArray[np.float32]) -> OutputRow:
+    """The row of a scored text.
+
+    Args:
+      text: what was scored.
+      logprobs: of each of its tokens given those before it, [n - 1].
+    """
+    wanted = logprobs[text.first - 1 :]
+    total = float(np.sum(wanted, dtype=np.float64))
+    mean = -total / len(wanted)
+    # exp overflows for a text that the model holds impossible.
+    perplexity = math.exp(mean) if mean < 700 else math.inf
+    each = plain(wanted) if text.each else None
+    score = Score(len(wanted), total, perplexity, each)
+    return OutputRow(text.row, text.id, prompt_tokens=text.first, score=score)

@@ -1,0 +1,144 @@
+"""What one shard has waiting to be published, and its publishing."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from rgpipeline.io.columns import AddedColumns
+from rgpipeline.io.log import ShardLog
+from rgpipeline.io.parts import build_part
+from rgpipeline.io.shard_rows import InputRows
+from rgpipeline.io.snapshots import Snapshots
+from rgpipeline.plan import Plan
+from rgpipeline.records import OutputRow, SampleKey, ShardDone, Snapshot
+from rgpipeline.spec import Job
+from rgpipeline.worker.policy import WorkerPolicy
+from rgpipeline.worker.work import Held, Notes
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """A sequence's state to keep; everything before it has been handed in as rows."""
+
+    key: SampleKey
+    snapshot: Snapshot
+    notes: Notes
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self.snapshot.arrays.values())
+
+
+@dataclass(slots=True)
+class Pending:
+    """What has gathered for a shard, in the order it is dealt with."""
+
+    rows: list[OutputRow] = field(default_factory=list)
+    saves: list[Save] = field(default_factory=list)  # once the rows are published
+    forget: list[SampleKey] = field(default_factory=list)  # final: their snapshots go
+    nbytes: int = 0
+    since: float | None = None  # when the first of it came
+
+
+@dataclass(slots=True, eq=False)
+class ShardOutput:
+    """One shard's log and what waits for it. The publisher's lock guards all but `log`."""
+
+    log: ShardLog
+    refreshed: float  # when the log was last read
+    input: InputRows | None = None
+    helds: list[Held] = field(default_factory=list)
+    pending: Pending = field(default_factory=Pending)
+    row_bytes: float = 0.0  # of kept input columns, for one row
+
+    def add(self, rows: Iterable[OutputRow], now: float) -> int:
+        """Adds rows; returns their bytes, about."""
+        added = 0
+        for row in rows:
+            self.pending.rows.append(row)
+            added += int(self.row_bytes) + _nbytes(row)
+        return self._grow(added, now)
+
+    def save(self, save: Save, now: float) -> int:
+        """Adds a snapshot; returns its bytes."""
+        self.pending.saves.append(save)
+        return self._grow(save.nbytes, now)
+
+    def forget(self, key: SampleKey, now: float) -> None:
+        """The sample is final: its snapshots shall go, once that is published."""
+        self.pending.forget.append(key)
+        self._grow(0, now)
+
+    def due(self, now: float, policy: WorkerPolicy) -> bool:
+        """Whether what waits has gathered for long enough, or somebody waits for it."""
+        pending = self.pending
+        if any(held.closing and not held.dropped for held in self.helds):
+            return True
+        if now - self.refreshed >= policy.refresh_s and self.helds:
+            return True
+        aged = pending.since is not None and now - pending.since >= policy.part_s
+        return aged or pending.nbytes >= policy.part_bytes
+
+    def _grow(self, nbytes: int, now: float) -> int:
+        self.pending.nbytes += nbytes
+        if self.pending.since is None:
+            self.pending.since = now
+        return nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class PartWriter:
+    """Publishes rows of any shard of a job."""
+
+    job: Job
+    plan: Plan
+    attempt: str
+
+    def append(self, output: ShardOutput, rows: Sequence[OutputRow]) -> list[OutputRow]:
+        """Appends rows to their log as one part; returns those it didn't hold already."""
+        ordered = sorted(rows, key=lambda row: (row.row, row.sample, row.segment))
+        return output.log.append(ordered, self._builder(output))
+
+    def _builder(self, output: ShardOutput) -> Callable[[Sequence[OutputRow], int], bytes]:
+        input = output.input
+        assert input is not None, "rows come from an input"
+        kept = input.table.select(list(self.plan.kept))
+        columns = AddedColumns.of(self.job)
+
+        def build(rows: Sequence[OutputRow], part: int) -> bytes:
+            label = self.plan.label(self.job, output.log.shard, part, self.attempt)
+            return build_part(kept.take([row.row for row in rows]), rows, columns, label)
+
+        return build
+
+
+def write_snapshots(snapshots: Snapshots, output: ShardOutput, pending: Pending) -> None:
+    """Saves states of sequences that aren't final by now, and removes older and needless ones."""
+    newest = {save.key: save for save in pending.saves}
+    for key, save in newest.items():
+        if not output.log.cover.final(key.row, key.sample):
+            snapshots.save(key, save.snapshot, save.notes)
+            snapshots.remove(key, below=save.snapshot.generated)
+    for key in pending.forget:
+        snapshots.remove(key)
+
+
+def done(output: ShardOutput, held: Held) -> ShardDone | None:
+    """What to report of an assignment, if the log covers it."""
+    cover = output.log.cover
+    _, start, stop = held.assignment.key
+    rows = range(start, stop)
+    if not all(cover.row_finished(row) for row in rows):
+        return None
+    failed = sum(cover.row_failed(row) for row in rows)
+    return ShardDone(output.log.shard, len(rows), failed, held.assignment.rows)
+
+
+def row_bytes(input: InputRows, kept: Sequence[str]) -> float:
+    """Memory of one row's kept columns, about."""
+    return float(input.table.select(list(kept)).nbytes / max(1, input.table.num_rows))
+
+
+def _nbytes(row: OutputRow) -> int:
+    text = len(row.completion or "") + len(row.error or "")
+    ids = len(row.completion_ids or ()) * 4
+    return 200 + text + ids + len(row.logprobs or ()) * 4

@@ -1,0 +1,148 @@
+"""A worker: opens its engine, does what it is given to hold, and says how it is."""
+
+import logging
+import traceback
+from collections.abc import Sequence
+from threading import Event, Lock
+
+from rgpipeline.errors import RgpipelineError, StoreError, UserError
+from rgpipeline.io.options import resolve_options
+from rgpipeline.io.store import Store
+from rgpipeline.plan import Plan
+from rgpipeline.records import Assignment, Fault, WorkerReport
+from rgpipeline.spec import Job
+from rgpipeline.worker.assembly import Shape
+from rgpipeline.worker.feeder import Feeder
+from rgpipeline.worker.opening import EngineFactory, open_prompts, open_settled
+from rgpipeline.worker.policy import WorkerPolicy
+from rgpipeline.worker.publisher import Publisher
+from rgpipeline.worker.rows import RowMaker
+from rgpipeline.worker.session import Session
+from rgpipeline.worker.shard_output import PartWriter
+
+_IDLE_S = 0.5  # between looks, when nothing wakes it
+_LONGEST_MESSAGE = 600
+
+_log = logging.getLogger(__name__)
+
+
+class Worker:
+    """One engine and the shards it holds.
+
+    `run` works in the thread that calls it; all else may be called from any other thread, and
+    never waits for the engine.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        plan: Plan,
+        store: Store,
+        *,
+        attempt: str,
+        open_engine: EngineFactory,
+        policy: WorkerPolicy | None = None,
+    ) -> None:
+        """`attempt` names this life of the worker: no other, now or ever, has the same."""
+        self._job = job
+        self._plan = plan
+        self._store = store
+        self._attempt = attempt
+        self._open_engine = open_engine
+        self._policy = policy or WorkerPolicy()
+        self._wake = Event()
+        self._lock = Lock()  # of what others want of it
+        self._wanted: Sequence[Assignment] | None = None  # not taken up yet
+        self._draining = False
+        self._parts: tuple[Session, Feeder, Publisher] | None = None
+        self._end = WorkerReport(beat=0)  # what is said of how it ended
+
+    def hold(self, assignments: Sequence[Assignment]) -> None:
+        """All that it is to hold from now on: it takes up what is new, drops what isn't named."""
+        with self._lock:
+            self._wanted = tuple(assignments)
+        self._wake.set()
+
+    def drain(self) -> None:
+        """It shall publish what is finished, save what is long, and stop."""
+        self._draining = True
+        self._wake.set()
+
+    def report(self) -> WorkerReport:
+        """How it is now. Counters only grow; `slots` is 0 until the engine is open."""
+        end = self._end
+        if self._parts is None:
+            return end
+        session, feeder, publisher = self._parts
+        view, tally = session.view, session.tally
+        return WorkerReport(
+            beat=session.beat + feeder.beat + publisher.beat,
+            finished=publisher.finished,
+            rows_done=publisher.rows_done,
+            rows_failed=publisher.rows_failed,
+            prompt_tokens=tally.prompt_tokens,
+            completion_tokens=tally.completion_tokens,
+            slots=view.slots,
+            occupied=view.occupied,
+            waiting=view.waiting,
+            working_on=view.working_on,
+            newest=view.newest,
+            stopped=end.stopped,
+            error=end.error,
+            fault=end.fault,
+            details={**tally.details(), "store_errors": float(getattr(self._store, "errors", 0))},
+        )
+
+    def run(self) -> None:
+        """Works until drained, or until it can't go on. Never raises: `report` tells."""
+        try:
+            self._work()
+            self._end = WorkerReport(beat=0, stopped=True)
+        except StoreError as error:
+            self._fail("store", error)
+        except UserError as error:
+            self._fail("user", error)
+        except Exception as error:
+            _log.error("the worker can't go on\n%s", traceback.format_exc())
+            self._fail("worker", error)
+
+    def _work(self) -> None:
+        session, feeder, publisher = self._open()
+        feeder.start()
+        publisher.start()
+        self._parts = session, feeder, publisher
+        try:
+            while not self._draining:
+                self._take_up(session)
+                if not session.step():
+                    self._wake.wait(_IDLE_S)
+                    self._wake.clear()
+            session.drain()
+        finally:
+            feeder.close()
+            publisher.close()  # what is finished is published even if the engine has failed
+
+    def _take_up(self, session: Session) -> None:
+        with self._lock:
+            wanted, self._wanted = self._wanted, None
+        if wanted is not None:
+            session.hold(wanted)
+
+    def _open(self) -> tuple[Session, Feeder, Publisher]:
+        job, plan, store, policy = self._job, self._plan, self._store, self._policy
+        options = resolve_options(job.storage_options)
+        prompts = open_prompts(job, plan, options)
+        opened = open_settled(job, store, options, self._open_engine)
+        dtype = opened.settings.dtype
+        maker = RowMaker(job, plan, store, options, prompts, opened.loop.check_tokens, dtype)
+        feeder = Feeder(maker, policy.ahead_bytes, self._wake.set)
+        writer = PartWriter(job, plan, self._attempt)
+        publisher = Publisher(writer, store, policy, self._wake.set)
+        shape = Shape(job.output.segment_tokens, job.output.token_ids, dtype)
+        session = Session(opened.loop, feeder, publisher, prompts.tokenizer, shape, policy)
+        return session, feeder, publisher
+
+    def _fail(self, fault: Fault, error: Exception) -> None:
+        ours = isinstance(error, RgpipelineError)
+        message = str(error) if ours else f"{type(error).__name__}: {error}"
+        self._end = WorkerReport(beat=0, error=message[:_LONGEST_MESSAGE], fault=fault)
