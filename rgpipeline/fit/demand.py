@@ -26,17 +26,30 @@ _ELEMENTWISE = {
 }  # fmt: skip
 
 
-def operand_shares(module: Module, fused: Computation) -> list[Fraction]:
+# Pairs (operand, result) of a fusion that share memory; None where the compiler does not tell.
+Aliases = set[tuple[int, int]] | None
+
+
+def operand_shares(module: Module, fused: Computation, aliases: Aliases = None) -> list[Fraction]:
     """The share of each parameter's elements that the computation reads, parameters in order."""
-    demand = _demand(module, fused, {fused.root.name: _WHOLE})
+    demand = dict.fromkeys(fused.by_name, _NONE)
+    for index, result in enumerate(_results(fused)):
+        found = _updated_buffer(fused, index, aliases)
+        if found is None:
+            demand[result.name] = _WHOLE
+        else:  # the buffer stays where it is; the update and its place are needed
+            demand |= dict.fromkeys(found[1].operands[1:], _WHOLE)
+    for one in reversed(fused.instructions):
+        if demand[one.name] and one.opcode != "tuple":
+            shares = _asked_of_operands(module, fused, one, demand[one.name])
+            for name, share in zip(one.operands, shares, strict=True):
+                demand[name] = min(_WHOLE, demand[name] + share)
     return [demand[parameter.name] for parameter in fused.parameters]
 
 
-def result_shares(module: Module, fused: Computation) -> list[Fraction]:
+def result_shares(module: Module, fused: Computation, aliases: Aliases = None) -> list[Fraction]:
     """The share of each result (the root, or a tuple root's parts) that is written."""
-    root = fused.root
-    parts = fused.operands(root) if root.opcode == "tuple" else [root]
-    return [_written(module, fused, part) for part in parts]
+    return [_written(module, fused, index, aliases) for index in range(len(_results(fused)))]
 
 
 def update_share(computation: Computation, update: Instruction) -> Fraction:
@@ -46,21 +59,27 @@ def update_share(computation: Computation, update: Instruction) -> Fraction:
     return Fraction(part.shape.elements, max(1, update.shape.elements))
 
 
-def updated_buffer(
-    fused: Computation, result: Instruction
+def _updated_buffer(
+    fused: Computation, index: int, aliases: Aliases
 ) -> tuple[Instruction, Instruction] | None:
-    """The parameter that `result` is an in-place update of, with the update; or None.
+    """The parameter that a result is an in-place update of, with the update; or None.
 
-    In place means: nothing but renaming lies between parameter and update and between update and
-    result, and nobody else in the fusion reads the parameter.
+    In place means: the two share memory as far as the compiler tells, and nothing but renaming
+    lies between parameter and update, and between update and result. Who else in the fusion
+    reads buffer or result reads it all the same.
     """
-    update = _through_renaming(fused, result)
-    if update.opcode not in _UPDATES:
-        return None
-    if update.opcode == "scatter" and len(update.operands) != 3:
+    update = _through_renaming(fused, _results(fused)[index])
+    if update.opcode not in _UPDATES or len(update.operands) <= _UPDATES[update.opcode]:
         return None
     buffer = _through_renaming(fused, fused.operands(update)[0])
-    return (buffer, update) if buffer.opcode == "parameter" else None
+    if buffer.opcode != "parameter":
+        return None
+    shared = aliases is None or (int(buffer.literal), index) in aliases
+    return (buffer, update) if shared else None
+
+
+def _results(fused: Computation) -> list[Instruction]:
+    return fused.operands(fused.root) if fused.root.opcode == "tuple" else [fused.root]
 
 
 def _through_renaming(fused: Computation, value: Instruction) -> Instruction:
@@ -73,11 +92,12 @@ def _same_size(fused: Computation, value: Instruction) -> bool:
     return fused.operands(value)[0].shape.elements == value.shape.elements
 
 
-def _written(module: Module, fused: Computation, result: Instruction) -> Fraction:
+def _written(module: Module, fused: Computation, index: int, aliases: Aliases) -> Fraction:
+    result = _results(fused)[index]
     nested = _nested(module, result)
     if nested is not None and len(result.shape.leaves) == 1:
         return result_shares(module, nested)[0]
-    found = updated_buffer(fused, result)
+    found = _updated_buffer(fused, index, aliases)
     return _WHOLE if found is None else update_share(fused, found[1])
 
 
@@ -87,28 +107,8 @@ def _nested(module: Module, instruction: Instruction) -> Computation | None:
     return module.computations[instruction.called("calls") or ""]
 
 
-def _demand(module: Module, fused: Computation, wanted: dict[str, Fraction]) -> dict[str, Fraction]:
-    """Shares of every instruction's elements that are computed, from the root up."""
-    demand = dict.fromkeys(fused.by_name, _NONE) | wanted
-    in_place = _in_place_updates(fused)
-    for one in reversed(fused.instructions):
-        if not demand[one.name]:
-            continue
-        shares = _asked_of_operands(module, fused, one, demand[one.name], one.name in in_place)
-        for name, share in zip(one.operands, shares, strict=True):
-            demand[name] = min(_WHOLE, demand[name] + share)
-    return demand
-
-
-def _in_place_updates(fused: Computation) -> set[str]:
-    root = fused.root
-    parts = fused.operands(root) if root.opcode == "tuple" else [root]
-    found = (updated_buffer(fused, part) for part in parts)
-    return {pair[1].name for pair in found if pair is not None}
-
-
 def _asked_of_operands(
-    module: Module, fused: Computation, one: Instruction, share: Fraction, in_place: bool
+    module: Module, fused: Computation, one: Instruction, share: Fraction
 ) -> list[Fraction]:
     operands = fused.operands(one)
     whole = [_WHOLE] * len(operands)
@@ -118,8 +118,8 @@ def _asked_of_operands(
         part = Fraction(one.shape.elements, max(1, operands[0].shape.elements)) * share
         return [min(_WHOLE, part), *whole[1:]]
     if one.opcode in _UPDATES:
-        return [_NONE if in_place else share, *whole[1:]]
-    if one.opcode in ("concatenate", "pad", "tuple", "get-tuple-element"):
+        return [share, *whole[1:]]
+    if one.opcode in ("concatenate", "pad", "get-tuple-element"):
         return [share] * len(operands)
     nested = _nested(module, one)
     if nested is not None:

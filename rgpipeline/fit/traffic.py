@@ -7,7 +7,7 @@ VMEM and again when it is read there, and counts the whole of a table whose rows
 import re
 from dataclasses import dataclass
 
-from rgpipeline.fit.demand import operand_shares, result_shares, update_share
+from rgpipeline.fit.demand import Aliases, operand_shares, result_shares, update_share
 from rgpipeline.fit.hlo import Computation, Instruction, Module
 from rgpipeline.fit.shapes import HBM, Shape
 
@@ -95,15 +95,33 @@ def _moved(one: Instruction, operands: list[Instruction]) -> Traffic:
 
 def _fusion(module: Module, one: Instruction, operands: list[Instruction]) -> Traffic:
     fused = module.computations[one.called("calls") or ""]
+    aliases = _noted_aliases(one)
+    asked = operand_shares(module, fused, aliases)
+    given = result_shares(module, fused, aliases)
     read = sum(
         round(operand.shape.hbm_bytes * share)
-        for operand, share in zip(operands, operand_shares(module, fused), strict=True)
+        for operand, share in zip(operands, asked, strict=True)
     )
     written = sum(
-        round(part.hbm_bytes * share)
-        for part, share in zip(_parts(one.shape), result_shares(module, fused), strict=True)
+        round(part.hbm_bytes * share) for part, share in zip(_parts(one.shape), given, strict=True)
     )
     return Traffic(read, written)
+
+
+def _noted_aliases(fusion: Instruction) -> Aliases:
+    """From the compiler's note: lists of memory in common, operands first, then the results."""
+    noted = fusion.backend_config.get("aliasing_operands")
+    if noted is None:
+        return None
+    count = len(fusion.operands)
+    groups = [[int(index) for index in group["indices"]] for group in noted["lists"]]
+    return {
+        (operand, result - count)
+        for group in groups
+        for operand in group
+        for result in group
+        if operand < count <= result
+    }
 
 
 def _parts(shape: Shape) -> tuple[Shape, ...]:
