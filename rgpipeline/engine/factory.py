@@ -16,7 +16,7 @@ from rgpipeline.errors import UserError
 from rgpipeline.model import checkpoint
 from rgpipeline.model.kernels import for_platform
 from rgpipeline.records import EngineSettings
-from rgpipeline.spec import EngineSpec, ModelSpec
+from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec
 
 # Memory for states of shared prompt prefixes, beside the slots.
 _PREFIX_BYTES = 256 << 20
@@ -35,6 +35,7 @@ def open_engine(
     engine: EngineSpec,
     storage_options: Mapping[str, Mapping[str, Any]],
     settled: EngineSettings | None = None,
+    mesh: MeshSpec | None = None,
 ) -> OpenedEngine:
     """Loads the weights and makes a loop over them.
 
@@ -43,11 +44,14 @@ def open_engine(
       engine: slots, chunk and steps, or `auto`.
       storage_options: fsspec options by protocol, secrets filled in.
       settled: what an earlier worker of the same job settled on; taken as it is.
+      mesh: how this process's chips are divided; one chip unless it says otherwise.
 
     Raises:
       WeightsError: the checkpoint can't be used.
       UserError: an option this build can't honour.
     """
+    if mesh is not None and (mesh.data, mesh.model) not in (("auto", 1), (1, 1)):
+        raise UserError("workers.mesh: more than one chip is not supported by this version")
     if model.quantize != "none":
         raise UserError("model.quantize: int8 is not supported by this version; use none")
     dtype = model.dtype if settled is None else settled.dtype

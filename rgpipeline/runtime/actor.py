@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -82,7 +83,7 @@ class WorkerActor:
         self._cores = _prepare(seat.placement, node)
         store = open_store(job.output.path, resolve_options(job.storage_options))
         self._worker = Worker(
-            job, plan, store, attempt=seat.attempt, open_engine=factory or _open_engine()
+            job, plan, store, attempt=seat.attempt, open_engine=factory or _open_engine(job)
         )
         self._metrics = WorkerMetrics(job.name, seat.name)
         if self._leaving:
@@ -115,13 +116,13 @@ class WorkerActor:
         self.drain()
 
 
-def _open_engine() -> EngineFactory:
+def _open_engine(job: Job) -> EngineFactory:
     """The factory with a model in it, its compiled programs kept on this host."""
     from rgpipeline.engine import factory
 
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     factory.use_compilation_cache(Path(cache) if cache else _scratch() / "programs")
-    return factory.open_engine
+    return partial(factory.open_engine, mesh=job.workers.mesh)
 
 
 def _prepare(placement: Placement, node: Node | None) -> IO[str] | None:
