@@ -88,7 +88,7 @@ class Work:
     def release(self, unit: Unit, worker: str) -> None:
         """`worker` has let go of `unit`; when nobody else holds it, it waits again."""
         unit.holders.discard(worker)
-        if not unit.holders and unit.key in self._open:
+        if not unit.holders and self.is_open(unit):
             (self._suspects if unit.alone else self._returned).append(unit)
 
     def finish(self, done: ShardDone) -> Unit | None:

@@ -43,7 +43,7 @@ class Game:
         self.dispatch = Dispatch(work, policy)
         self.now = 0.0
         self.held: dict[str, list[AssignmentKey]] = {}
-        self.failed: dict[str, dict[int, str]] = {}
+        self.failed: dict[str, dict[AssignmentKey, list[int]]] = {}  # rows to give up
         self.commands: list[Command] = []
         self.beats: dict[str, int] = {}
         self.tell(Room(self.now, workers))
@@ -53,9 +53,7 @@ class Game:
         for command in commands:
             if isinstance(command, Hold):
                 self.held[command.worker] = [a.key for a in command.assignments]
-                self.failed[command.worker] = {
-                    row: why for a in command.assignments for row, why in a.failed.items()
-                }
+                self.failed[command.worker] = {a.key: list(a.failed) for a in command.assignments}
         self.commands += commands
         return commands
 

@@ -16,13 +16,14 @@ def play_against(poison: tuple[int, int], count: int = 3) -> tuple[Game, list[tu
         if worker not in game.beats:
             game.ready(worker)
         key = game.held[worker][0]
-        convicted += [(key.shard, row) for row in game.failed[worker]]
+        given_up = game.failed[worker][key]
+        convicted += [(key.shard, row) for row in given_up]
         in_it = key.shard == poison[0] and key.start <= poison[1] < key.stop
-        if in_it and not game.failed[worker]:
+        if in_it and not given_up:
             game.says(worker, at=[(key.shard, row) for row in range(key.start, key.stop)])
             game.crashes(worker)
         else:
-            game.finishes(worker, key, failed=len(game.failed[worker]))
+            game.finishes(worker, key, failed=len(given_up))
     return game, convicted
 
 
