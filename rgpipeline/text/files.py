@@ -1,7 +1,6 @@
 """The few small files this layer reads, from any fsspec URL."""
 
 import importlib.resources
-import importlib.resources
 from collections.abc import Mapping
 from typing import Any
 
