@@ -154,9 +154,11 @@ class _Reader:
         return both // 2
 
     def _window(self, block_types: tuple[str, ...]) -> int:
-        if ATTENTION in block_types:
-            return self._size("attention_window_size", self._defaults.window)
-        return self._defaults.window  # a Hawk has no use for it, and may say anything
+        key, default = "attention_window_size", self._defaults.window
+        value = self._fields.get(key)
+        if ATTENTION not in block_types and not (isinstance(value, int) and value > 0):
+            return default  # a Hawk has no use for it, and may say anything
+        return self._size(key, default)
 
     def _block_types(self) -> tuple[str, ...]:
         depth = self._size("num_hidden_layers", self._defaults.depth)

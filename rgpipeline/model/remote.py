@@ -85,7 +85,9 @@ class Folder:
     def file_now(self, name: str) -> StoredFile:
         """What the store says of it at this moment. Raises StoreError."""
         self._fs.invalidate_cache()
-        return self._stored(self._ask(name, lambda: self._fs.info(self._path(name))))
+        # Listed as the folder was: `info` of some stores spells times and etags in another way.
+        (entry,) = self._ask(name, lambda: self._fs.ls(self._path(name), detail=True))
+        return self._stored(entry)
 
     def tree(self) -> list[StoredFile]:
         """All files in it and in its subfolders. Raises StoreError."""

@@ -9,23 +9,7 @@ from safetensors.numpy import save_file
 
 from rgpipeline.model import hf_layout
 from rgpipeline.model.config import GriffinConfig
-
-
-def config_fields(config: GriffinConfig) -> dict[str, Any]:
-    return {
-        "model_type": "recurrent_gemma",
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.width,
-        "intermediate_size": 2 * config.mlp_width,
-        "num_attention_heads": config.heads,
-        "lru_width": config.lru_width,
-        "num_hidden_layers": config.depth,
-        "block_types": list(config.block_types),
-        "attention_window_size": config.window,
-        "logits_soft_cap": config.logits_soft_cap,
-        "embeddings_scale_by_sqrt_dim": config.scale_embeddings,
-        "eos_token_id": list(config.eos_ids),
-    }
+from rgpipeline.model.export import hf_fields
 
 
 def random_tensors(config: GriffinConfig, seed: int, dtype: Any) -> dict[str, np.ndarray]:
@@ -41,7 +25,7 @@ def write(
     folder: Path, config: GriffinConfig, tensors: dict[str, np.ndarray], shards: int = 1
 ) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config_fields(config)))
+    (folder / "config.json").write_text(json.dumps(hf_fields(config)))
     if shards == 1:
         save_file(tensors, folder / "model.safetensors")
         return folder

@@ -1,0 +1,245 @@
+"""Hugging Face folders: however split and typed, the same model; what is wrong is named."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+
+from rgpipeline.errors import WeightsError
+from rgpipeline.model.checkpoint import load
+from rgpipeline.model.config import GRIFFIN_CYCLE, GriffinConfig
+from rgpipeline.model.params import flatten, param_shapes
+from tests.model import hf_folder
+
+CONFIG = GriffinConfig(67, 24, 20, 2, 24, GRIFFIN_CYCLE, window=8, eos_ids=(1, 5))
+EMBEDDING = "model.embed_tokens.weight"
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+
+Tensors = dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def tensors() -> Tensors:
+    """Values that bfloat16 holds exactly."""
+    drawn = hf_folder.random_tensors(CONFIG, 0, BFLOAT16)
+    return {name: tensor.astype(np.float32) for name, tensor in drawn.items()}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tensors: Tensors) -> Path:
+    return hf_folder.write(tmp_path / "weights", CONFIG, tensors)
+
+
+@pytest.fixture
+def fault(tmp_path: Path, tensors: Tensors) -> Callable[..., str]:
+    """The message for a folder with some tensors changed, added or (None) left out."""
+
+    def told(changes: dict[str, np.ndarray | None] | None = None, **config: Any) -> str:
+        held = {k: v for k, v in {**tensors, **(changes or {})}.items() if v is not None}
+        folder = hf_folder.write(tmp_path / "faulty", CONFIG, held)
+        fields = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**fields, **config}))
+        return fault_of(folder)
+
+    return told
+
+
+def fault_of(url: str | Path) -> str:
+    with pytest.raises(WeightsError) as caught:
+        load(str(url))
+    return str(caught.value)
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, BFLOAT16], ids=str)
+@pytest.mark.parametrize("shards", [1, 5])
+def test_any_splitting_and_dtype_is_the_same_model(
+    tmp_path: Path, folder: Path, tensors: Tensors, shards: int, dtype: Any
+) -> None:
+    stored = {name: tensor.astype(dtype) for name, tensor in tensors.items()}
+    other = hf_folder.write(tmp_path / "other", CONFIG, stored, shards)
+    config, params, _ = load(str(other), "float32")
+    assert config == CONFIG
+    assert_same(params, load(str(folder), "float32")[1])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_parameters_have_the_models_shapes_and_dtypes(folder: Path, dtype: Any) -> None:
+    _, params, settled = load(str(folder), dtype)
+    assert settled == jnp.dtype(dtype)
+    found = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), params)
+    assert found == jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), param_shapes(CONFIG, dtype))
+
+
+def test_on_a_cpu_auto_is_float32(tmp_path: Path, tensors: Tensors) -> None:
+    stored = {name: tensor.astype(BFLOAT16) for name, tensor in tensors.items()}
+    _, _, settled = load(str(hf_folder.write(tmp_path / "w", CONFIG, stored)))
+    assert settled == np.float32
+
+
+@pytest.mark.parametrize(
+    ("kernels", "rest", "settled"),
+    [
+        (BFLOAT16, np.float32, BFLOAT16),
+        (np.float16, np.float16, BFLOAT16),
+        (np.float32, np.float32, np.float32),
+    ],
+)
+def test_elsewhere_auto_is_what_most_of_the_checkpoint_is(
+    tmp_path: Path,
+    tensors: Tensors,
+    monkeypatch: pytest.MonkeyPatch,
+    kernels: Any,
+    rest: Any,
+    settled: Any,
+) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    stored = {k: v.astype(kernels if v.ndim > 1 else rest) for k, v in tensors.items()}
+    assert load(str(hf_folder.write(tmp_path / "w", CONFIG, stored)))[2] == settled
+
+
+def test_each_parameter_is_placed_once_the_largest_first(folder: Path) -> None:
+    placed: list[tuple[tuple[str, ...], int]] = []
+
+    def place(path: tuple[str, ...], value: np.ndarray) -> jax.Array:
+        placed.append((path, value.size))
+        return jnp.asarray(value)
+
+    _, params, _ = load(str(folder), "float32", place=place)
+    assert {path for path, _ in placed} == set(flatten(params))
+    sizes = [size for _, size in placed]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_a_stored_copy_of_the_tied_head_is_left_out(
+    tmp_path: Path, folder: Path, tensors: Tensors
+) -> None:
+    more = {**tensors, "lm_head.weight": tensors[EMBEDDING]}
+    other = hf_folder.write(tmp_path / "other", CONFIG, more)
+    assert_same(load(str(other))[1], load(str(folder))[1])
+
+
+def test_files_that_the_index_does_not_name_are_left_out(tmp_path: Path, tensors: Tensors) -> None:
+    folder = hf_folder.write(tmp_path / "w", CONFIG, tensors, shards=2)
+    (folder / "consolidated.safetensors").write_bytes(b"something else")
+    load(str(folder))
+
+
+def test_missing_misshapen_and_unexpected_tensors_are_named_together(
+    fault: Callable[..., str],
+) -> None:
+    told = fault(
+        {
+            "model.final_norm.weight": None,
+            EMBEDDING: np.zeros((68, 24), np.float32),
+            "model.layers.3.extra.weight": np.zeros((2, 3), np.float32),
+        }
+    )
+    assert "missing tensor model.final_norm.weight, shape [24]" in told
+    assert f"{EMBEDDING} in model.safetensors: expected shape [67, 24], found [68, 24]" in told
+    assert (
+        "unexpected tensor model.layers.3.extra.weight in model.safetensors, shape [2, 3]" in told
+    )
+
+
+def test_a_wholly_different_size_does_not_fill_the_screen(fault: Callable[..., str]) -> None:
+    told = fault(num_hidden_layers=30)
+    assert len(told.splitlines()) < 50
+    assert "more" in told.splitlines()[-1]
+
+
+def test_another_model_is_refused_by_name(fault: Callable[..., str]) -> None:
+    assert "model_type 'llama' is not a Griffin model" in fault(model_type="llama")
+
+
+def test_integers_are_no_weights(fault: Callable[..., str]) -> None:
+    told = fault({EMBEDDING: np.zeros((67, 24), np.int8)})
+    assert f"model.safetensors: tensor {EMBEDDING} has dtype I8; supported: F32, F16, BF16" in told
+
+
+def test_a_truncated_file_is_named_with_its_tensor(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    size = file.stat().st_size
+    shutil.copy(file, folder / "whole")
+    with file.open("r+b") as raw:
+        raw.truncate(size - 4)
+    told = fault_of(folder)
+    assert "model.safetensors: truncated: tensor " in told
+    assert f"ends at byte {size}, the file has {size - 4}" in told
+
+
+@pytest.mark.parametrize("kept", [0, 5, 100])
+def test_a_file_cut_within_its_header_is_named(folder: Path, kept: int) -> None:
+    with (folder / "model.safetensors").open("r+b") as raw:
+        raw.truncate(kept)
+    assert "model.safetensors: " in fault_of(folder)
+
+
+def test_what_is_no_safetensors_file_is_named(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"\0" * 8 + b"nothing" * 10)
+    assert "model.safetensors: not a safetensors file" in fault_of(folder)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_git_lfs_pointer_is_known_for_what_it_is(folder: Path, name: str) -> None:
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    assert f"{name}: a Git LFS pointer, not the file" in fault_of(folder)
+
+
+def test_missing_shards_are_named_together(tmp_path: Path, tensors: Tensors) -> None:
+    folder = hf_folder.write(tmp_path / "w", CONFIG, tensors, shards=3)
+    gone = [f"model-0000{shard}-of-00003.safetensors" for shard in (1, 3)]
+    for name in gone:
+        (folder / name).unlink()
+    assert f"files that are not there: {', '.join(gone)}" in fault_of(folder)
+
+
+def test_every_faulty_shard_is_told_at_once(tmp_path: Path, tensors: Tensors) -> None:
+    folder = hf_folder.write(tmp_path / "w", CONFIG, tensors, shards=3)
+    for shard in (1, 3):
+        (folder / f"model-0000{shard}-of-00003.safetensors").write_bytes(b"cut")
+    told = fault_of(folder)
+    assert "model-00001-of-00003" in told
+    assert "model-00003-of-00003" in told
+
+
+def test_a_tensor_in_two_shards_is_named(tmp_path: Path, tensors: Tensors) -> None:
+    folder = hf_folder.write(tmp_path / "w", CONFIG, tensors, shards=2)
+    shutil.copy(
+        folder / "model-00001-of-00002.safetensors", folder / "model-00002-of-00002.safetensors"
+    )
+    assert "is also in model-00001-of-00002.safetensors" in fault_of(folder)
+
+
+def test_pickled_weights_are_not_read(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    assert "safe_serialization=True" in fault_of(folder)
+
+
+def test_a_folder_that_is_neither_says_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("")
+    told = fault_of(tmp_path)
+    assert "neither a Hugging Face folder (no config.json) nor an official" in told
+    assert "it holds notes.txt" in told
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    assert fault_of(tmp_path / "gone") == f"{tmp_path}/gone: no such folder"
+
+
+def test_a_file_in_place_of_a_folder(folder: Path) -> None:
+    assert "is a file; give the folder" in fault_of(folder / "model.safetensors")
+
+
+def test_a_protocol_that_nobody_knows() -> None:
+    assert fault_of("s5://bucket/weights").startswith("s5://bucket/weights: cannot be opened")
