@@ -29,6 +29,7 @@ _WRITE_CODE = (
     "--xla_jf_dump_llo_text=true "
     "--xla_jf_dump_llo_pass_label_regex=^final_bundles$|^deduplication-map$"
 )
+_CODE_TO = "--xla_jf_dump_to"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def compile_programs(request: CompileRequest) -> Compiled:
         done = subprocess.run(
             command,
             cwd=folder,
-            env=_environment(folder),
+            env=compiler_environment(folder),
             capture_output=True,
             text=True,
             check=False,
@@ -105,15 +106,14 @@ def compile_programs(request: CompileRequest) -> Compiled:
         return _read(folder)
 
 
+def compiler_environment(folder: Path) -> dict[str, str]:
+    """The environment for a process that compiles, with the kernels' code written to `code`."""
+    asked = f"{os.environ.get('LIBTPU_INIT_ARGS', '')} {_WRITE_CODE} {_CODE_TO}={folder / 'code'}"
+    return {**os.environ, **_ENVIRONMENT, "LIBTPU_INIT_ARGS": asked.strip()}
+
+
 def _fields(request: CompileRequest) -> dict[str, Any]:
     return {name: getattr(request, name) for name in request.__slots__}
-
-
-def _environment(folder: Path) -> dict[str, str]:
-    environment = {**os.environ, **_ENVIRONMENT}
-    asked = f"{_WRITE_CODE} --xla_jf_dump_to={folder / 'code'}"
-    environment["LIBTPU_INIT_ARGS"] = f"{os.environ.get('LIBTPU_INIT_ARGS', '')} {asked}".strip()
-    return environment
 
 
 def _read(folder: Path) -> Compiled:
