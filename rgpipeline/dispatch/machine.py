@@ -36,6 +36,8 @@ class Dispatch:
         self._policy = policy
         self._wanted = 0  # workers
         self._stopping = False
+        # Before a row was done, here or in an earlier run, it is no row's fault that workers die.
+        self._fruitful = work.rows_finished + work.rows_covered > work.rows_failed
         self._commands: list[Command] = []
         self._holding_anew: dict[str, Member] = {}
         self._end: End | None = None
@@ -76,6 +78,7 @@ class Dispatch:
 
     def _hear(self, member: Member, report: WorkerReport, now: float) -> None:
         if report.rows_done > member.report.rows_done:
+            self._fruitful = True
             self.setbacks.progress()
         member.hear(report, now)
         for done in report.finished:
@@ -83,7 +86,8 @@ class Dispatch:
             if unit is not None:
                 member.credited += unit.left if member.name in unit.holders else 0
                 self._take_from_all(unit)
-                self.setbacks.progress()
+                if not unit.assignment.failed:
+                    self.setbacks.progress()
         if report.error is not None:
             self._give_up(member, Setback(report.error, report.fault or "worker"), now)
         elif report.stopped:
@@ -155,9 +159,9 @@ class Dispatch:
 
     def _suspect(self, units: list[Unit], setback: Setback) -> None:
         for unit in units:
-            if self.work.strike(unit, f"its worker was lost again and again: {setback.reason}"):
+            reason = f"its worker was lost again and again: {setback.reason}"
+            if self.work.strike(unit, reason, convict=self._fruitful):
                 self._take_from_all(unit)
-                self.setbacks.progress()
 
     def _enforce_deadlines(self, now: float) -> None:
         for member in self.fleet:

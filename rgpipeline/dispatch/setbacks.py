@@ -37,7 +37,7 @@ class Setbacks:
         self._failed_starts = 0
 
     def progress(self) -> None:
-        """Rows were done, or a culprit was cornered."""
+        """Rows were done."""
         self._fruitless = 0
 
     def death(self, setback: Setback, starting: bool, now: float) -> None:

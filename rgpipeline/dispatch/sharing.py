@@ -52,6 +52,8 @@ def _sole_holder(fleet: Fleet, unit: Unit) -> Member | None:
 
 
 def _better_moved(unit: Unit, holder: Member, outstanding: int) -> bool:
-    """True when the holder has not begun it and would still have no less to do than we."""
-    queued = len(holder.held) > 1 and unit.key.shard not in holder.begun
-    return queued and holder.outstanding - unit.left >= outstanding + unit.left
+    """True when the holder comes to it last, has not begun it, and has no less to do than we."""
+    last = len(holder.held) > 1 and next(reversed(holder.held.values())) is unit
+    if not last or unit.key.shard in holder.begun:
+        return False
+    return holder.outstanding - unit.left >= outstanding + unit.left

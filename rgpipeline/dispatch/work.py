@@ -111,11 +111,16 @@ class Work:
         """False once it is finished, or cut up."""
         return self._open.get(unit.key) is unit
 
-    def strike(self, unit: Unit, reason: str) -> bool:
-        """A worker died while it was at `unit`; True when that told us something new."""
+    def strike(self, unit: Unit, reason: str, convict: bool = True) -> bool:
+        """A worker died while it was at `unit`; True when others are open in its place now.
+
+        `convict`: whether a row may be found guilty already.
+        """
         unit.strikes += 1
         halving = unit.alone and unit.key.rows > 1
         if unit.assignment.failed or unit.strikes < (1 if halving else self._strikes):
+            return False
+        if unit.alone and not halving and not convict:
             return False
         del self._open[unit.key]
         if unit.key.rows > 1:

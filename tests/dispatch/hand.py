@@ -46,6 +46,7 @@ class Game:
         self.failed: dict[str, dict[AssignmentKey, list[int]]] = {}  # rows to give up
         self.commands: list[Command] = []
         self.beats: dict[str, int] = {}
+        self.rows: dict[str, int] = {}  # done by each worker
         self.tell(Room(self.now, workers))
 
     def tell(self, event: Event) -> list[Command]:
@@ -74,7 +75,8 @@ class Game:
     def finishes(self, worker: str, key: AssignmentKey, failed: int = 0) -> list[Command]:
         whole = key.rows == 16
         done = ShardDone(key.shard, key.rows, failed, None if whole else (key.start, key.stop))
-        return self.says(worker, finished=(done,))
+        self.rows[worker] = self.rows.get(worker, 0) + key.rows - failed
+        return self.says(worker, finished=(done,), rows_done=self.rows[worker])
 
     def crashes(self, worker: str, reason: str = "killed") -> str:
         """The worker dies; the name of the one that replaces it."""

@@ -57,3 +57,18 @@ def test_a_worker_that_leaves_its_node_convicts_nobody() -> None:
     game.tell(Died(1.0, "w0", "removed", "spot"))
     game.ready("w1")
     assert game.held["w1"] == [(0, 0, 16)]
+
+
+def test_no_row_is_convicted_before_any_was_done() -> None:
+    game = Game(shards(2), workers=1)
+    while not game.said(End):
+        game.now += 100.0
+        game.tell(Tick(game.now))
+        worker = game.said(StartWorker)[-1].worker
+        if worker not in game.beats:
+            game.ready(worker)
+        assert not any(game.failed[worker].values())
+        key = game.held[worker][0]
+        game.says(worker, at=[(key.shard, row) for row in range(key.start, key.stop)])
+        game.crashes(worker)
+    assert "in a row were lost before any row was done" in game.said(End)[0].message
