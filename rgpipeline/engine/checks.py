@@ -1,5 +1,7 @@
 """Which requests an engine can't do, and why."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,7 +9,7 @@ from rgpipeline.engine.api import MAX_STOP_IDS
 from rgpipeline.records import Request
 
 
-def token_fault(tokens: NDArray[np.int32], vocab: int) -> str | None:
+def token_fault(tokens: NDArray[np.integer[Any]], vocab: int) -> str | None:
     """Why a text of these tokens can't be read; None if it can."""
     if len(tokens) == 0:
         return "the prompt has no tokens; give at least one (BOS for an empty text)"

@@ -7,7 +7,7 @@ ends by a stop token is handed on when that is read.
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic
+from typing import Any, Generic
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,7 +129,13 @@ class Loop(Generic[State, Rows]):
         self.beat += 1
         return self._engine.score(texts)
 
-    def check_tokens(self, tokens: NDArray[np.int32]) -> None:
+    def check(self, request: Request) -> None:
+        """Raises RowError if the request can't be done."""
+        fault = request_fault(request, self._engine.vocab_size, self._engine.eos_ids)
+        if fault is not None:
+            raise RowError(fault)
+
+    def check_tokens(self, tokens: NDArray[np.integer[Any]]) -> None:
         """Raises RowError if a text of these tokens can't be read."""
         fault = token_fault(tokens, self._engine.vocab_size)
         if fault is not None:

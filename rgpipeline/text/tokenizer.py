@@ -49,15 +49,21 @@ class Tokenizer:
 
         `storage_options` are fsspec's keyword arguments by protocol. Raises WeightsError.
         """
-        model = read_file(url, storage_options)
-        if model is None:
-            model = read_in(url, _FILE, storage_options)
-        if model is None:
+        found = cls.find(url, storage_options)
+        if found is None:
             raise WeightsError(
                 f"{url}: no {_FILE} there; copy the checkpoint's sentencepiece model there, or "
                 f"give its address as model.tokenizer (a tokenizer.json alone does not do)"
             )
-        return cls(model, url)
+        return found
+
+    @classmethod
+    def find(cls, url: str, storage_options: StorageOptions | None = None) -> Self | None:
+        """As `load`, but None when there is no such file."""
+        model = read_file(url, storage_options)
+        if model is None:
+            model = read_in(url, _FILE, storage_options)
+        return None if model is None else cls(model, url)
 
     def encode(self, text: str, *, bos: bool = True) -> list[int]:
         """The token ids of `text`, BOS first unless `bos` is false; EOS is never added.
