@@ -35,8 +35,9 @@ def inferred_config(shapes: Shapes, where: str) -> GriffinConfig:
         kinds = tuple(_kinds(shapes))
         heads, lru_width = _heads(shapes, kinds, width)
     except (KeyError, ValueError) as error:
+        reason = f"no tensor {error}" if isinstance(error, KeyError) else str(error)
         raise WeightsError(
-            f"{where}: not a checkpoint of the official Griffin library: no tensor {error}"
+            f"{where}: not a checkpoint of the official Griffin library: {reason}"
         ) from error
     return GriffinConfig(vocab_size, width, mlp_width, heads, lru_width, kinds)
 
@@ -117,8 +118,10 @@ def _kinds(shapes: Shapes) -> Iterator[str]:
         for kind in (RECURRENT, ATTENTION)
         if f"/{kind}_block/" in name
     }
-    indices = [int(block.removeprefix("blocks.")) for block, _ in told]
-    for index in range(max(indices) + 1):
+    if not told:
+        raise KeyError("blocks.0/recurrent_block/…")
+    last = max(int(block.removeprefix("blocks.")) for block, _ in told)
+    for index in range(last + 1):
         yield RECURRENT if (f"blocks.{index}", RECURRENT) in told else ATTENTION
 
 

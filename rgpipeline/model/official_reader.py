@@ -31,11 +31,15 @@ class OfficialReader:
         self._folder, self._path = folder, folder.local
         self._checkpointer = ocp.PyTreeCheckpointer()
         try:
-            metadata = self._checkpointer.metadata(self._path)
-            tree = metadata.item_metadata.tree
+            metadata = self._checkpointer.metadata(self._path).item_metadata
         except Exception as error:  # orbax raises whatever its parsers do
             raise WeightsError(f"{folder.url}: not a readable orbax checkpoint: {error}") from error
-        self._leaves = {_name(path): (path, leaf) for path, leaf in flatten(tree).items()}
+        if metadata is None:
+            raise WeightsError(
+                f"{folder.url}: an incomplete orbax checkpoint (it has _METADATA, manifest.ocdbt, "
+                f"d/ and ocdbt.process_0/ when it is whole); copy the folder again"
+            )
+        self._leaves = {_name(path): (path, leaf) for path, leaf in flatten(metadata.tree).items()}
         self.tensors = {
             name: Stored(folder.url, tuple(leaf.shape), np.dtype(leaf.dtype))
             for name, (_, leaf) in self._leaves.items()
