@@ -32,12 +32,11 @@ class Dispatch:
     def __init__(self, work: Work, policy: Policy) -> None:
         self.work = work
         self.fleet = Fleet()
-        self.setbacks = Setbacks(policy)
+        done_before = work.rows_finished + work.rows_covered - work.rows_failed
+        self.setbacks = Setbacks(policy, fruitful=done_before > 0)
         self._policy = policy
         self._wanted = 0  # workers
         self._stopping = False
-        # Before a row was done, here or in an earlier run, it is no row's fault that workers die.
-        self._fruitful = work.rows_finished + work.rows_covered > work.rows_failed
         self._commands: list[Command] = []
         self._holding_anew: dict[str, Member] = {}
         self._end: End | None = None
@@ -78,7 +77,6 @@ class Dispatch:
 
     def _hear(self, member: Member, report: WorkerReport, now: float) -> None:
         if report.rows_done > member.report.rows_done:
-            self._fruitful = True
             self.setbacks.progress()
         member.hear(report, now)
         for done in report.finished:
@@ -160,7 +158,8 @@ class Dispatch:
     def _suspect(self, units: list[Unit], setback: Setback) -> None:
         for unit in units:
             reason = f"its worker was lost again and again: {setback.reason}"
-            if self.work.strike(unit, reason, convict=self._fruitful):
+            # Before any row was done, it is no row's fault that workers die.
+            if self.work.strike(unit, reason, convict=self.setbacks.fruitful):
                 self._take_from_all(unit)
 
     def _enforce_deadlines(self, now: float) -> None:

@@ -14,7 +14,10 @@ class Policy:
     drain_timeout_s: float = 120.0  # from being told to go to being gone
     max_restarts: int | None = None  # after crashes and hangs, in all; None has only the next two
     start_tries: int = 3  # failed starts in a row, with no worker at work
-    fruitless_deaths: int = 10  # in a row for each worker wanted, with no row done in between
+    # Deaths in a row with no row done in between, beside one for each worker wanted: before any
+    # row was done, and later.
+    first_deaths: int = 4
+    fruitless_deaths: int = 10
     max_backoff_s: float = 60.0  # before the next start, after fruitless ones
     strikes: int = 2  # deaths before a shard is suspected, and a row alone found guilty
     copies: int = 2  # workers on one shard at the tail

@@ -22,8 +22,10 @@ class Setbacks:
     pauses while it brings nothing.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, fruitful: bool) -> None:
+        """`fruitful`: rows were done already, in an earlier run."""
         self._policy = policy
+        self.fruitful = fruitful
         self._failed_starts = 0  # in a row
         self._fruitless = 0  # deaths in a row without progress in between
         self._not_before = 0.0
@@ -38,6 +40,7 @@ class Setbacks:
 
     def progress(self) -> None:
         """Rows were done."""
+        self.fruitful = True
         self._fruitless = 0
 
     def death(self, setback: Setback, starting: bool, now: float) -> None:
@@ -68,7 +71,8 @@ class Setbacks:
             )
         if not hopeful and self._failed_starts >= policy.start_tries:
             return f"no worker can start, tried {self._failed_starts} times: {last.reason}"
-        if self._fruitless >= policy.fruitless_deaths + wanted:
+        allowed = policy.fruitless_deaths if self.fruitful else policy.first_deaths
+        if self._fruitless >= allowed + wanted:
             return (
                 f"{self._fruitless} workers in a row were lost before any row was done; "
                 f"the last one: {last.reason}"
