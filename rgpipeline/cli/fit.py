@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
-from rgpipeline.cli.options import Json
-from rgpipeline.errors import JobError
+from rgpipeline.cli.options import Json, Overrides
+from rgpipeline.errors import JobError, UserError
+
+if TYPE_CHECKING:
+    from rgpipeline.fit import FitReport
 
 NO_FIT = 1
 
@@ -15,24 +18,30 @@ _T = TypeVar("_T", bound=str)
 
 
 def fit(
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model", "-m", help="A checkpoint's folder, demo, or a name: recurrentgemma-2b, -9b."
-        ),
-    ],
     topology: Annotated[
-        str, typer.Option("--topology", help="v5e:1x1x1, v5e:2x2, v6e:2x4 and the like.")
+        str, typer.Option("--topology", help="v5e:1x1x1, v5e:2x2, v5e:2x4, v6e:2x2 and the like.")
     ],
+    job: Annotated[
+        str | None, typer.Argument(metavar="[JOB]", help="A job file, in place of --model.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A checkpoint's folder, demo, or recurrentgemma-2b, recurrentgemma-9b.",
+        ),
+    ] = None,
     slots: Annotated[
-        str, typer.Option("--slots", metavar="auto|N|max", help="max finds the most that fit.")
-    ] = "auto",
-    dtype: Annotated[str, typer.Option("--dtype", metavar="auto|bfloat16|float32")] = "auto",
-    quantize: Annotated[str, typer.Option("--quantize", metavar="none|int8")] = "none",
+        str | None, typer.Option("--slots", metavar="auto|N|max", help="max finds the most.")
+    ] = None,
+    dtype: Annotated[str | None, typer.Option("--dtype", metavar="auto|bfloat16|float32")] = None,
+    quantize: Annotated[str | None, typer.Option("--quantize", metavar="none|int8")] = None,
     mesh: Annotated[
         str | None,
         typer.Option("--mesh", metavar="DATA,MODEL", help="Default: all chips data parallel."),
     ] = None,
+    overrides: Overrides = None,
     dump_hlo: Annotated[
         Path | None,
         typer.Option("--dump-hlo", metavar="DIR", help="Write decode.hlo and prefill.hlo there."),
@@ -41,27 +50,65 @@ def fit(
 ) -> int:
     """Compile the programs a worker runs for a TPU, with no TPU, and say what they will need.
 
+    With a job file, model and engine are the job's, and its input is counted: how many
+    device-hours it will take at least. The exit code is 1 if it does not fit.
+
     \b
     Examples:
-      rgpipeline fit --model recurrentgemma-2b --topology v5e:1x1x1
-      rgpipeline fit -m recurrentgemma-2b --topology v5e:1x1x1 --slots max --quantize int8 --json
+      rgpipeline fit --model recurrentgemma-2b --topology v5e:1x1x1 --slots max
+      rgpipeline fit -m recurrentgemma-9b --topology v5e:2x2 --mesh 1,4 --json
+      rgpipeline fit job.yaml --topology v5e:2x4
     """
+    if (job is None) == (model is None):
+        raise UserError("give either a job file or --model")
+    if job is not None:
+        _refuse_beside_a_job(dtype, quantize, mesh)
+        return _fit_job(job, overrides or [], topology, slots, dump_hlo, as_json)
+    if overrides:
+        raise UserError("--set changes a job file, and there is none")
     from rgpipeline.fit import FitRequest
     from rgpipeline.fit import fit as run
 
-    report = run(
-        FitRequest(
-            model=model,
-            topology=topology,
-            slots=_slots(slots),
-            dtype=_one_of("--dtype", dtype, ("auto", "bfloat16", "float32")),
-            quantize=_one_of("--quantize", quantize, ("none", "int8")),
-            mesh=_mesh(mesh),
-            dump_hlo=dump_hlo,
-        )
+    request = FitRequest(
+        model=model or "",
+        topology=topology,
+        slots=_slots(slots or "auto"),
+        dtype=_one_of("--dtype", dtype or "auto", ("auto", "bfloat16", "float32")),
+        quantize=_one_of("--quantize", quantize or "none", ("none", "int8")),
+        mesh=_mesh(mesh),
+        dump_hlo=dump_hlo,
     )
-    typer.echo(json.dumps(report.to_json(), indent=2) if as_json else report.render())
+    report = run(request)
+    return _answer(report, report.render(), as_json)
+
+
+def _fit_job(
+    path: str,
+    overrides: list[str],
+    topology: str,
+    slots: str | None,
+    dump_hlo: Path | None,
+    as_json: bool,
+) -> int:
+    from rgpipeline.fit import fit_job
+    from rgpipeline.jobfile import load_job
+
+    asked = None if slots is None else _slots(slots)
+    estimate = fit_job(load_job(path, overrides), topology, slots=asked, dump_hlo=dump_hlo)
+    return _answer(estimate.report, estimate.render(), as_json)
+
+
+def _answer(report: "FitReport", rendered: str, as_json: bool) -> int:
+    typer.echo(json.dumps(report.to_json(), indent=2) if as_json else rendered)
     return 0 if report.fits else NO_FIT
+
+
+def _refuse_beside_a_job(dtype: str | None, quantize: str | None, mesh: str | None) -> None:
+    fields = {"--dtype": dtype, "--quantize": quantize, "--mesh": mesh}
+    names = {"--dtype": "model.dtype", "--quantize": "model.quantize", "--mesh": "workers.mesh"}
+    for option, value in fields.items():
+        if value is not None:
+            raise UserError(f"{option} is the job file's {names[option]}; use --set to change it")
 
 
 def _slots(text: str) -> int | Literal["auto", "max"]:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from rgpipeline.engine.lowering import WorkerPrograms, tree_bytes, worker_programs
 from rgpipeline.engine.settings import settle
 from rgpipeline.errors import UserError, WeightsError
+from rgpipeline.io.options import StorageOptions, resolve_options
 from rgpipeline.model.config import GriffinConfig, known_config
 from rgpipeline.model.opening import read_config
 from rgpipeline.model.params import param_shapes
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> None:
 
 def compile_request(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Compiles the programs a request names, in its order. Raises UserError."""
-    config = _config(request["model"])
+    config = _config(request["model"], request["storage_options"])
     mesh = _mesh(request["topology"], *request["mesh"])
     settings = _settings(config, request)
     worker = worker_programs(config, settings, mesh)
@@ -66,13 +67,13 @@ def compile_request(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     }
 
 
-def _config(model: str) -> GriffinConfig:
+def _config(model: str, options: StorageOptions) -> GriffinConfig:
     try:
         return known_config(model)
     except WeightsError as unknown:
         if model != "demo" and "/" not in model and not Path(model).is_dir():
             raise WeightsError(f"{unknown}; or give a checkpoint's folder") from None
-    return read_config(model)
+    return read_config(model, resolve_options(options))
 
 
 def _settings(config: GriffinConfig, request: dict[str, Any]) -> EngineSettings:

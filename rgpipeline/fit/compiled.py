@@ -44,6 +44,7 @@ class CompileRequest:
     mesh: tuple[int, int]  # data, model
     hbm_bytes: int  # of one chip
     engine: Mapping[str, Any]  # prefill_chunk and steps_per_dispatch, as in a job file
+    storage_options: Mapping[str, Mapping[str, Any]]  # for the folder; secrets as ${NAME}
     programs: Sequence[str] = ("decode", "prefill", "insert", "assign")
 
 
@@ -90,10 +91,9 @@ def compile_programs(request: CompileRequest) -> Compiled:
     with tempfile.TemporaryDirectory(prefix="rgpipeline-fit-") as name:
         folder = Path(name)
         (folder / "request.json").write_text(json.dumps(_fields(request)))
-        command = [sys.executable, "-m", "rgpipeline.engine.compiling", "request.json", "."]
+        arguments = [str(folder / "request.json"), name]
         done = subprocess.run(
-            command,
-            cwd=folder,
+            [sys.executable, "-m", "rgpipeline.engine.compiling", *arguments],
             env=compiler_environment(folder),
             capture_output=True,
             text=True,

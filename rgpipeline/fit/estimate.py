@@ -30,6 +30,7 @@ class FitRequest:
     quantize: Literal["none", "int8"] = "none"
     mesh: tuple[int, int] | None = None  # data, model; default: all chips data parallel
     engine: Mapping[str, Any] = field(default_factory=dict)  # prefill_chunk, steps_per_dispatch
+    storage_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     dump_hlo: Path | None = None
 
 
@@ -65,6 +66,7 @@ def _compile_request(request: FitRequest, chip: Chip) -> CompileRequest:
         mesh=mesh,
         hbm_bytes=chip.hbm_bytes,
         engine=request.engine,
+        storage_options=request.storage_options,
         programs=_PROGRAMS,
     )
 

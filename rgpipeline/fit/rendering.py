@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from rgpipeline.fit.chips import Chip, chip_of
 from rgpipeline.fit.parts import Part
 from rgpipeline.fit.report import FitReport
+from rgpipeline.wording import count, size
 
 _PARTS = 6  # of each program, those that take longest
 
@@ -63,10 +64,10 @@ def _decode_lines(report: FitReport, chip: Chip) -> Iterator[str]:
     decode = report.decode
     assert decode is not None
     yield ""
-    yield f"decode   at most {decode.tokens_per_second_bound:,.0f} tokens/s" + _each(report)
+    yield f"decode   at most {count(decode.tokens_per_second_bound)} tokens/s" + _each(report)
     yield (
-        f"         a step moves {decode.hbm_bytes_per_step / 1e9:.2f} GB (minimum "
-        f"{decode.minimum_hbm_bytes_per_step / 1e9:.2f}) and takes "
+        f"         a step moves {size(decode.hbm_bytes_per_step)} (minimum "
+        f"{size(decode.minimum_hbm_bytes_per_step)}) and takes "
         f"{decode.compiler_cycles_per_step / 1e6:.2f} M cycles"
     )
     if decode.collectives:
@@ -79,9 +80,9 @@ def _prefill_lines(report: FitReport, chip: Chip) -> Iterator[str]:
     prefill = report.prefill
     assert prefill is not None
     yield ""
-    yield f"prefill  at most {prefill.tokens_per_second_bound:,.0f} tokens/s" + _each(report)
+    yield f"prefill  at most {count(prefill.tokens_per_second_bound)} tokens/s" + _each(report)
     yield (
-        f"         a call moves {prefill.hbm_bytes_per_chunk / 1e9:.2f} GB and takes "
+        f"         a call moves {size(prefill.hbm_bytes_per_chunk)} and takes "
         f"{prefill.compiler_cycles_per_chunk / 1e6:.2f} M cycles"
     )
     yield from _part_lines(report.prefill_parts, chip)
@@ -90,7 +91,7 @@ def _prefill_lines(report: FitReport, chip: Chip) -> Iterator[str]:
 def _part_lines(parts: Iterable[Part], chip: Chip) -> Iterator[str]:
     for part in list(parts)[:_PARTS]:
         yield (
-            f"           {part.name:34} {part.hbm_bytes / 1e9:6.2f} GB "
+            f"           {part.name:34} {size(part.hbm_bytes):>9} "
             f"{part.cycles / chip.clock_hz * 1e3:7.2f} ms computing"
         )
 
@@ -104,4 +105,4 @@ def _gib(size: float) -> str:
 
 
 def _ms(seconds: float) -> str:
-    return f"{seconds * 1e3:.1f} ms"
+    return f"{seconds * 1e3:.3g} ms"

@@ -50,7 +50,7 @@ def test_the_json_has_these_names_and_no_others() -> None:
 
 def test_the_sentence_says_what_limits() -> None:
     assert limit_sentence(REPORT) == (
-        "decode is limited by memory (10.0 ms of memory traffic, 8.0 ms of computing a step); "
+        "decode is limited by memory (10 ms of memory traffic, 8 ms of computing a step); "
         "90% of the traffic is weights and state, which every step must read"
     )
 
