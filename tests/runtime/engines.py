@@ -1,0 +1,78 @@
+"""Engines for whole jobs: the one worked out by hand, slowed down, and some that misbehave."""
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rgpipeline.engine.api import PrefillPack
+from rgpipeline.engine.features import SamplingFeatures
+from rgpipeline.engine.loop import Loop
+from rgpipeline.errors import WeightsError
+from rgpipeline.records import EngineSettings
+from rgpipeline.spec import EngineSpec, ModelSpec
+from tests.fake_engine import FakeBlock, FakeEngine, FakeState
+
+
+class SlowEngine(FakeEngine):
+    """A block takes a given time; a prompt of nines ends the process, where that is asked for."""
+
+    def __init__(self, slots: int, block_s: float, poisoned: bool) -> None:
+        super().__init__(slots=slots)
+        self.block_s = block_s
+        self.poisoned = poisoned
+
+    def prefill(self, state: FakeState, pack: PrefillPack) -> FakeState:
+        if self.poisoned and (pack.tokens[:, :3] == 9).all(axis=1).any():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().prefill(state, pack)
+
+    def decode(self, state: FakeState, features: SamplingFeatures) -> tuple[FakeState, FakeBlock]:
+        time.sleep(self.block_s)
+        return super().decode(state, features)
+
+
+@dataclass(frozen=True)
+class Opened:
+    loop: Loop[Any, Any]
+    settings: EngineSettings
+
+
+@dataclass(frozen=True)
+class Slow:
+    """Opens slow engines, and notes each one's process in `folder`."""
+
+    folder: Path
+    block_s: float = 0.02
+    slots: int = 4
+    poisoned: bool = False
+
+    def __call__(
+        self,
+        model: ModelSpec,
+        engine: EngineSpec,
+        storage_options: Mapping[str, Mapping[str, Any]],
+        settled: EngineSettings | None = None,
+        /,
+    ) -> Opened:
+        (self.folder / f"{os.getpid()}.pid").touch()
+        loop = Loop(SlowEngine(self.slots, self.block_s, self.poisoned))
+        return Opened(loop, EngineSettings("float32", self.slots, 4, 3))
+
+    def processes(self) -> list[int]:
+        """The processes that have opened an engine, in the order they did."""
+        files = sorted(self.folder.glob("*.pid"), key=lambda file: file.stat().st_mtime_ns)
+        return [int(file.stem) for file in files]
+
+
+def unopenable(*_: Any) -> Opened:
+    """A worker that can't start for want of weights: the person's mistake."""
+    raise WeightsError("weights: no such folder")
+
+
+def broken(*_: Any) -> Opened:
+    """A worker that can't start, and it is nobody's mistake."""
+    raise RuntimeError("no driver for this device")
