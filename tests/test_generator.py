@@ -1,0 +1,156 @@
+"""The embedded face, against the official library's own answers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rgpipeline import Generator
+from rgpipeline.errors import RowError, UserError, WeightsError
+
+GOLDEN = Path(__file__).parent / "golden"
+HF = str(GOLDEN / "a" / "hf")
+TOKENIZER = str(GOLDEN / "tokenizer")
+GREEDY = {"temperature": 0, "ignore_eos": True}
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[str, np.ndarray]:
+    return dict(np.load(GOLDEN / "a" / "expected.npz"))
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    return Generator.load(HF, tokenizer=TOKENIZER, dtype="float32", slots=4, prefill_chunk=16)
+
+
+def prompts_of(expected) -> list[list[int]]:
+    return [expected[f"prompt_{i}"].tolist() for i in range(6)]
+
+
+def longest(expected) -> int:
+    return len(expected["greedy_0"])
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4, 5], [5, 3, 1, 0, 2, 4]])
+def test_greedy_continuations_are_the_official_ones_in_any_order(generator, expected, order):
+    prompts = prompts_of(expected)
+    sampling = {**GREEDY, "max_tokens": longest(expected)}
+    done = generator.generate([prompts[i] for i in order], sampling)
+    assert [c.token_ids for c in done] == [expected[f"greedy_{i}"].tolist() for i in order]
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_the_number_of_slots_changes_no_greedy_token(expected, slots):
+    one = Generator.load(HF, dtype="float32", slots=slots, prefill_chunk=16)
+    done = one.generate(prompts_of(expected), {**GREEDY, "max_tokens": 12})
+    assert [c.token_ids for c in done] == [expected[f"greedy_{i}"][:12].tolist() for i in range(6)]
+
+
+def test_log_probabilities_are_the_official_ones(generator, expected):
+    sampling = {**GREEDY, "max_tokens": longest(expected), "logprobs": 5}
+    for i, done in enumerate(generator.generate(prompts_of(expected), sampling)):
+        np.testing.assert_allclose(done.logprobs.top, expected[f"top5_logp_{i}"], atol=2e-4)
+        np.testing.assert_array_equal(done.logprobs.top[:, 0], done.logprobs.sampled)
+
+
+def test_scores_are_the_official_log_probabilities(generator, expected):
+    prompt, logits = expected["prompt_5"], expected["logits_5"].astype(np.float64)
+    logprobs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    wanted = logprobs[np.arange(len(prompt) - 1), prompt[1:]]
+    scores = generator.score([[1], prompt.tolist()])
+    assert len(scores[0]) == 0
+    np.testing.assert_allclose(scores[1], wanted, atol=2e-4)
+
+
+def test_samples_and_rows_draw_apart_and_again_the_same(generator):
+    first = generator.generate([[1, 2], [1, 2]], {"n": 2, "max_tokens": 20})
+    assert len({tuple(c.token_ids) for c in first}) == 4
+    again = generator.generate([[1, 2]], {"n": 2, "max_tokens": 20}, ids=["1"])
+    assert [c.token_ids for c in again] == [c.token_ids for c in first[2:]]
+
+
+def test_a_stream_is_the_text_of_generate(generator):
+    sampling = {"max_tokens": 60, "seed": 3, "ignore_eos": True}
+    (whole,) = generator.generate(["a word"], sampling, ids=["0"])
+    pieces = list(generator.stream("a word", sampling))
+    assert "".join(pieces) == whole.text
+    assert len(pieces) > 1
+
+
+def test_a_stop_string_ends_text_and_tokens_alike_whatever_the_block(generator):
+    sampling = {"max_tokens": 60, "seed": 3, "ignore_eos": True}
+    (whole,) = generator.generate([[1, 7]], sampling)
+    stop = whole.text[20:23]
+    (cut,) = generator.generate([[1, 7]], {**sampling, "stop": stop, "logprobs": 1})
+    other = Generator.load(
+        HF, tokenizer=TOKENIZER, dtype="float32", slots=4, prefill_chunk=16, steps_per_dispatch=7
+    )
+    (same,) = other.generate([[1, 7]], {**sampling, "stop": stop, "logprobs": 1})
+    assert cut.text == whole.text[: whole.text.index(stop)]
+    assert cut.finish_reason == "stop"
+    assert (cut.text, cut.token_ids) == (same.text, same.token_ids)
+    assert len(cut.logprobs.sampled) == len(cut.token_ids)
+
+
+def test_a_stream_left_early_frees_its_slot(generator):
+    endless = generator.stream([1, 2], {"max_tokens": None, "ignore_eos": True})
+    next(endless)
+    endless.close()
+    assert generator._loop.occupied == 0
+
+
+def test_generating_goes_on_beside_a_stream(generator):
+    sampling = {"max_tokens": 40, "seed": 5, "ignore_eos": True}
+    (whole,) = generator.generate([[1, 9]], sampling, ids=["0"])
+    stream = generator.stream([1, 9], sampling)
+    begun = next(stream)
+    generator.generate([[1, 3]] * 6, {"max_tokens": 30})
+    assert begun + "".join(stream) == whole.text
+
+
+@pytest.mark.parametrize(
+    ("prompt", "told"),
+    [
+        ([], "prompt 1: the prompt has no tokens"),
+        ([3, 256], "prompt 1: token id 256 is outside the model's vocabulary of 256"),
+        ([2**40], "prompt 1: token id 1099511627776"),
+        ([[1, 2]], "prompt 1: it is neither a text nor a list"),
+        ([[1], [1, 2]], "prompt 1: it is neither a text nor a list"),
+        ([1.5], "prompt 1: it is neither a text nor a list"),
+        (7, "prompt 1: it is neither a text nor a list"),
+        (None, "prompt 1: it is neither a text nor a list"),
+    ],
+)
+def test_a_prompt_that_cannot_be_done_is_named_and_nothing_is_begun(generator, prompt, told):
+    with pytest.raises(RowError) as caught:
+        generator.generate([[1, 2], prompt])
+    assert told in str(caught.value)
+    assert generator._loop.idle
+
+
+def test_a_text_without_a_tokenizer_is_told_as_such(expected):
+    bare = Generator.load(HF, dtype="float32", slots=1)
+    with pytest.raises(RowError, match="the model has no tokenizer"):
+        bare.generate(["text"])
+    with pytest.raises(WeightsError, match="needs a tokenizer"):
+        bare.stream([1])
+    assert bare.generate([[1]], {"max_tokens": 1})[0].text is None
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda g: g.generate("text"), "give a list of prompts"),
+        (lambda g: g.generate([[1]], {"temprature": 1}), "sampling.temprature: unknown key"),
+        (lambda g: g.generate([[1]], [{}, {}]), "2 settings for 1 prompts"),
+        (lambda g: g.generate([[1]], {}, ids=["a", "b"]), "2 names for 1 prompts"),
+        (lambda g: g.stream([1], {"n": 2}), "a stream is one sample"),
+        (lambda g: Generator.load(HF, slots=0), "slots: should be 'auto' or greater"),
+        (lambda g: Generator.load(HF, mesh={"modle": 2}), "mesh.modle: unknown key"),
+    ],
+)
+def test_a_callers_mistake_is_told(generator, call, told):
+    with pytest.raises(UserError) as caught:
+        call(generator)
+    assert told in str(caught.value)

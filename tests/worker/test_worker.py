@@ -1,0 +1,329 @@
+"""A worker: rows in, each published once, whatever else happens."""
+
+from threading import Event
+
+import pytest
+
+from rgpipeline.errors import StoreError
+from rgpipeline.records import Assignment, OutputRow, ShardDone
+from rgpipeline.worker.policy import WorkerPolicy
+from tests.fake_engine import FakeEngine
+from tests.worker.hand import PROMPTS, Instead, finish, plan_job, running, settled, until
+from tests.worker.ten_tokens import expected, factory
+
+
+class Counted(FakeEngine):
+    """A fake engine that is kept for looking at."""
+
+    made: list["Counted"] = []  # noqa: RUF012 - on purpose the class's
+
+    def __init__(self, **options: int) -> None:
+        super().__init__(**options)
+        self.made.append(self)
+
+
+@pytest.fixture
+def engines():
+    Counted.made.clear()
+    return Counted.made
+
+
+def given_prompts(folder, count=10, **sections):
+    return plan_job(folder, [{"ids": PROMPTS[n % len(PROMPTS)]} for n in range(count)], **sections)
+
+
+def test_every_row_is_published_once_with_its_answer(tmp_path):
+    given = given_prompts(tmp_path)
+    report = finish(given.worker(), given.assignments)
+    rows = given.rows()
+    assert [row["n"] for row in rows] == list(range(10))
+    assert [row["completion_ids"] for row in rows] == [expected(r["ids"], 20) for r in rows]
+    assert report.finished == tuple(ShardDone(s, n, 0) for s, n in ((0, 4), (1, 4), (2, 2)))
+    assert (report.rows_done, report.rows_failed) == (10, 0)
+
+
+def test_tokens_are_counted_as_they_are_published(tmp_path):
+    given = given_prompts(tmp_path)
+    report = finish(given.worker(), given.assignments)
+    rows = given.rows()
+    assert report.prompt_tokens == sum(row["prompt_tokens"] for row in rows)
+    assert report.completion_tokens == sum(row["completion_tokens"] for row in rows)
+    positions = [k for k in report.details if k.endswith("_tokens")]
+    assert sum(report.details[k] for k in positions) == report.completion_tokens
+
+
+def test_samples_of_a_row_are_rows_of_their_own(tmp_path):
+    given = given_prompts(tmp_path, 3, sampling={"n": 3})
+    finish(given.worker(), given.assignments)
+    assert [(row["n"], row["sample"]) for row in given.rows()] == [
+        (n, sample) for n in range(3) for sample in range(3)
+    ]
+
+
+def test_a_row_may_have_sampling_of_its_own(tmp_path):
+    rows = [{"ids": [1, 2], "how": how} for how in (None, '{"max_tokens": 2}', '{"n": 2}')]
+    columns = {"prompt_ids": "ids", "sampling": "how"}
+    given = plan_job(tmp_path, rows, columns=columns, sampling={"ignore_eos": True})
+    finish(given.worker(), given.assignments)
+    lengths = [(row["n"], row["completion_tokens"]) for row in given.rows()]
+    assert lengths == [(0, 20), (1, 2), (2, 20), (2, 20)]
+
+
+def test_rows_of_several_shards_share_the_slots(tmp_path, engines):
+    long = {"max_tokens": 300, "ignore_eos": True}
+    given = given_prompts(tmp_path, 12, shard_rows=1, sampling=long)
+    finish(given.worker(open_engine=factory(Counted, slots=4, steps=3)), given.assignments)
+    needed = 12 * 300 / 3 / 4
+    assert engines[0].blocks < 1.5 * needed
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"ids": None}, "in.jsonl, row 1: 'ids' is null"),
+        ({"ids": []}, "in.jsonl, row 1: 'ids' is an empty list"),
+        ({"ids": [1, 77]}, "in.jsonl, row 1: token id 77 is outside the model's vocabulary"),
+        ({"ids": [2], "how": '{"temprature": 1}'}, "row 1: how.temprature: unknown key"),
+        ({"ids": [2], "how": '{"logit_bias": {"77": 1}}'}, "row 1: logit_bias names token id 77"),
+    ],
+)  # fmt: skip
+def test_a_row_that_cannot_be_done_costs_only_itself(tmp_path, row, told):
+    columns = {"prompt_ids": "ids", "sampling": "how"}
+    rows = [{"ids": [1, 2], "how": None}, row, {"ids": [1, 3], "how": None}]
+    given = plan_job(tmp_path, rows, columns=columns)
+    report = finish(given.worker(), given.assignments)
+    first, bad, last = given.rows()
+    assert told in bad["error"]
+    assert (bad["completion"], bad["finish_reason"], bad["id"]) == (None, "error", "in.jsonl#1")
+    assert [r["completion_ids"] for r in (first, last)] == [
+        expected([1, 2], 20),
+        expected([1, 3], 20),
+    ]
+    assert (report.rows_done, report.rows_failed) == (2, 1)
+    assert report.finished == (ShardDone(0, 3, 1),)
+
+
+def test_a_line_that_cannot_be_read_is_a_row_with_its_fault(tmp_path):
+    given = plan_job(tmp_path, [{"ids": [1, 2]}, "{nonsense", {"ids": [1, 3]}])
+    finish(given.worker(), given.assignments)
+    (bad,) = [row for row in given.rows() if row["error"]]
+    assert bad["error"].startswith("in.jsonl, row 1: ")
+    assert bad["id"] == "in.jsonl#1"
+
+
+def test_only_the_assigned_rows_are_done(tmp_path):
+    given = given_prompts(tmp_path, 8, shard_rows=8)
+    report = finish(given.worker(), [Assignment(given.plan.shards[0], (2, 5))])
+    assert [row["n"] for row in given.rows()] == [2, 3, 4]
+    assert report.finished == (ShardDone(0, 3, 0, (2, 5)),)
+
+
+def test_halves_of_a_shard_take_over_from_the_whole(tmp_path):
+    given = given_prompts(
+        tmp_path, 8, shard_rows=8, sampling={"max_tokens": 400, "ignore_eos": True}
+    )
+    worker, shard = given.worker(slots=2), given.plan.shards[0]
+    halves = [Assignment(shard, (0, 4)), Assignment(shard, (4, 8))]
+    with running(worker):
+        worker.hold([Assignment(shard)])
+        until(lambda: worker.report().occupied, worker)
+        worker.hold(halves)
+        until(lambda: len(worker.report().finished) == 2, worker)
+    assert [row["n"] for row in given.rows()] == list(range(8))
+
+
+def test_a_convicted_row_is_published_as_its_error(tmp_path):
+    given = given_prompts(tmp_path, 4)
+    shard = given.plan.shards[0]
+    convicted = Assignment(shard, (2, 3), {2: "its worker was lost again and again"})
+    finish(given.worker(), [convicted])
+    (row,) = given.rows()
+    assert (row["n"], row["error"]) == (2, "in.jsonl, row 2: its worker was lost again and again")
+
+
+def test_a_convicted_row_whose_first_samples_are_published_is_finished_all_the_same(tmp_path):
+    given = given_prompts(tmp_path, 1, sampling={"n": 3})
+    first = OutputRow(0, "in.jsonl#0", 0, 3, completion="x", finish_reason="stop")
+    given.store.create("part-00000-0000.parquet", given.part([first]))
+    convicted = Assignment(given.plan.shards[0], (0, 1), {0: "poison"})
+    report = finish(given.worker(), [convicted])
+    assert report.finished == (ShardDone(0, 1, 1, (0, 1)),)
+    assert [(row["sample"], row["error"] is None) for row in given.rows()] == [
+        (0, True),
+        (1, False),
+    ]
+
+
+def test_what_the_log_covers_is_not_done_again(tmp_path, engines):
+    given = given_prompts(tmp_path)
+    finish(given.worker(), [Assignment(given.plan.shards[0], (0, 3)), *given.assignments[1:]])
+    report = finish(given.worker("b", open_engine=factory(Counted)), given.assignments)
+    assert len(report.finished) == 3
+    assert report.rows_done == 1
+    assert [row["n"] for row in given.rows()] == list(range(10))
+
+
+def test_copies_on_two_workers_at_once_publish_once(tmp_path):
+    given = given_prompts(tmp_path, 40, shard_rows=8, sampling={"n": 2})
+    hasty = WorkerPolicy(part_s=0.0, refresh_s=0.01)
+    workers = [given.worker(name, policy=hasty, slots=2, steps=1) for name in "ab"]
+    with running(*workers):
+        for worker in workers:
+            worker.hold(given.assignments)
+        until(lambda: all(len(w.report().finished) == 5 for w in workers), *workers)
+    rows = given.rows()
+    assert [(row["n"], row["sample"]) for row in rows] == [
+        (n, s) for n in range(40) for s in (0, 1)
+    ]
+    assert sum(worker.report().rows_done for worker in workers) == 40
+
+
+def test_rows_that_another_has_published_leave_their_slots(tmp_path):
+    given = given_prompts(tmp_path, 2, sampling={"max_tokens": None, "ignore_eos": True})
+    slow = given.worker(policy=WorkerPolicy(refresh_s=0.05))
+    with running(slow):
+        slow.hold(given.assignments)
+        until(lambda: slow.report().occupied == 2, slow)
+        rows = [OutputRow(n, "its id", completion="", finish_reason="stop") for n in (0, 1)]
+        given.store.create("part-00000-0000.parquet", given.part(rows))
+        until(lambda: slow.report().finished, slow)
+        until(lambda: slow.report().occupied == 0, slow)
+    assert slow.report().rows_done == 0
+
+
+def test_what_is_taken_away_is_left_off(tmp_path):
+    given = given_prompts(tmp_path, sampling={"max_tokens": None, "ignore_eos": True})
+    worker = given.worker()
+    with running(worker):
+        worker.hold(given.assignments)
+        until(lambda: worker.report().occupied == 4, worker)
+        worker.hold([])
+        until(lambda: not worker.report().occupied, worker)
+        assert worker.report().waiting == 0
+    assert given.rows() == []
+
+
+def test_finished_rows_are_published_before_their_shard_is_finished(tmp_path):
+    rows = [{"ids": [1, 2], "how": '{"max_tokens": 3}'}] * 3 + [{"ids": [1, 2], "how": None}]
+    given = plan_job(
+        tmp_path,
+        rows,
+        columns={"prompt_ids": "ids", "sampling": "how"},
+        sampling={"max_tokens": None, "ignore_eos": True},
+    )
+    worker = given.worker(policy=WorkerPolicy(part_s=0.05))
+    with running(worker):
+        worker.hold(given.assignments)
+        until(lambda: worker.report().rows_done == 3, worker)
+    assert [row["n"] for row in given.rows()] == [0, 1, 2]
+
+
+def test_slots_are_told_once_the_engine_is_open_and_beats_grow_with_its_work(tmp_path):
+    given = given_prompts(tmp_path, 4, sampling={"max_tokens": None, "ignore_eos": True})
+    worker = given.worker(slots=4)
+    assert worker.report().slots == 0
+    with running(worker):
+        worker.hold(given.assignments)
+        until(lambda: worker.report().occupied == 4, worker)
+        first = worker.report()
+        assert {(key.shard, key.row) for key in first.working_on} == {(0, n) for n in range(4)}
+        until(lambda: worker.report().beat > first.beat + 10, worker)
+    assert first.slots == 4
+
+
+def test_a_row_is_told_before_it_enters_its_slot(tmp_path):
+    class Poisoned(FakeEngine):
+        def prefill(self, state, pack):
+            raise RuntimeError("device lost\nmore of it")
+
+    given = given_prompts(tmp_path, 1)
+    report = finish(given.worker(open_engine=factory(Poisoned)), given.assignments)
+    assert [(key.shard, key.row) for key in report.working_on] == [(0, 0)]
+    assert (report.fault, report.error) == ("worker", "RuntimeError: device lost\nmore of it")
+
+
+def test_an_engine_that_fails_leaves_what_was_finished_published(tmp_path):
+    class Failing(FakeEngine):
+        def decode(self, state, features):
+            if self.blocks == 9:
+                raise RuntimeError("device lost")
+            return super().decode(state, features)
+
+    given = given_prompts(tmp_path, 8, sampling={"max_tokens": 6, "ignore_eos": True})
+    report = finish(given.worker(open_engine=factory(Failing, slots=2, steps=3)), given.assignments)
+    assert report.fault == "worker"
+    assert 0 < len(given.rows()) < 8
+    assert report.rows_done == len(given.rows())
+
+
+def test_a_tokenizer_that_is_not_there_is_the_persons_fault(tmp_path):
+    given = given_prompts(tmp_path)
+    (tmp_path / "tokenizer.model").unlink()
+    report = finish(given.worker(), given.assignments)
+    assert report.fault == "user"
+    assert "tokenizer.model" in report.error
+
+
+def test_a_store_that_fails_for_good_is_told_as_such(tmp_path):
+    given = given_prompts(tmp_path)
+
+    def create(name, data):
+        if name.startswith("part-"):
+            raise StoreError("the store is gone")
+        return given.store.create(name, data)
+
+    report = finish(given.worker(store=Instead(given.store, create=create)), given.assignments)
+    assert (report.fault, report.error) == ("store", "the store is gone")
+
+
+def test_the_engine_waits_when_a_store_falls_behind(tmp_path):
+    given = given_prompts(tmp_path, 400, shard_rows=100, sampling={"ignore_eos": True})
+    answering = Event()
+
+    def create(name, data):
+        assert answering.wait(30) or not name.startswith("part-")
+        return given.store.create(name, data)
+
+    answering.set()
+    policy = WorkerPolicy(part_bytes=1000, backlog_bytes=20_000)
+    worker = given.worker(store=Instead(given.store, create=create), policy=policy)
+    with running(worker):
+        until(lambda: worker.report().slots, worker)
+        answering.clear()
+        worker.hold(given.assignments)
+        settled(lambda: worker.report().completion_tokens)
+        assert worker.report().completion_tokens < 400 * 20 / 2
+        answering.set()
+        until(lambda: len(worker.report().finished) == 4, worker)
+    assert [row["n"] for row in given.rows()] == list(range(400))
+
+
+def test_scores_are_those_of_the_texts_given_their_prompts(tmp_path):
+    rows = [
+        {"ids": [1, 2, 3], "text": "ab"},
+        {"ids": [1, 5], "text": ""},
+        {"ids": [1], "text": "c"},
+    ]
+    given = plan_job(
+        tmp_path,
+        rows,
+        task="score",
+        columns={"prompt_ids": "ids", "completion": "text"},
+        sampling={"logprobs": 1},
+        output={"token_ids": False},
+    )
+    report = finish(given.worker(), given.assignments)
+    first, empty, last = given.rows()
+    assert first["token_logprobs"] == [-6.0]
+    assert (first["tokens"], first["logprob"], first["prompt_tokens"]) == (1, -6.0, 3)
+    assert first["perplexity"] == pytest.approx(403.4287934927351)
+    assert "nothing to score" in empty["error"]
+    assert (last["logprob"], last["tokens"]) == (-1.0, 1)
+    assert (report.rows_done, report.rows_failed) == (2, 1)
+
+
+def test_without_a_completion_column_all_but_the_first_token_are_scored(tmp_path):
+    given = plan_job(tmp_path, [{"ids": [1, 2, 3]}], task="score")
+    finish(given.worker(), given.assignments)
+    (row,) = given.rows()
+    assert (row["tokens"], row["logprob"], row["prompt_tokens"]) == (2, -1.0 - 3.0, 1)
