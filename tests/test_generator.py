@@ -7,6 +7,7 @@ import pytest
 
 from rgpipeline import Generator
 from rgpipeline.errors import RowError, UserError, WeightsError
+from rgpipeline.text.tokenizer import Tokenizer
 
 GOLDEN = Path(__file__).parent / "golden"
 HF = str(GOLDEN / "a" / "hf")
@@ -22,6 +23,12 @@ def expected() -> dict[str, np.ndarray]:
 @pytest.fixture(scope="module")
 def generator() -> Generator:
     return Generator.load(HF, tokenizer=TOKENIZER, dtype="float32", slots=4, prefill_chunk=16)
+
+
+@pytest.fixture(scope="module")
+def bare() -> Generator:
+    """Of one slot, without a tokenizer."""
+    return Generator.load(HF, dtype="float32", slots=1, prefill_chunk=16)
 
 
 def prompts_of(expected) -> list[list[int]]:
@@ -40,10 +47,8 @@ def test_greedy_continuations_are_the_official_ones_in_any_order(generator, expe
     assert [c.token_ids for c in done] == [expected[f"greedy_{i}"].tolist() for i in order]
 
 
-@pytest.mark.parametrize("slots", [1, 3])
-def test_the_number_of_slots_changes_no_greedy_token(expected, slots):
-    one = Generator.load(HF, dtype="float32", slots=slots, prefill_chunk=16)
-    done = one.generate(prompts_of(expected), {**GREEDY, "max_tokens": 12})
+def test_the_number_of_slots_changes_no_greedy_token(bare, expected):
+    done = bare.generate(prompts_of(expected), {**GREEDY, "max_tokens": 12})
     assert [c.token_ids for c in done] == [expected[f"greedy_{i}"][:12].tolist() for i in range(6)]
 
 
@@ -63,6 +68,14 @@ def test_scores_are_the_official_log_probabilities(generator, expected):
     np.testing.assert_allclose(scores[1], wanted, atol=2e-4)
 
 
+def test_a_text_is_its_tokens_after_the_beginning_of_text(generator):
+    text = "\x01\x02\x03"
+    tokens = Tokenizer.load(TOKENIZER).encode(text)
+    of_text, of_tokens = generator.score([text, tokens])
+    assert tokens[0] == 2
+    np.testing.assert_array_equal(of_text, of_tokens)
+
+
 def test_samples_and_rows_draw_apart_and_again_the_same(generator):
     first = generator.generate([[1, 2], [1, 2]], {"n": 2, "max_tokens": 20})
     assert len({tuple(c.token_ids) for c in first}) == 4
@@ -72,8 +85,8 @@ def test_samples_and_rows_draw_apart_and_again_the_same(generator):
 
 def test_a_stream_is_the_text_of_generate(generator):
     sampling = {"max_tokens": 60, "seed": 3, "ignore_eos": True}
-    (whole,) = generator.generate(["a word"], sampling, ids=["0"])
-    pieces = list(generator.stream("a word", sampling))
+    (whole,) = generator.generate([[1, 5]], sampling, ids=["0"])
+    pieces = list(generator.stream([1, 5], sampling))
     assert "".join(pieces) == whole.text
     assert len(pieces) > 1
 
@@ -129,8 +142,7 @@ def test_a_prompt_that_cannot_be_done_is_named_and_nothing_is_begun(generator, p
     assert generator._loop.idle
 
 
-def test_a_text_without_a_tokenizer_is_told_as_such(expected):
-    bare = Generator.load(HF, dtype="float32", slots=1)
+def test_a_text_without_a_tokenizer_is_told_as_such(bare):
     with pytest.raises(RowError, match="the model has no tokenizer"):
         bare.generate(["text"])
     with pytest.raises(WeightsError, match="needs a tokenizer"):

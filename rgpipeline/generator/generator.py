@@ -207,8 +207,11 @@ class Generator:
         keys = self._begin([request], keep=False)
         sequence = self._underway[keys[0]]
         try:
-            while sequence.finish is None:
-                self._pump()
+            going = True
+            while going:
+                if sequence.finish is None:  # another call's steps may have brought its end
+                    self._pump()
+                going = sequence.finish is None
                 if text := sequence.take_pieces():
                     yield text
             if sequence.error is not None:

@@ -90,7 +90,8 @@ def plan_job(
     (folder / "in.jsonl").write_text("\n".join(lines) + "\n")
     output = {"path": str(folder / out), "token_ids": True, **sections.pop("output", {})}
     mapping = {
-        "model": {"weights": "fake", "tokenizer": write_tokenizer(folder)},
+        "model": sections.pop("model", None)
+        or {"weights": "fake", "tokenizer": write_tokenizer(folder)},
         "input": {
             "path": str(folder / "in.jsonl"),
             "columns": sections.pop("columns", {"prompt_ids": "ids"}),

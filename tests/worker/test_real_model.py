@@ -1,0 +1,90 @@
+"""The worker over a real, tiny model: the official continuations, and the same bytes resumed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rgpipeline.engine.factory import open_engine
+from rgpipeline.spec import EngineSpec, ModelSpec
+from rgpipeline.worker.policy import WorkerPolicy
+from tests.worker.hand import finish, plan_job
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+ENGINE = {"slots": 4, "prefill_chunk": 16, "steps_per_dispatch": 4}
+MODEL = {"weights": str(GOLDEN / "a" / "hf"), "tokenizer": str(GOLDEN / "tokenizer")}
+HASTY = WorkerPolicy(part_s=0.0)
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[str, np.ndarray]:
+    return dict(np.load(GOLDEN / "a" / "expected.npz"))
+
+
+@pytest.fixture(scope="module")
+def opened():
+    return open_engine(ModelSpec(dtype="float32", **MODEL), EngineSpec(**ENGINE), {})
+
+
+def reopening(opened, act=lambda: None, at: int = -1):
+    """A factory that hands out the same engine, emptied; `act` comes after its `at`th step."""
+
+    def factory(model, engine, storage_options, settled=None):
+        loop, steps = opened.loop, 0
+        loop.drain()
+        plain = type(loop).step
+
+        def step():
+            nonlocal steps
+            emissions = plain(loop)
+            steps += 1
+            if steps == at:
+                act()
+            return emissions
+
+        loop.step = step
+        return opened
+
+    return factory
+
+
+def job(folder, expected, **sampling):
+    rows = [{"ids": expected[f"prompt_{i}"].tolist()} for i in range(6)]
+    return plan_job(
+        folder,
+        rows,
+        model={**MODEL, "dtype": "float32"},
+        engine=ENGINE,
+        sampling={"ignore_eos": True, **sampling},
+        output={"segment_tokens": 24},
+    )
+
+
+def test_greedy_rows_are_the_official_continuations(tmp_path, expected, opened):
+    given = job(tmp_path, expected, max_tokens=56, temperature=0, logprobs=5)
+    finish(given.worker(open_engine=reopening(opened)), given.assignments)
+    for i in range(6):
+        rows = [row for row in given.rows() if row["n"] == i]
+        tokens = [token for row in rows for token in row["completion_ids"]]
+        top = [line for row in rows for line in json.loads(row["logprobs"])["top"]]
+        assert tokens == expected[f"greedy_{i}"].tolist()
+        np.testing.assert_allclose(top, expected[f"top5_logp_{i}"], atol=2e-4)
+
+
+def test_interrupted_rows_have_the_bytes_of_undisturbed_ones(tmp_path, expected, opened):
+    sampling = {"max_tokens": 150, "logprobs": 2, "repetition_penalty": 1.2, "seed": 4}
+    calm = job(tmp_path / "calm", expected, **sampling)
+    finish(calm.worker(open_engine=reopening(opened)), calm.assignments)
+    rough = job(tmp_path / "rough", expected, **sampling)
+    for life, steps in enumerate([9, 20, 31]):
+        worker = rough.worker(
+            f"life{life}",
+            open_engine=reopening(opened, lambda: worker.drain(), steps),  # noqa: B023
+            policy=HASTY,
+        )
+        finish(worker, rough.assignments)
+        assert rough.snapshots()
+    finish(rough.worker("last", open_engine=reopening(opened)), rough.assignments)
+    assert rough.table().equals(calm.table())
+    assert rough.snapshots() == []
