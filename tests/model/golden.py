@@ -24,5 +24,6 @@ class Golden:
         self.prompts = [expected[f"prompt_{i}"] for i in each]
         self.logits = [expected[f"logits_{i}"] for i in each]
         self.greedy = np.stack([expected[f"greedy_{i}"] for i in each])
+        self.top_logprobs = [expected[f"top5_logp_{i}"] for i in each]
         config, params, _ = load(str(self.folder / "hf"), "float32")
         self.runner = Runner(config, params)
