@@ -9,11 +9,12 @@ import pyarrow as pa
 
 from rgpipeline.errors import InputError, RgpipelineError
 from rgpipeline.io.options import StorageOptions, open_filesystem, protocol_of
-from rgpipeline.io.retry import is_transient
+from rgpipeline.io.retry import is_forbidden, is_transient
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 _READ_AHEAD = 4 << 20  # bytes; fsspec's own default for S3 is 50 MB
-_VERSIONS = ("ETag", "etag", "generation", "md5Hash", "mtime", "LastModified", "created")
+# Google's etag changes with a file's labels too; its generation, with the content alone.
+_VERSIONS = ("ETag", "generation", "etag", "md5Hash", "mtime", "LastModified", "created")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def explained(path: str, error: Exception) -> Exception:
     text = " ".join(str(error).split())[:300]
     if isinstance(error, FileNotFoundError):
         return InputError(f"{path}: no such file")
-    if isinstance(error, PermissionError) or "Credential" in type(error).__name__:
+    if is_forbidden(error):
         return InputError(
             f"{path}: not allowed ({text}); check permissions, the credentials in the "
             f"environment and storage_options"
@@ -86,6 +87,8 @@ def explained(path: str, error: Exception) -> Exception:
 
 def is_corruption(error: Exception) -> bool:
     """Whether the bytes were had, and are wrong. Arrow's decoders say OSError, with no errno."""
+    if is_forbidden(error):
+        return False
     return isinstance(error, pa.ArrowException | EOFError | zlib.error) or (
         type(error) is OSError and error.errno is None
     )

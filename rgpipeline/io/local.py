@@ -62,7 +62,7 @@ class LocalStore:
     def list(self, prefix: str = "") -> list[str]:
         start = self._folder / prefix.rpartition("/")[0]
         names = []
-        for folder, subfolders, files in os.walk(start):
+        for folder, subfolders, files in os.walk(start, onerror=_raise_unless_missing):
             inside = Path(folder).relative_to(self._folder).as_posix()
             at = "" if inside == "." else f"{inside}/"
             names += [at + file for file in files]
@@ -119,6 +119,11 @@ def _sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _raise_unless_missing(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _is_temporary(name: str) -> bool:

@@ -21,6 +21,7 @@ _LASTING_TYPES = (
 )
 _LASTING_ERRNOS = {
     errno.EPERM,
+    errno.EREMCHG,  # the bucket is in another region
     errno.EINVAL,
     errno.ENOSPC,
     errno.EDQUOT,
@@ -49,13 +50,33 @@ def is_transient(error: BaseException) -> bool:
     """Whether the same call may well succeed a little later."""
     if isinstance(error, _LASTING_TYPES) or type(error).__name__ in _LASTING_NAMES:
         return False
+    if is_forbidden(error):
+        return False
     if isinstance(error, OSError):
         return error.errno not in _LASTING_ERRNOS
-    status = getattr(error, "code", None)
-    if isinstance(status, int | str) and str(status).isdigit():
-        return int(status) >= 500 or int(status) in _PASSING_STATUS
+    status = _status(error)
+    if status is not None:
+        return status >= 500 or status in _PASSING_STATUS
     module = type(error).__module__.partition(".")[0]
     return isinstance(error, TimeoutError | EOFError) or module in _CLIENTS
+
+
+def is_forbidden(error: BaseException) -> bool:
+    """Whether the store refused the caller: wrong credentials, or none, or too few rights."""
+    if isinstance(error, PermissionError) or "Credential" in type(error).__name__:
+        return True
+    if type(error) is OSError and error.errno is None:  # gcsfs, for status 403
+        return str(error).startswith("Forbidden")
+    return _status(error) in (401, 403)
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status of a client's exception, which each client keeps under a name of its own."""
+    for name in ("status", "code"):
+        status = getattr(error, name, None)
+        if isinstance(status, int | str) and str(status).isdigit():
+            return int(status)
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from rgpipeline.errors import OutputError, StoreError
 from rgpipeline.io.local import LocalStore
 from rgpipeline.io.objects import ObjectStore
 from rgpipeline.io.options import StorageOptions, protocol_of
-from rgpipeline.io.retry import Retry
+from rgpipeline.io.retry import Retry, is_forbidden
 
 T = TypeVar("T")
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -67,7 +67,7 @@ def open_store(
     protocol = protocol_of(url)
     inner: Store
     if protocol == "file":
-        inner = LocalStore(Path(url.removeprefix("file://").removeprefix("local://")))
+        inner = LocalStore(Path(url.removeprefix("file://").removeprefix("local://")).expanduser())
     elif protocol in ("s3", "gs"):
         inner = ObjectStore(url, storage_options)
     else:
@@ -91,7 +91,10 @@ class RetryingStore:
             return True
         # A reply may have been lost here or inside the client's own retries: then the one who
         # was first is ourselves. Bytes tell, for each part carries its writer's attempt id.
-        return self.read(name) == data
+        try:
+            return self.read(name) == data
+        except FileNotFoundError:  # somebody was first, and has removed it since
+            return False
 
     def replace(self, name: str, data: bytes) -> None:
         self._call("writing", name, lambda: self._inner.replace(name, data))
@@ -143,7 +146,7 @@ def _explained(what: str, error: Exception) -> Exception:
         )
     if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
         return OutputError(f"{what}: there is a file where a folder is needed ({text})")
-    if isinstance(error, PermissionError) or "Credential" in type(error).__name__:
+    if is_forbidden(error):
         return OutputError(
             f"{what}: not allowed ({text}); check permissions, the credentials in the "
             f"environment and storage_options"
