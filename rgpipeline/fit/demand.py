@@ -48,7 +48,13 @@ def operand_shares(module: Module, fused: Computation, aliases: Aliases = None) 
 
 
 def result_shares(module: Module, fused: Computation, aliases: Aliases = None) -> list[Fraction]:
-    """The share of each result (the root, or a tuple root's parts) that is written."""
+    """The share of each part of the result that is written; one share if it is no tuple."""
+    nested = _nested(module, fused.root)
+    if nested is not None:
+        return result_shares(module, nested)
+    if fused.root.opcode != "tuple":
+        count = len(fused.root.shape.parts) or 1  # a reduction may have several results
+        return [_written(module, fused, 0, aliases)] * count
     return [_written(module, fused, index, aliases) for index in range(len(_results(fused)))]
 
 

@@ -217,3 +217,24 @@ def test_a_kernel_reads_its_operands_and_writes_results_that_are_not_theirs() ->
 custom-call(%q, %ring), custom_call_target="tpu_custom_call", \
 output_to_operand_aliasing={{1}: (1, {})}
     """) == Traffic(4 * KB + 1024 * KB, 4 * KB)
+
+
+def test_a_reduction_with_two_results_writes_both() -> None:
+    assert traffic(
+        """
+        %x = f32[8,1024]{1,0:T(8,128)} parameter(0)
+        %i = s32[8,1024]{1,0:T(8,128)S(1)} parameter(1)
+        ROOT %r = (f32[1024]{0:T(1024)}, s32[1024]{0:T(1024)}) fusion(%x, %i), calls=%f
+        """,
+        """
+        %f (x: f32[8,1024], i: s32[8,1024]) -> (f32[1024], s32[1024]) {
+          %x.1 = f32[8,1024]{1,0:T(8,128)} parameter(0)
+          %i.1 = s32[8,1024]{1,0:T(8,128)S(1)} parameter(1)
+          %z = f32[]{:T(128)} constant(0)
+          %n = s32[]{:T(128)} constant(0)
+          ROOT %m = (f32[1024]{0:T(1024)}, s32[1024]{0:T(1024)}) \
+reduce(%x.1, %i.1, %z, %n), dimensions={0}, to_apply=%add
+        }
+        """,
+        ADD,
+    ) == Traffic(32 * KB, 8 * KB)
