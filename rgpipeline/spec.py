@@ -5,12 +5,21 @@ applies overrides and turns every fault into one message.
 """
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Auto = Literal["auto"]
 Count = Annotated[int, Field(ge=1)]
+_SECRET = re.compile(
+    r"secret|passw|token|credential|authorization|(private|api|account)_?key|connection_string",
+    re.IGNORECASE,
+)
+# A reference to the environment; or, for gcsfs' `token`, a way to find one, or a file with one.
+_TELLS_NOTHING = re.compile(
+    r"\$\{\w+\}|anon|google_default|cloud|browser|cache|\S+\.json", re.IGNORECASE
+)
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
 
 
@@ -241,12 +250,23 @@ class Job(Spec):
     def _secrets_come_from_the_environment(
         cls, value: dict[str, dict[str, Any]]
     ) -> dict[str, dict[str, Any]]:
-        for protocol, options in value.items():
-            for key, option in options.items():
-                secret = re.search(r"secret|password|token|credential", key, re.IGNORECASE)
-                if secret and isinstance(option, str) and not re.fullmatch(r"\$\{\w+\}", option):
-                    raise ValueError(
-                        f"{protocol}.{key} is a secret; write ${{NAME}} and set NAME in the "
-                        f"environment of driver and workers"
-                    )
+        for path, option in _texts(value):
+            told = _TELLS_NOTHING.fullmatch(option)
+            if _SECRET.search(path.rpartition(".")[2]) and not told:
+                raise ValueError(
+                    f"{path} is a secret; write ${{NAME}} and set NAME in the "
+                    f"environment of driver and workers"
+                )
         return value
+
+
+def _texts(options: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in nested options, and the dotted keys to it."""
+    if isinstance(options, dict):
+        for key, option in options.items():
+            yield from _texts(option, f"{path}.{key}" if path else str(key))
+    elif isinstance(options, list):
+        for option in options:
+            yield from _texts(option, path)
+    elif isinstance(options, str):
+        yield path, options
