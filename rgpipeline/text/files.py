@@ -4,6 +4,7 @@ import importlib.resources
 from collections.abc import Mapping
 from typing import Any
 
+import fsspec
 import fsspec.core
 import fsspec.utils
 
@@ -18,9 +19,8 @@ def read_file(url: str, storage_options: StorageOptions | None) -> bytes | None:
     Raises WeightsError when the store cannot be read.
     """
     protocol = fsspec.utils.get_protocol(url)
-    options = (storage_options or {}).get(protocol, {})
     try:
-        fs, path = fsspec.core.url_to_fs(url, **options)
+        fs, path = fsspec.core.url_to_fs(url, **_options(protocol, storage_options or {}))
         return bytes(fs.cat_file(path))
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return None
@@ -37,3 +37,12 @@ def read_in(folder: str, name: str, storage_options: StorageOptions | None) -> b
     if folder == "demo":
         folder = str(importlib.resources.files("rgpipeline") / "demo")
     return read_file(f"{folder.rstrip('/')}/{name}", storage_options)
+
+
+def _options(protocol: str, storage_options: StorageOptions) -> Mapping[str, Any]:
+    """The protocol's options, under any of its names (`gs` is `gcs` too)."""
+    if not storage_options:
+        return {}
+    known = fsspec.get_filesystem_class(protocol).protocol
+    names = (protocol, *((known,) if isinstance(known, str) else known))
+    return next((storage_options[name] for name in names if name in storage_options), {})

@@ -15,6 +15,7 @@ from rgpipeline.text.surfaces import Surfaces
 TokenIds = Sequence[int] | NDArray[np.integer]
 
 _FILE = "tokenizer.model"
+_OFFICIAL_MARK = "_METADATA"  # orbax's: a checkpoint of the official library
 
 
 class Tokenizer:
@@ -47,7 +48,9 @@ class Tokenizer:
     def load(cls, url: str, storage_options: StorageOptions | None = None) -> Self:
         """Reads a sentencepiece model from any fsspec URL; a folder means its tokenizer.model.
 
-        `storage_options` are fsspec's keyword arguments by protocol. Raises WeightsError.
+        The official release keeps it not in its checkpoints' folders but beside them; there it
+        is found too. `storage_options` are fsspec's keyword arguments by protocol. Raises
+        WeightsError.
         """
         found = cls.find(url, storage_options)
         if found is None:
@@ -63,6 +66,8 @@ class Tokenizer:
         model = read_file(url, storage_options)
         if model is None:
             model = read_in(url, _FILE, storage_options)
+        if model is None and read_in(url, _OFFICIAL_MARK, storage_options) is not None:
+            model = read_in(url.rstrip("/").rpartition("/")[0] or ".", _FILE, storage_options)
         return None if model is None else cls(model, url)
 
     def encode(self, text: str, *, bos: bool = True) -> list[int]:

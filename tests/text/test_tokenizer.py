@@ -86,6 +86,14 @@ def test_loads_a_file_or_its_folder_from_any_store() -> None:
         assert Tokenizer.load(url).vocab_size == 1024
 
 
+def test_an_official_checkpoint_may_have_it_beside_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "2b-it").mkdir()
+    (tmp_path / "tokenizer.model").write_bytes(MODEL)
+    assert Tokenizer.find(str(tmp_path / "2b-it")) is None
+    (tmp_path / "2b-it" / "_METADATA").write_text("{}")
+    assert Tokenizer.load(str(tmp_path / "2b-it")).vocab_size == 1024
+
+
 def test_a_missing_model_names_the_address_and_the_setting(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=rf"{tmp_path}.*model\.tokenizer"):
         Tokenizer.load(str(tmp_path))
@@ -100,6 +108,12 @@ def test_storage_options_reach_their_store(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.model").write_bytes(MODEL)
     options = {"dir": {"path": str(tmp_path), "target_protocol": "file"}}
     assert Tokenizer.load("dir://tokenizer.model", options).vocab_size == 1024
+
+
+@pytest.mark.parametrize("name", ["s3", "s3a"])
+def test_storage_options_go_by_any_name_of_the_protocol(name: str) -> None:
+    with pytest.raises(WeightsError, match="no_such_option"):
+        Tokenizer.load("s3://bucket/model", {name: {"no_such_option": 1}})
 
 
 def test_an_unknown_store_is_named() -> None:
