@@ -5,6 +5,7 @@ Free of Ray.
 """
 
 from rgpipeline.worker.opening import EngineFactory, Opened
+from rgpipeline.worker.policy import WorkerPolicy
 from rgpipeline.worker.worker import Worker
 
-__all__ = ["EngineFactory", "Opened", "Worker"]
+__all__ = ["EngineFactory", "Opened", "Worker", "WorkerPolicy"]

@@ -1,8 +1,7 @@
 """An assignment's rows, as work for the engine."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from rgpipeline.spec import Job
 from rgpipeline.worker.prompts import Prompt, Prompts, Row
 from rgpipeline.worker.work import Batch, Held, ToGenerate, ToScore
 
-_ROWS = 32  # in a batch: few enough that the engine begins soon
+_SIZE = 32  # of a batch: few enough rows that the engine begins soon
 
 
 @dataclass(slots=True)
@@ -53,14 +52,18 @@ class RowMaker:
             return
         self.at = SampleKey(shard.index, rows[0], 0)
         maker = _ShardMaker(self, held, cover, self.plan.read(shard, self.options))
-        rest = iter(rows)
-        while (chosen := list(islice(rest, _ROWS))) and not held.dropped:
-            batch = Batch(held, log, maker.input, last=chosen[-1] == rows[-1])
-            for row in chosen:
-                self.at = SampleKey(shard.index, row, 0)
-                maker.make(row, batch)
-            self.at = None
-            yield batch
+        batch = Batch(held, log, maker.input)
+        for row in rows:
+            if held.dropped:
+                return
+            self.at = SampleKey(shard.index, row, 0)
+            maker.make(row, batch)
+            if batch.size >= _SIZE:
+                self.at = None
+                yield batch
+                batch = Batch(held, log, maker.input)
+        self.at = None
+        yield replace(batch, last=True)
 
 
 class _ShardMaker:

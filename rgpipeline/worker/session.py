@@ -1,10 +1,8 @@
 """One engine's work: rows in, tokens to rows, rows out. All of it in one thread."""
 
 import time
-from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import replace
 from typing import Any
 
 from rgpipeline.engine.loop import Loop
@@ -20,20 +18,11 @@ from rgpipeline.worker.scoring import scored_row
 from rgpipeline.worker.shard_output import Save
 from rgpipeline.worker.snapshots_due import SnapshotsDue
 from rgpipeline.worker.tally import Tally
-from rgpipeline.worker.work import Batch, Held, ToScore
+from rgpipeline.worker.texts import Texts, key_of
+from rgpipeline.worker.view import View, look
+from rgpipeline.worker.work import Batch, Held
 
 _MOST_ROUNDS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What others may see of the engine, replaced as a whole."""
-
-    slots: int = 0
-    occupied: int = 0
-    waiting: int = 0
-    working_on: tuple[SampleKey, ...] = ()
-    newest: str = ""
 
 
 class Session:
@@ -57,7 +46,7 @@ class Session:
         self._held: dict[AssignmentKey, Held] = {}
         self._open: dict[Hashable, Assembly] = {}
         self._open_bytes = 0
-        self._texts: deque[tuple[Held, ToScore]] = deque()
+        self._texts = Texts()
         self._covers: dict[int, Cover] = {}  # what others published of held shards, as far as known
         self._snapshots = SnapshotsDue(policy, shape.segment_tokens, loop.request_snapshot)
         self._draining = False
@@ -162,7 +151,7 @@ class Session:
             self._open[one.key] = assembly
             self._open_bytes += one.nbytes
         self._loop.submit([one.request for one in work])
-        self._texts.extend((held, text) for text in batch.score)
+        self._texts.add(held, batch.score)
         held.open += len(work) + len(batch.score)
         held.fed = batch.last
         self._finish_if_done(held)
@@ -218,15 +207,12 @@ class Session:
 
     def _score(self) -> None:
         """Scores some of the texts; those of one assignment are published together."""
-        chosen: list[tuple[Held, ToScore]] = []
-        tokens = 0
-        while self._texts and (not chosen or tokens < self._policy.score_tokens):
-            chosen.append(self._texts.popleft())
-            tokens += len(chosen[-1][1].tokens)
-        keys = [SampleKey(held.assignment.shard.index, text.row, 0) for held, text in chosen]
-        self.view = replace(self.view, occupied=len(keys), working_on=tuple(keys))
+        chosen = self._texts.take(self._policy.score_tokens)
+        keys = tuple(key_of(held, text) for held, text in chosen)
+        self.view = replace(self.view, occupied=len(keys), working_on=keys)
         began = time.monotonic()
         scores = self._loop.score([text.tokens for _, text in chosen])
+        tokens = sum(len(text.tokens) for _, text in chosen)
         self.tally.scored(time.monotonic() - began, tokens)
         for (held, text), logprobs in zip(chosen, scores, strict=True):
             self._publisher.add(held.assignment.shard.index, [scored_row(text, logprobs)])
@@ -243,12 +229,8 @@ class Session:
             if needless(assembly.held, assembly.key):
                 self._loop.cancel(assembly.key)
                 self._close(assembly)
-        texts, self._texts = self._texts, deque()
-        for held, text in texts:
-            if needless(held, SampleKey(held.assignment.shard.index, text.row, 0)):
-                self._closed(held)
-            else:
-                self._texts.append((held, text))
+        for held in self._texts.remove(needless):
+            self._closed(held)
 
     def _close(self, assembly: Assembly) -> None:
         del self._open[assembly.key]
@@ -265,14 +247,7 @@ class Session:
             self._publisher.finish(held)
 
     def _look(self) -> None:
-        """What is in slots, about to be, or being made ready: what to suspect if we die now."""
-        loop = self._loop
-        keys = [key for key in loop.working_on if isinstance(key, SampleKey)]
-        free = loop.slots - len(keys)
-        if free and loop.waiting:
-            seated = set(keys)
-            keys += islice((a.key for a in self._open.values() if a.key not in seated), free)
-        if self._feeder.at is not None:
-            keys.append(self._feeder.at)
-        waiting = loop.waiting + len(self._texts)
-        self.view = View(loop.slots, loop.occupied, waiting, tuple(keys), self._newest)
+        view = look(self._loop, (a.key for a in self._open.values()), self._newest)
+        made_ready = self._feeder.at
+        keys = view.working_on if made_ready is None else (*view.working_on, made_ready)
+        self.view = replace(view, waiting=view.waiting + len(self._texts), working_on=keys)

@@ -70,6 +70,11 @@ class Batch:
     last: bool = False  # of its assignment
 
     @property
+    def size(self) -> int:
+        """Samples, texts and refusals in it."""
+        return len(self.generate) + len(self.score) + len(self.refused)
+
+    @property
     def nbytes(self) -> int:
         """Host memory, about, beside the shard's input."""
         return sum(one.nbytes for one in self.generate) + sum(t.tokens.nbytes for t in self.score)

@@ -111,6 +111,7 @@ class Worker:
         feeder.start()
         publisher.start()
         self._parts = session, feeder, publisher
+        _log.info("engine open, %d slots", session.view.slots)
         try:
             while not self._draining:
                 self._take_up(session)
@@ -121,6 +122,7 @@ class Worker:
         finally:
             feeder.close()
             publisher.close()  # what is finished is published even if the engine has failed
+        _log.info("drained: everything finished is published")
 
     def _take_up(self, session: Session) -> None:
         with self._lock:
