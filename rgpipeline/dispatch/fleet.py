@@ -56,15 +56,6 @@ class Member:
         self.report = report
         self.begun = frozenset(key.shard for key in report.working_on)
 
-    def working_at(self) -> list[Unit]:
-        """The units it was at when last heard of: what to suspect if it dies."""
-        rows = {(key.shard, key.row) for key in self.report.working_on}
-        return [
-            unit
-            for key, unit in self.held.items()
-            if any(shard == key.shard and key.start <= row < key.stop for shard, row in rows)
-        ]
-
 
 class Fleet:
     """All workers that have been started and are not gone."""

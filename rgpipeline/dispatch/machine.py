@@ -151,11 +151,12 @@ class Dispatch:
             starting = member.phase in (Phase.PENDING, Phase.STARTING)
             self.setbacks.death(setback, starting, now)
             if setback.fault == "worker":
-                self._suspect(member.working_at(), setback)
+                self._suspect(list(member.held.values()), setback)
         for unit in member.held.values():
             self.work.release(unit, member.name)
 
     def _suspect(self, units: list[Unit], setback: Setback) -> None:
+        """Any unit that it held: what it said last of its slots may be long past."""
         for unit in units:
             reason = f"its worker was lost again and again: {setback.reason}"
             # Before any row was done, it is no row's fault that workers die.

@@ -27,6 +27,7 @@ _log = logging.getLogger(__name__)
 # Questions a second that the driver asks in all, and pauses between two to the same worker.
 _QUESTIONS_PER_S = 500.0
 _SHORTEST_S, _LONGEST_S = 0.2, 30.0
+_LONGEST_REASON = 400  # characters
 _UNAVAILABLE_S = 2.0  # before asking again one that could not be reached
 
 Answer = tuple[str, "Future[Any]"]  # whose, and what
@@ -204,7 +205,10 @@ def _fault(error: RayTaskError) -> Fault:
 
 
 def _reason(error: RayError, hand: _Hand) -> str:
-    """Ray's own words, the last lines of them: what happened, without the ids before."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """What Ray says of the end of a process, without the ids before and the guesses behind."""
+    text = " ".join(str(error).split())
+    text = text.rpartition("Worker exit detail: ")[2].partition(" Some common causes")[0]
+    if "connection error code 2" in text:
+        text = "it was killed, or crashed"
     where = f" on {hand.host}" if hand.host else ""
-    return f"its process died{where}: {lines[-1] if lines else type(error).__name__}"
+    return f"its process{where} is gone: {text[:_LONGEST_REASON]}"

@@ -98,7 +98,7 @@ def held_up(spec: WorkersSpec, placement: Placement, cluster: Cluster) -> str:
 
 
 def inventory(nodes: Sequence[Node]) -> str:
-    """What a cluster has, in words: `2 × TPU host with 4 chips (TPU-V6E), host with 8 CPU cores`."""
+    """What a cluster has, in words: `2 × TPU host with 4 chips (TPU-V6E)`."""
     kinds = Counter(_summary(node) for node in nodes)
     told = [f"{n} × {what}" if n > 1 else what for what, n in sorted(kinds.items())]
     return ", ".join(told) or "no hosts"

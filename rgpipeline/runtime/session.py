@@ -4,10 +4,14 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import ray
+from ray._private import worker as ray_worker
 
 from rgpipeline.errors import UserError
+
+_log = logging.getLogger(__name__)
 
 _OBJECT_STORE = 128 << 20  # bytes: only plans and jobs pass through it
 
@@ -26,10 +30,13 @@ def connected(address: str) -> Iterator[str]:
     if ray.is_initialized():  # the caller's own; it is theirs to end
         yield ray.get_runtime_context().gcs_address
         return
+    # Ray prints a page on every worker that dies, over whatever is on the terminal.
+    printing, ray_worker.print_to_stdstream = ray_worker.print_to_stdstream, _log_instead
     try:
         yield _connect(address)
     finally:
         ray.shutdown()
+        ray_worker.print_to_stdstream = printing
 
 
 def _connect(address: str) -> str:
@@ -64,3 +71,8 @@ def _start() -> None:
         logging_level=logging.ERROR,
         _node_ip_address="127.0.0.1",
     )
+
+
+def _log_instead(data: dict[str, Any], ignore_prefix: bool = False) -> None:
+    for line in data.get("lines", ()):
+        _log.info("%s: %s", data.get("pid", "ray"), line)

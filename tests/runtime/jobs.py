@@ -19,9 +19,7 @@ def prompts(rows: int) -> list[list[int]]:
     return [[1 + row % 7, 1 + row % 8, 1 + row % 3] for row in range(rows)]
 
 
-def job_over(
-    folder: Path, given: list[list[int]], rows_in_a_file: int = 0, **sections: Any
-) -> Job:
+def job_over(folder: Path, given: list[list[int]], rows_in_a_file: int = 0, **sections: Any) -> Job:
     """A job over `given`; `workers`, `faults`… are sections of its file."""
     inputs = folder / "in"
     inputs.mkdir()

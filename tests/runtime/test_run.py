@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,13 +10,16 @@ import pytest
 
 from rgpipeline import run
 from rgpipeline.dispatch.view import JobView
+from rgpipeline.output.stopping import request_stop
 from tests.runtime.engines import Slow, broken, unopenable
 from tests.runtime.jobs import answers, job_over, prompts, right_answers
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
-def once(condition: Callable[[JobView], bool], action: Callable[[], None]) -> Callable[[JobView], None]:
+def once(
+    condition: Callable[[JobView], bool], action: Callable[[], None]
+) -> Callable[[JobView], None]:
     """A `watch` that acts the first time that the condition holds."""
     acted: list[JobView] = []
 
@@ -33,3 +37,93 @@ def test_every_row_is_answered_once(tmp_path: Path) -> None:
     summary = run(job, open_engine=Slow(tmp_path))
     assert (summary.outcome, summary.exit_code, summary.rows_done) == ("finished", 0, 100)
     assert answers(job) == right_answers(given)
+
+
+def test_rows_of_a_killed_worker_are_done_by_its_replacement(tmp_path: Path) -> None:
+    given, engine = prompts(200), Slow(tmp_path)
+    job = job_over(tmp_path, given)
+    kill = once(
+        lambda view: view.rows_done >= 16,
+        lambda: os.kill(engine.processes()[0], signal.SIGKILL),
+    )
+    assert run(job, open_engine=engine, watch=kill).outcome == "finished"
+    assert len(engine.processes()) == 3
+    assert answers(job) == right_answers(given)
+
+
+def test_a_hung_worker_is_replaced(tmp_path: Path) -> None:
+    given, engine = prompts(200), Slow(tmp_path)
+    job = job_over(tmp_path, given, faults={"worker_timeout_s": 1.5})
+    hang = once(
+        lambda view: view.rows_done >= 16,
+        lambda: os.kill(engine.processes()[0], signal.SIGSTOP),
+    )
+    assert run(job, open_engine=engine, watch=hang).outcome == "finished"
+    assert answers(job) == right_answers(given)
+
+
+def test_a_worker_whose_host_sends_it_away_publishes_and_leaves(tmp_path: Path) -> None:
+    given, engine = prompts(200), Slow(tmp_path)
+    job = job_over(tmp_path, given)
+    seen: list[JobView] = []
+    leave = once(
+        lambda view: view.rows_done >= 16,
+        lambda: os.kill(engine.processes()[0], signal.SIGTERM),
+    )
+
+    def watch(view: JobView) -> None:
+        seen.append(view)
+        leave(view)
+
+    assert run(job, open_engine=engine, watch=watch).outcome == "finished"
+    assert seen[-1].deaths == 0
+    assert answers(job) == right_answers(given)
+
+
+def test_a_stopped_job_goes_on_where_it_was(tmp_path: Path) -> None:
+    given, stop = prompts(200), threading.Event()
+    job = job_over(tmp_path, given)
+    first = run(
+        job, open_engine=Slow(tmp_path), stop=stop, watch=once(lambda v: v.rows_done > 16, stop.set)
+    )
+    assert (first.outcome, first.exit_code) == ("interrupted", 130)
+    assert 16 < first.rows_done < 200
+    second = run(job, open_engine=Slow(tmp_path))
+    assert second.outcome == "finished"
+    assert answers(job) == right_answers(given)
+
+
+def test_a_stop_asked_for_in_the_output_is_heard(tmp_path: Path) -> None:
+    job = job_over(tmp_path, prompts(400))
+    ask = once(lambda view: view.rows_done > 0, lambda: request_stop(job.output.path))
+    assert run(job, open_engine=Slow(tmp_path, 0.05), watch=ask).outcome == "interrupted"
+
+
+def test_a_finished_job_starts_no_worker(tmp_path: Path) -> None:
+    job = job_over(tmp_path, prompts(8))
+    run(job, open_engine=Slow(tmp_path))
+    again = run(job, open_engine=unopenable)
+    assert (again.outcome, again.already_done, again.generated_tokens) == ("finished", True, 0)
+
+
+def test_a_row_that_kills_its_workers_becomes_an_error(tmp_path: Path) -> None:
+    given = prompts(48)
+    given[20] = [9, 9, 9]
+    job = job_over(tmp_path, given)
+    summary = run(job, open_engine=Slow(tmp_path, 0.001, poisoned=True))
+    assert (summary.outcome, summary.exit_code, summary.rows_failed) == ("finished", 3, 1)
+    right = right_answers(given)
+    assert answers(job) == [*right[:20], ("row-20", None), *right[21:]]
+
+
+def test_a_users_mistake_found_by_a_worker_is_told_as_such(tmp_path: Path) -> None:
+    summary = run(job_over(tmp_path, prompts(8)), open_engine=unopenable)
+    assert (summary.outcome, summary.exit_code) == ("failed", 2)
+    assert summary.message == "weights: no such folder"
+
+
+def test_workers_that_cannot_start_end_the_job_with_their_own_words(tmp_path: Path) -> None:
+    summary = run(job_over(tmp_path, prompts(8)), open_engine=broken)
+    assert (summary.outcome, summary.exit_code) == ("failed", 1)
+    assert summary.message.endswith("RuntimeError: no driver for this device")
+    assert summary.message.startswith("no worker can start, tried 3 times")
