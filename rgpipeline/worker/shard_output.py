@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+import pyarrow as pa
+
 from rgpipeline.io.columns import AddedColumns
 from rgpipeline.io.log import ShardLog
 from rgpipeline.io.parts import build_part
@@ -106,7 +108,7 @@ class PartWriter:
 
         def build(rows: Sequence[OutputRow], part: int) -> bytes:
             label = self.plan.label(self.job, output.log.shard, part, self.attempt)
-            return build_part(kept.take([row.row for row in rows]), rows, columns, label)
+            return build_part(_taken(kept, [row.row for row in rows]), rows, columns, label)
 
         return build
 
@@ -136,6 +138,14 @@ def done(output: ShardOutput, held: Held) -> ShardDone | None:
 def row_bytes(input: InputRows, kept: Sequence[str]) -> float:
     """Memory of one row's kept columns, about."""
     return float(input.table.select(list(kept)).nbytes / max(1, input.table.num_rows))
+
+
+def _taken(table: pa.Table, rows: Sequence[int]) -> pa.Table:
+    """Some rows of a table, in this order."""
+    try:
+        return table.take(rows)
+    except pa.ArrowNotImplementedError:  # views of text and of lists have no such function
+        return pa.concat_tables([table.slice(row, 1) for row in rows])
 
 
 def _nbytes(row: OutputRow) -> int:

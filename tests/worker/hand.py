@@ -79,21 +79,20 @@ class Given:
 
 def plan_job(
     folder: Path,
-    rows: Sequence[dict[str, Any] | str],
+    rows: Sequence[dict[str, Any] | str] | pa.Table,
     shard_rows: int = 4,
     out: str = "out",
     **sections: Any,
 ) -> Given:
     """A job over `rows` (numbered in a column n; text is a line as it is), cut into shards."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [r if isinstance(r, str) else json.dumps({"n": n, **r}) for n, r in enumerate(rows)]
-    (folder / "in.jsonl").write_text("\n".join(lines) + "\n")
+    path = _write_input(folder, rows)
     output = {"path": str(folder / out), "token_ids": True, **sections.pop("output", {})}
     mapping = {
         "model": sections.pop("model", None)
         or {"weights": "fake", "tokenizer": write_tokenizer(folder)},
         "input": {
-            "path": str(folder / "in.jsonl"),
+            "path": str(path),
             "columns": sections.pop("columns", {"prompt_ids": "ids"}),
         },
         "output": output,
@@ -105,6 +104,17 @@ def plan_job(
     plan = open_or_create(job, store)
     shards = cut_shards([file.rows for file in plan.files], shard_rows)
     return Given(job, replace(plan, shards=shards), store, folder / out)
+
+
+def _write_input(folder: Path, rows: Sequence[dict[str, Any] | str] | pa.Table) -> Path:
+    if isinstance(rows, pa.Table):
+        path = folder / "in.parquet"
+        pq.write_table(rows, path)
+        return path
+    path = folder / "in.jsonl"
+    lines = [r if isinstance(r, str) else json.dumps({"n": n, **r}) for n, r in enumerate(rows)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
 
 
 @contextmanager

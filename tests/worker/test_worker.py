@@ -2,6 +2,8 @@
 
 from threading import Event
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rgpipeline.errors import StoreError
@@ -152,6 +154,46 @@ def test_a_convicted_row_whose_first_samples_are_published_is_finished_all_the_s
         (0, True),
         (1, False),
     ]
+
+
+def test_a_row_that_another_goes_on_with_while_it_is_given_up_is_finished_all_the_same(tmp_path):
+    given = given_prompts(tmp_path, 1)
+    theirs = given.part([OutputRow(0, "in.jsonl#0", completion="begun")])
+    late = [theirs]
+
+    def create(name, data):
+        if name.startswith("part-") and late:
+            given.store.create("part-00000-0000.parquet", late.pop())
+        return given.store.create(name, data)
+
+    convicted = Assignment(given.plan.shards[0], (0, 1), {0: "poison"})
+    report = finish(given.worker(store=Instead(given.store, create=create)), [convicted])
+    assert report.finished == (ShardDone(0, 1, 1, (0, 1)),)
+    assert [(row["segment"], row["completion"]) for row in given.rows()] == [
+        (0, "begun"),
+        (1, None),
+    ]
+
+
+def test_kept_columns_have_the_very_types_and_values_of_the_input(tmp_path):
+    columns = {
+        "ids": pa.array([[1, 2], [1, 3], [1, 9]], pa.list_(pa.int32())),
+        "n": pa.array([0, 1, 2], pa.uint8()),
+        "words": pa.array(["a", "b", "a"]).dictionary_encode(),
+        "large": pa.array(["x", None, "z"], pa.large_string()),
+        "view": pa.array(["x", "y", None], pa.string_view()),
+        "when": pa.array([1, 2, 3], pa.timestamp("ns", "Europe/Paris")),
+        "price": pa.array([1, None, 3], pa.decimal128(9, 2)),
+        "deep": pa.array([{"a": [{"b": 1}]}, None, {"a": []}]),
+        "map": pa.array([[("k", 1)], [], None], pa.map_(pa.string(), pa.int64())),
+        "blob": pa.array([b"\x00", b"", None], pa.binary()),
+    }
+    given = plan_job(tmp_path, pa.table(columns))
+    finish(given.worker(), given.assignments)
+    source = pq.read_table(tmp_path / "in.parquet")
+    (part,) = given.out.glob("part-*")
+    published = pq.read_table(part).select(source.column_names)
+    assert published.replace_schema_metadata() == source.replace_schema_metadata()
 
 
 def test_what_the_log_covers_is_not_done_again(tmp_path, engines):

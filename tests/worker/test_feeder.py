@@ -1,0 +1,73 @@
+"""The feeder: in order, not too far ahead, and honest about what stopped it."""
+
+import numpy as np
+import pytest
+
+from rgpipeline.errors import StoreError
+from rgpipeline.records import Assignment, Shard
+from rgpipeline.worker.feeder import Feeder
+from rgpipeline.worker.work import Batch, Held, ToScore
+from tests.worker.hand import settled, until
+
+
+class Endless:
+    """A maker whose assignments never end; each batch has a text of 1,000 bytes."""
+
+    at = None
+
+    def batches(self, held):
+        while True:
+            text = ToScore(0, "id", np.zeros(250, np.int32), 1, "place")
+            yield Batch(held, None, None, score=[text])
+
+
+class Failing:
+    at = None
+
+    def batches(self, held):
+        raise StoreError("input is gone")
+        yield
+
+
+@pytest.fixture
+def held() -> Held:
+    return Held(Assignment(Shard(0, ())))
+
+
+def started(maker, ahead_bytes: int = 10_000) -> Feeder:
+    feeder = Feeder(maker, ahead_bytes, lambda: None)
+    feeder.start()
+    return feeder
+
+
+def test_only_so_much_is_made_ready_ahead(held):
+    feeder = started(Endless())
+    feeder.feed(held)
+    settled(lambda: feeder.beat)
+    assert feeder.beat == 11  # ten that fit, and the one that waits for room
+    assert feeder.take() is not None
+    settled(lambda: feeder.beat)
+    assert feeder.beat == 12
+    feeder.close()
+
+
+def test_what_was_made_of_a_dropped_assignment_is_not_handed_out(held):
+    feeder = started(Endless())
+    feeder.feed(held)
+    until(lambda: feeder.beat > 5)
+    held.dropped = True
+    assert feeder.take() is None
+    feeder.close()
+
+
+def test_what_stopped_it_is_raised_to_whoever_takes(held):
+    feeder = started(Failing())
+    feeder.feed(held)
+
+    def fails():
+        with pytest.raises(StoreError, match="input is gone"):
+            feeder.take()
+        return True
+
+    until(lambda: feeder._error is not None)
+    assert fails()

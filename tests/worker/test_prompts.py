@@ -1,0 +1,131 @@
+"""Rows to prompts, and what a row may ask for itself."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rgpipeline.errors import RowError
+from rgpipeline.spec import Columns, Sampling
+from rgpipeline.text.chat import ChatTemplate
+from rgpipeline.text.template import PromptTemplate
+from rgpipeline.text.tokenizer import Tokenizer
+from rgpipeline.worker.overrides import merged
+from rgpipeline.worker.prompts import Prompts
+
+TOKENIZER = Tokenizer.load(str(Path(__file__).parent.parent / "golden" / "tokenizer"))
+BASE = Sampling(max_tokens=7, temperature=0.5)
+
+
+def prompts(template: str | None = None, chat=None, **columns: str) -> Prompts:
+    made = PromptTemplate(template) if template else None
+    return Prompts(Columns(**columns), BASE, TOKENIZER, chat or "no chat here", made)
+
+
+def test_a_text_gets_the_beginning_of_text():
+    assert prompts(prompt="p").make({"p": "In the"}).tokens == TOKENIZER.encode("In the")
+
+
+def test_token_ids_are_taken_as_they_are():
+    assert prompts(prompt_ids="i").make({"i": [5, 6]}).tokens == [5, 6]
+
+
+def test_a_template_is_filled_from_columns():
+    made = prompts("Say {word}!").make({"word": "yes"})
+    assert made.tokens == TOKENIZER.encode("Say yes!")
+
+
+def test_a_chat_ends_where_the_model_ends_its_turn():
+    chat = ChatTemplate(TOKENIZER)
+    messages = [{"role": "user", "content": "Hi"}]
+    made = prompts(messages="m", chat=chat).make({"m": messages})
+    assert made.tokens == chat.encode(messages)
+    assert made.sampling.stop_ids == chat.stop_ids
+
+
+def test_a_chat_that_ignores_ends_goes_on_after_its_turn():
+    made = prompts(messages="m", chat=ChatTemplate(TOKENIZER), sampling="s").make(
+        {"m": [{"role": "user", "content": "Hi"}], "s": '{"ignore_eos": true}'}
+    )
+    assert made.sampling.stop_ids == ()
+
+
+def test_a_batch_row_is_whichever_kind_it_fills():
+    both = prompts(prompt="p", prompt_ids="i")
+    assert both.make({"p": None, "i": [4]}).tokens == [4]
+    with pytest.raises(RowError, match="'p' and 'i' is null"):
+        both.make({"p": None, "i": None})
+
+
+def test_a_completion_to_score_gets_no_beginning_of_text():
+    made = prompts(prompt="p", completion="c")
+    assert made.completion({"c": "word"}) == TOKENIZER.encode("word", bos=False)
+    with pytest.raises(RowError, match="'c' is null"):
+        made.completion({"c": None})
+
+
+@pytest.mark.parametrize(
+    ("ids", "told"),
+    [
+        ([], "empty list"),
+        ("5 6", "holds a str"),
+        ([1, -1], r"\[1\]: -1 is not a token id"),
+        ([True], "True is not a token id"),
+        ([1.0], "1.0 is not a token id"),
+        ([2**31], "is not a token id"),
+    ],
+)
+def test_token_ids_that_are_none_are_told(ids, told):
+    with pytest.raises(RowError, match=told):
+        prompts(prompt_ids="i").make({"i": ids})
+
+
+@pytest.mark.parametrize(
+    ("value", "name"), [("a", "a"), (7, "7"), ("", ""), (0, "0")], ids=["text", "int", "empty", "0"]
+)
+def test_a_row_is_called_by_its_column(value, name):
+    assert prompts(prompt="p", id="key").row_id({"key": value}) == name
+
+
+def test_a_row_without_the_name_it_should_have_is_refused():
+    assert prompts(prompt="p").row_id({}) is None
+    with pytest.raises(RowError, match="'key', which names the rows, is null"):
+        prompts(prompt="p", id="key").row_id({"key": None})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "changed"),
+    [
+        (None, {}),
+        ("", {}),
+        ("{}", {}),
+        ({"top_k": 5, "seed": None}, {"top_k": 5}),
+        ([("top_k", 5), ("seed", None)], {"top_k": 5}),
+        ('{"max_tokens": null}', {"max_tokens": None}),
+        ('{"logit_bias": {"3": -1.5}}', {"logit_bias": {3: -1.5}}),
+    ],
+    ids=["null", "empty", "none", "struct", "map", "json null", "json"],
+)
+def test_overrides_change_what_they_name(overrides, changed):
+    assert merged(BASE, overrides) == BASE.model_copy(update=changed)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ('{"temprature": 1}', "s.temprature: unknown key; did you mean 'temperature'?"),
+        ({"top_p": 2.0, "n": 0}, "s.top_p: should be .*; s.n: should be"),
+        ("{nonsense", "'s' holds text that is not JSON"),
+        ("[1]", "'s' holds JSON that is not an object"),
+        (json.dumps({"min_tokens": 9}), "min_tokens 9 is above max_tokens 7"),
+        (5, "'s' holds a int"),
+    ],
+)
+def test_overrides_that_are_not_valid_are_told(overrides, told):
+    with pytest.raises(RowError, match=told):
+        merged(BASE, overrides, "s")
+
+
+def test_more_log_probabilities_than_the_column_holds_are_refused():
+    with pytest.raises(RowError, match=r"set sampling\.logprobs of the job to 2 or more"):
+        merged(Sampling(logprobs=1), {"logprobs": 3})
