@@ -146,7 +146,7 @@ def test_overrides_are_yaml_and_make_their_sections(write):
         ("sampling.seed", "--set sampling.seed: not understood; write key=value"),
         ("a..b=1", "--set a..b=1: not understood; write key=value"),
         ("model.weights.x=1", "--set model.weights.x: model.weights is not a section"),
-        ("name=x y", "--set name: String should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$'"),
+        ("name=x y", "--set name: should be of letters, digits, '.', '_' and '-'"),
     ],
 )
 def test_a_fault_of_an_override_is_told_as_one(write, override, told):

@@ -73,7 +73,11 @@ def _facts(summary: Summary) -> Iterator[tuple[str, str]]:
     yield "output", summary.output
     if summary.rows_failed:
         yield "failed", f"rgpipeline retry {summary.output} --output NEW   does them again"
-    yield "read it", f"rgpipeline cat {summary.output}   or pandas.read_parquet({summary.output!r})"
+    if summary.rows_done:
+        yield (
+            "read it",
+            f"rgpipeline cat {summary.output}   or pandas.read_parquet({summary.output!r})",
+        )
 
 
 def _readable(job: Job) -> Iterator[WholeText]:

@@ -89,7 +89,7 @@ def progress_line(view: JobView) -> str:
         _workers(view),
     ]
     if view.waiting_for:
-        parts.append(view.waiting_for)
+        parts.append(f"waiting for {view.waiting_for}")
     return f"{time.strftime('%H:%M:%S')}  " + ", ".join([*parts, f"ETA {_eta(view)}"])
 
 

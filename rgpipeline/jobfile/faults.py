@@ -69,6 +69,11 @@ def _explain(details: Sequence[ErrorDetails], model: type[BaseModel]) -> str:
         field = _field(place, model)
         told = field.description if field else None
         return f"missing{f': {told}' if told else ''}"
+    if kind == "string_pattern_mismatch":
+        return (
+            "should be of letters, digits, '.', '_' and '-', begin with a letter or digit and "
+            f"have at most 63; found {_SHORT.repr(details[0]['input'])}"
+        )
     messages = list(dict.fromkeys(one["msg"] for one in details))
     if not all(message.startswith(_SHOULD_BE) for message in messages):
         return "; ".join(message.removeprefix("Value error, ") for message in messages)

@@ -50,7 +50,10 @@ class Folder:
             self._root = root.rstrip("/")
             entries = stores.ask(url, self._listed)
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise WeightsError(f"{url}: no such folder") from error
+            raise WeightsError(
+                f"{url}: no such folder; name one with weights (a path or an fsspec URL, "
+                f"hf://OWNER/NAME for the Hub), or demo"
+            ) from error
         except ImportError as error:
             raise WeightsError(f"{url}: {stores.how_to_install(url)} ({error})") from error
         except RgpipelineError:

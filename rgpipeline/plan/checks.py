@@ -21,21 +21,19 @@ def used_columns(job: Job, columns: Columns) -> list[str]:
 
 
 def check_columns(job: Job, columns: Columns, schema: pa.Schema) -> None:
-    """Raises InputError for a column that is missing or of a type that can't be used."""
+    """Raises InputError for columns that are missing or of a type that can't be used, all told."""
+    faults: list[str] = []
     for field, name in columns.model_dump().items():
         if name is None:
             continue
-        _require(f"input.columns.{field}", name, schema)
-        fits, wanted = _WANTED[field]
-        column = schema.field(name)
-        if not (is_json(column) or pa.types.is_null(column.type) or fits(column.type)):
-            raise InputError(
-                f"input.columns.{field}: column {name!r} holds {column.type}; {wanted} is needed"
-            )
+        missing = _missing(f"input.columns.{field}", name, schema)
+        faults += missing or _misfit(field, schema.field(name))
     if job.input.template:
         PromptTemplate(job.input.template).check_columns(schema.names)
     for name in () if job.output.keep == "all" else job.output.keep:
-        _require("output.keep", name, schema)
+        faults += _missing("output.keep", name, schema)
+    if faults:
+        raise InputError("\n".join(faults))
 
 
 def check_names(job: Job, kept: Sequence[str]) -> None:
@@ -52,14 +50,21 @@ def check_names(job: Job, kept: Sequence[str]) -> None:
         )
 
 
-def _require(where: str, name: str, schema: pa.Schema) -> None:
+def _missing(where: str, name: str, schema: pa.Schema) -> list[str]:
     if name in schema.names:
-        return
+        return []
     near = difflib.get_close_matches(name, schema.names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise InputError(
-        f"{where}: no column {name!r} in the input (it has {', '.join(schema.names)}){hint}"
-    )
+    return [f"{where}: no column {name!r} in the input (it has {', '.join(schema.names)}){hint}"]
+
+
+def _misfit(field: str, column: pa.Field) -> list[str]:
+    fits, wanted = _WANTED[field]
+    if is_json(column) or pa.types.is_null(column.type) or fits(column.type):
+        return []
+    return [
+        f"input.columns.{field}: column {column.name!r} holds {column.type}; {wanted} is needed"
+    ]
 
 
 def _value_type(kind: pa.DataType) -> pa.DataType:

@@ -51,8 +51,9 @@ def examine(path: str | Path, overrides: Sequence[str] = ()) -> Findings:
         salvaged = salvage(path, overrides)
         if salvaged is None:
             return Findings((str(error),))
-        found = _examine(*salvaged)
-        return Findings((*str(error).splitlines(), *found.faults), found.warnings, found.plan)
+        found, told = _examine(*salvaged), str(error).splitlines()
+        more = [fault for fault in found.faults if not any(fault in line for line in told)]
+        return Findings((*told, *more), found.warnings, found.plan)
     return _examine(job, known)
 
 

@@ -20,7 +20,7 @@ def model_faults(job: Job, plan: Plan | None) -> list[str]:
         vocab_size = open_checkpoint(job.model.weights, options).config.vocab_size
     except RgpipelineError as error:
         faults.append(str(error))
-    if plan is not None:
+    if plan is not None and (vocab_size is not None or job.model.tokenizer is not None):
         try:
             open_prompts(job, plan, options)
         except RgpipelineError as error:
