@@ -41,6 +41,12 @@ def job_over(folder: Path, given: list[list[int]], rows_in_a_file: int = 0, **se
     )
 
 
+def rows_of(job: Job) -> list[dict[str, Any]]:
+    """All that the job has published, by id."""
+    rows: list[dict[str, Any]] = open_output(job.output.path).to_table().to_pylist()
+    return sorted(rows, key=lambda row: row["id"])
+
+
 def answers(job: Job) -> list[tuple[str, list[int] | None]]:
     """What the job has published, by id: every row as often as it is there."""
     table = open_output(job.output.path).to_table()

@@ -1,0 +1,82 @@
+"""The driver's own end: killed, it is started again; two at once share the work."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rgpipeline import run
+from rgpipeline.dispatch.view import JobView
+from rgpipeline.io.parts import part_names
+from rgpipeline.io.store import open_store
+from rgpipeline.spec import Job
+from tests.runtime.engines import Slow
+from tests.runtime.jobs import answers, job_over, prompts, right_answers
+
+DRIVER = """
+import sys
+from pathlib import Path
+from rgpipeline import run
+from rgpipeline.spec import Job
+from tests.runtime.engines import Slow
+folder = Path(sys.argv[1])
+job = Job.model_validate_json((folder / "job.json").read_text())
+sys.exit(run(job, address=sys.argv[2], open_engine=Slow(folder)).exit_code)
+"""
+
+
+def drive(folder: Path, job: Job, address: str) -> subprocess.Popen[bytes]:
+    """A driver in a process of its own."""
+    (folder / "job.json").write_text(job.model_dump_json())
+    return subprocess.Popen([sys.executable, "-c", DRIVER, str(folder), address])
+
+
+def wait_for_parts(job: Job, driver: subprocess.Popen[bytes], parts: int) -> None:
+    store = open_store(job.output.path)
+    while len(part_names(store)) < parts:
+        assert driver.poll() is None, "the driver ended before it was killed"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def address(cluster: None) -> str:
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)
+
+
+def test_a_killed_driver_is_started_again(tmp_path: Path, address: str) -> None:
+    given = prompts(200)
+    job = job_over(tmp_path, given)
+    driver = drive(tmp_path, job, address)
+    wait_for_parts(job, driver, 2)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    assert run(job, open_engine=Slow(tmp_path)).outcome == "finished"
+    assert answers(job) == right_answers(given)
+
+
+def test_ctrl_c_leaves_a_job_that_can_go_on(tmp_path: Path, address: str) -> None:
+    given = prompts(200)
+    job = job_over(tmp_path, given)
+    driver = drive(tmp_path, job, address)
+    wait_for_parts(job, driver, 2)
+    driver.send_signal(signal.SIGINT)
+    assert driver.wait() == 130
+    assert run(job, open_engine=Slow(tmp_path)).outcome == "finished"
+    assert answers(job) == right_answers(given)
+
+
+def test_two_drivers_share_the_work_and_say_so(tmp_path: Path, address: str) -> None:
+    given = prompts(300)
+    job = job_over(tmp_path, given)
+    other = drive(tmp_path, job, address)
+    wait_for_parts(job, other, 1)
+    seen: list[JobView] = []
+    assert run(job, open_engine=Slow(tmp_path), watch=seen.append).outcome == "finished"
+    assert other.wait() == 0
+    assert "another driver" in seen[0].warnings[0]
+    assert answers(job) == right_answers(given)
