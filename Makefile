@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 JOB ?= jobs/demo.yaml
 
-.PHONY: setup demo test lint format bench chaos simulate lock clean
+.PHONY: setup demo test lint format bench bench-tpu tpu chaos simulate lock clean
 
 setup: $(STAMP)
 
@@ -34,6 +34,14 @@ format: $(STAMP)
 # Our engine, the official sampler and the limit, side by side in one run.
 bench: $(STAMP)
 	$(BIN)/python -m bench $(ARGS)
+
+# Tokens per second on this machine's TPU, beside the compiler's bounds; needs one.
+bench-tpu: $(STAMP)
+	$(BIN)/python -m bench.tpu $(ARGS)
+
+# Everything that is compiled for TPUs, long ones too; `make test` has a short set of it.
+tpu: $(STAMP)
+	$(BIN)/python -m pytest tests/fit tests/kernels -m 'tpu or not tpu' $(ARGS)
 
 # Kills, hangs and failing stores against one job, bounded in time.
 chaos: $(STAMP)

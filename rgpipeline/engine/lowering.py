@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.export
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -14,6 +15,7 @@ from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.settings import pack_tokens
 from rgpipeline.engine.tenancies import settings_arrays
+from rgpipeline.errors import UserError
 from rgpipeline.model.config import ATTENTION, GriffinConfig
 from rgpipeline.model.kernels import for_platform
 from rgpipeline.model.params import flatten, param_shapes
@@ -38,6 +40,10 @@ class Program:
         lowered: jax.stages.Lowered = self.jitted.lower(*self.arguments)
         return lowered
 
+    def export(self, platform: str) -> jax.export.Exported:
+        """Lowers it for a platform of which no device need be at hand."""
+        return jax.export.export(self.jitted, platforms=[platform])(*self.arguments)
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerPrograms:
@@ -54,12 +60,28 @@ class WorkerPrograms:
 def worker_programs(
     config: GriffinConfig,
     settings: EngineSettings,
-    mesh: Mesh,
+    mesh: Mesh | None,
     *,
+    platform: str | None = None,
     features: SamplingFeatures = PLAIN,
 ) -> WorkerPrograms:
-    """The programs of a worker with these settings on the devices of `mesh`."""
-    platform = mesh.devices.flat[0].platform
+    """The programs of a worker with these settings.
+
+    Args:
+      config: the model.
+      settings: as `settle` gives them.
+      mesh: the devices they are compiled for; None for one device that is not described.
+      platform: `tpu`, `cuda` or `cpu`; default: that of the mesh.
+      features: what the sampler must be able to do.
+
+    Raises:
+      UserError: settings that this version can't honour.
+    """
+    if settings.quantize != "none":
+        raise UserError("--quantize int8 is not supported by this version; use none")
+    if mesh is not None and mesh.size > 1:
+        raise UserError("more than one chip is not supported by this version")
+    platform = platform or (mesh.devices.flat[0].platform if mesh else jax.default_backend())
     engine = GriffinEngine(
         config,
         None,
@@ -67,10 +89,10 @@ def worker_programs(
         pack_tokens=pack_tokens(settings, platform=platform),
         kernels=for_platform(platform),
     )
-    replicated = NamedSharding(mesh, PartitionSpec())  # type: ignore[no-untyped-call]
+    everywhere = None if mesh is None else NamedSharding(mesh, PartitionSpec())  # type: ignore[no-untyped-call]
 
     def place(tree: Tree) -> Tree:
-        return jax.tree.map(lambda leaf: _struct(leaf.shape, leaf.dtype, replicated), tree)
+        return jax.tree.map(lambda leaf: _struct(leaf.shape, leaf.dtype, everywhere), tree)
 
     params = place(param_shapes(config, jnp.dtype(settings.dtype)))
     state = place(jax.eval_shape(lambda: engine.init(features)))

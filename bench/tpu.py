@@ -1,0 +1,205 @@
+"""Tokens per second on the TPU of this machine, beside the bounds that `rgpipeline fit` gives.
+
+    python -m bench.tpu [--model recurrentgemma-2b] [--slots 64 256 384] [--quantize int8]
+
+One chip, random weights (speed does not depend on them), every slot busy with its window full,
+sampling at temperature 1. Prints a line of JSON for each number of slots, then a table.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rgpipeline.engine.api import UNLIMITED, PrefillPack, Tenancy
+from rgpipeline.engine.griffin_engine import GriffinEngine
+from rgpipeline.engine.lowering import PLAIN
+from rgpipeline.engine.settings import pack_tokens, settle
+from rgpipeline.fit import FitRequest, fit
+from rgpipeline.model.config import GriffinConfig, known_config
+from rgpipeline.model.kernels import for_platform
+from rgpipeline.model.opening import read_config
+from rgpipeline.model.params import Params, flatten, nest, param_shapes
+from rgpipeline.records import EngineSettings
+from rgpipeline.spec import EngineSpec, Sampling
+
+_TOPOLOGIES = {"TPU v5 lite": "v5e:1x1x1", "TPU v6 lite": "v6e:1x1x1", "TPU v5": "v5p:1x1x1"}
+_REPEATS = 5
+_TOKEN = 7
+_NO_TPU = """no TPU here: jax runs on {platform} ({kind}).
+On a TPU VM: pip install 'rgpipeline[tpu]', then make bench-tpu, with no other process on the chip.
+Without one, `rgpipeline fit` tells what the compiler knows."""
+
+
+class Measured(NamedTuple):
+    """Tokens per second of one chip."""
+
+    slots: int
+    decode: float
+    prefill: float
+
+
+def main() -> int:
+    """Measures, prints, and returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="recurrentgemma-2b")
+    parser.add_argument("--slots", type=int, nargs="+", default=[64, 256, 384])
+    parser.add_argument("--quantize", choices=("none", "int8"), default="none")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each of five stretches")
+    parser.add_argument("--any-device", action="store_true", help="go on without a TPU, to try it")
+    options = parser.parse_args()
+    device = jax.devices()[0]
+    if device.platform != "tpu" and not options.any_device:
+        print(_NO_TPU.format(platform=device.platform, kind=device.device_kind), file=sys.stderr)
+        return 2
+    config = _config(options.model)
+    rows = []
+    for slots in options.slots:
+        measured = measure(config, slots, options.quantize, options.seconds)
+        bounds = _bounds(options.model, slots, options.quantize, device.device_kind)
+        rows.append({**measured._asdict(), **bounds, "device": device.device_kind})
+        print(json.dumps(rows[-1]), flush=True)
+    print(_table(rows))
+    return 0
+
+
+def measure(
+    config: GriffinConfig, slots: int, quantize: Literal["none", "int8"], seconds: float
+) -> Measured:
+    """Prefills every slot to a full window, then decodes with all of them.
+
+    `seconds`: of each of the stretches of decoding.
+    """
+    platform = jax.default_backend()
+    settings = settle(
+        config, EngineSpec(slots=slots), dtype="bfloat16", quantize=quantize, free_bytes=0
+    )
+    engine = GriffinEngine(
+        config,
+        _random_params(config, settings),
+        settings,
+        pack_tokens=pack_tokens(settings),
+        kernels=for_platform(platform),
+    )
+    state = engine.init(PLAIN)
+    packs = _packs(engine, config.window)
+    state = engine.prefill(state, packs[0])  # compiles
+    engine.wait(state)
+    start = time.perf_counter()
+    for pack in packs:
+        state = engine.prefill(state, pack)
+    engine.wait(state)
+    prefill = sum(int(pack.lengths.sum()) for pack in packs) / (time.perf_counter() - start)
+    state = engine.assign(state, dict.fromkeys(range(slots), _endless()))
+    return Measured(slots, _decode_rate(engine, state, seconds), prefill)
+
+
+def _decode_rate(engine: GriffinEngine, state: Any, wanted_s: float) -> float:
+    """The median of several stretches; the host reads a block behind, as a worker does."""
+
+    def stretch(state: Any, blocks: int) -> tuple[Any, float]:
+        start = time.perf_counter()
+        state, pending = engine.decode(state, PLAIN)
+        for _ in range(blocks - 1):
+            state, following = engine.decode(state, PLAIN)
+            pending.read()
+            pending = following
+        pending.read()
+        return state, time.perf_counter() - start
+
+    state, _ = stretch(state, 2)  # compiles
+    state, seconds = stretch(state, 2)
+    blocks = max(2, round(wanted_s / (seconds / 2)))
+    rates = []
+    for _ in range(_REPEATS):
+        state, seconds = stretch(state, blocks)
+        rates.append(blocks * engine.steps * engine.slots / seconds)
+    return statistics.median(rates)
+
+
+def _packs(engine: GriffinEngine, tokens: int) -> list[PrefillPack]:
+    """Prompts of `tokens` tokens for all slots, in the longest chunks."""
+    rows, size = engine.pack_shapes[0]
+    packs = []
+    for first in range(0, engine.slots, rows):
+        slots = np.arange(first, first + rows, dtype=np.int32)
+        lengths = np.where(slots < engine.slots, size, 0).astype(np.int32)
+        for chunk in range(max(1, tokens // size)):
+            packs.append(
+                PrefillPack(
+                    tokens=np.full((rows, size), _TOKEN, np.int32),
+                    lengths=lengths,
+                    slots=np.minimum(slots, engine.slots),
+                    fresh=np.full((rows,), chunk == 0),
+                )
+            )
+    return packs
+
+
+def _endless() -> Tenancy:
+    return Tenancy(
+        token=_TOKEN,
+        remaining=UNLIMITED,
+        banned_for=0,
+        stop_ids=(),
+        sampling=Sampling(max_tokens=None, ignore_eos=True),
+        draw=(1, 2),
+        prompt=np.asarray([_TOKEN], np.int32),
+    )
+
+
+def _random_params(config: GriffinConfig, settings: EngineSettings) -> Params:
+    """Drawn on the device: 2B parameters would take the host minutes."""
+
+    def draw(key: jax.Array, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        scale = leaf.shape[-1] ** -0.5
+        drawn: jax.Array = jax.random.normal(key, leaf.shape, jnp.float32) * scale
+        return drawn.astype(leaf.dtype)
+
+    leaves = flatten(param_shapes(config, jnp.dtype(settings.dtype)))
+    drawn = jax.jit(draw, static_argnums=1)
+    keys = jax.random.split(jax.random.key(0), len(leaves))
+    return nest(
+        {path: drawn(key, leaf) for key, (path, leaf) in zip(keys, leaves.items(), strict=True)}
+    )
+
+
+def _config(model: str) -> GriffinConfig:
+    return known_config(model) if model.count("-") and "/" not in model else read_config(model)
+
+
+def _bounds(model: str, slots: int, quantize: Any, kind: str) -> dict[str, float]:
+    if kind not in _TOPOLOGIES:
+        return {}
+    report = fit(FitRequest(model, _TOPOLOGIES[kind], slots=slots, quantize=quantize))
+    if report.decode is None or report.prefill is None:
+        return {}
+    return {
+        "decode_bound": report.decode.tokens_per_second_bound,
+        "prefill_bound": report.prefill.tokens_per_second_bound,
+    }
+
+
+def _table(rows: Iterable[dict[str, Any]]) -> str:
+    lines = ["", "slots   decode tok/s   of bound   prefill tok/s   of bound"]
+    for row in rows:
+        shares = [
+            f"{row[name] / row[f'{name}_bound']:8.0%}" if f"{name}_bound" in row else "       -"
+            for name in ("decode", "prefill")
+        ]
+        lines.append(
+            f"{row['slots']:5} {row['decode']:14,.0f}   {shares[0]} "
+            f"{row['prefill']:15,.0f}   {shares[1]}"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
