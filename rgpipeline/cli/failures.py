@@ -22,7 +22,9 @@ def guarded(action: Callable[[], int], debug: Callable[[], bool]) -> int:
     `debug` says, afterwards, whether tracebacks were asked for.
     """
     try:
-        return action()
+        code = action()
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         return INTERRUPTED
     except RgpipelineError as error:
@@ -34,8 +36,11 @@ def guarded(action: Callable[[], int], debug: Callable[[], bool]) -> int:
         say_error(_misused(error))
         return error.exit_code
     except BrokenPipeError:
-        _discard_stdout()
-        return 0
+        return _reader_gone()
+    except SystemExit as leaving:
+        if isinstance(leaving.__context__, BrokenPipeError):  # typer's answer to one
+            return _reader_gone()
+        raise
     except Exception as error:
         if debug():
             traceback.print_exc()
@@ -62,6 +67,7 @@ def _unexpected(error: Exception) -> str:
     return f"{told}\nThis is a bug; where it happened stands in {path}"
 
 
-def _discard_stdout() -> None:
-    """The reader has gone (`| head`): what Python would still flush must not fail again."""
+def _reader_gone() -> int:
+    """`| head` has read enough: what Python would still flush must not fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0

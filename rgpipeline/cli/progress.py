@@ -74,7 +74,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line that stays, above the display."""
-        self._console.print(text)
+        self._console.print(text, soft_wrap=True)
 
 
 def progress_line(view: JobView) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from rgpipeline.cli.options import Address, Output, Overrides, Storage, storage_options
+from rgpipeline.cli.terminal import say_warning
 from rgpipeline.wording import counted
 
 
@@ -38,5 +39,7 @@ def retry(
     if prepared is None:
         typer.echo(f"{output}: no failed rows; there is nothing to do again.")
         return 0
+    for reason in prepared.left_out:
+        say_warning(f"left out, for it can't be read: {reason}")
     typer.echo(f"{counted(prepared.rows, 'failed row')} of {output}")
     return run_job(prepared.job, address=address)

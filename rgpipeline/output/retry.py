@@ -144,7 +144,7 @@ def _tables(
         input = plan.read(plan.shards[index], options)
         faults += [input.faults[row] for row in ids if row in input.faults]
         rows = [row for row in sorted(ids) if row not in input.faults]
-        table = input.table.take(rows)
+        table = input.table.take(pa.array(rows, pa.int64()))
         if plan.columns.id is None:
             names = pa.array([ids[row] for row in rows], pa.string())
             table = table.append_column(_id_column(plan), names)
