@@ -78,40 +78,15 @@ def build_part(
         raise ValueError(f"{kept.num_rows} kept rows for {len(rows)} output rows")
     added = columns.table(rows)
     arrays = [_compact(column) for column in kept.columns] + added.columns
-    metadata = _metadata(rows, label)
+    metadata = footer_metadata(rows, label)
     schema = pa.schema([_plain(f) for f in kept.schema] + list(added.schema), metadata)
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(arrays, schema=schema), sink, compression="zstd")
     return bytes(sink.getvalue())
 
 
-def read_footer(store: Store, name: str) -> PartFooter:
-    """Reads a part's footer, by range.
-
-    Raises FileNotFoundError when there is no such part, OutputError when it isn't one of ours.
-    """
-    tail = store.read_tail(name, _TAIL)
-    length = int.from_bytes(tail[-8:-4], "little") + 8
-    if len(tail) < 12 or not tail.endswith(_MAGIC):
-        raise OutputError(f"{store.url(name)}: not a Parquet file; remove it from the output")
-    if length > len(tail):
-        tail = store.read_tail(name, length)
-    footer = pq.read_metadata(pa.BufferReader(_MAGIC + tail[-length:])).metadata or {}
-    if b"rgp.rows" not in footer:
-        raise OutputError(f"{store.url(name)}: not written by rgpipeline; remove it")
-    totals = json.loads(footer[b"rgp.tokens"])
-    return PartFooter(
-        shard=int(footer[b"rgp.shard"]),
-        part=int(footer[b"rgp.part"]),
-        attempt=footer[b"rgp.attempt"].decode(),
-        fingerprint=footer[b"rgp.job"].decode(),
-        entries=entries_of(footer),
-        prompt_tokens=totals["prompt"],
-        completion_tokens=totals["completion"],
-    )
-
-
-def _metadata(rows: Sequence[OutputRow], label: PartLabel) -> dict[str, str]:
+def footer_metadata(rows: Sequence[OutputRow], label: PartLabel) -> dict[str, str]:
+    """The key-value metadata of a part that holds `rows`, in this order."""
     scored = sum(row.score.tokens for row in rows if row.score)
     tokens = {
         "prompt": sum(row.prompt_tokens for row in rows if row.segment == 0),
@@ -126,6 +101,37 @@ def _metadata(rows: Sequence[OutputRow], label: PartLabel) -> dict[str, str]:
         "rgp.tokens": json.dumps(tokens),
         **{f"rgp.{key}": value for key, value in label.about.items()},
     }
+
+
+def read_footer(store: Store, name: str) -> PartFooter:
+    """Reads a part's footer, by range.
+
+    Raises FileNotFoundError when there is no such part, OutputError when it isn't one of ours.
+    """
+    tail = store.read_tail(name, _TAIL)
+    length = int.from_bytes(tail[-8:-4], "little") + 8
+    if len(tail) < 12 or not tail.endswith(_MAGIC):
+        raise OutputError(f"{store.url(name)}: not a Parquet file; remove it from the output")
+    if length > len(tail):
+        tail = store.read_tail(name, length)
+    try:
+        footer = pq.read_metadata(pa.BufferReader(_MAGIC + tail[-length:])).metadata or {}
+    except pa.ArrowException as error:
+        raise OutputError(
+            f"{store.url(name)}: not a Parquet file ({error}); remove it from the output"
+        ) from error
+    if b"rgp.rows" not in footer:
+        raise OutputError(f"{store.url(name)}: not written by rgpipeline; remove it")
+    totals = json.loads(footer[b"rgp.tokens"])
+    return PartFooter(
+        shard=int(footer[b"rgp.shard"]),
+        part=int(footer[b"rgp.part"]),
+        attempt=footer[b"rgp.attempt"].decode(),
+        fingerprint=footer[b"rgp.job"].decode(),
+        entries=entries_of(footer),
+        prompt_tokens=totals["prompt"],
+        completion_tokens=totals["completion"],
+    )
 
 
 def _spell_entries(entries: Sequence[Entry]) -> str:
