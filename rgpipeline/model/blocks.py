@@ -17,7 +17,7 @@ from rgpipeline.model import attention, conv, rglru, rope
 from rgpipeline.model.config import RECURRENT, GriffinConfig
 from rgpipeline.model.kernels import Kernels, decode_attention
 from rgpipeline.model.modules import BlockDiagonal, Linear, Norm
-from rgpipeline.model.shapes import Activations, Active, Lengths, Start
+from rgpipeline.model.shapes import Activations, Active, ConvTail, Lengths, Start
 from rgpipeline.model.state import AttentionState, BlockState, Position, RecurrentState
 
 
@@ -57,7 +57,7 @@ class RecurrentBlock(nn.Module):
         """Whole sequences from an empty state: [b t d] to float32 [b t d]."""
         x, y = self._branches(x)
         batch, _, inner = x.shape
-        tail = jnp.zeros((batch, self.config.conv_width - 1, inner), x.dtype)
+        tail = (jnp.zeros((batch, inner), x.dtype),) * (self.config.conv_width - 1)
         states = rglru.scan(self._step(x, tail, chunk.starts), jnp.zeros((batch, inner)))
         return self.linear_out(states * y)
 
@@ -88,7 +88,7 @@ class RecurrentBlock(nn.Module):
         both = self.linear_xy(x).astype(self.dtype)
         return both[..., 0, :], jax.nn.gelu(both[..., 1, :].astype(jnp.float32))
 
-    def _step(self, x: Array, tail: Array, starts: Start) -> rglru.Step:
+    def _step(self, x: Array, tail: ConvTail, starts: Start) -> rglru.Step:
         x = conv.convolve(x, tail, self.conv_kernel, self.conv_bias)
         return rglru.gate(x, self.gates(x), self.a_param, starts)
 

@@ -11,7 +11,7 @@ def convolve(x: Expanded, tail: ConvTail, kernel: Array, bias: Array) -> Gated:
 
     Args:
         x: Inputs [b t e].
-        tail: The inputs before them, oldest first, [b c e]; zeros before the start.
+        tail: The inputs before them, oldest first, c of [b e]; zeros before the start.
         kernel: [c+1 e]; its last row weighs the present input.
         bias: [e].
 
@@ -20,7 +20,7 @@ def convolve(x: Expanded, tail: ConvTail, kernel: Array, bias: Array) -> Gated:
         official library's `layers.Conv1D` does.
     """
     length, taps = x.shape[1], kernel.shape[0]
-    inputs = jnp.concatenate([tail, x], axis=1).astype(jnp.float32)
+    inputs = _joined(tail, x).astype(jnp.float32)
     weights = kernel.astype(jnp.float32)
     total = inputs[:, taps - 1 :] * weights[taps - 1]
     for tap in range(taps - 2, -1, -1):
@@ -30,12 +30,18 @@ def convolve(x: Expanded, tail: ConvTail, kernel: Array, bias: Array) -> Gated:
 
 def tail_after(x: Expanded, tail: ConvTail, lengths: Lengths) -> ConvTail:
     """The tail once the first `lengths` inputs of each row are behind it."""
-    inputs = jnp.concatenate([tail, x.astype(tail.dtype)], axis=1)
-    rows = lengths[:, None] + jnp.arange(tail.shape[1])
-    return jnp.take_along_axis(inputs, rows[..., None], axis=1)
+    inputs = _joined(tail, x.astype(tail[0].dtype))
+    rows = jnp.arange(x.shape[0])
+    return tuple(inputs[rows, lengths + place] for place in range(len(tail)))
 
 
 def tail_after_one(x: Expanded, tail: ConvTail, active: Active) -> ConvTail:
     """`tail_after` for one input, [b 1 e], of the rows that are active."""
-    shifted = jnp.concatenate([tail[:, 1:], x.astype(tail.dtype)], axis=1)
-    return jnp.where(active[:, None, None], shifted, tail)
+    shifted = (*tail[1:], x[:, 0].astype(tail[0].dtype))
+    return tuple(
+        jnp.where(active[:, None], new, old) for new, old in zip(shifted, tail, strict=True)
+    )
+
+
+def _joined(tail: ConvTail, x: Expanded) -> Array:
+    return jnp.concatenate([*(one[:, None] for one in tail), x], axis=1)

@@ -37,11 +37,12 @@ class RecurrentState(NamedTuple):
     Attributes:
         h: The RG-LRU's state, float32 [b e] whatever the model's dtype: it sums over thousands
             of steps (the official library keeps it so too, `RGLRU.init_cache`).
-        conv: The convolution's last inputs, oldest first, [b conv_width-1 e].
+        conv: The convolution's last inputs, oldest first, conv_width-1 of [b e]. Apart, because
+            an accelerator would pad an axis this short.
     """
 
     h: Array
-    conv: Array
+    conv: tuple[Array, ...]
 
 
 class AttentionState(NamedTuple):
@@ -92,9 +93,9 @@ def init_state(config: GriffinConfig, batch: int, dtype: DTypeLike) -> GriffinSt
 
     def block(kind: str) -> BlockState:
         if kind == RECURRENT:
-            tail = (batch, config.conv_width - 1, config.lru_width)
-            h = jnp.zeros((batch, config.lru_width), jnp.float32)
-            return RecurrentState(h, jnp.zeros(tail, dtype))
+            shape = (batch, config.lru_width)
+            tail = tuple(jnp.zeros(shape, dtype) for _ in range(config.conv_width - 1))
+            return RecurrentState(jnp.zeros(shape, jnp.float32), tail)
         ring = (batch, config.window, config.head_dim)
         return AttentionState(jnp.zeros(ring, dtype), jnp.zeros(ring, dtype))
 
