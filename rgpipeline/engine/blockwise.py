@@ -1,0 +1,65 @@
+"""Draws where the model's head itself chooses a block of the vocabulary (`model.kernels.head`).
+
+For rows whose logits are drawn from as the model gives them. The random bits are a row's own, by
+the same counter as the sampler's (draw words, position), so nothing else has a say in its token.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.random import threefry_2x32
+
+from rgpipeline.engine.inverse import inverse
+from rgpipeline.model.kernels.head import Choice
+from rgpipeline.model.state import Position
+
+# A draw at a lower temperature is greedy: exp((x - largest) / temperature) is 0 or 1 long before.
+_LEAST_TEMPERATURE = 1e-30
+
+
+def rate_of(temperature: jax.Array) -> jax.Array:
+    """One over the temperature; 0 for greedy rows. float32 [s] to [s]."""
+    positive = temperature > 0
+    return jnp.where(positive, 1.0 / jnp.maximum(temperature, _LEAST_TEMPERATURE), 0.0)
+
+
+def noise(words: jax.Array, position: Position, blocks: int) -> tuple[jax.Array, jax.Array]:
+    """Random numbers for one draw of each row.
+
+    Args:
+      words: uint32 [s, 2], the row's.
+      position: of the token drawn.
+      blocks: how many there are to choose from.
+
+    Returns:
+      Gumbel variates, float32 [s, blocks], and uniform ones in [0, 1), float32 [s].
+    """
+    wanted = jnp.arange(blocks + 1 + (blocks + 1) % 2, dtype=jnp.uint32)
+
+    def one(key: jax.Array, high: jax.Array, low: jax.Array) -> jax.Array:
+        key = threefry_2x32(key, jnp.stack([high, low]).astype(jnp.uint32))
+        return jnp.asarray(threefry_2x32(key, wanted))
+
+    bits = jax.vmap(one)(words, position.high, position.low)
+    # Small numbers keep their digits here, and it is small ones that win: -log of a number near 1
+    # would have few.
+    small = jnp.minimum((bits[:, :blocks].astype(jnp.float32) + 0.5) * 2.0**-32, 1 - 2.0**-24)
+    uniform = (bits[:, blocks] >> 8).astype(jnp.float32) * jnp.float32(2.0**-24)
+    return -jnp.log(-jnp.log1p(-small)), uniform
+
+
+def token_of(choice: Choice, rate: jax.Array, uniform: jax.Array) -> jax.Array:
+    """The token of each row in the block chosen for it: int32 [s].
+
+    Args:
+      choice: of `Griffin.choose`.
+      rate: as given to it.
+      uniform: float32 [s], in [0, 1).
+    """
+    logits = choice.logits
+    largest = jnp.max(logits, axis=-1, keepdims=True)
+    weight = jnp.exp((logits - largest) * rate[:, None])
+    index = lax.broadcasted_iota(jnp.int32, logits.shape, 1)
+    greedy = jnp.min(jnp.where(logits >= largest, index, logits.shape[-1] - 1), axis=-1)
+    inside = jnp.where(rate > 0, inverse(weight, uniform), greedy)
+    return choice.block * logits.shape[-1] + inside

@@ -1,0 +1,157 @@
+"""The head fused with the choice of a block of the vocabulary: logits that never leave VMEM.
+
+A sampler that reads logits takes longer than the product that makes them, and they are larger
+than all else that a step needs. Here every block of `BLOCK` tokens is weighed against the best so
+far while the next one's product keeps the matrix units busy:
+
+    weight of a block     sum of exp(logit / temperature)
+    choice                the largest of log(weight) + Gumbel noise: each block is chosen with
+                          probability weight / sum of all weights (the Gumbel-max trick)
+
+What is left of a row is the logits of the block chosen, among which a token is to be drawn.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from rgpipeline.model.kernels import Kernels, shape_of
+
+BLOCK = 256
+LOWEST = -3.4e38  # the logit of what is past the vocabulary
+_STEP_BLOCKS = 4  # blocks a grid step
+_MOST_ROWS = 256  # rows a product
+_LANES = 128
+_VMEM_BYTES = 64 << 20
+
+
+class Choice(NamedTuple):
+    """One block for each row: its logits, float32 [b BLOCK], and which it is, int32 [b]."""
+
+    logits: Array
+    block: Array
+
+
+Choose = Callable[[Array, Array, Array, Array], Choice]
+
+
+def chosen(kernels: Kernels, batch: int, table: Any, soft_cap: float) -> Choose | None:
+    """`choose` for these shapes; None where the TPU's tiles forbid it."""
+    if kernels == "plain" or batch % 16 or table.shape[1] % _LANES or table.dtype != jnp.bfloat16:
+        return None
+    return partial(choose, soft_cap=soft_cap, interpret=kernels == "interpret")
+
+
+def choose(
+    hidden: Array,
+    table: Array,
+    rate: Array,
+    noise: Array,
+    *,
+    soft_cap: float,
+    interpret: Any = False,
+) -> Choice:
+    """Chooses a block of the vocabulary for each row, the logits being `layers.tied_logits`.
+
+    Args:
+        hidden: [b d].
+        table: The embedding, bfloat16 [v d].
+        rate: float32 [b], one over the temperature; 0 takes the block with the largest logit, the
+            first such if there are several.
+        noise: float32 [b v/BLOCK], rounded up: a Gumbel variate for each block.
+        soft_cap: Bound of the logits; 0 for none.
+        interpret: As in `pallas_call`.
+    """
+    batch, width = hidden.shape
+    vocab = table.shape[0]
+    tokens = BLOCK * _STEP_BLOCKS
+    steps = pl.cdiv(vocab, tokens)
+    missing = pl.cdiv(steps * _STEP_BLOCKS, _LANES) * _LANES - noise.shape[1]
+    column = pltpu.VMEM((batch, 1), jnp.float32)
+    logits, block = pl.pallas_call(
+        partial(_kernel, vocab=vocab, soft_cap=soft_cap),
+        grid=(steps,),
+        in_specs=[
+            pl.BlockSpec((batch, width), lambda step: (0, 0)),
+            pl.BlockSpec((tokens, width), lambda step: (step, 0)),
+            pl.BlockSpec((batch, 1), lambda step: (0, 0)),
+            pl.BlockSpec((batch, _LANES), lambda step: (0, lax.div(step * _STEP_BLOCKS, _LANES))),
+        ],
+        out_specs=[
+            pl.BlockSpec((batch, BLOCK), lambda step: (0, 0)),
+            pl.BlockSpec((batch, 1), lambda step: (0, 0)),
+        ],
+        out_shape=[shape_of((batch, BLOCK), jnp.float32), shape_of((batch, 1), jnp.int32)],
+        scratch_shapes=[column, column],
+        compiler_params=pltpu.CompilerParams(vmem_limit_bytes=_VMEM_BYTES),
+        interpret=interpret,
+        name="head",
+    )(hidden.astype(table.dtype), table, rate[:, None], jnp.pad(noise, ((0, 0), (0, missing))))
+    return Choice(logits, block[:, 0])
+
+
+def _kernel(
+    hidden: Any,
+    table: Any,
+    rate: Any,
+    noise: Any,
+    chosen: Any,
+    block: Any,
+    highest: Any,
+    bonus: Any,
+    *,
+    vocab: int,
+    soft_cap: float,
+) -> None:
+    """`highest` [b 1] is the largest logit of the block chosen so far, `bonus` what it gets on top.
+
+    Two blocks are compared by the difference of their largest logits, so that a low temperature
+    costs no digits.
+    """
+    step = pl.program_id(0)
+    batch, tokens = hidden.shape[0], table.shape[0]
+    rows = max(n for n in range(16, _MOST_ROWS + 1, 16) if batch % n == 0)
+    lane = lax.broadcasted_iota(jnp.int32, (rows, _LANES), 1)
+    token = lax.broadcasted_iota(jnp.int32, (1, tokens), 1) + step * tokens
+
+    @pl.when(step == 0)
+    def begin() -> None:
+        highest[...] = jnp.full_like(highest, LOWEST)
+        bonus[...] = jnp.zeros_like(bonus)
+
+    def some_rows(index: Any, _: None) -> None:
+        these = pl.ds(pl.multiple_of(index * rows, rows), rows)
+        product = lax.dot_general(
+            hidden[these],
+            table[...],
+            (((1,), (1,)), ((), ())),
+            preferred_element_type=jnp.float32,
+        )
+        capped = jnp.tanh(product * (1 / soft_cap)) * soft_cap if soft_cap else product
+        logits = jnp.where(token < vocab, capped, LOWEST)
+        speed = rate[these]
+        draws = speed > 0
+        best, extra, place, kept = highest[these], bonus[these], block[these], chosen[these]
+        for one in range(_STEP_BLOCKS):
+            inside = logits[:, one * BLOCK : (one + 1) * BLOCK]
+            most = jnp.max(inside, axis=-1, keepdims=True)
+            weight = jnp.sum(jnp.exp((inside - most) * speed), axis=-1, keepdims=True)
+            here = lane == (step * _STEP_BLOCKS & (_LANES - 1)) + one
+            mine = jnp.sum(jnp.where(here, noise[these], 0.0), axis=-1, keepdims=True)
+            more = jnp.where(draws, jnp.log(weight) + mine, 0.0)
+            ahead = (most - best) * jnp.where(draws, speed, 1.0)
+            better = ahead > extra - more
+            best, extra = jnp.where(better, most, best), jnp.where(better, more, extra)
+            place = jnp.where(better, step * _STEP_BLOCKS + one, place)
+            kept = jnp.where(better, inside, kept)
+        highest[these], bonus[these], block[these], chosen[these] = best, extra, place, kept
+
+    if batch == rows:
+        some_rows(0, None)
+    else:
+        lax.fori_loop(0, batch // rows, some_rows, None)

@@ -1,0 +1,87 @@
+"""The head kernel: which blocks it chooses, and the logits it keeps of them."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from rgpipeline.engine.blockwise import noise, rate_of, token_of
+from rgpipeline.model.kernels.head import BLOCK, LOWEST, Choice, choose, chosen
+from rgpipeline.model.layers import tied_logits
+from rgpipeline.model.state import Position
+
+ROWS, WIDTH, CAP = 512, 128, 30.0
+VOCAB = 5 * BLOCK + 40  # more than a grid step, and the last block is not whole
+BLOCKS = 6
+rng = np.random.default_rng(0)
+TABLE = jnp.asarray(rng.normal(size=(VOCAB, WIDTH)), jnp.bfloat16)
+HIDDEN = jnp.asarray(rng.normal(size=(ROWS, WIDTH)) * 0.3, jnp.bfloat16)
+
+
+def run(hidden, temperature, at: int = 5) -> tuple[Choice, np.ndarray]:
+    """The choice and the tokens; each row has random bits of its own."""
+    rows = hidden.shape[0]
+    words = jnp.stack([jnp.arange(rows, dtype=jnp.uint32), jnp.full(rows, 9, jnp.uint32)], axis=1)
+    position = Position(*(jnp.full(rows, value, jnp.int32) for value in (0, at, 0, 0)))
+    gumbel, uniform = noise(words, position, BLOCKS)
+    rate = rate_of(jnp.asarray(temperature, jnp.float32))
+    choice = choose(hidden, TABLE, rate, gumbel, soft_cap=CAP, interpret=True)
+    return choice, np.asarray(token_of(choice, rate, uniform))
+
+
+def same_hidden(rows: int) -> jnp.ndarray:
+    return jnp.broadcast_to(HIDDEN[:1], (rows, WIDTH))
+
+
+def test_greedy_rows_get_the_most_probable_token() -> None:
+    logits = tied_logits(TABLE, HIDDEN, CAP)
+    np.testing.assert_array_equal(run(HIDDEN, np.zeros(ROWS))[1], logits.argmax(-1))
+
+
+def test_the_logits_kept_are_those_of_the_block_chosen() -> None:
+    choice, _ = run(HIDDEN, np.full(ROWS, 3.0))
+    logits = np.full((ROWS, BLOCKS * BLOCK), LOWEST, np.float32)
+    logits[:, :VOCAB] = tied_logits(TABLE, HIDDEN, CAP)
+    expected = logits.reshape(ROWS, BLOCKS, BLOCK)[np.arange(ROWS), choice.block]
+    np.testing.assert_allclose(choice.logits, expected, atol=2e-4)
+    assert len(set(np.asarray(choice.block).tolist())) == BLOCKS
+
+
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 4.0])
+def test_tokens_follow_the_exact_distribution(temperature: float) -> None:
+    rows = 16_384
+    tokens = run(same_hidden(rows), np.full(rows, temperature))[1]
+    scaled = np.float64(tied_logits(TABLE, HIDDEN[:1], CAP)[0]) / temperature
+    expected = np.exp(scaled - scaled.max())
+    expected *= rows / expected.sum()
+    counts = np.bincount(tokens, minlength=VOCAB)
+    likely = expected >= 5
+    observed = np.append(counts[likely], counts[~likely].sum())
+    wanted = np.append(expected[likely], expected[~likely].sum())
+    assert stats.chisquare(observed, wanted).pvalue > 1e-4
+
+
+def test_blocks_and_tokens_at_different_positions_are_independent() -> None:
+    rows = 8192
+    hidden = same_hidden(rows) * 0
+    first, second = (run(hidden, np.ones(rows), at)[0].block for at in (5, 6))
+    table = np.histogram2d(first, second, bins=(5, 5), range=[(0, 5), (0, 5)])[0]
+    assert stats.chi2_contingency(table).pvalue > 1e-4
+
+
+def test_a_temperature_near_zero_is_greedy() -> None:
+    greedy = run(HIDDEN, np.zeros(ROWS))[1]
+    np.testing.assert_array_equal(run(HIDDEN, np.full(ROWS, 1e-9))[1], greedy)
+
+
+def test_a_rows_token_does_not_depend_on_its_neighbours() -> None:
+    temperature = np.linspace(0, 5, ROWS)
+    others = HIDDEN.at[1:].set(0)
+    assert run(HIDDEN, temperature[::-1])[1][0] == run(others, temperature[::-1])[1][0]
+
+
+@pytest.mark.parametrize(
+    ("batch", "width", "dtype"), [(8, 128, "bfloat16"), (16, 96, "bfloat16"), (16, 128, "float32")]
+)
+def test_shapes_the_tiles_forbid_are_left_to_the_plain_way(batch, width, dtype) -> None:
+    assert chosen("tpu", batch, jnp.zeros((512, width), dtype), CAP) is None
