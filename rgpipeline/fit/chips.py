@@ -1,5 +1,6 @@
 """The TPUs we know: what one chip holds, how fast its memory is, how fast it computes."""
 
+import math
 from dataclasses import dataclass
 
 from rgpipeline.errors import UserError
@@ -44,8 +45,16 @@ def chip_of(topology: str) -> Chip:
 
 
 def chips_in(topology: str) -> int:
-    """How many chips a topology has: the product of its sides."""
-    total = 1
-    for side in topology.partition(":")[2].split("x"):
-        total *= int(side)
+    """How many chips a topology has: the product of its sides.
+
+    Raises:
+      UserError: they are more than one host's, which is what a worker has.
+    """
+    total = math.prod(int(side) for side in topology.partition(":")[2].split("x"))
+    most = chip_of(topology).chips_per_host
+    if total > most:
+        raise UserError(
+            f"--topology {topology}: {total} chips are several hosts', and a worker has those of "
+            f"one, {most} at most; ask for one host: more of them share the job's rows"
+        )
     return total

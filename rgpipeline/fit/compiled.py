@@ -1,5 +1,6 @@
 """Has the programs compiled in a process of their own, and reads what it leaves."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -30,6 +31,10 @@ _WRITE_CODE = (
     "--xla_jf_dump_llo_pass_label_regex=^final_bundles$|^deduplication-map$"
 )
 _CODE_TO = "--xla_jf_dump_to"
+_NO_COMPILER = (
+    "libtpu, which holds the TPU compiler, is not installed: pip install libtpu "
+    "(Linux on x86-64; no TPU is needed)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +90,11 @@ def compile_programs(request: CompileRequest) -> Compiled:
     """Compiles them; takes from ten seconds to minutes.
 
     Raises:
-      UserError: the request can't be met; the message says why.
+      UserError: the request can't be met, or there is no compiler; the message says why.
       RgpipelineError: the compiler failed.
     """
+    if importlib.util.find_spec("libtpu") is None and "TPU_LIBRARY_PATH" not in os.environ:
+        raise UserError(_NO_COMPILER)
     with tempfile.TemporaryDirectory(prefix="rgpipeline-fit-") as name:
         folder = Path(name)
         (folder / "request.json").write_text(json.dumps(_fields(request)))

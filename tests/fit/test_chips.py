@@ -21,6 +21,11 @@ def test_an_unknown_topology_is_refused_with_an_example(topology: str) -> None:
         chip_of(topology)
 
 
+def test_several_hosts_are_not_one_worker() -> None:
+    with pytest.raises(UserError, match=r"16 chips are several hosts'.* 8 at most"):
+        chips_in("v5e:4x4")
+
+
 def test_a_mesh_of_other_size_is_refused_before_anything_is_compiled() -> None:
     with pytest.raises(UserError, match=r"--mesh 2,1 is for 2 chips; v5e:2x2 has 4"):
         fit(FitRequest("recurrentgemma-2b", "v5e:2x2", mesh=(2, 1)))
