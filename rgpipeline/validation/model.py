@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from rgpipeline.errors import RgpipelineError
 from rgpipeline.io.options import resolve_options
+from rgpipeline.model.opening import open_checkpoint
 from rgpipeline.plan import Plan
 from rgpipeline.spec import Job, Sampling
 from rgpipeline.worker.opening import open_prompts
@@ -11,8 +12,6 @@ from rgpipeline.worker.opening import open_prompts
 
 def model_faults(job: Job, plan: Plan | None) -> list[str]:
     """What is wrong with the model; reads no more of it than headers and small files."""
-    from rgpipeline.model.checkpoint import open_checkpoint
-
     options = resolve_options(job.storage_options)
     faults: list[str] = []
     vocab_size = None

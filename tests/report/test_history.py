@@ -1,0 +1,122 @@
+"""What the event log tells, on one axis of time."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rgpipeline.io.store import Store, open_store
+from rgpipeline.report.events import read_runs
+from rgpipeline.report.history import History, history
+
+Line = Mapping[str, Any]
+
+
+def rate(t: float, worker: str, tokens: int, **fields: Any) -> Line:
+    told = {"slots": 10, "occupied": 10, "completion_tokens": tokens, "details": {}}
+    return {"t": t, "kind": "rate", "worker": worker, **told, **fields}
+
+
+def worker(t: float, what: str, name: str = "w0", **fields: Any) -> Line:
+    return {"t": t, "kind": "worker", "what": what, "worker": name, **fields}
+
+
+def logged(folder: Path, *runs: Sequence[Line]) -> Store:
+    """A folder with these runs in its event log, each in two objects."""
+    store = open_store(str(folder))
+    for run in runs:
+        started = int(run[0]["t"] * 1000)
+        for sequence, lines in enumerate((run[:1], run[1:])):
+            data = "".join(json.dumps(line) + "\n" for line in lines).encode()
+            store.create(f"_rgp/events/{started}-{sequence:04d}.jsonl", data)
+    return store
+
+
+def told(folder: Path, *runs: Sequence[Line]) -> History:
+    found = history(read_runs(logged(folder, *runs)))
+    assert found is not None
+    return found
+
+
+def test_no_log_is_no_history(tmp_path: Path) -> None:
+    assert history(read_runs(open_store(str(tmp_path)))) is None
+
+
+def test_a_line_that_cannot_be_read_costs_itself_only(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    store.create("_rgp/events/1000-0000.jsonl", b'{"t": 1, "kind": "run"}\n{"t": 2, "ki\n[]\n5\n')
+    (run,) = read_runs(store)
+    assert [event.kind for event in run.events] == ["run"]
+
+
+def test_a_rate_is_tokens_gained_over_seconds(tmp_path: Path) -> None:
+    found = told(tmp_path, [rate(0, "w0", 0), rate(50, "w0", 5000), rate(100, "w0", 5000)])
+    (layer,) = found.layers
+    half = found.bins.count // 2
+    assert layer.values[:half] == pytest.approx([100.0] * half)
+    assert layer.values[half:] == pytest.approx([0.0] * half)
+
+
+def test_no_token_is_lost_in_the_bins(tmp_path: Path) -> None:
+    lines = [rate(t, "w0", t * t) for t in range(0, 97, 7)]
+    found = told(tmp_path, lines)
+    assert sum(found.layers[0].values) * found.bins.width == pytest.approx(91 * 91)
+
+
+def test_runs_stand_end_to_end(tmp_path: Path) -> None:
+    first = [rate(0, "w0", 0), rate(10, "w0", 100)]
+    second = [rate(9000, "w0", 0), rate(9030, "w0", 300)]
+    found = told(tmp_path, first, second)
+    assert found.axis.total == 40
+    assert found.axis.offsets == (0, 10)
+
+
+def test_many_workers_share_the_last_layer(tmp_path: Path) -> None:
+    lines = [rate(t, f"w{i}", t * (i + 1)) for t in (0, 10) for i in range(12)]
+    found = told(tmp_path, lines)
+    assert [layer.name for layer in found.layers] == [f"w{i}" for i in range(5, 12)] + [""]
+    assert found.layers[-1].values == pytest.approx([1 + 2 + 3 + 4 + 5] * found.bins.count)
+
+
+def test_occupancy_is_of_all_slots_there_are(tmp_path: Path) -> None:
+    lines = [
+        rate(t, name, 0, slots=slots, occupied=occupied)
+        for t in (0, 10)
+        for name, slots, occupied in (("w0", 30, 30), ("w1", 10, 0))
+    ]
+    assert told(tmp_path, lines).occupancy == pytest.approx([0.75] * 160)
+
+
+def test_occupancy_is_unknown_where_nobody_reported(tmp_path: Path) -> None:
+    found = told(tmp_path, [worker(0, "starting"), rate(50, "w0", 0), rate(100, "w0", 9)])
+    assert found.occupancy[0] is None
+    assert found.occupancy[-1] == 1.0
+
+
+def test_a_workers_life(tmp_path: Path) -> None:
+    lines = [
+        worker(0, "starting"),
+        worker(1, "up", host="a"),
+        worker(5, "ready"),
+        worker(30, "died", reason="SIGKILL"),
+        worker(31, "starting", "w1"),
+        rate(40, "w1", 1),
+    ]
+    lost, replaced = told(tmp_path, lines).lives
+    assert (lost.host, lost.start, lost.ready, lost.end) == ("a", 0, 5, 30)
+    assert (lost.how, lost.reason) == ("died", "SIGKILL")
+    assert (replaced.how, replaced.ready, replaced.end) == ("running", None, 40)
+
+
+def test_speed_against_position_is_of_all_workers_last_words(tmp_path: Path) -> None:
+    def positions(tokens: float, seconds: float) -> dict[str, float]:
+        return {"position_4_tokens": tokens, "position_4_s": seconds}
+
+    lines = [
+        rate(0, "w0", 0, details=positions(1.0, 1.0)),
+        rate(9, "w0", 0, details=positions(60.0, 2.0)),
+        rate(9, "w1", 0, details=positions(40.0, 2.0)),
+    ]
+    assert told(tmp_path, lines).positions == [(16, 25.0)]

@@ -1,0 +1,147 @@
+"""The page: whole, alone, and right about what was published."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rgpipeline.io.store import open_store
+from rgpipeline.records import OutputRow
+from rgpipeline.report import render_report
+from rgpipeline.report.charts import between, doublings, exact, linear
+from rgpipeline.report.rows import histogram, row_facts
+from rgpipeline.wording import amount
+from tests.published import done, failed, job_over, publish
+
+ROWS = [{"name": f"n{i}", "prompt": f"prompt {i}"} for i in range(40)]
+VOID = {"meta", "line", "path", "rect", "link", "br"}
+NASTY = "<script>alert('x')</script> & \"quotes\""
+
+
+class Balanced(HTMLParser):
+    """Finds tags that are not closed, and every address that a browser would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.fetched: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.fetched += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in VOID or tag in ("path", "rect"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def answer(number: int, row: Mapping[str, Any]) -> Sequence[OutputRow]:
+    if number % 10 == 3:
+        return [failed(row["name"], f"row {number}: {NASTY}")]
+    reason = "length" if number % 10 == 4 else "stop"
+    return [done(row["name"], f"text {number} {NASTY}", tokens=number + 1, finish_reason=reason)]
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> str:
+    job = job_over(tmp_path, ROWS, input={"columns": {"prompt": "prompt", "id": "name"}})
+    url = publish(job, answer)
+    lines = [
+        {"t": 1.0, "kind": "run", "what": "began", "versions": {"jax": "0.10.2"}},
+        {"t": 2.0, "kind": "worker", "what": "starting", "worker": "w0"},
+        {"t": 3.0, "kind": "worker", "what": "died", "worker": "w0", "reason": NASTY},
+        *(
+            {"t": t, "kind": "rate", "worker": "w1", "completion_tokens": 10 * t}
+            | {"slots": 4, "occupied": 3, "details": {"position_3_tokens": t, "position_3_s": t}}
+            for t in (4.0, 9.0)
+        ),
+    ]
+    data = "\n".join(map(json.dumps, lines)).encode()
+    open_store(url).create("_rgp/events/1000-0000.jsonl", data)
+    return render_report(url)
+
+
+def test_the_page_is_well_formed_and_fetches_nothing(page: str) -> None:
+    parser = Balanced()
+    parser.feed(page)
+    assert parser.open == []
+    assert parser.fetched == []
+    assert not re.search(r"url\(|@import|<script", page)
+
+
+def test_texts_are_never_markup(page: str) -> None:
+    assert "<script>" not in page
+    assert "text 0 &lt;script&gt;" in page
+
+
+@pytest.mark.parametrize(
+    "heading",
+    [
+        "Throughput",
+        "Speed against position",
+        "Slots in use",
+        "Lengths",
+        "How completions ended",
+        "Workers",
+        "Failed rows",
+        "Samples",
+        "The job",
+    ],
+)
+def test_the_page_has_every_section(page: str, heading: str) -> None:
+    assert f"<h2>{heading}</h2>" in page
+
+
+def test_the_page_names_versions_losses_and_failed_rows(page: str) -> None:
+    assert "0.10.2" in page
+    assert "1 worker, 1 loss." in page
+    assert '<td class="id">n13</td><td>row 13:' in page
+
+
+def test_without_events_the_page_says_so(tmp_path: Path) -> None:
+    job = job_over(tmp_path, ROWS, input={"columns": {"prompt": "prompt", "id": "name"}})
+    assert "no event log" in render_report(publish(job, answer))
+
+
+def test_a_job_that_has_nothing_yet_has_a_page(tmp_path: Path) -> None:
+    url = publish(job_over(tmp_path, ROWS), lambda number, row: [], success=False)
+    assert "Nothing is finished yet." in render_report(url)
+
+
+def test_rows_are_summed_up(tmp_path: Path) -> None:
+    job = job_over(tmp_path, ROWS, input={"columns": {"prompt": "prompt", "id": "name"}})
+    facts = row_facts(publish(job, answer), job, None)
+    assert facts.reasons == {"stop": 32, "length": 4, "error": 4}
+    assert facts.finished == 36
+    assert facts.errors.most_common(1)[0][1] == 4  # like errors count as one
+    assert facts.quantile(1.0) == 40
+
+
+def test_a_long_completion_counts_once_with_all_its_segments(tmp_path: Path) -> None:
+    def long(number: int, row: Mapping[str, Any]) -> Sequence[OutputRow]:
+        parts = [done("n", tokens=100, segment=i, finish_reason=None) for i in range(2)]
+        return [*parts, done("n", tokens=7, segment=2)]
+
+    job = job_over(tmp_path, ROWS[:1])
+    assert row_facts(publish(job, long), job, None).lengths == {207: 1}
+
+
+def test_a_histogram_holds_everyone() -> None:
+    lengths = {5: 2, 6: 1, 128: 40, 1000: 3}
+    bars = histogram(lengths)  # type: ignore[arg-type]
+    assert sum(samples for _, _, samples in bars) == 46
+    assert (bars[0][0], bars[-1][1]) == (5, 1000)
+
+
+def test_axes_have_round_ticks() -> None:
+    assert linear(873.0, amount).ticks == [0, 200, 400, 600, 800, 1000]
+    assert between(7, 128, amount).ticks == [50, 100]
+    assert exact(400.0, (60, 120), amount).ticks == [0, 60, 120, 180, 240, 300, 360]
+    assert doublings(3, 11, amount).ticks == [3, 4, 5, 6, 7, 8, 9, 10, 11]
