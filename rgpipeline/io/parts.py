@@ -79,9 +79,13 @@ def build_part(
     added = columns.table(rows)
     arrays = [_compact(column) for column in kept.columns] + added.columns
     metadata = footer_metadata(rows, label)
+    entries = {"rgp.rows": metadata.pop("rgp.rows")}
     schema = pa.schema([_plain(f) for f in kept.schema] + list(added.schema), metadata)
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(arrays, schema=schema), sink, compression="zstd")
+    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+        writer.write_table(pa.table(arrays, schema=schema))
+        # Beside the schema, not in it: Arrow stores what is in it a second time.
+        writer.add_key_value_metadata(entries)
     return bytes(sink.getvalue())
 
 
