@@ -1,5 +1,6 @@
 """Engines for whole jobs: the one worked out by hand, slowed down, and some that misbehave."""
 
+import json
 import os
 import signal
 import time
@@ -43,7 +44,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class Slow:
-    """Opens slow engines, and notes each one's process in `folder`."""
+    """Opens slow engines, and notes each one's process and environment in `folder`."""
 
     folder: Path
     block_s: float = 0.02
@@ -58,14 +59,20 @@ class Slow:
         settled: EngineSettings | None = None,
         /,
     ) -> Opened:
-        (self.folder / f"{os.getpid()}.pid").touch()
+        (self.folder / f"{os.getpid()}.pid").write_text(json.dumps(dict(os.environ)))
         loop = Loop(SlowEngine(self.slots, self.block_s, self.poisoned))
         return Opened(loop, EngineSettings("float32", self.slots, 4, 3))
 
     def processes(self) -> list[int]:
         """The processes that have opened an engine, in the order they did."""
-        files = sorted(self.folder.glob("*.pid"), key=lambda file: file.stat().st_mtime_ns)
-        return [int(file.stem) for file in files]
+        return [int(file.stem) for file in self._files()]
+
+    def environments(self) -> list[dict[str, str]]:
+        """The environments that these engines were opened in."""
+        return [json.loads(file.read_text()) for file in self._files()]
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("*.pid"), key=lambda file: file.stat().st_mtime_ns)
 
 
 def unopenable(*_: Any) -> Opened:

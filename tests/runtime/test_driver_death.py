@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,25 +12,9 @@ from rgpipeline.dispatch.view import JobView
 from rgpipeline.io.parts import part_names
 from rgpipeline.io.store import open_store
 from rgpipeline.spec import Job
+from tests.runtime.drivers import drive
 from tests.runtime.engines import Slow
 from tests.runtime.jobs import answers, job_over, prompts, right_answers
-
-DRIVER = """
-import sys
-from pathlib import Path
-from rgpipeline import run
-from rgpipeline.spec import Job
-from tests.runtime.engines import Slow
-folder = Path(sys.argv[1])
-job = Job.model_validate_json((folder / "job.json").read_text())
-sys.exit(run(job, address=sys.argv[2], open_engine=Slow(folder)).exit_code)
-"""
-
-
-def drive(folder: Path, job: Job, address: str) -> subprocess.Popen[bytes]:
-    """A driver in a process of its own."""
-    (folder / "job.json").write_text(job.model_dump_json())
-    return subprocess.Popen([sys.executable, "-c", DRIVER, str(folder), address])
 
 
 def wait_for_parts(job: Job, driver: subprocess.Popen[bytes], parts: int) -> None:
