@@ -1,5 +1,6 @@
 """What a person sees while a job runs: a live display, or one line now and then."""
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +17,10 @@ from rgpipeline.dispatch.view import JobView, Phase
 from rgpipeline.wording import count, counted, duration, one_line, rate, share
 
 LINE_EVERY_S = 10.0
+STOPPING = (
+    "Stopping: publishing what is finished, saving what is long. Ctrl-C again stops at once; "
+    "either way, the same command goes on from what is published."
+)
 _BAR = 40  # characters
 
 
@@ -23,7 +28,8 @@ class Progress:
     """Shows the views of a running job on a console; give it to `run` as `watch`.
 
     On a terminal (and in a notebook) a display that is drawn anew with every view; elsewhere a
-    line every ten seconds, and one for each warning.
+    line every ten seconds, and one for each warning. `stop` is what `run` was given: once it is
+    set, the person is told what happens now.
     """
 
     def __init__(
@@ -31,17 +37,19 @@ class Progress:
         console: Console,
         *,
         ticker: bool = False,
+        stop: threading.Event | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._console = console
         self._ticker = ticker
+        self._stop = stop
         self._clock = clock
         self._live = (
             Live(console=console, auto_refresh=False, transient=True)
             if console.is_terminal or console.is_jupyter
             else None
         )
-        self._warned: set[str] = set()
+        self._said: set[str] = set()
         self._next_line = 0.0
 
     def __enter__(self) -> Self:
@@ -61,18 +69,23 @@ class Progress:
     def __call__(self, view: JobView) -> None:
         """Shows a view; called about once a second."""
         for warning in view.warnings:
-            if warning not in self._warned:
-                self._warned.add(warning)
-                self.say(f"warning: {warning}")
+            self._say_once(f"warning: {warning}")
+        if self._stop is not None and self._stop.is_set():
+            self._say_once(STOPPING)
         if self._live is not None:
             self._live.update(_panel(view, self._ticker, self._console.width), refresh=True)
         elif self._clock() >= self._next_line:
             self._next_line = self._clock() + LINE_EVERY_S
-            self.say(progress_line(view))
+            self._say(progress_line(view))
             if self._ticker and view.newest:
-                self.say(f"  {one_line(view.newest, 120)}")
+                self._say(f"  {one_line(view.newest, 120)}")
 
-    def say(self, text: str) -> None:
+    def _say_once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._say(text)
+
+    def _say(self, text: str) -> None:
         """A line that stays, above the display."""
         self._console.print(text, soft_wrap=True)
 

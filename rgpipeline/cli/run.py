@@ -64,7 +64,6 @@ def run_job(
 ) -> int:
     """Runs a job with its progress shown; returns the exit code."""
     from rgpipeline.cli.ending import print_samples, print_summary, summary_json
-    from rgpipeline.cli.interrupts import gentle_interrupts
     from rgpipeline.cli.progress import Progress
     from rgpipeline.cli.terminal import console
     from rgpipeline.runtime import run as run_on_ray
@@ -72,8 +71,7 @@ def run_job(
     screen = console(sys.stderr if as_json else sys.stdout)
     screen.print(f"{job.name}: {job.model.weights} → {job.output.path}")
     stop = threading.Event()
-    progress = Progress(screen, ticker=ticker)
-    with progress, gentle_interrupts(stop, progress.say):
+    with Progress(screen, ticker=ticker, stop=stop) as progress:
         summary = run_on_ray(job, address=address, watch=progress, stop=stop)
     if as_json:
         print(summary_json(summary))

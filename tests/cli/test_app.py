@@ -2,10 +2,8 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,6 @@ import pytest
 from rgpipeline import __version__
 from rgpipeline.cli.app import COMMANDS, call
 from rgpipeline.cli.failures import guarded
-from rgpipeline.cli.interrupts import gentle_interrupts
 from rgpipeline.errors import (
     InputError,
     Interrupted,
@@ -113,20 +110,3 @@ def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_the_first_interrupt_asks_gently_the_second_does_not() -> None:
-    stop, said = threading.Event(), list[str]()
-    with gentle_interrupts(stop, said.append):
-        signal.raise_signal(signal.SIGINT)
-        assert stop.is_set()
-        assert "Ctrl-C again" in said[0]
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-
-
-def test_interrupts_are_given_back() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with gentle_interrupts(threading.Event(), lambda text: None):
-        pass
-    assert signal.getsignal(signal.SIGINT) is before

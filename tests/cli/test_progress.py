@@ -2,11 +2,12 @@
 
 import io
 import re
+import threading
 from dataclasses import replace
 
 from rich.console import Console
 
-from rgpipeline.cli.progress import LINE_EVERY_S, Progress, progress_line
+from rgpipeline.cli.progress import LINE_EVERY_S, STOPPING, Progress, progress_line
 from rgpipeline.dispatch.view import JobView, Phase, WorkerView
 
 WORKERS = (
@@ -118,3 +119,12 @@ def test_nothing_is_lost_on_a_narrow_terminal() -> None:
     with Progress(console) as progress:
         progress(VIEW)
     assert "212 / 320" in plain(file.getvalue())
+
+
+def test_who_stops_is_told_once_what_happens() -> None:
+    stop, file = threading.Event(), io.StringIO()
+    stop.set()
+    with Progress(Console(file=file), stop=stop) as progress:
+        progress(VIEW)
+        progress(VIEW)
+    assert file.getvalue().count(STOPPING) == 1
