@@ -99,8 +99,12 @@ class ModelSpec(Spec):
         description="Hugging Face or official Flax checkpoint folder (any fsspec URL), or demo"
     )
     tokenizer: str | None = Field(None, description="default: tokenizer.model beside the weights")
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    quantize: Literal["none", "int8"] = "none"
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of weights and state; auto is float32 on CPUs, else the checkpoint's"
+    )
+    quantize: Literal["none", "int8"] = Field(
+        "none", description="int8 holds the weights in half the memory"
+    )
 
 
 class Columns(Spec):
@@ -120,7 +124,9 @@ class InputSpec(Spec):
     path: tuple[str, ...] = Field(
         description="file, folder, glob or a list of them; any fsspec URL"
     )
-    format: Literal["auto", "parquet", "jsonl", "openai-batch"] = "auto"
+    format: Literal["auto", "parquet", "jsonl", "openai-batch"] = Field(
+        "auto", description="auto goes by the files' endings"
+    )
     columns: Columns = Field(default_factory=Columns)
     template: str | None = Field(
         None, description="text with {column} fields that makes the prompt"
@@ -184,16 +190,20 @@ class OutputSpec(Spec):
 class EngineSpec(Spec):
     """How a worker's device is used; `auto` is settled once and recorded beside the plan."""
 
-    slots: Auto | Count = "auto"
-    prefill_chunk: Auto | Count = "auto"
-    steps_per_dispatch: Auto | Count = "auto"
+    slots: Auto | Count = Field("auto", description="sequences decoded at once, per worker")
+    prefill_chunk: Auto | Count = Field(
+        "auto", description="tokens of a prompt that go through the model in one call"
+    )
+    steps_per_dispatch: Auto | Count = Field(
+        "auto", description="tokens decoded in every slot by one call to the device"
+    )
 
 
 class MeshSpec(Spec):
     """How one worker's chips are divided."""
 
-    data: Auto | Count = "auto"
-    model: Count = 1
+    data: Auto | Count = Field("auto", description="parts of the slots; auto: all chips left")
+    model: Count = Field(1, description="parts of the weights, each on its own chip")
 
 
 class WorkersSpec(Spec):
@@ -202,8 +212,8 @@ class WorkersSpec(Spec):
     accelerator: str = Field(
         "auto", description="auto | cpu | gpu | tpu, or a type such as TPU-V6E"
     )
-    count: Auto | Count = "auto"
-    min: Count = 1
+    count: Auto | Count = Field("auto", description="workers; auto: as many as fit, now and later")
+    min: Count = Field(1, description="with count auto: ask an autoscaler for so many at least")
     chips: Auto | Count = Field("auto", description="accelerator chips, or CPU cores, per worker")
     mesh: MeshSpec = Field(default_factory=MeshSpec)
 
@@ -217,16 +227,28 @@ class WorkersSpec(Spec):
 class FaultsSpec(Spec):
     """What the job puts up with."""
 
-    max_failed_rows: Annotated[int, Field(ge=0)] | None = None
-    worker_timeout_s: Annotated[float, Field(gt=0)] = 300.0
-    max_worker_restarts: Annotated[int, Field(ge=0)] | None = None
+    max_failed_rows: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="more rows with an error fail the job; null puts up with any number"
+    )
+    worker_timeout_s: float = Field(
+        300.0, gt=0, description="a worker whose engine makes no progress so long is replaced"
+    )
+    max_worker_restarts: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="more replacements of crashed or hung workers fail the job"
+    )
 
 
 class Job(Spec):
     """One batch generation job, whole."""
 
-    name: str = Field("job", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
-    task: Literal["generate", "score"] = "generate"
+    name: str = Field(
+        "job",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
+        description="of the job, in displays, metrics and parts' footers",
+    )
+    task: Literal["generate", "score"] = Field(
+        "generate", description="write completions, or log-probabilities of given texts"
+    )
     model: ModelSpec
     input: InputSpec
     output: OutputSpec
