@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 
 from rgpipeline.model import attention, conv, rglru, rope
 from rgpipeline.model.config import RECURRENT, GriffinConfig
-from rgpipeline.model.kernels import Kernels, decode_attention
+from rgpipeline.model.kernels import Kernels, decode_attention, recurrence
 from rgpipeline.model.modules import BlockDiagonal, Linear, Norm
 from rgpipeline.model.shapes import Activations, Active, ConvTail, Lengths, Start
 from rgpipeline.model.state import AttentionState, BlockState, Position, RecurrentState
@@ -77,6 +77,11 @@ class RecurrentBlock(nn.Module):
         self, x: Activations, chunk: Chunk, active: Active, state: RecurrentState
     ) -> tuple[Activations, RecurrentState]:
         """One token of each row, [b 1 d]."""
+        fused = recurrence.chosen(self.kernels, state, self.gates.kernel)
+        if fused is not None:
+            both = self.linear_xy(x).astype(self.dtype).reshape(x.shape[0], -1)
+            out, after = fused(both, self._weights(), chunk.starts[:, 0], active, state)
+            return self.linear_out(out[:, None]), after
         x, y = self._branches(x)
         step = self._step(x, state.conv, chunk.starts)
         reached, h = rglru.state_after_one(step, state.h, active)
@@ -87,6 +92,12 @@ class RecurrentBlock(nn.Module):
         """The convolution's input, [b t e] in `dtype`, and the gate, float32 [b t e]."""
         both = self.linear_xy(x).astype(self.dtype)
         return both[..., 0, :], jax.nn.gelu(both[..., 1, :].astype(jnp.float32))
+
+    def _weights(self) -> recurrence.Weights:
+        gates = self.gates
+        return recurrence.Weights(
+            self.conv_kernel, self.conv_bias, gates.kernel, gates.bias, self.a_param
+        )
 
     def _step(self, x: Array, tail: ConvTail, starts: Start) -> rglru.Step:
         x = conv.convolve(x, tail, self.conv_kernel, self.conv_bias)

@@ -44,14 +44,15 @@ class BlockDiagonal(nn.Module):
     blocks: int
     count: int
 
-    @nn.compact
-    def __call__(self, x: Gated) -> Array:
-        """[b t e] to float32 [g b t e]."""
+    def setup(self) -> None:
         size = self.width // self.blocks
         init = nn.initializers.normal(1 / math.sqrt(size))
-        kernel = self.param("kernel", init, (self.blocks, self.count, size, size))
-        bias = self.param("bias", nn.initializers.zeros, (self.count, self.blocks, size))
-        return layers.block_diagonal(x, kernel, bias)
+        self.kernel = self.param("kernel", init, (self.blocks, self.count, size, size))
+        self.bias = self.param("bias", nn.initializers.zeros, (self.count, self.blocks, size))
+
+    def __call__(self, x: Gated) -> Array:
+        """[b t e] to float32 [g b t e]."""
+        return layers.block_diagonal(x, self.kernel, self.bias)
 
 
 class Norm(nn.Module):

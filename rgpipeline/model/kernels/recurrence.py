@@ -1,0 +1,166 @@
+"""One token through a recurrent block, from its input projection to its output projection.
+
+Left to XLA it is some forty small fusions, which read the state piece by piece and several times;
+here state and activations are read once and written once. A grid step takes one diagonal block of
+the gates, and the channels it works on.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from rgpipeline.model.kernels import Kernels, shape_of
+from rgpipeline.model.state import RecurrentState
+
+_C = 8.0  # as in `rglru`
+_MOST_ROWS = 128  # rows worked on together: what they need fits the registers' neighbourhood
+_VMEM_BYTES = 64 << 20
+
+
+class Weights(NamedTuple):
+    """A recurrent block's parameters between its projections, as in `params`."""
+
+    conv_kernel: Array
+    conv_bias: Array
+    gates: Array
+    gates_bias: Array
+    a_param: Array
+
+
+Step = Callable[[Array, Weights, Array, Array, RecurrentState], tuple[Array, RecurrentState]]
+
+
+def chosen(kernels: Kernels, state: RecurrentState, gates: Array) -> Step | None:
+    """`step` for these shapes; None where the TPU's tiles forbid it."""
+    batch = state.h.shape[0]
+    fits = batch % 16 == 0 and gates.shape[-1] % 128 == 0
+    if kernels == "plain" or not fits or state.conv[0].dtype != jnp.bfloat16:
+        return None
+    return partial(step, interpret=kernels == "interpret")
+
+
+def step(
+    both: Array,
+    weights: Weights,
+    starts: Array,
+    active: Array,
+    state: RecurrentState,
+    *,
+    interpret: Any = False,
+) -> tuple[Array, RecurrentState]:
+    """Convolution, gates, recurrence and the other branch's GeLU.
+
+    Args:
+        both: The recurrence's input and the gate's, bfloat16 [b 2e].
+        weights: The block's.
+        starts: bool [b], the token is the first of its sequence.
+        active: bool [b]; the state of other rows stays as it is, bit for bit.
+        state: Donate it, and it is updated in place.
+        interpret: As in `pallas_call`.
+
+    Returns:
+        bfloat16 [b e], the output projection's input, and the next state.
+    """
+    batch, inner = state.h.shape
+    blocks, _, size, _ = weights.gates.shape
+    taps = len(state.conv)
+    channels = pl.BlockSpec((batch, size), lambda block: (0, block))
+    second = pl.BlockSpec((batch, size), lambda block: (0, blocks + block))
+    column = pl.BlockSpec((batch, 1), lambda block: (0, 0))
+
+    def row(count: int) -> pl.BlockSpec:
+        return pl.BlockSpec((count, size), lambda block: (0, block))
+
+    gates = pl.BlockSpec((1, 2, size, size), lambda block: (block, 0, 0, 0))
+    out, h, *tail = pl.pallas_call(
+        _kernel,
+        grid=(blocks,),
+        in_specs=[
+            *(channels, second, column, column),
+            *(row(taps + 1), row(1), gates, row(2), row(1)),
+            *[channels] * (taps + 1),
+        ],
+        out_specs=[channels] * (taps + 2),
+        out_shape=[
+            shape_of((batch, inner), both.dtype),
+            *(shape_of(one.shape, one.dtype) for one in (state.h, *state.conv)),
+        ],
+        input_output_aliases={9 + index: 1 + index for index in range(taps + 1)},
+        compiler_params=pltpu.CompilerParams(vmem_limit_bytes=_VMEM_BYTES),
+        interpret=interpret,
+        name="recurrence",
+    )(
+        *(both, both, starts[:, None].astype(jnp.int32), active[:, None].astype(jnp.int32)),
+        *(weights.conv_kernel, weights.conv_bias[None], weights.gates),
+        *(weights.gates_bias.reshape(2, inner), weights.a_param[None]),
+        *(state.h, *state.conv),
+    )
+    return out, RecurrentState(h, tuple(tail))
+
+
+def _kernel(
+    x: Any,
+    y: Any,
+    starts: Any,
+    active: Any,
+    conv_kernel: Any,
+    conv_bias: Any,
+    gates: Any,
+    gates_bias: Any,
+    a_param: Any,
+    h: Any,
+    *refs: Any,
+) -> None:
+    taps = (len(refs) - 2) // 2
+    tail, (out, h_after, *tail_after) = refs[:taps], refs[taps:]
+    batch = x.shape[0]
+    rows = max(n for n in range(16, _MOST_ROWS + 1, 16) if batch % n == 0)
+    speed = -_C * _softplus(a_param[...])
+
+    def some_rows(index: Any, _: None) -> None:
+        these = pl.ds(pl.multiple_of(index * rows, rows), rows)
+        moves, first = active[these] > 0, starts[these] > 0
+        inputs = [one[these] for one in (*tail, x)]
+        convolved = inputs[-1].astype(jnp.float32) * conv_kernel[taps : taps + 1]
+        for tap in range(taps - 1, -1, -1):
+            convolved += inputs[tap].astype(jnp.float32) * conv_kernel[tap : tap + 1]
+        convolved += conv_bias[...]
+        of_gates = convolved.astype(gates.dtype)
+        input_gate, decay_gate = (
+            jax.nn.sigmoid(_product(of_gates, gates[0, which]) + gates_bias[which : which + 1])
+            for which in range(2)
+        )
+        log_decay = speed * decay_gate
+        decay = jnp.exp(log_decay)
+        keep_variance = jnp.where(first, 1.0, jnp.sqrt(1.0 - jnp.exp(2.0 * log_decay)))
+        before = h[these]
+        reached = jnp.where(first, 0.0, decay) * before + convolved * input_gate * keep_variance
+        gate = jax.nn.gelu(y[these].astype(jnp.float32))
+        out[these] = (reached * gate).astype(out.dtype)
+        h_after[these] = jnp.where(moves, reached, before)
+        for tap in range(taps):
+            # Compared and chosen as float32: a mask of one column goes with 32-bit tiles.
+            old, new = (inputs[place].astype(jnp.float32) for place in (tap, tap + 1))
+            tail_after[tap][these] = jnp.where(moves, new, old).astype(tail_after[tap].dtype)
+
+    if batch == rows:
+        some_rows(0, None)
+    else:
+        lax.fori_loop(0, batch // rows, some_rows, None)
+
+
+def _softplus(x: Array) -> Array:
+    return jnp.maximum(x, 0.0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
+
+
+def _product(left: Array, right: Array) -> Array:
+    """[b i] by [j i] to float32 [b j]."""
+    return lax.dot_general(
+        left, right, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32
+    )

@@ -1,0 +1,73 @@
+"""Compiles every kernel, at the shapes of a 2B model, for the TPU named on the command line.
+
+A process of its own, because libtpu reads its environment when it is loaded. Prints a line for
+each kernel that is compiled: its name and the bytes of memory it needs beside its operands.
+"""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from rgpipeline.model.config import known_config
+from rgpipeline.model.kernels import decode_attention, head, recurrence
+from rgpipeline.model.params import param_shapes
+from rgpipeline.model.state import init_state
+
+SLOTS = 64
+CONFIG = known_config("recurrentgemma-2b")
+
+
+def programs():
+    """(name, function, shapes of its arguments, which of them are donated)."""
+
+    def shape(*axes: int, dtype=jnp.bfloat16):
+        return jax.ShapeDtypeStruct(axes, dtype)
+
+    width, inner = CONFIG.width, CONFIG.lru_width
+    state = jax.eval_shape(lambda: init_state(CONFIG, SLOTS, jnp.bfloat16))
+    params = param_shapes(CONFIG, jnp.bfloat16)
+    flags, numbers = shape(SLOTS, dtype=jnp.bool_), shape(SLOTS, dtype=jnp.float32)
+    new = shape(SLOTS, 1, CONFIG.head_dim)
+    queries = shape(SLOTS, 1, CONFIG.heads, CONFIG.head_dim)
+    yield (
+        "decode_attention",
+        decode_attention.decode,
+        (queries, new, new, state.blocks[2], state.position, flags),
+        3,
+    )
+    temporal = params["blocks_0"]["temporal"]
+    weights = recurrence.Weights(
+        *(temporal[name] for name in ("conv_kernel", "conv_bias")),
+        *(temporal["gates"][name] for name in ("kernel", "bias")),
+        temporal["a_param"],
+    )
+    both = shape(SLOTS, 2 * inner)
+    yield "recurrence", recurrence.step, (both, weights, flags, flags, state.blocks[0]), 4
+    table = params["embedder"]["embedding"]
+    noise = shape(SLOTS, CONFIG.vocab_size // head.BLOCK, dtype=jnp.float32)
+    yield (
+        "head",
+        lambda *given: head.choose(*given, soft_cap=30.0),
+        (shape(SLOTS, width), table, numbers, noise),
+        (),
+    )
+
+
+def main(topology: str) -> None:
+    described = topologies.get_topology_desc(topology_name=topology, platform="tpu")
+    here = NamedSharding(Mesh(np.array(described.devices[:1]), ("x",)), PartitionSpec())
+    for name, function, shapes, donated in programs():
+        placed = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), shapes
+        )
+        compiled = jax.jit(function, donate_argnums=donated).lower(*placed).compile()
+        assert "tpu_custom_call" in compiled.as_text()
+        print(name, compiled.memory_analysis().temp_size_in_bytes)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

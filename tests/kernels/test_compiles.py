@@ -1,0 +1,32 @@
+"""Mosaic compiles every kernel, and XLA gives it its operands without copying a state."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+KERNELS = {"decode_attention", "recurrence", "head"}
+LIBTPU = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "JAX_PLATFORMS": "cpu",
+}
+LARGEST_COPY = 8 << 20  # bytes; a ring of 64 slots has 64 MiB
+
+
+@pytest.mark.parametrize("topology", ["v5e:1x1x1", "v6e:1x1"])
+def test_kernels_compile_and_copy_no_state(topology: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.kernels.compiling", topology],
+        env=os.environ | LIBTPU,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    copied = {name: int(number) for name, number in map(str.split, done.stdout.splitlines())}
+    assert copied.keys() == KERNELS
+    assert all(number < LARGEST_COPY for number in copied.values()), copied
