@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 JOB ?= jobs/demo.yaml
 
-.PHONY: setup demo test lint format bench bench-tpu tpu chaos simulate lock clean
+.PHONY: setup demo test lint format bench bench-tpu tpu chaos simulate docs lock clean
 
 setup: $(STAMP)
 
@@ -52,6 +52,10 @@ SEEDS ?= 2000
 simulate: $(STAMP)
 	$(BIN)/python -m tests.simulator --seeds $(SEEDS) $(ARGS)
 
+# The documentation, into site/; anything that points nowhere is an error.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 # Locks every dependency with its hashes; needs uv on the path.
 lock:
 	uv pip compile pyproject.toml --python-version 3.11 --extra dev --extra s3 --extra gcs --extra hf \
@@ -59,4 +63,4 @@ lock:
 		--quiet --output-file requirements.txt
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -67,23 +67,24 @@ def call(arguments: Sequence[str]) -> int:
     arguments = list(arguments) or ["--help"]
 
     def command() -> int:
-        code = _app()(args=arguments, prog_name="rgpipeline", standalone_mode=False, obj=settings)
+        code = app()(args=arguments, prog_name="rgpipeline", standalone_mode=False, obj=settings)
         return code if isinstance(code, int) else 0
 
     return guarded(command, lambda: settings.debug)
 
 
-def _app() -> typer.Typer:
-    app = typer.Typer(
+def app() -> typer.Typer:
+    """Every command, put together."""
+    commands = typer.Typer(
         help=_HELP,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
-    app.callback()(_before)
+    commands.callback()(_before)
     for command, told in COMMANDS.items():
-        app.command(short_help=told)(command)
-    return app
+        commands.command(short_help=told)(command)
+    return commands
 
 
 def _version(asked: bool) -> None:

@@ -13,6 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from rgpipeline.cli.notebook import NotebookDisplay
+from rgpipeline.cli.terminal import console
 from rgpipeline.dispatch.view import JobView, Phase
 from rgpipeline.wording import count, counted, duration, one_line, rate, share
 
@@ -27,34 +29,34 @@ _BAR = 40  # characters
 class Progress:
     """Shows the views of a running job on a console; give it to `run` as `watch`.
 
-    On a terminal (and in a notebook) a display that is drawn anew with every view; elsewhere a
+    On a terminal, and in a notebook, a display that is drawn anew with every view; elsewhere a
     line every ten seconds, and one for each warning. `stop` is what `run` was given: once it is
     set, the person is told what happens now.
     """
 
     def __init__(
         self,
-        console: Console,
+        screen: Console,
         *,
         ticker: bool = False,
         stop: threading.Event | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._console = console
+        self._console = screen
         self._ticker = ticker
         self._stop = stop
         self._clock = clock
-        self._live = (
-            Live(console=console, auto_refresh=False, transient=True)
-            if console.is_terminal or console.is_jupyter
-            else None
-        )
+        self._display: Live | NotebookDisplay | None = None
+        if screen.is_jupyter:
+            self._display = NotebookDisplay(screen.width)
+        elif screen.is_terminal:
+            self._display = Live(console=screen, auto_refresh=False, transient=True)
         self._said: set[str] = set()
         self._next_line = 0.0
 
     def __enter__(self) -> Self:
-        if self._live is not None:
-            self._live.start()
+        if self._display is not None:
+            self._display.start()
         return self
 
     def __exit__(
@@ -63,8 +65,8 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._live is not None:
-            self._live.stop()
+        if self._display is not None:
+            self._display.stop()
 
     def __call__(self, view: JobView) -> None:
         """Shows a view; called about once a second."""
@@ -72,8 +74,9 @@ class Progress:
             self._say_once(f"warning: {warning}")
         if self._stop is not None and self._stop.is_set():
             self._say_once(STOPPING)
-        if self._live is not None:
-            self._live.update(_panel(view, self._ticker, self._console.width), refresh=True)
+        if self._display is not None:
+            panel = _panel(view, self._ticker, self._console.width)
+            self._display.update(panel, refresh=True)
         elif self._clock() >= self._next_line:
             self._next_line = self._clock() + LINE_EVERY_S
             self._say(progress_line(view))
@@ -88,6 +91,15 @@ class Progress:
     def _say(self, text: str) -> None:
         """A line that stays, above the display."""
         self._console.print(text, soft_wrap=True)
+
+
+def show_progress(*, ticker: bool = False) -> Progress:
+    """Progress on stdout or in a notebook's cell; `ticker` adds the newest completion.
+
+    with show_progress() as progress:
+        run(job, watch=progress)
+    """
+    return Progress(console(), ticker=ticker)
 
 
 def progress_line(view: JobView) -> str:

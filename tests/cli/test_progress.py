@@ -2,9 +2,12 @@
 
 import io
 import re
+import sys
 import threading
 from dataclasses import replace
+from types import ModuleType
 
+import pytest
 from rich.console import Console
 
 from rgpipeline.cli.progress import LINE_EVERY_S, STOPPING, Progress, progress_line
@@ -128,3 +131,30 @@ def test_who_stops_is_told_once_what_happens() -> None:
         progress(VIEW)
         progress(VIEW)
     assert file.getvalue().count(STOPPING) == 1
+
+
+class Cell:
+    """What a notebook offers: `display`, whose handle can be drawn anew."""
+
+    def __init__(self) -> None:
+        self.shown: list[str] = []
+
+    def display(self, bundle: dict[str, str], *, raw: bool, display_id: bool) -> "Cell":
+        assert raw
+        assert display_id
+        return self
+
+    def update(self, bundle: dict[str, str], *, raw: bool) -> None:
+        self.shown.append(bundle["text/plain"])
+
+
+def test_a_notebook_sees_the_same_in_its_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = Cell()
+    module = ModuleType("IPython.display")
+    module.display = cell.display  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", module)
+    with Progress(Console(force_jupyter=True)) as progress:
+        progress(VIEW)
+    assert "212 / 320 (66%)" in cell.shown[0]
+    assert "\x1b" not in cell.shown[0]
