@@ -56,6 +56,24 @@ def prefill_cost(compiled: Compiled, chip: Chip, chips: int) -> PrefillCost:
     )
 
 
+def decode_apart(compiled: Compiled, chip: Chip, chips: int) -> float:
+    """Tokens per second if kernels hid nothing of each other: a chip runs one after the other.
+
+    Each takes the longer of its own memory traffic and its own cycles; only the asynchronous
+    copies, which the compiler has already placed beside them, go on meanwhile.
+    """
+    program = compiled.programs["decode"]
+    runs = program_runs(program.module, program.kernels)
+    moved = sum(run.cost.traffic.total * run.times for run in runs)
+    apart = sum(
+        run.times * _bound(chip, run.cost.traffic.total, run.cost.cycles).seconds
+        for run in runs
+        if not run.instruction.opcode.endswith("-start")
+    )
+    seconds = max(apart, moved / chip.hbm_bytes_per_s) / compiled.steps
+    return compiled.slots / seconds / chips
+
+
 def program_parts(compiled: Compiled, name: str) -> list[Part]:
     """Where a program's bytes and cycles go, by the part of the model; per step in a block."""
     program = compiled.programs[name]

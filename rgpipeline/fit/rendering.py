@@ -35,7 +35,7 @@ def limit_sentence(report: FitReport) -> str:
             f"and state, which every step must read"
         )
     worst = report.decode_parts[0].name if report.decode_parts else "the model"
-    return f"decode is limited by computing ({times} a step); most of it is {worst}"
+    return f"decode is limited by computing ({times} a step); its largest part is {worst}"
 
 
 def _lines(report: FitReport, chip: Chip) -> Iterator[str]:
@@ -70,6 +70,11 @@ def _decode_lines(report: FitReport, chip: Chip) -> Iterator[str]:
         f"{size(decode.minimum_hbm_bytes_per_step)}) and takes "
         f"{decode.compiler_cycles_per_step / 1e6:.2f} M cycles"
     )
+    if report.decode_apart:
+        yield (
+            f"         {count(report.decode_apart)} tokens/s, if no kernel's memory traffic goes "
+            f"on beside another's computing"
+        )
     if decode.collectives:
         counts = ", ".join(f"{count} {name}" for name, count in decode.collectives.items())
         yield f"         between chips: {counts}"

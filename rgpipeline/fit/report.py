@@ -57,6 +57,7 @@ class FitReport:
     prefill: PrefillCost | None
     compile_seconds: float
     chips: int
+    decode_apart: float = 0.0  # tokens/s a chip, if kernels hid nothing of each other
     decode_parts: tuple[Part, ...] = ()  # per step
     prefill_parts: tuple[Part, ...] = ()  # per call
     notes: tuple[str, ...] = ()  # what is not in the figures
@@ -64,7 +65,7 @@ class FitReport:
     def to_json(self) -> dict[str, Any]:
         """What `fit --json` prints: plain values, stable names."""
         told = asdict(self)
-        for beside in ("chips", "decode_parts", "prefill_parts", "notes"):
+        for beside in ("chips", "decode_apart", "decode_parts", "prefill_parts", "notes"):
             del told[beside]
         return told
 

@@ -59,7 +59,7 @@ def test_a_slow_computation_is_named() -> None:
     assert REPORT.decode is not None
     slow = replace(REPORT.decode, compiler_cycles_per_step=30_000_000, limited_by="compute")
 
-    assert limit_sentence(replace(REPORT, decode=slow)).endswith("most of it is mlp/up")
+    assert limit_sentence(replace(REPORT, decode=slow)).endswith("its largest part is mlp/up")
 
 
 def test_what_does_not_fit_is_told_by_how_much() -> None:

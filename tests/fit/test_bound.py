@@ -1,0 +1,59 @@
+"""From a program's cost to tokens per second."""
+
+from rgpipeline.fit.bound import decode_apart, decode_cost, prefill_cost
+from rgpipeline.fit.chips import Chip
+from rgpipeline.fit.compiled import Compiled, CompiledProgram
+from tests.fit.programs import entry
+
+# 1 MB/s, so that a byte takes a microsecond, and so does a cycle.
+SLOW = Chip("slow", 1 << 30, 1e6, 1e6, 1e9, 8)
+# Moves 8 KiB in 2,000 cycles; then moves nothing in 9,000.
+TWO_KERNELS = entry("""
+    %x = f32[8,128]{1,0:T(8,128)} parameter(0)
+    %y = f32[8,128]{1,0:T(8,128)S(1)} copy(%x), \
+backend_config={"window_config":{"estimated_cycles":"2000"}}
+    %z = f32[8,128]{1,0:T(8,128)S(1)} negate(%y), \
+backend_config={"window_config":{"estimated_cycles":"9000"}}
+    ROOT %r = f32[8,128]{1,0:T(8,128)} copy(%z), \
+backend_config={"window_config":{"estimated_cycles":"2000"}}
+""")
+COMPILED = Compiled(
+    slots=26,
+    steps=2,
+    prefill_tokens=130,
+    decode_flops=400,
+    prefill_flops=800,
+    weights_bytes=1000,
+    state_bytes=24,
+    programs={
+        "decode": CompiledProgram(1.0, text=TWO_KERNELS),
+        "prefill": CompiledProgram(1.0, text=TWO_KERNELS),
+    },
+)
+
+
+def test_a_step_is_a_blocks_cost_over_its_steps() -> None:
+    cost = decode_cost(COMPILED, SLOW, chips=1)
+
+    assert cost.hbm_bytes_per_step == 8192 // 2
+    assert cost.compiler_cycles_per_step == 13_000 // 2
+    assert cost.minimum_hbm_bytes_per_step == 1024
+
+
+def test_the_longer_of_memory_and_computing_is_the_bound() -> None:
+    assert decode_cost(COMPILED, SLOW, chips=1).limited_by == "compute"
+    assert decode_cost(COMPILED, SLOW, chips=1).tokens_per_second_bound == 26 / 6.5e-3
+    assert prefill_cost(COMPILED, SLOW, chips=1).tokens_per_second_bound == 130 / 13e-3
+
+
+def test_figures_are_of_one_chip() -> None:
+    cost = decode_cost(COMPILED, SLOW, chips=2)
+
+    assert cost.flops_per_step == 200
+    assert cost.tokens_per_second_bound == 13 / 6.5e-3
+
+
+def test_apart_each_kernel_takes_the_longer_of_its_own_two() -> None:
+    seconds = (4096e-6 + 9000e-6 + 4096e-6) / 2
+
+    assert decode_apart(COMPILED, SLOW, chips=1) == 26 / seconds
