@@ -186,7 +186,8 @@ class Crew:
     def _death(self, name: str, hand: _Hand, error: RayError) -> Died:
         preempted = isinstance(error, ActorDiedError) and error.preempted
         removed = preempted or (hand.node != "" and not is_alive(hand.node))
-        reason = _reason(error, hand)
+        where = hand.host or "its host"
+        reason = f"{where} went away" if removed else _reason(error, hand)
         _log.warning("worker %s died: %s", name, reason)
         return Died(self._clock(), name, "removed" if removed else "crashed", reason)
 

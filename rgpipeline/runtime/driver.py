@@ -77,7 +77,8 @@ class Driver:
         self._rates = Rates()
         self._room = -1
         self._stopping = False
-        self._ready: set[str] = set()
+        self._ready: set[str] = set()  # these and those have been noted
+        self._left: set[str] = set()
         self._noted_at = 0.0
         self._ticked_at = 0.0
         self._end: End | None = None
@@ -124,7 +125,8 @@ class Driver:
                 self._note_worker("drained", command.worker)
                 self._crew.drain(command.worker)
             case KillWorker():
-                self._note_worker("killed", command.worker, command.reason)
+                if command.worker not in self._left:
+                    self._note_worker("killed", command.worker, command.reason)
                 self._crew.kill(command.worker)
             case End():
                 self._end = command
@@ -204,6 +206,7 @@ class Driver:
             case Heard() if event.report.error is not None:
                 self._note_worker("died", event.worker, event.report.error)
             case Heard() if event.report.stopped:
+                self._left.add(event.worker)
                 self._note_worker("left", event.worker)
 
     def _note_worker(self, what: str, worker: str, reason: str = "") -> None:

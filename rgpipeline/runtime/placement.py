@@ -91,10 +91,9 @@ def held_up(spec: WorkersSpec, placement: Placement, cluster: Cluster) -> str:
     room, asked = placement.room(cluster.staying), wanted(spec, placement, cluster)
     if room >= asked:
         return ""
-    have = f"asked for {asked} workers on {placement}; the cluster has room for {room}"
-    if cluster.grows:
-        return f"{have}; waiting for the autoscaler"
-    return f"{have}; more will join when hosts do"
+    workers = "1 more worker" if asked - room == 1 else f"{asked - room} more workers"
+    when = "its autoscaler is asked for more" if cluster.grows else "they join when hosts do"
+    return f"room for {workers} ({placement}): the cluster has room for {room}; {when}"
 
 
 def inventory(nodes: Sequence[Node]) -> str:

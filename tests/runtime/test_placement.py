@@ -118,8 +118,8 @@ def test_what_the_autoscaler_can_add_counts() -> None:
     placement = choose(spec(accelerator="tpu"), growing)
     assert placement == Placement("tpu", 8)
     assert held_up(spec(accelerator="tpu"), placement, growing) == (
-        "asked for 1 workers on TPU host with 8 chips; the cluster has room for 0; "
-        "waiting for the autoscaler"
+        "room for 1 more worker (TPU host with 8 chips): the cluster has room for 0; "
+        "its autoscaler is asked for more"
     )
 
 

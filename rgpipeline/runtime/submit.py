@@ -1,0 +1,163 @@
+"""`submit`: a job on a cluster somewhere else, through Ray Jobs.
+
+What travels: the job, whole and without a secret in it (`${NAME}` is resolved by whoever reads it,
+from the environment there), and this very package, so that driver and workers are what was
+checked here. Everything it imports must be on the cluster.
+"""
+
+import asyncio
+import json
+import re
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+from rgpipeline.errors import JobError, UserError
+from rgpipeline.io.options import protocol_of
+from rgpipeline.jobfile import load_job
+from rgpipeline.spec import Job
+
+_SHIPPED = {"demo"}  # paths that stand for what is inside the package
+_RETRY_S, _RETRIES = 2.0, 30
+
+Echo = Callable[[str], None]
+
+
+def submit(
+    job_path: str | Path, overrides: Sequence[str], address: str, *, wait: bool, echo: Echo
+) -> int:
+    """Checks a job here and has a cluster run it; returns the exit code.
+
+    Args:
+      job_path: the job file.
+      overrides: `key.sub=value`.
+      address: of the cluster's dashboard, `http://HOST:8265`.
+      wait: follow the driver's output to its end; the code is then the driver's.
+      echo: takes each line for the person.
+
+    Raises:
+      UserError: the job file is faulty, names files of this machine, or nothing answers.
+    """
+    job = load_job(job_path, overrides)
+    _require_reachable_paths(job)
+    client = _connect(address)
+    submission = f"{job.name}-{uuid.uuid4().hex[:8]}"
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "job.yaml").write_text(json.dumps(job.model_dump(mode="json"), indent=1))
+        client.submit_job(
+            entrypoint=f"{_python()} -m rgpipeline.cli run job.yaml",
+            submission_id=submission,
+            runtime_env={"working_dir": folder, "py_modules": [str(files("rgpipeline"))]},
+            metadata={"output": job.output.path},
+        )
+    echo(f"submitted as {submission}; its rows go to {job.output.path}")
+    if not wait:
+        echo(f"  rgpipeline status {job.output.path}   how it stands")
+        echo(f"  rgpipeline stop {job.output.path}   to stop it gently")
+        return 0
+    return _follow(client, submission, job, echo)
+
+
+def _connect(address: str) -> JobSubmissionClient:
+    url = address if "://" in address else f"http://{address}"
+    try:
+        return JobSubmissionClient(url)
+    except (ConnectionError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"--address {address}: no Ray dashboard that takes jobs answers there ({reason}); it "
+            f"listens on port 8265 of the cluster's head"
+        ) from error
+
+
+def _require_reachable_paths(job: Job) -> None:
+    """Relative paths mean nothing on another machine."""
+    paths = {
+        "model.weights": [job.model.weights],
+        "model.tokenizer": [job.model.tokenizer] if job.model.tokenizer else [],
+        "input.path": job.input.path,
+        "output.path": [job.output.path],
+    }
+    bad = [
+        f"{field}: {path}"
+        for field, named in paths.items()
+        for path in named
+        if path not in _SHIPPED and protocol_of(path) == "file" and not _absolute(path)
+    ]
+    if bad:
+        raise JobError(
+            "not to be found on a cluster:\n  "
+            + "\n  ".join(bad)
+            + "\nName an object store (gs://, s3://), or the absolute path of a disk that all "
+            "hosts share"
+        )
+
+
+def _absolute(path: str) -> bool:
+    return Path(re.sub(r"^(file|local)://", "", path)).is_absolute()
+
+
+def _python() -> str:
+    """The head's own Python, which has what its image brings."""
+    return f"python{sys.version_info.major}"
+
+
+def _follow(client: JobSubmissionClient, submission: str, job: Job, echo: Echo) -> int:
+    try:
+        asyncio.run(_tail(client, submission, echo))
+    except KeyboardInterrupt:
+        echo(f"no longer following {submission}, which goes on; to stop it:")
+        echo(f"  rgpipeline stop {job.output.path}")
+        return 130
+    return _exit_code(client, submission, echo)
+
+
+async def _tail(client: JobSubmissionClient, submission: str, echo: Echo) -> None:
+    """Shows the driver's output as it comes; takes it up again when the line is cut."""
+    shown = 0  # characters
+    for _ in range(_RETRIES):
+        seen = 0
+        try:
+            async for piece in client.tail_job_logs(submission):
+                fresh = piece[max(0, shown - seen) :]
+                seen += len(piece)
+                shown = max(shown, seen)
+                for line in fresh.splitlines():
+                    echo(line)
+        except (ConnectionError, OSError, RuntimeError):
+            pass
+        if _ended(client, submission):
+            return
+        await asyncio.sleep(_RETRY_S)
+
+
+def _ended(client: JobSubmissionClient, submission: str) -> bool:
+    try:
+        status: JobStatus = client.get_job_status(submission)
+    except (ConnectionError, RuntimeError):
+        return False
+    return status.is_terminal()
+
+
+def _exit_code(client: JobSubmissionClient, submission: str, echo: Echo) -> int:
+    """The driver's own, where it came to have one."""
+    for _ in range(_RETRIES):
+        if _ended(client, submission):
+            break
+        time.sleep(_RETRY_S)
+    else:
+        echo(f"{submission}: the cluster no longer answers; `rgpipeline status` says more")
+        return 1
+    details = client.get_job_info(submission)
+    if details.driver_exit_code is not None:
+        return int(details.driver_exit_code)
+    if details.status != JobStatus.SUCCEEDED:
+        echo(f"{submission}: {details.status.value.lower()}: {details.message}")
+        return 1
+    return 0
