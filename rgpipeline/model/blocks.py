@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 
 from rgpipeline.model import attention, conv, rglru, rope
 from rgpipeline.model.config import RECURRENT, GriffinConfig
-from rgpipeline.model.kernels import Kernels, decode_attention, recurrence
+from rgpipeline.model.kernels import Kernels, decode_attention, recurrence, recurrence_scan
 from rgpipeline.model.modules import BlockDiagonal, Linear, Norm
 from rgpipeline.model.shapes import Activations, Active, ConvTail, Lengths, Start
 from rgpipeline.model.state import AttentionState, BlockState, Position, RecurrentState
@@ -65,6 +65,11 @@ class RecurrentBlock(nn.Module):
         self, x: Activations, chunk: Chunk, lengths: Lengths, state: RecurrentState
     ) -> tuple[Activations, RecurrentState]:
         """A chunk that goes on from `state`."""
+        fused = recurrence_scan.chosen(self.kernels, x.shape[1], state, self.gates.kernel)
+        if fused is not None:
+            starts = chunk.starts[:, 0]
+            out, after = fused(self._both(x), self._weights(), starts, lengths, state)
+            return self.linear_out(out), after
         x, y = self._branches(x)
         states = rglru.scan(self._step(x, state.conv, chunk.starts), state.h)
         after = RecurrentState(
@@ -79,8 +84,8 @@ class RecurrentBlock(nn.Module):
         """One token of each row, [b 1 d]."""
         fused = recurrence.chosen(self.kernels, state, self.gates.kernel)
         if fused is not None:
-            both = self.linear_xy(x).astype(self.dtype).reshape(x.shape[0], -1)
-            out, after = fused(both, self._weights(), chunk.starts[:, 0], active, state)
+            starts = chunk.starts[:, 0]
+            out, after = fused(self._both(x)[:, 0], self._weights(), starts, active, state)
             return self.linear_out(out[:, None]), after
         x, y = self._branches(x)
         step = self._step(x, state.conv, chunk.starts)
@@ -92,6 +97,10 @@ class RecurrentBlock(nn.Module):
         """The convolution's input, [b t e] in `dtype`, and the gate, float32 [b t e]."""
         both = self.linear_xy(x).astype(self.dtype)
         return both[..., 0, :], jax.nn.gelu(both[..., 1, :].astype(jnp.float32))
+
+    def _both(self, x: Activations) -> Array:
+        """The inputs of both branches side by side, in `dtype`, [b t 2e]."""
+        return self.linear_xy(x).astype(self.dtype).reshape(*x.shape[:2], -1)
 
     def _weights(self) -> recurrence.Weights:
         gates = self.gates

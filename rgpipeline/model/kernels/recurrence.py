@@ -121,7 +121,7 @@ def _kernel(
     tail, (out, h_after, *tail_after) = refs[:taps], refs[taps:]
     batch = x.shape[0]
     rows = max(n for n in range(16, _MOST_ROWS + 1, 16) if batch % n == 0)
-    speed = -_C * _softplus(a_param[...])
+    speed = speed_of(a_param[...])
 
     def some_rows(index: Any, _: None) -> None:
         these = pl.ds(pl.multiple_of(index * rows, rows), rows)
@@ -131,16 +131,9 @@ def _kernel(
         for tap in range(taps - 1, -1, -1):
             convolved += inputs[tap].astype(jnp.float32) * conv_kernel[tap : tap + 1]
         convolved += conv_bias[...]
-        of_gates = convolved.astype(gates.dtype)
-        input_gate, decay_gate = (
-            jax.nn.sigmoid(_product(of_gates, gates[0, which]) + gates_bias[which : which + 1])
-            for which in range(2)
-        )
-        log_decay = speed * decay_gate
-        decay = jnp.exp(log_decay)
-        keep_variance = jnp.where(first, 1.0, jnp.sqrt(1.0 - jnp.exp(2.0 * log_decay)))
+        decay, drive = gating(convolved, first, gates[0], gates_bias[...], speed)
         before = h[these]
-        reached = jnp.where(first, 0.0, decay) * before + convolved * input_gate * keep_variance
+        reached = decay * before + drive
         gate = jax.nn.gelu(y[these].astype(jnp.float32))
         out[these] = (reached * gate).astype(out.dtype)
         h_after[these] = jnp.where(moves, reached, before)
@@ -155,8 +148,32 @@ def _kernel(
         lax.fori_loop(0, batch // rows, some_rows, None)
 
 
-def _softplus(x: Array) -> Array:
-    return jnp.maximum(x, 0.0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
+def speed_of(a_param: Array) -> Array:
+    """How fast a state decays, at an open gate; `rglru`'s -c softplus(a)."""
+    softplus = jnp.maximum(a_param, 0.0) + jnp.log1p(jnp.exp(-jnp.abs(a_param)))
+    return -_C * softplus
+
+
+def gating(
+    x: Array, first: Array, gates: Array, gates_bias: Array, speed: Array
+) -> tuple[Array, Array]:
+    """Decay and drive of each token, as `rglru.gate` has them.
+
+    Args:
+        x: The convolution's output, float32 [t i], of one diagonal block.
+        first: bool [t 1], the token is the first of its sequence.
+        gates: The block of both gates, [2 i i].
+        gates_bias: float32 [2 i].
+        speed: float32 [1 i], of `speed_of`.
+    """
+    of_gates = x.astype(gates.dtype)
+    input_gate, decay_gate = (
+        jax.nn.sigmoid(_product(of_gates, gates[which]) + gates_bias[which : which + 1])
+        for which in range(2)
+    )
+    log_decay = speed * decay_gate
+    keep_variance = jnp.where(first, 1.0, jnp.sqrt(1.0 - jnp.exp(2.0 * log_decay)))
+    return jnp.where(first, 0.0, jnp.exp(log_decay)), x * input_gate * keep_variance
 
 
 def _product(left: Array, right: Array) -> Array:

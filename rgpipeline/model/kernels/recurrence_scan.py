@@ -1,0 +1,187 @@
+"""A chunk of tokens through a recurrent block, from its input projection to its output projection.
+
+A recurrence is a chain, and a step of it is far too little work for a TPU. So eight tokens, the
+rows of a register, are joined at once:
+
+    h[t] = decay[t] * h[t-1] + drive[t]
+         = (decay[t] ... decay[8k]) * h[8k-1] + (what the drives since 8k come to)
+
+Both parts in parentheses are found by three doublings, for all registers side by side; only the
+step from one register to the next is a chain. Registers begin at multiples of 8 tokens, so any
+division of a sequence into chunks of multiples of 8 gives the same bits.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from rgpipeline.model.kernels import Kernels, shape_of
+from rgpipeline.model.kernels.recurrence import Weights, gating, speed_of
+from rgpipeline.model.state import RecurrentState
+
+_MOST_TOKENS = 256  # tokens a grid step
+_SUBLANES = 8  # tokens a register
+_VMEM_BYTES = 64 << 20
+
+Scan = Callable[[Array, Weights, Array, Array, RecurrentState], tuple[Array, RecurrentState]]
+
+
+def chosen(kernels: Kernels, length: int, state: RecurrentState, gates: Array) -> Scan | None:
+    """`scan` for these shapes; None where the TPU's tiles forbid it."""
+    fits = length % 16 == 0 and gates.shape[-1] % 128 == 0 and len(state.conv) < _SUBLANES
+    if kernels == "plain" or not fits or state.conv[0].dtype != jnp.bfloat16:
+        return None
+    return partial(scan, interpret=kernels == "interpret")
+
+
+def scan(
+    both: Array,
+    weights: Weights,
+    starts: Array,
+    lengths: Array,
+    state: RecurrentState,
+    *,
+    interpret: Any = False,
+) -> tuple[Array, RecurrentState]:
+    """Convolution, gates, recurrence and the other branch's GeLU.
+
+    Args:
+        both: The recurrence's input and the gate's, bfloat16 [b t 2e].
+        weights: The block's.
+        starts: bool [b], the chunk's first token is the first of its sequence.
+        lengths: int32 [b]; the tokens of a row that count. A row of none keeps its state.
+        state: Before the chunk.
+        interpret: As in `pallas_call`.
+
+    Returns:
+        bfloat16 [b t e], the output projection's input, and the state after the tokens that count.
+    """
+    batch, length, _ = both.shape
+    inner = state.h.shape[-1]
+    blocks, _, size, _ = weights.gates.shape
+    taps = len(state.conv)
+    tokens = max(n for n in range(16, _MOST_TOKENS + 1, 16) if length % n == 0)
+    grid = (blocks, batch, length // tokens)
+
+    def activations(offset: int) -> pl.BlockSpec:
+        return pl.BlockSpec(
+            (1, tokens, size), lambda block, row, tile, *_: (row, tile, offset + block)
+        )
+
+    def of_block(count: int) -> pl.BlockSpec:
+        return pl.BlockSpec((count, size), lambda block, *_: (0, block))
+
+    one_state = pl.BlockSpec((1, 1, size), lambda block, row, *_: (row, 0, block))
+    gates = pl.BlockSpec((1, 2, size, size), lambda block, *_: (block, 0, 0, 0))
+    before = [one[:, None] for one in (state.h, *state.conv)]
+    out, h, *tail = pl.pallas_call(
+        _kernel,
+        grid_spec=pltpu.PrefetchScalarGridSpec(
+            num_scalar_prefetch=2,
+            grid=grid,
+            in_specs=[
+                *(activations(0), activations(blocks)),
+                *(of_block(taps + 1), of_block(1), gates, of_block(2), of_block(1)),
+                *[one_state] * (taps + 1),
+            ],
+            out_specs=[activations(0), *[one_state] * (taps + 1)],
+            scratch_shapes=[
+                pltpu.VMEM((_SUBLANES + tokens, size), jnp.float32),
+                pltpu.VMEM((tokens, size), jnp.float32),
+                pltpu.VMEM((1, size), jnp.float32),
+            ],
+        ),
+        out_shape=[
+            shape_of((batch, length, inner), both.dtype),
+            *(shape_of(one.shape, one.dtype) for one in before),
+        ],
+        compiler_params=pltpu.CompilerParams(vmem_limit_bytes=_VMEM_BYTES),
+        interpret=interpret,
+        name="recurrence_scan",
+    )(
+        *(starts.astype(jnp.int32), lengths, both, both),
+        *(weights.conv_kernel, weights.conv_bias[None], weights.gates),
+        *(weights.gates_bias.reshape(2, inner), weights.a_param[None]),
+        *before,
+    )
+    return out, RecurrentState(h[:, 0], tuple(one[:, 0] for one in tail))
+
+
+def _kernel(
+    starts: Any,
+    lengths: Any,
+    x: Any,
+    y: Any,
+    conv_kernel: Any,
+    conv_bias: Any,
+    gates: Any,
+    gates_bias: Any,
+    a_param: Any,
+    h: Any,
+    *refs: Any,
+) -> None:
+    """`inputs` [8+t e] ends with the tile's inputs; right before them stand those before it."""
+    taps = (len(refs) - 5) // 2
+    tail, (out, h_after), tail_after = refs[:taps], refs[taps : taps + 2], refs[taps + 2 : -3]
+    inputs, states, carry = refs[-3:]
+    row, tile = pl.program_id(1), pl.program_id(2)
+    tokens = x.shape[1]
+
+    @pl.when(tile == 0)
+    def begin() -> None:
+        carry[...] = h[0]
+        for tap in range(taps):
+            inputs[_SUBLANES - taps + tap] = tail[tap][0, 0].astype(jnp.float32)
+
+    @pl.when(tile > 0)
+    def go_on() -> None:
+        inputs[:_SUBLANES] = inputs[tokens:]
+
+    inputs[_SUBLANES:] = x[0].astype(jnp.float32)
+    index = lax.broadcasted_iota(jnp.int32, (tokens, 1), 0) + tile * tokens
+    convolved = inputs[_SUBLANES:] * conv_kernel[taps : taps + 1]
+    for tap in range(taps - 1, -1, -1):
+        first = _SUBLANES - taps + tap
+        convolved += inputs[first : first + tokens] * conv_kernel[tap : tap + 1]
+    convolved += conv_bias[...]
+    first_token = (index == 0) & (starts[row] > 0)
+    speed = speed_of(a_param[...])
+    decay, drive = gating(convolved, first_token, gates[0], gates_bias[...], speed)
+    counts = index < lengths[row]
+    _chain(jnp.where(counts, decay, 1.0), jnp.where(counts, drive, 0.0), carry, states)
+    out[0] = (states[...] * jax.nn.gelu(y[0].astype(jnp.float32))).astype(out.dtype)
+
+    # Tokens that do not count change nothing, so the last state is the one wanted.
+    h_after[0] = jnp.where(lengths[row] > 0, carry[...], h[0])
+    place = lax.broadcasted_iota(jnp.int32, inputs.shape, 0) + (tile * tokens - _SUBLANES)
+    is_new = (place >= tile * tokens) | ((tile == 0) & (place >= -taps))
+    for tap in range(taps):
+        here = is_new & (place == lengths[row] - taps + tap)
+        found = jnp.sum(jnp.where(here, inputs[...], 0.0), axis=0, keepdims=True)
+        before = jnp.where(tile == 0, 0.0, tail_after[tap][0].astype(jnp.float32))
+        tail_after[tap][0] = (before + found).astype(tail_after[tap].dtype)
+
+
+def _chain(decay: Array, drive: Array, carry: Any, states: Any) -> None:
+    """All states of a tile into `states`, from and to `carry`."""
+    tokens, size = decay.shape
+    by_register = (tokens // _SUBLANES, _SUBLANES, size)
+    decay, drive = decay.reshape(by_register), drive.reshape(by_register)
+    sublane = lax.broadcasted_iota(jnp.int32, (1, _SUBLANES, size), 1)
+    for reach in (1, 2, 4):
+        earlier = sublane >= reach
+        before = jnp.where(earlier, pltpu.roll(drive, reach, axis=1), 0.0)
+        drive = drive + decay * before
+        decay = decay * jnp.where(earlier, pltpu.roll(decay, reach, axis=1), 1.0)
+    h = carry[...]
+    for register in range(tokens // _SUBLANES):
+        reached = decay[register] * h + drive[register]
+        states[register * _SUBLANES : (register + 1) * _SUBLANES] = reached
+        h = reached[_SUBLANES - 1 :]
+    carry[...] = h
