@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 JOB ?= jobs/demo.yaml
 
-.PHONY: setup demo test lint format bench bench-tpu tpu chaos simulate docs lock clean
+.PHONY: setup demo test lint format bench bench-tpu tpu chaos simulate fuzz docs lock clean
 
 setup: $(STAMP)
 
@@ -51,6 +51,11 @@ chaos: $(STAMP)
 SEEDS ?= 2000
 simulate: $(STAMP)
 	$(BIN)/python -m tests.simulator --seeds $(SEEDS) $(ARGS)
+
+# Whatever may stand in a file that a person gives us, further than the tests go.
+EXAMPLES ?= 5000
+fuzz: $(STAMP)
+	RGP_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/cli/test_fuzz.py --timeout 3600
 
 # The documentation, into site/; anything that points nowhere is an error.
 docs: $(STAMP)

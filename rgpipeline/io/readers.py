@@ -1,7 +1,8 @@
 """Readers: one for each input format, with rows read by range."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Protocol
 
 import pyarrow as pa
@@ -63,6 +64,23 @@ def fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
+def sound(rows: Rows) -> Rows:
+    """`rows`, with a fault for each that holds what its column's type can't, such as text that
+    isn't UTF-8; nothing in such a row is to be relied on.
+    """
+    table = rows.table
+    bad = {row: _fault(table.slice(row, 1)) for row in _unsound(table, 0, table.num_rows)}
+    if not bad:
+        return rows
+    edges = [-1, *sorted(bad), table.num_rows]
+    pieces: list[pa.Table] = []
+    for before, after in pairwise(edges):
+        pieces.append(table.slice(before + 1, after - before - 1))
+        if after < table.num_rows:
+            pieces.append(nulls(1, table.schema))
+    return Rows(pa.concat_tables(pieces), {**bad, **rows.faults})
+
+
 def nulls(rows: int, schema: pa.Schema) -> pa.Table:
     """A table of `rows` rows with nothing in them."""
     return pa.table([pa.nulls(rows, column.type) for column in schema], schema=schema)
@@ -79,3 +97,28 @@ def _cast(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
     if pa.types.is_dictionary(wanted) and pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     return column.cast(wanted)
+
+
+def _unsound(table: pa.Table, start: int, stop: int) -> Iterator[int]:
+    """Rows of [start, stop) with invalid values, found by halving."""
+    if start == stop or _is_valid(table.slice(start, stop - start)):
+        return
+    if stop - start == 1:
+        yield start
+        return
+    middle = (start + stop) // 2
+    yield from _unsound(table, start, middle)
+    yield from _unsound(table, middle, stop)
+
+
+def _is_valid(table: pa.Table) -> bool:
+    try:
+        table.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _fault(row: pa.Table) -> str:
+    names = [name for name in row.column_names if not _is_valid(row.select([name]))]
+    return f"{', '.join(map(repr, names))}: not valid; text must be UTF-8"

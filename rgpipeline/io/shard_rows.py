@@ -12,7 +12,7 @@ from rgpipeline.io.files import current_version, explained
 from rgpipeline.io.formats import reader_for
 from rgpipeline.io.hive import with_partitions
 from rgpipeline.io.options import StorageOptions
-from rgpipeline.io.readers import Reader, Rows, joined, nulls
+from rgpipeline.io.readers import Reader, Rows, joined, nulls, sound
 from rgpipeline.io.retry import Retry
 from rgpipeline.records import InputFile, Shard, Span
 
@@ -74,7 +74,7 @@ def _read_span(
 ) -> Rows:
     def read() -> Rows:
         _require_unchanged(file, options)
-        return reader.read(file, span.start, span.stop, schema)
+        return sound(reader.read(file, span.start, span.stop, schema))
 
     try:
         return retry.call(f"reading {file.path}", read)
