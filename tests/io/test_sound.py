@@ -19,7 +19,7 @@ def test_good_rows_are_left_alone() -> None:
 
 def test_text_that_is_not_utf8_is_a_fault_of_its_row() -> None:
     found = sound(Rows(texts(b"a", b"\xff", b"c", b"\xc3", b"e")))
-    assert found.faults == {row: "'text': not valid; text must be UTF-8" for row in (1, 3)}
+    assert found.faults == dict.fromkeys((1, 3), "'text': not valid; text must be UTF-8")
     assert found.table["text"].to_pylist() == ["a", None, "c", None, "e"]
     assert found.table["n"].to_pylist() == [0, None, 2, None, 4]
 
