@@ -70,8 +70,9 @@ def decode(
     """`steps` tokens for every active slot; a slot that ends goes idle within the block."""
 
     def step(state: SlotState, _: None) -> tuple[SlotState, Steps]:
-        hidden, griffin = _apply(model, params, "decode", state.token, state.active, state.model)
-        logits: jax.Array = _apply(model, params, "logits", hidden)
+        held = _kept_in_the_loop(params, state.token)
+        hidden, griffin = _apply(model, held, "decode", state.token, state.active, state.model)
+        logits: jax.Array = _apply(model, held, "logits", hidden)
         # The sampler must not change how the logits are computed: jobs that sample differently,
         # and neighbours that ask for more features, get the same logits to the last bit.
         logits = lax.optimization_barrier(logits)  # type: ignore[no-untyped-call]
@@ -80,6 +81,20 @@ def decode(
         return _advance(state._replace(model=griffin), sampled, features)
 
     return lax.scan(step, state, length=steps)
+
+
+def _kept_in_the_loop(params: Params, token: jax.Array) -> Params:
+    """The parameters, as if they came anew with every step's token.
+
+    XLA's CPU backend moves what it does with parameters alone out of the loop. For bfloat16 that is
+    copies of all matrices in another layout: twice the memory, and steps three times as long.
+    """
+
+    def tie(params: Params, token: jax.Array) -> Params:
+        tied: Params = lax.optimization_barrier((params, token))[0]  # type: ignore[no-untyped-call]
+        return tied
+
+    return lax.platform_dependent(params, token, cpu=tie, default=lambda params, _: params)
 
 
 def _advance(
