@@ -175,7 +175,8 @@ def score(
 
     def one_text(text: tuple[jax.Array, jax.Array]) -> jax.Array:
         hidden, targets = text
-        logits: jax.Array = _apply(model, params, "logits", hidden)
+        held = _kept_in_the_loop(params, targets)
+        logits: jax.Array = _apply(model, held, "logits", hidden)
         logprobs = jax.nn.log_softmax(logits, axis=-1)
         return jnp.take_along_axis(logprobs, targets[:, None], axis=-1)[:, 0]
 
