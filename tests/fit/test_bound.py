@@ -1,5 +1,7 @@
 """From a program's cost to tokens per second."""
 
+from dataclasses import replace
+
 from rgpipeline.fit.bound import decode_apart, decode_cost, prefill_cost
 from rgpipeline.fit.chips import Chip
 from rgpipeline.fit.compiled import Compiled, CompiledProgram
@@ -44,6 +46,12 @@ def test_the_longer_of_memory_and_computing_is_the_bound() -> None:
     assert decode_cost(COMPILED, SLOW, chips=1).limited_by == "compute"
     assert decode_cost(COMPILED, SLOW, chips=1).tokens_per_second_bound == 26 / 6.5e-3
     assert prefill_cost(COMPILED, SLOW, chips=1).tokens_per_second_bound == 130 / 13e-3
+
+
+def test_no_kernel_beats_the_peak() -> None:
+    quick = replace(COMPILED, decode_flops=20_000_000)
+
+    assert decode_cost(quick, SLOW, chips=1).tokens_per_second_bound == 26 / 20e-3
 
 
 def test_figures_are_of_one_chip() -> None:
