@@ -89,8 +89,8 @@ def weight_files(folder: Folder) -> list[str]:
             raise WeightsError(f"{folder.url}: no *.safetensors file{_hint(folder.names())}")
         return present
     weight_map = folder.read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict):
-        raise WeightsError(f"{folder.url}/{index}: no 'weight_map'")
+    if not isinstance(weight_map, dict) or not all(map(_is_text, weight_map.values())):
+        raise WeightsError(f"{folder.url}/{index}: no 'weight_map' of tensors to files")
     needed = sorted(set(weight_map.values()))
     missing = [name for name in needed if name not in present]
     if missing:
@@ -99,6 +99,10 @@ def weight_files(folder: Folder) -> list[str]:
             f"copy them, or the whole folder again"
         )
     return needed
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _hint(names: Sequence[str]) -> str:
@@ -126,20 +130,28 @@ def _header(folder: Folder, file: str, size: int) -> tuple[dict[str, Any], int]:
         )
     try:
         header = json.loads(folder.read_range(file, 8, 8 + length).tobytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"{file}: not a safetensors file: {error}") from error
+    if not isinstance(header, dict):
+        raise WeightsError(f"{file}: not a safetensors file: its header is no JSON object")
     return header, 8 + length
 
 
-def _stored(
-    file: str, name: str, entry: dict[str, Any], data: int, size: int
-) -> tuple[Stored, _Place]:
-    if entry["dtype"] not in _DTYPES:
+def _stored(file: str, name: str, entry: Any, data: int, size: int) -> tuple[Stored, _Place]:
+    match entry:
+        case {"dtype": kind, "shape": list(sides), "data_offsets": [int(first), int(last)]} if all(
+            type(length) is int and length >= 0 for length in [*sides, first, last]
+        ):
+            start, stop = data + first, data + last
+        case _:
+            raise WeightsError(
+                f"{file}: corrupt: its header lacks what tensor {name} is; copy it again"
+            )
+    if not isinstance(kind, str) or kind not in _DTYPES:
         raise WeightsError(
-            f"{file}: tensor {name} has dtype {entry['dtype']}; supported: {', '.join(_DTYPES)}"
+            f"{file}: tensor {name} has dtype {kind}; supported: {', '.join(_DTYPES)}"
         )
-    dtype, shape = _DTYPES[entry["dtype"]], tuple(entry["shape"])
-    start, stop = (data + offset for offset in entry["data_offsets"])
+    dtype, shape = _DTYPES[kind], tuple(sides)
     if stop > size:
         raise WeightsError(
             f"{file}: truncated: tensor {name} ends at byte {stop}, the file has {size}; "
