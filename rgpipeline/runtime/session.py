@@ -3,16 +3,19 @@
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from typing import Any
 
 import ray
+from ray._private import services as ray_services
 from ray._private import worker as ray_worker
 
 from rgpipeline.errors import UserError
 
 _log = logging.getLogger(__name__)
 
+_PROBE_S = 5.0
 _OBJECT_STORE = 128 << 20  # bytes: only plans and jobs pass through it
 
 
@@ -22,7 +25,8 @@ def connected(address: str) -> Iterator[str]:
 
     Args:
       address: `local` starts a cluster on this machine, gone at the end; `auto` takes the one
-        that runs here (or that RAY_ADDRESS names), else starts one; anything else is an address.
+        that RAY_ADDRESS names or `ray start` has started here, else is `local`; anything else
+        is an address.
 
     Raises:
       UserError: nothing answers at the address.
@@ -40,23 +44,33 @@ def connected(address: str) -> Iterator[str]:
 
 
 def _connect(address: str) -> str:
-    if address in ("auto", "local"):
-        if address == "auto" and _join("auto"):
-            return str(ray.get_runtime_context().gcs_address)
+    if "://" in address:
+        raise UserError(
+            f"address {address}: only the cluster's own GCS address, HOST:6379, can be joined; "
+            f"from outside, `rgpipeline submit --address http://HOST:8265` runs the job there"
+        )
+    if address == "auto":
+        # Not Ray's own `auto`, which would also join the private cluster of somebody's run.
+        known = ray_services.get_ray_address_from_environment(None, None)
+        address = known if known is not None and _answers(known) else "local"
+    if address == "local":
         _start()
         return "local"
-    if not _join(address):
+    if not _answers(address):
         raise UserError(
             f"address {address}: no Ray cluster answers there; check that it is up, or use "
             f"--address local"
         )
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     return address
 
 
-def _join(address: str) -> bool:
+def _answers(address: str) -> bool:
+    """Whether somebody listens there: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, TimeoutError):
+        socket.create_connection((host, int(port)), _PROBE_S).close()
+    except (OSError, ValueError):
         return False
     return True
 

@@ -1,0 +1,63 @@
+"""Which cluster a run works on."""
+
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from rgpipeline.errors import UserError
+from rgpipeline.runtime.session import connected
+
+_CONNECT = """
+import ray
+from rgpipeline.runtime.session import connected
+with connected("auto") as address:
+    print(address, ray.nodes()[0]["NodeManagerAddress"])
+"""
+
+
+def connect_elsewhere(**environment: str) -> list[str]:
+    """Where a run in a process of its own ends up: its cluster's name and its host."""
+    import os
+
+    done = subprocess.run(
+        [sys.executable, "-c", _CONNECT],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **environment},
+    )
+    return done.stdout.split()
+
+
+def closed_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.mark.usefixtures("cluster")
+def test_another_runs_private_cluster_is_left_alone() -> None:
+    assert connect_elsewhere() == ["local", "127.0.0.1"]
+
+
+def test_a_cluster_that_is_gone_is_not_waited_for() -> None:
+    assert connect_elsewhere(RAY_ADDRESS=f"127.0.0.1:{closed_port()}")[0] == "local"
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("127.0.0.1:1", "no Ray cluster answers there"),
+        ("http://127.0.0.1:8265", "rgpipeline submit"),
+        ("ray://127.0.0.1:10001", "rgpipeline submit"),
+        ("nonsense", "no Ray cluster answers there"),
+    ],
+)
+def test_an_address_that_cannot_be_joined_is_told_at_once(
+    monkeypatch: pytest.MonkeyPatch, address: str, message: str
+) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    with pytest.raises(UserError, match=message), connected(address):
+        pass

@@ -1,0 +1,109 @@
+"""A job submitted to a cluster's dashboard, its rows in an S3 store."""
+
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import requests
+import yaml
+
+from rgpipeline import open_output
+from rgpipeline.errors import JobError, UserError
+from rgpipeline.output import read_status
+from rgpipeline.output.stopping import request_stop
+from rgpipeline.runtime.submit import submit
+from tests.stores.servers import Place
+
+RAY = Path(sys.executable).with_name("ray")
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`ray start --head` on loopback; its dashboard's address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    scratch = tempfile.mkdtemp(prefix="rgp-ray")  # short: unix sockets lie in it
+    command = [
+        str(RAY), "start", "--head", "--block", "--node-ip-address=127.0.0.1", "--port=0",
+        f"--dashboard-port={port}", "--dashboard-host=127.0.0.1", "--num-cpus=2",
+        f"--temp-dir={scratch}", "--disable-usage-stats", f"--object-store-memory={80 << 20}",
+    ]  # fmt: skip
+    log = (tmp_path_factory.mktemp("head") / "log").open("wb")
+    started = subprocess.Popen(command, stdout=log, stderr=log)
+    address = f"http://127.0.0.1:{port}"
+    wait_for(address, started)
+    yield address
+    started.terminate()
+    started.wait(30)
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
+    while True:
+        assert process.poll() is None, "ray start has failed"
+        try:
+            if requests.get(f"{address}/api/version", timeout=1).ok:
+                return
+        except requests.RequestException:
+            time.sleep(0.2)
+
+
+def write_job(folder: Path, place: Place, **sections: object) -> Path:
+    job = {
+        "model": {"weights": "demo"},
+        "input": {"path": "demo", "limit": 64},
+        "output": {"path": place.url},
+        "sampling": {"max_tokens": 800, "ignore_eos": True},
+        "engine": {"slots": 8, "prefill_chunk": 16, "steps_per_dispatch": 4},
+        "workers": {"accelerator": "cpu", "count": 1},
+        "storage_options": place.storage_options,
+    }
+    path = folder / "job.yaml"
+    path.write_text(yaml.safe_dump({**job, **sections}))
+    return path
+
+
+def stop_when_running(place: Place) -> None:
+    while True:
+        try:
+            if read_status(place.url, place.storage_options).state == "running":
+                return request_stop(place.url, place.storage_options)
+        except UserError:
+            pass  # there is no plan yet
+        time.sleep(0.2)
+
+
+def test_a_submitted_job_is_stopped_and_goes_on(
+    tmp_path: Path, head: str, new_place: Callable[[str], Place]
+) -> None:
+    place = new_place("seaweedfs")
+    path = write_job(tmp_path, place)
+    stopper = threading.Thread(target=stop_when_running, args=(place,))
+    stopper.start()
+    lines: list[str] = []
+    assert submit(path, [], head, wait=True, echo=lines.append) == 130
+    stopper.join()
+    assert read_status(place.url, place.storage_options).state == "interrupted"
+    assert submit(path, [], head, wait=True, echo=lines.append) == 0
+    assert "Finished" in "".join(lines)
+    assert open_output(place.url, place.storage_options).count_rows() == 64
+
+
+def test_files_of_this_machine_are_refused(tmp_path: Path) -> None:
+    path = write_job(tmp_path, Place("out/here", {}))
+    with pytest.raises(JobError, match=r"output.path: out/here"):
+        submit(path, [], "http://127.0.0.1:1", wait=True, echo=print)
+
+
+def test_a_dashboard_that_does_not_answer_is_told(tmp_path: Path) -> None:
+    path = write_job(tmp_path, Place(str(tmp_path / "out"), {}))
+    with pytest.raises(UserError, match="no Ray dashboard that takes jobs answers there"):
+        submit(path, [], "http://127.0.0.1:1", wait=True, echo=print)
