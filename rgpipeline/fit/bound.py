@@ -83,6 +83,17 @@ def program_parts(compiled: Compiled, name: str) -> list[Part]:
     return parts(program_runs(program.module, program.kernels), steps)
 
 
+def uncounted(compiled: Compiled) -> tuple[str, ...]:
+    """What is missing in the cycles, one sentence for each program."""
+    notes = []
+    for name in ("decode", "prefill"):
+        program = compiled.programs[name]
+        if program.out_of_memory is None:
+            calls = program_cost(program.module, program.kernels).uncounted
+            notes += [f"{name}: {calls} calls of kernels take cycles nobody counted"] * bool(calls)
+    return tuple(notes)
+
+
 def _bound(chip: Chip, moved: int, cycles: int, flops: int = 0) -> Bound:
     # Bundles know nothing of a matrix unit that is still busy: no kernel beats the peak.
     computing = max(cycles / chip.clock_hz, flops / chip.flops_per_s)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rgpipeline.errors import UserError
-from rgpipeline.fit.bound import decode_apart, decode_cost, prefill_cost, program_parts
+from rgpipeline.fit.bound import decode_apart, decode_cost, prefill_cost, program_parts, uncounted
 from rgpipeline.fit.chips import Chip, chip_of, chips_in
 from rgpipeline.fit.compiled import Compiled, CompileRequest, compile_programs
 from rgpipeline.fit.memory import fits, hbm_bytes
@@ -143,4 +143,5 @@ def _report(
         decode_apart=decode_apart(compiled, chip, chips) if known else 0.0,
         decode_parts=tuple(program_parts(compiled, "decode")) if known else (),
         prefill_parts=tuple(program_parts(compiled, "prefill")) if known else (),
+        notes=uncounted(compiled),
     )

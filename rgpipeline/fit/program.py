@@ -24,7 +24,7 @@ class Cost:
     cycles: int = 0
     collectives: Counter[str] = field(default_factory=Counter)  # opcode: how many
     collective_bytes: int = 0  # results of all of them
-    uncounted: int = 0  # runs of kernels whose cycles nobody knows
+    uncounted: int = 0  # runs of Pallas kernels whose cycles are not known, or not all
 
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(
@@ -111,13 +111,14 @@ class _Walk:
         traffic = instruction_traffic(self.module, inside, one)
         if kernel is not None and "output_to_operand_aliasing" in one.attributes:
             traffic = traffic + Traffic(0, _in_place(kernel, traffic))
+        known = estimate is not None and not (kernel and kernel.unknown_loops)
         collective = self._collective(one)
         return Cost(
             traffic=traffic,
             cycles=estimate or 0,
             collectives=Counter([collective] if collective else []),
             collective_bytes=one.shape.bytes if collective else 0,
-            uncounted=int(estimate is None and _is_pallas(one)),
+            uncounted=int(_is_pallas(one) and not known),
         )
 
     def _collective(self, one: Instruction) -> str | None:

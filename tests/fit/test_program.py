@@ -46,6 +46,12 @@ def test_a_kernel_without_known_code_is_not_passed_over_in_silence() -> None:
     assert (cost.cycles, cost.uncounted) == (0, 1)
 
 
+def test_a_kernel_with_a_loop_that_data_ends_is_told_too() -> None:
+    code = KernelCode(cycles=700, hbm_written=0, unknown_loops=1)
+
+    assert program_cost(parse(entry(KERNEL)), {"attend.3": code}).uncounted == 1
+
+
 def test_a_kernels_cycles_and_what_it_writes_in_place_come_from_its_code() -> None:
     module = parse(entry(KERNEL))
     cost = program_cost(module, {"attend.3": KernelCode(cycles=700, hbm_written=2048)})
