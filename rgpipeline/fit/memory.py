@@ -13,14 +13,14 @@ _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 def hbm_bytes(compiled: Compiled, chip: Chip) -> HbmBytes:
     """What a chip has to hold: weights and state always, temporaries of one program at a time."""
     programs = compiled.programs.values()
-    held = compiled.weights_bytes + compiled.state_bytes
-    temporary = max(_temporary(program, held) for program in programs)
+    weights, state = compiled.weights_bytes, _state(compiled)
+    temporary = max(_temporary(program, weights + state) for program in programs)
     temporary += sum(program.code_bytes for program in programs)
     return HbmBytes(
-        weights=compiled.weights_bytes,
-        state=compiled.state_bytes,
+        weights=weights,
+        state=state,
         temporary=temporary,
-        total=held + temporary,
+        total=weights + state + temporary,
         capacity=chip.hbm_bytes,
     )
 
@@ -29,6 +29,16 @@ def fits(compiled: Compiled, chip: Chip) -> bool:
     """Whether every program compiles, and all that a worker holds at once is within the chip."""
     refused = any(program.out_of_memory for program in compiled.programs.values())
     return not refused and hbm_bytes(compiled, chip).total <= chip.hbm_bytes
+
+
+def _state(compiled: Compiled) -> int:
+    """Bytes of the state as it lies in memory, padding of its tiles included.
+
+    The decode program's arguments are weights and state, and nothing else.
+    """
+    decode = compiled.programs.get("decode")
+    held = 0 if decode is None else decode.argument_bytes - compiled.weights_bytes
+    return max(compiled.state_bytes, held)
 
 
 def _temporary(program: CompiledProgram, held: int) -> int:
