@@ -12,6 +12,7 @@ from rgpipeline.fit import FitReport, FitRequest, fit
 from rgpipeline.fit.hlo import parse
 from rgpipeline.fit.program import program_cost
 
+ROOT = Path(__file__).parents[2]
 # Heads as wide as the real models' and widths that fill tiles, so that every kernel is in it.
 CONFIG = {
     "model_type": "recurrent_gemma",
@@ -90,3 +91,16 @@ def test_what_does_not_fit_is_told_in_bytes_and_by_the_exit_code(model: Path) ->
     assert done.returncode == 1
     assert "100000 slots do not fit: " in done.stdout
     assert "GiB more than the chip has" in done.stdout
+
+
+def test_the_list_of_dearest_instructions_adds_up_to_the_report(
+    dumped: tuple[dict[str, Any], Path],
+) -> None:
+    told, folder = dumped
+    listing = [sys.executable, "-m", "tools.hlo_costs", str(folder / "prefill.hlo"), "--top", "1"]
+
+    done = subprocess.run(listing, capture_output=True, text=True, check=True, cwd=ROOT)
+
+    megabytes = told["prefill"]["hbm_bytes_per_chunk"] / 1e6
+    cycles = told["prefill"]["compiler_cycles_per_chunk"] / 1e6
+    assert done.stdout.splitlines()[0] == f"{megabytes:,.1f} MB, {cycles:,.3f} M cycles"
