@@ -12,6 +12,7 @@ from jax import lax
 
 from rgpipeline.engine.api import GOES_ON, IDLE, LAST, STOPPED
 from rgpipeline.engine.features import SamplingFeatures
+from rgpipeline.engine.fences import fenced
 from rgpipeline.engine.sampling import Sampled, count_token, sample
 from rgpipeline.engine.state import SlotState
 from rgpipeline.engine.tenancies import Settings
@@ -69,15 +70,16 @@ def decode(
 ) -> tuple[SlotState, Steps]:
     """`steps` tokens for every active slot; a slot that ends goes idle within the block."""
 
+    def head(params: Params, hidden: jax.Array) -> jax.Array:
+        return jnp.asarray(_apply(model, params, "logits", hidden))
+
     def step(state: SlotState, _: None) -> tuple[SlotState, Steps]:
         held = _kept_in_the_loop(params, state.token)
         hidden, griffin = _apply(model, held, "decode", state.token, state.active, state.model)
-        logits: jax.Array = _apply(model, held, "logits", hidden)
-        # The sampler must not change how the logits are computed: jobs that sample differently,
-        # and neighbours that ask for more features, get the same logits to the last bit.
-        logits = lax.optimization_barrier(logits)  # type: ignore[no-untyped-call]
+        unused = jnp.zeros((hidden.shape[0], model.config.vocab_size), jnp.float32)
+        logits = fenced(jnp.any(state.active), head, held, hidden, otherwise=unused)
         banned = jnp.where(state.banned_for[:, None] > 0, state.stop_ids, -1)
-        sampled = sample(logits, state.sampling, griffin.position, banned, features)
+        sampled = sample(logits, state.sampling, griffin.position, banned, state.active, features)
         return _advance(state._replace(model=griffin), sampled, features)
 
     return lax.scan(step, state, length=steps)

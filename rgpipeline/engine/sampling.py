@@ -9,6 +9,7 @@ truncations need no sort: a threshold comes from the few most probable tokens, a
 don't decide it, from a bisection over the values that floats can take.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -18,6 +19,8 @@ from jax import lax
 from jax.extend.random import threefry_2x32
 
 from rgpipeline.engine.features import SamplingFeatures
+from rgpipeline.engine.fences import fenced
+from rgpipeline.engine.inverse import inverse
 from rgpipeline.model.state import Position
 
 CANDIDATES = 64
@@ -77,6 +80,7 @@ def sample(
     state: SamplingState,
     position: Position,
     banned: jax.Array,
+    active: jax.Array,
     features: SamplingFeatures,
 ) -> Sampled:
     """Draws one token for every slot.
@@ -86,19 +90,23 @@ def sample(
       state: every slot's settings.
       position: of the token being drawn: the counter of its random bits.
       banned: int32 [s, i], token ids that must not be drawn; -1 is none.
+      active: bool [s], slots whose token anybody reads.
       features: what this program can do; settings beyond it must not be in any slot.
     """
-    shaped = _shape(logits, state, features)
-    if features.bans:
-        shaped = _ban(shaped, banned)
-    greedy = _argmax(shaped)
-    token = greedy
+    wanted, draws = jnp.any(active), active & (state.temperature > 0)
+    shaped = logits
+    if features.bias or features.penalties or features.bans:
+        shape = partial(_shape, features=features)
+        shaped = fenced(wanted, shape, logits, state, banned, otherwise=logits)
+    token = _argmax(shaped)
     if features.draws:
-        scaled = shaped / jnp.where(state.temperature > 0, state.temperature, 1.0)[:, None]
+        scaled = fenced(jnp.any(draws), _scale, shaped, state.temperature, otherwise=shaped)
         if features.truncates:
-            scaled = jnp.where(scaled >= _threshold(scaled, state)[:, None], scaled, _LOWEST)
-        token = jnp.where(state.temperature > 0, _draw(scaled, state.draw, position), greedy)
-    return _with_logprobs(logits, token, features)
+            cuts = draws & ((state.top_k > 0) | (state.top_p < 1) | (state.min_p > 0))
+            scaled = fenced(jnp.any(cuts), _truncate, scaled, state, cuts, otherwise=scaled)
+        drawn = fenced(jnp.any(draws), _draw, scaled, state.draw, position, otherwise=token)
+        token = jnp.where(draws, drawn, token)
+    return _with_logprobs(logits, token, wanted, features)
 
 
 def count_token(
@@ -111,8 +119,10 @@ def count_token(
     return state._replace(seen=state.seen.at[rows, token].add(active.astype(jnp.int32)))
 
 
-def _shape(logits: jax.Array, state: SamplingState, features: SamplingFeatures) -> jax.Array:
-    """Logits with bias and penalties; the repetition penalty as in Keskar et al. (2019)."""
+def _shape(
+    logits: jax.Array, state: SamplingState, banned: jax.Array, *, features: SamplingFeatures
+) -> jax.Array:
+    """Logits with bias, penalties (repetition as in Keskar et al., 2019) and bans."""
     if features.bias:
         logits = logits + state.bias
     if features.penalties:
@@ -121,7 +131,7 @@ def _shape(logits: jax.Array, state: SamplingState, features: SamplingFeatures) 
         generated = state.seen & (IN_PROMPT - 1)
         logits = logits - state.frequency[:, None] * generated
         logits = logits - state.presence[:, None] * (generated > 0)
-    return logits
+    return _ban(logits, banned) if features.bans else logits
 
 
 def _ban(logits: jax.Array, banned: jax.Array) -> jax.Array:
@@ -138,6 +148,10 @@ def _argmax(values: jax.Array) -> jax.Array:
     return jnp.min(jnp.where(values >= largest, index, values.shape[-1] - 1), axis=-1)
 
 
+def _scale(shaped: jax.Array, temperature: jax.Array) -> jax.Array:
+    return shaped / jnp.where(temperature > 0, temperature, 1.0)[:, None]
+
+
 def _draw(scaled: jax.Array, words: jax.Array, position: Position) -> jax.Array:
     """One token of each row from softmax(scaled): first a block of the vocabulary, then in it."""
     rows, vocab = scaled.shape
@@ -145,18 +159,9 @@ def _draw(scaled: jax.Array, words: jax.Array, position: Position) -> jax.Array:
     weight = jnp.exp(scaled - jnp.max(scaled, axis=-1, keepdims=True))
     weight = jnp.pad(weight, ((0, 0), (0, blocks * BLOCK - vocab))).reshape(rows, blocks, BLOCK)
     uniform = _uniforms(words, position)
-    block = _inverse(jnp.sum(weight, axis=-1), uniform[:, 0])
+    block = inverse(jnp.sum(weight, axis=-1), uniform[:, 0])
     inside = jnp.take_along_axis(weight, block[:, None, None], axis=1)[:, 0]
-    return block * BLOCK + _inverse(inside, uniform[:, 1])
-
-
-def _inverse(weight: jax.Array, uniform: jax.Array) -> jax.Array:
-    """Index i with probability weight[i] / sum; never one of weight zero. [s, m], [s] -> [s]."""
-    cumulative = jnp.cumsum(weight, axis=-1)
-    below = cumulative <= uniform[:, None] * cumulative[:, -1:]
-    index = lax.broadcasted_iota(jnp.int32, weight.shape, 1)
-    last = jnp.max(jnp.where(weight > 0, index, 0), axis=-1)
-    return jnp.minimum(jnp.sum(below, axis=-1, dtype=jnp.int32), last)
+    return block * BLOCK + inverse(inside, uniform[:, 1])
 
 
 def _uniforms(words: jax.Array, position: Position) -> jax.Array:
@@ -169,7 +174,13 @@ def _uniforms(words: jax.Array, position: Position) -> jax.Array:
     return jnp.asarray((bits >> 8).astype(jnp.float32) * jnp.float32(2.0**-24))
 
 
-def _threshold(scaled: jax.Array, state: SamplingState) -> jax.Array:
+def _truncate(scaled: jax.Array, state: SamplingState, cuts: jax.Array) -> jax.Array:
+    """Scaled logits with those out of reach that top-k, top-p and min-p drop, where `cuts`."""
+    threshold = jnp.where(cuts, _threshold(scaled, state, cuts), _LOWEST)
+    return jnp.where(scaled >= threshold[:, None], scaled, _LOWEST)
+
+
+def _threshold(scaled: jax.Array, state: SamplingState, cuts: jax.Array) -> jax.Array:
     """Smallest scaled logit that top-k, then top-p, then min-p keep, for each slot.
 
     Ties with the last token kept are kept. Each row's threshold depends on that row alone: the
@@ -180,12 +191,12 @@ def _threshold(scaled: jax.Array, state: SamplingState) -> jax.Array:
     top = lax.top_k(scaled, min(CANDIDATES, scaled.shape[-1]))[0]
     by_k, k_decided = _top_k_threshold(top, state.top_k, scaled.shape[-1])
     by_k = _where_undecided(
-        k_decided, by_k, lambda: _bisect(scaled, jnp.ones_like(scaled), state.top_k)
+        k_decided | ~cuts, by_k, lambda: _bisect(scaled, jnp.ones_like(scaled), state.top_k)
     )
     kept = jnp.where(scaled >= by_k[:, None], weight, 0.0)
     mass = state.top_p * jnp.sum(kept, axis=-1)
     by_p, p_decided = _top_p_threshold(top, largest, by_k, mass)
-    p_decided |= state.top_p >= 1.0
+    p_decided |= (state.top_p >= 1.0) | ~cuts
     by_p = jnp.where(state.top_p >= 1.0, _LOWEST, by_p)
     by_p = _where_undecided(p_decided, by_p, lambda: _bisect(scaled, kept, mass))
     by_min = largest + jnp.log(state.min_p)
@@ -249,14 +260,22 @@ def _unordered(keys: jax.Array) -> jax.Array:
     return jnp.where(jnp.isnan(values), _LOWEST, values)
 
 
-def _with_logprobs(logits: jax.Array, token: jax.Array, features: SamplingFeatures) -> Sampled:
+def _with_logprobs(
+    logits: jax.Array, token: jax.Array, wanted: jax.Array, features: SamplingFeatures
+) -> Sampled:
     """Adds log-probabilities under the model's own distribution, before any shaping."""
     rows = logits.shape[0]
     if not features.logprobs:
         none = jnp.zeros((rows, 0))
         return Sampled(token, none, none.astype(jnp.int32), none)
-    logprobs = jax.nn.log_softmax(logits, axis=-1)
-    sampled = jnp.take_along_axis(logprobs, token[:, None], axis=1)[:, 0]
-    count = features.logprobs if features.logprobs > 1 else 0
-    top, ids = lax.top_k(logprobs, count)
-    return Sampled(token, sampled, ids.astype(jnp.int32), top)
+    top, ids = lax.top_k(logits, features.logprobs if features.logprobs > 1 else 0)
+    picked = jnp.concatenate([jnp.take_along_axis(logits, token[:, None], axis=1), top], axis=1)
+    told = fenced(wanted, _log_probabilities, logits, picked, otherwise=picked)
+    return Sampled(token, told[:, 0], ids.astype(jnp.int32), told[:, 1:])
+
+
+def _log_probabilities(logits: jax.Array, picked: jax.Array) -> jax.Array:
+    """Log-probabilities of some of the logits, [s, k], under softmax(logits)."""
+    largest = jnp.max(logits, axis=-1, keepdims=True)
+    total = jnp.sum(jnp.exp(logits - largest), axis=-1, keepdims=True)
+    return picked - largest - jnp.log(total)

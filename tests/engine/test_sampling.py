@@ -13,7 +13,13 @@ from rgpipeline.spec import Sampling
 
 ALL = SamplingFeatures(True, True, True, True, True, 3)
 DRAWS = 20_000
-run = jax.jit(sample, static_argnames="features")
+_jitted = jax.jit(sample, static_argnames="features")
+
+
+def run(logits: jax.Array, state: SamplingState, position: Position, banned: jax.Array) -> Sampled:
+    """One draw of every row, by a sampler that can do everything."""
+    everybody = jnp.ones(logits.shape[:1], bool)
+    return _jitted(logits, state, position, banned, everybody, features=ALL)
 
 
 def state(rows: int, vocab: int, sampling: Sampling, seen=None, bias=None) -> SamplingState:
@@ -43,7 +49,14 @@ def draw(logits: np.ndarray, sampling: Sampling, at: int = 5, **more) -> Sampled
     position = Position(*(jnp.full((rows,), p, jnp.int32) for p in (0, at, 0, 0)))
     wide = jnp.broadcast_to(jnp.asarray(logits, jnp.float32), (rows, len(logits)))
     none = jnp.full((rows, 1), -1, jnp.int32)
-    return run(wide, state(rows, len(logits), sampling, **more), position, none, features=ALL)
+    return run(
+        wide,
+        state(rows, len(logits), sampling, **more),
+        position,
+        none,
+        jnp.ones((rows,), bool),
+        features=ALL,
+    )
 
 
 def exact(logits: np.ndarray, sampling: Sampling) -> np.ndarray:
@@ -119,8 +132,8 @@ def test_a_rows_token_does_not_depend_on_what_its_neighbours_ask_for() -> None:
     none = jnp.full((rows, 1), -1, jnp.int32)
     plain = state(rows, vocab, Sampling(top_p=0.9))
     flat = plain._replace(temperature=plain.temperature.at[1:].set(50.0))  # bisection needed
-    one = run(logits, plain, position, none, features=ALL).token[0]
-    other = run(logits, flat, position, none, features=ALL).token[0]
+    one = run(logits, plain, position, none).token[0]
+    other = run(logits, flat, position, none).token[0]
     assert one == other
 
 
@@ -143,7 +156,9 @@ def test_banned_ids_are_never_drawn() -> None:
     position = Position(*(jnp.zeros((rows,), jnp.int32),) * 4)
     banned = jnp.tile(jnp.array([[0, -1]]), (rows, 1))
     logits = jnp.tile(jnp.array([[9.0, 0.0, 0.0]]), (rows, 1))
-    tokens = run(logits, state(rows, 3, Sampling()), position, banned, features=ALL).token
+    tokens = run(
+        logits, state(rows, 3, Sampling()), position, banned, jnp.ones((rows,), bool), features=ALL
+    ).token
     assert set(tokens.tolist()) == {1, 2}
 
 
