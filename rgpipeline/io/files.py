@@ -12,6 +12,7 @@ from rgpipeline.io.options import StorageOptions, open_filesystem, protocol_of
 from rgpipeline.io.retry import is_forbidden, is_transient
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+_LINES_AHEAD = 1 << 18  # bytes; lines are cut from a buffer of so many
 _READ_AHEAD = 4 << 20  # bytes; fsspec's own default for S3 is 50 MB
 # Google's etag changes with a file's labels too; its generation, with the content alone.
 _VERSIONS = ("ETag", "generation", "etag", "md5Hash", "mtime", "LastModified", "created")
@@ -41,15 +42,14 @@ def open_file(path: str, options: StorageOptions | None, read_ahead: bool = True
 
 
 def decompressed(file: BinaryIO, path: str) -> IO[bytes]:
-    """The content of a .gz or .zst file; any other as it is. A truncated one raises OSError.
+    """The content of a .gz or .zst file, not seekable; any other's as it is.
 
-    Arrow's decoders, because Python's zstandard takes a truncated file for a shorter one.
+    A truncated one raises OSError: by Arrow's decoders, because Python's zstandard takes a
+    truncated file for a shorter one.
     """
     codec = next((c for ending, c in COMPRESSIONS.items() if path.endswith(ending)), None)
-    if codec is None:
-        return file
-    stream = pa.CompressedInputStream(pa.PythonFile(file, "r"), codec)
-    return io.BufferedReader(cast("io.RawIOBase", stream))
+    stream = file if codec is None else pa.CompressedInputStream(pa.PythonFile(file, "r"), codec)
+    return io.BufferedReader(cast("io.RawIOBase", stream), _LINES_AHEAD)
 
 
 def version_of(info: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ text instead, and says so in its field's metadata.
 """
 
 import json
+import sys
 from collections.abc import Iterable, MutableMapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 
 _AS_JSON = {b"rgp.json": b"1"}
 _MOST_KEYS = 256  # objects with more are dictionaries rather than records
+_MOST = int(sys.float_info.max)
 _MISFITS = (pa.ArrowException, OverflowError, UnicodeError, TypeError, ValueError)
 
 
@@ -63,6 +65,8 @@ def column_of(
     values = [row.get(field.name) for row in rows]
     if is_json(field):
         values = [None if v is None else json.dumps(v) for v in values]
+    if pa.types.is_floating(field.type):  # Arrow minds whole numbers that no float is equal to
+        values = [float(v) if type(v) is int and abs(v) < _MOST else v for v in values]
     try:
         return pa.array(values, field.type)
     except _MISFITS:
@@ -92,7 +96,20 @@ def _type_of(values: Sequence[Any]) -> pa.DataType | None:
         if kinds == {str}:  # some can't be encoded; those are faults of their rows
             return pa.string()
         return pa.float64() if kinds <= {int, float} else None
+    if any(pa.types.is_floating(leaf) for leaf in _leaves(found)) and _has_boolean(values, found):
+        return None  # Arrow would take true for 1.0
     return found if _is_record(found) else None
+
+
+def _has_boolean(values: Iterable[Any], kind: pa.DataType) -> bool:
+    """Whether a boolean stands where `kind` has no place for one."""
+    if pa.types.is_struct(kind):
+        rows = [value for value in values if value is not None]
+        return any(_has_boolean([row.get(f.name) for row in rows], f.type) for f in kind)
+    if pa.types.is_list(kind):
+        items = [item for value in values if value is not None for item in value]
+        return _has_boolean(items, kind.value_type)
+    return not pa.types.is_boolean(kind) and bool in set(map(type, values))
 
 
 def _common(one: pa.DataType | None, other: pa.DataType | None) -> pa.DataType | None:
@@ -118,3 +135,10 @@ def _structs(kind: pa.DataType) -> Iterable[pa.StructType]:
         yield kind
     for index in range(kind.num_fields):
         yield from _structs(kind.field(index).type)
+
+
+def _leaves(kind: pa.DataType) -> Iterable[pa.DataType]:
+    if not kind.num_fields:
+        yield kind
+    for index in range(kind.num_fields):
+        yield from _leaves(kind.field(index).type)

@@ -71,8 +71,8 @@ class JsonLinesReader:
         rows: list[Row] = []
         faults: dict[int, str] = {}
         with self._open(file.path) as stream:
-            row = _seek(stream, file.marks, start)
-            for _, line in _lines(stream):
+            row, offset = _seek(stream, file.marks, start)
+            for _, line in _lines(stream, offset):
                 if row >= stop:
                     break
                 if row >= start:
@@ -127,9 +127,8 @@ def parse_object(line: bytes) -> Row:
     return dict(value)
 
 
-def _lines(stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    """(byte offset, line) of every line that isn't blank, from where the stream stands."""
-    offset = stream.tell()
+def _lines(stream: IO[bytes], offset: int = 0) -> Iterator[tuple[int, bytes]]:
+    """(byte offset, line) of every line that isn't blank; the stream stands at `offset`."""
     for line in stream:
         begin, offset = offset, offset + len(line)
         text = (line.removeprefix(_BOM) if begin == 0 else line).strip()
@@ -137,10 +136,10 @@ def _lines(stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
             yield begin, text
 
 
-def _seek(stream: IO[bytes], marks: tuple[int, ...], start: int) -> int:
-    """Goes to the last known offset at or before row `start`; returns that row's number."""
+def _seek(stream: IO[bytes], marks: tuple[int, ...], start: int) -> tuple[int, int]:
+    """Goes to the last known place at or before row `start`; returns its row and byte offset."""
     if not marks:
-        return 0
+        return 0, 0
     mark = min(start // _MARK_ROWS, len(marks) - 1)
     stream.seek(marks[mark])
-    return mark * _MARK_ROWS
+    return mark * _MARK_ROWS, marks[mark]

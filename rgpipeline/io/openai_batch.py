@@ -133,8 +133,7 @@ def _logprobs(body: Row, chat: bool) -> int | None:
     asked, top = body.get("logprobs"), body.get("top_logprobs")
     if asked is None or asked is False:
         return None
-    if chat:
-        return max(1, top) if isinstance(top, int) else 1
-    if isinstance(asked, int):
-        return max(1, int(asked))
-    raise RowError("body.logprobs: a number is expected")
+    name, count = ("top_logprobs", top or 0) if chat else ("logprobs", asked)
+    if type(count) is not int:
+        raise RowError(f"body.{name}: a number is expected")
+    return max(1, count)

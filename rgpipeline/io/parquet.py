@@ -1,6 +1,7 @@
 """Parquet input: row groups by range, footers only for planning."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -32,8 +33,9 @@ class ParquetReader:
     def scan(self, file: FoundFile, limit: int | None = None) -> Scan:
         try:
             with self._open(file.path) as parquet:
-                rows = parquet.metadata.num_rows
-                return Scan(rows if limit is None else min(rows, limit), parquet.schema_arrow)
+                rows, schema = parquet.metadata.num_rows, parquet.schema_arrow
+                _require_distinct(file.path, schema.names)
+                return Scan(rows if limit is None else min(rows, limit), schema)
         except Exception as error:
             raise explained(file.path, error) from error
 
@@ -64,6 +66,12 @@ class ParquetReader:
         # Arrow asks for the ranges it needs, merged; reading ahead would only fetch others.
         source = open_file(path, self._options, read_ahead=False)
         return pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=True)
+
+
+def _require_distinct(path: str, names: Sequence[str]) -> None:
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise InputError(f"{path}: has two columns called {twice!r}; rename one")
 
 
 def _stretches(metadata: pq.FileMetaData, start: int, stop: int) -> Iterator[_Stretch]:

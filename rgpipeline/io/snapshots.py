@@ -51,7 +51,7 @@ class Snapshots:
 
     def save(self, key: SampleKey, snapshot: Snapshot, notes: Mapping[str, Any]) -> None:
         """Saves a state; `notes` is anything JSON can hold. Raises StoreError."""
-        arrays = {name: np.ascontiguousarray(array) for name, array in snapshot.arrays.items()}
+        arrays = {name: np.asarray(array, order="C") for name, array in snapshot.arrays.items()}
         metadata = {"notes": json.dumps(notes), "generated": str(snapshot.generated)}
         self._store.create(_name(key, snapshot.generated), safetensors.numpy.save(arrays, metadata))
 

@@ -72,7 +72,7 @@ def test_jitter_spreads_pauses_over_their_upper_half(jitter: float, failures: in
     clock = Clock()
     clock.retry(jitter=lambda: jitter, first_s=1.0, longest_s=64.0).call("x", failing(failures))
     for number, pause in enumerate(clock.pauses):
-        assert 0.5 * 2**number <= pause < 2**number
+        assert 0.5 * 2**number <= pause <= 2**number
 
 
 def test_past_the_deadline_the_error_says_what_and_for_how_long() -> None:

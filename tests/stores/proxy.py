@@ -22,6 +22,7 @@ class FaultyProxy(ThreadingHTTPServer):
         self.upstream = urlsplit(upstream).netloc
         self.plan: Plan = lambda method, path: "none"
         self.faults: list[Fault] = []
+        self.read_bytes = 0  # of answers to GET
         self.lock = Lock()
 
     @property
@@ -57,6 +58,9 @@ class _Handler(BaseHTTPRequestHandler):
         reply = upstream.getresponse()
         data = reply.read()
         upstream.close()
+        if self.command == "GET":
+            with self.server.lock:
+                self.server.read_bytes += len(data)
         if fault == "lost reply":
             self._hang_up()
         elif fault == "500 after":
