@@ -94,8 +94,8 @@ class JsonLinesReader:
         """
         found: list[bytes] = []
         with self._open(file.path) as stream:
-            row = _seek(stream, file.marks, min(rows, default=0))
-            for _, line in _lines(stream):
+            row, offset = _seek(stream, file.marks, min(rows, default=0))
+            for _, line in _lines(stream, offset):
                 if len(found) == len(rows):
                     break
                 if row in rows:
