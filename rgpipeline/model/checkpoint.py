@@ -1,5 +1,6 @@
 """Loading a model: tensors one by one, straight to their places."""
 
+import ctypes
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -68,6 +69,7 @@ def load(
         array = put(recipe.path, _built(recipe, parts, settled))
         # A device still copying keeps the host's array: one at a time.
         placed[recipe.path] = array.block_until_ready()
+    _give_back()
     return config, nest(placed), settled
 
 
@@ -100,6 +102,13 @@ def _built(recipe: Recipe, parts: Parts, dtype: np.dtype[Any]) -> HostArray:
     value = np.ascontiguousarray(recipe.build(parts), dtype=stored_dtype(recipe.path, dtype))
     parts.clear()
     return value
+
+
+def _give_back() -> None:
+    """Returns to the system what the buffers of a download left free in the process (glibc)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _settle(dtype: Dtype, reader: TensorReader) -> np.dtype[Any]:

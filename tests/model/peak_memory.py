@@ -1,10 +1,9 @@
 """A process that measures its own memory.
 
-    python -m tests.model.peak_memory WARM_UP WEIGHTS DTYPE OPTIONS
+    python -m tests.model.peak_memory WEIGHTS DTYPE OPTIONS
 
-Prints JSON: the bytes of the weights as the model holds them, and the most memory the process had
-over what it had before, while it opened them and generated. Before that it does the same with
-another, tiny model, so that what a JAX process needs for any model at all is not counted.
+Prints JSON: the bytes of the weights as the model holds them, and the most memory the process had,
+over what it had when everything was imported, while it opened them and generated.
 """
 
 import json
@@ -13,30 +12,25 @@ from pathlib import Path
 
 import jax
 
-from rgpipeline.generator import Generator
+from rgpipeline import Generator
 from rgpipeline.model.opening import read_config
 from rgpipeline.model.params import param_shapes
 
 PROMPTS = [list(range(2, 42)), [2, 9, 4]]
 
 
-def main(warm_up: str, weights: str, dtype: str, options: str) -> None:
-    generate(warm_up, dtype, options)
+def main(weights: str, dtype: str, options: str) -> None:
+    storage_options = json.loads(options)
+    shapes = jax.tree.leaves(param_shapes(read_config(weights, storage_options), dtype))
     before = _memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    tokens = generate(weights, dtype, options)
-    peak = _memory("VmHWM") - before
-    shapes = param_shapes(read_config(weights, json.loads(options)), dtype)
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
-    print(json.dumps({"weights": size, "peak": peak, "tokens": tokens}))
-
-
-def generate(weights: str, dtype: str, options: str) -> int:
     generator = Generator.load(
-        weights, dtype=dtype, slots=2, prefill_chunk=32, storage_options=json.loads(options)
+        weights, dtype=dtype, slots=2, prefill_chunk=32, storage_options=storage_options
     )
-    done = generator.generate(PROMPTS, {"temperature": 0, "max_tokens": 8, "ignore_eos": True})
-    return sum(len(completion.token_ids) for completion in done)
+    greedy = {"temperature": 0, "max_tokens": 8, "ignore_eos": True}
+    tokens = [completion.token_ids for completion in generator.generate(PROMPTS, greedy)]
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in shapes)
+    print(json.dumps({"weights": size, "peak": _memory("VmHWM") - before, "tokens": tokens}))
 
 
 def _memory(field: str) -> int:

@@ -10,6 +10,7 @@ from rgpipeline import Generator
 from tests.model.golden import CASES, FOLDER, Golden
 
 TOLERANCE = 2e-4
+SHAPES = {"hf": ((4, 32), (1, 16), (9, 24)), "official": ((4, 32),)}  # (slots, chunk)
 
 
 @cache
@@ -26,7 +27,7 @@ def test_all_prompts_at_once_in_any_order_in_any_number_of_slots(
     golden: Golden, layout: str
 ) -> None:
     greedy = {"temperature": 0, "max_tokens": golden.steps, "ignore_eos": True, "logprobs": 5}
-    for slots, chunk in ((1, 16), (4, 128), (9, 24)):
+    for slots, chunk in SHAPES[layout]:
         order = np.random.default_rng(slots).permutation(len(golden.prompts))
         engine = generator(golden.folder / layout, slots, chunk)
         done = engine.generate([golden.prompts[i].tolist() for i in order], greedy)
@@ -40,7 +41,7 @@ def test_all_prompts_at_once_in_any_order_in_any_number_of_slots(
 
 
 def test_end_tokens_end_a_completion(golden: Golden) -> None:
-    engine = generator(golden.folder / "hf", 4, 128)
+    engine = generator(golden.folder / "hf", 4, 32)
     greedy = {"temperature": 0, "max_tokens": golden.steps}
     done = engine.generate([prompt.tolist() for prompt in golden.prompts], greedy)
     for completion, expected in zip(done, golden.greedy.tolist(), strict=True):
@@ -50,7 +51,7 @@ def test_end_tokens_end_a_completion(golden: Golden) -> None:
 
 
 def test_scores_are_the_official_log_probabilities(golden: Golden, layout: str) -> None:
-    engine = generator(golden.folder / layout, 4, 128)
+    engine = generator(golden.folder / layout, 4, 32)
     found = engine.score([prompt.tolist() for prompt in golden.prompts])
     for score, logits, prompt in zip(found, golden.logits, golden.prompts, strict=True):
         logprobs = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)

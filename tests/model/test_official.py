@@ -30,6 +30,26 @@ ODD = {
         block_types=cycle((ATTENTION, RECURRENT), 4),
         window=5,
     ),
+    "hawk whose heads do not divide its width": GriffinConfig(
+        vocab_size=41,
+        width=22,
+        mlp_width=30,
+        heads=4,
+        lru_width=36,
+        block_types=(RECURRENT,) * 2,
+        logits_soft_cap=0.0,
+        scale_embeddings=False,
+        window=6,
+    ),
+    "recurrentgemma, many heads, cut-off cycle": GriffinConfig(
+        vocab_size=257,
+        width=88,
+        mlp_width=70,
+        heads=11,
+        lru_width=88,
+        block_types=cycle(GRIFFIN_CYCLE, 4),
+        window=8,
+    ),
     "attention only, window of one": GriffinConfig(
         vocab_size=53,
         width=32,
@@ -69,7 +89,9 @@ def test_forward_agrees(
     assert worst(cut(np.asarray(models.ours.forward(tokens)), lengths), expected) < TOLERANCE
 
 
-@pytest.mark.parametrize("chunk", ["3", "window - 1 or 2", "3 * window"])
+@pytest.mark.parametrize(
+    "chunk", ["1", "window - 1 or 2", "window", "2 * window + 1", "3 * window"]
+)
 def test_ragged_chunks_agree(
     models: Pair, prompts: list[np.ndarray], expected: list[np.ndarray], chunk: str
 ) -> None:

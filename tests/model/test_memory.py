@@ -1,0 +1,76 @@
+"""Opening weights costs the memory of the weights, whatever their store, and little more."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from rgpipeline.model import hf_layout
+from rgpipeline.model.config import GRIFFIN_CYCLE, GriffinConfig, cycle
+from tests.model import hf_folder
+from tests.stores.servers import Place
+
+ROOT = Path(__file__).parent.parent.parent
+LARGE = GriffinConfig(32_000, 1024, 3072, 8, 1024, cycle(GRIFFIN_CYCLE, 21), window=512)
+NARROW = replace(LARGE, vocab_size=512, width=64, mlp_width=64, heads=2, lru_width=64)
+
+
+class Cost(NamedTuple):
+    weights: int  # bytes
+    peak: int  # bytes over what the process had before
+    tokens: list[list[int]]
+
+
+def cost(weights: str, dtype: str, options: dict[str, Any]) -> Cost:
+    """Of opening and generating, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.model.peak_memory", weights, dtype, json.dumps(options)],
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return Cost(**json.loads(done.stdout))
+
+
+def write(folder: Path, config: GriffinConfig) -> Path:
+    """Random weights in four bfloat16 shards, all cut from the same few."""
+    few = (np.random.default_rng(0).standard_normal(1 << 20, np.float32) / 32).astype(
+        ml_dtypes.bfloat16
+    )
+    tensors = {
+        name: np.resize(few, shape)
+        for recipe in hf_layout.recipes(config)
+        for name, shape in recipe.sources
+    }
+    return hf_folder.write(folder, config, tensors, shards=4)
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("narrow"), NARROW)
+
+
+def test_300_million_parameters_from_a_store_cost_less_than_their_weights_and_a_quarter(
+    tmp_path: Path, narrow: Path, new_place: Callable[[str], Place]
+) -> None:
+    """What a process needs for programs of as many layers, the narrow model's peak, is not
+    counted: it is the same for weights of any size.
+    """
+    folder, place = write(tmp_path / "large", LARGE), new_place("seaweedfs")
+    fs, path = place.filesystem()
+    fs.put(f"{folder}/", path, recursive=True)
+    programs = cost(str(narrow), "bfloat16", {}).peak
+    large = cost(place.url, "bfloat16", place.storage_options)
+    assert large.weights > 590e6
+    assert large.peak - programs < 1.25 * large.weights
+    assert [len(tokens) for tokens in large.tokens] == [8, 8]
