@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from rgpipeline.errors import StoreError
+from rgpipeline.errors import OutputError, StoreError
 from rgpipeline.io.cover import Cover, entry_of
 from rgpipeline.io.parts import part_name, read_footer
 from rgpipeline.io.store import Store
@@ -18,19 +18,30 @@ class ShardLog:
     new part, drops what it holds and goes on with k+1: nobody waits, and no row comes twice.
     """
 
-    def __init__(self, store: Store, shard: int) -> None:
+    def __init__(self, store: Store, shard: int, fingerprint: str | None = None) -> None:
+        """`fingerprint`, of the plan, is what every part must carry, if given."""
         self._store = store
+        self._fingerprint = fingerprint
         self.shard = shard
         self.parts = 0  # read so far
         self.cover = Cover()
 
     def refresh(self) -> None:
-        """Reads the footers of parts that this log hasn't read; afterwards `cover` has them."""
+        """Reads the footers of parts that this log hasn't read; afterwards `cover` has them.
+
+        Raises OutputError for a part that isn't one of this log's.
+        """
         while True:
+            name = part_name(self.shard, self.parts)
             try:
-                footer = read_footer(self._store, part_name(self.shard, self.parts))
+                footer = read_footer(self._store, name)
             except FileNotFoundError:
                 return
+            if self._fingerprint not in (None, footer.fingerprint):
+                raise OutputError(
+                    f"{self._store.url(name)}: written by {footer.attempt} for another job, one "
+                    f"that had this folder before; end it, remove the file and run again"
+                )
             self.cover.add(footer.entries)
             self.parts += 1
 

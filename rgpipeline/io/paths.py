@@ -2,19 +2,22 @@
 
 import difflib
 import posixpath
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib.resources import files as package_files
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from fsspec import AbstractFileSystem
+from fsspec.utils import glob_translate
 
 from rgpipeline.errors import InputError
 from rgpipeline.io.files import COMPRESSIONS, FoundFile, explained, version_of
 from rgpipeline.io.options import StorageOptions, open_filesystem, protocol_of
 
 DEMO = "demo"  # stands for the prompts that ship with the package
+_GLOB = "*?["
 _JSON = (".jsonl", ".ndjson", ".json")
 _ENDINGS = {
     "parquet": (".parquet", ".pq"),
@@ -48,6 +51,35 @@ def expand_inputs(
     return Inputs(files, _format_of(files) if format == "auto" else format)
 
 
+def takes_in(path: str, file: str, format: str, options: StorageOptions | None = None) -> bool:
+    """Whether an entry of the input would take in `file` (a full address), were it there."""
+    if path == DEMO or protocol_of(path) != protocol_of(file):
+        return False
+    inside, target = (_inside(url, options) for url in (path, file))
+    endings = _ENDINGS.get(format, _ENDINGS["parquet"] + _ENDINGS["jsonl"])
+    folders = [str(parent) for parent in PurePosixPath(target).parents]
+    if not _is_glob(inside):
+        hidden = _hidden(posixpath.relpath(target, inside))
+        return inside == target or (inside in folders and not hidden and target.endswith(endings))
+    if _hidden(posixpath.relpath(target, _glob_base(inside) or "/")):
+        return False
+    matches = re.compile(glob_translate(inside)).match
+    return bool(matches(target) or (any(map(matches, folders)) and target.endswith(endings)))
+
+
+def _inside(url: str, options: StorageOptions | None) -> str:
+    return open_filesystem(url, options)[1].rstrip("/") or "/"
+
+
+def _is_glob(path: str) -> bool:
+    return any(character in path for character in _GLOB)
+
+
+def _glob_base(path: str) -> str:
+    """The folder above a glob's first wildcard."""
+    return posixpath.dirname(path[: min(path.find(c) for c in _GLOB if c in path)])
+
+
 def _expand(path: str, format: str, options: StorageOptions | None) -> list[FoundFile]:
     fs, inside = open_filesystem(path, options)
     try:
@@ -75,8 +107,8 @@ def _find(fs: AbstractFileSystem, path: str, format: str) -> Iterator[FoundFile]
         yield _file(path, posixpath.basename(path), info)
     elif info:
         yield from _walk(fs, path, path, format)
-    elif any(character in path for character in "*?["):
-        base = posixpath.dirname(path[: min(path.find(c) for c in "*?[" if c in path)])
+    elif _is_glob(path):
+        base = _glob_base(path)
         for match, details in sorted(fs.glob(path, detail=True).items()):
             name = posixpath.relpath(match, base or "/")
             if _hidden(name):
@@ -145,7 +177,7 @@ def _nothing_at(path: str, fs: AbstractFileSystem, inside: str, format: str) -> 
     except Exception:  # only a hint is at stake
         return f"{path}: no such file or folder, nor is there a folder {folder}"
     near = difflib.get_close_matches(name, siblings, n=1) or sorted(siblings)[:5]
-    what = "nothing matches" if any(c in path for c in "*?[") else "no such file or folder"
+    what = "nothing matches" if _is_glob(path) else "no such file or folder"
     hint = f"near it: {', '.join(near)}" if near else "its folder is empty"
     return f"{path}: {what}; {hint}"
 

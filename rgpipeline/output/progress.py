@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby
 
 from rgpipeline.io.cover import Cover
 from rgpipeline.io.parts import PartFooter, parse_part_name, part_names, read_footer
 from rgpipeline.io.store import Store
 from rgpipeline.plan.record import Plan
+from rgpipeline.records import Shard
 
 _THREADS = 32  # waiting for the store, not working
 
@@ -32,13 +32,18 @@ class ShardProgress:
 
 def read_progress(store: Store, plan: Plan) -> list[ShardProgress]:
     """Every shard's progress, by its index. Reads one footer for each part."""
-    names = [name for name in part_names(store) if _shard_of(name) < len(plan.shards)]
-    progress = [ShardProgress(shard.index, shard.rows) for shard in plan.shards]
+    parts: dict[int, list[str]] = {shard.index: [] for shard in plan.shards}
+    for name in part_names(store):
+        place = parse_part_name(name)
+        if place is not None and place[0] in parts:
+            parts[place[0]].append(name)
+
+    def progress(shard: Shard) -> ShardProgress:
+        footers = (read_footer(store, name) for name in parts[shard.index])
+        return _summed(ShardProgress(shard.index, shard.rows), footers)
+
     with ThreadPoolExecutor(_THREADS) as pool:
-        footers = pool.map(lambda name: read_footer(store, name), names)
-        for index, parts in groupby(footers, lambda footer: footer.shard):
-            progress[index] = _summed(progress[index], parts)
-    return progress
+        return list(pool.map(progress, plan.shards))
 
 
 def _summed(shard: ShardProgress, footers: Iterable[PartFooter]) -> ShardProgress:
@@ -53,8 +58,3 @@ def _summed(shard: ShardProgress, footers: Iterable[PartFooter]) -> ShardProgres
     return ShardProgress(
         shard.shard, shard.rows, done, cover.rows_failed, prompt, completion, parts
     )
-
-
-def _shard_of(name: str) -> int:
-    place = parse_part_name(name)
-    return -1 if place is None else place[0]

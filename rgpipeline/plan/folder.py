@@ -44,8 +44,8 @@ def open_or_create(job: Job, store: Store) -> Plan:
     found = read_plan(store)
     if found is None:  # whoever began died between job and plan
         return _create(make_plan(job), store)
-    _require_same_inputs(job, found, store)
-    return replace(found, warnings=tuple(_engine_warnings(job, saved)))
+    files = _require_same_inputs(job, found, store)
+    return replace(found, files=files, warnings=tuple(_engine_warnings(job, saved)))
 
 
 def check_folder(job: Job, store: Store) -> tuple[str, ...]:
@@ -176,8 +176,10 @@ def _engine_warnings(job: Job, saved: Job) -> Iterator[str]:
         yield "engine has changed since this job began; rows still to come may round differently"
 
 
-def _require_same_inputs(job: Job, plan: Plan, store: Store) -> None:
-    found = {file.name: (file.size, file.version) for file in find_inputs(job).files}
+def _require_same_inputs(job: Job, plan: Plan, store: Store) -> tuple[InputFile, ...]:
+    """The plan's files, where they lie now: the same input may be named by another path."""
+    inputs = find_inputs(job).files
+    found = {file.name: (file.size, file.version) for file in inputs}
     changes = [_change(file, found) for file in plan.files]
     if job.input.limit is None:
         known = {file.name for file in plan.files}
@@ -190,6 +192,8 @@ def _require_same_inputs(job: Job, plan: Plan, store: Store) -> None:
             + "\n  ".join(told[:_SHOWN] + more)
             + f"\nPut them back as they were; for the inputs as they are now, {_NEW}"
         )
+    paths = {file.name: file.path for file in inputs}
+    return tuple(replace(file, path=paths[file.name]) for file in plan.files)
 
 
 def _change(file: InputFile, found: Mapping[str, tuple[int, str]]) -> str | None:

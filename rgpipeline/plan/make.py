@@ -7,7 +7,7 @@ from itertools import islice
 
 import pyarrow as pa
 
-from rgpipeline.errors import InputError
+from rgpipeline.errors import InputError, JobError
 from rgpipeline.io.files import FoundFile
 from rgpipeline.io.formats import reader_for
 from rgpipeline.io.hive import partition_fields
@@ -15,7 +15,8 @@ from rgpipeline.io.json_types import merge_fields
 from rgpipeline.io.openai_batch import COLUMNS as BATCH_COLUMNS
 from rgpipeline.io.openai_batch import KEPT as BATCH_KEPT
 from rgpipeline.io.options import resolve_options
-from rgpipeline.io.paths import Inputs, expand_inputs
+from rgpipeline.io.parts import part_name
+from rgpipeline.io.paths import Inputs, expand_inputs, takes_in
 from rgpipeline.io.readers import Scan
 from rgpipeline.io.retry import Retry
 from rgpipeline.plan.checks import check_columns, check_names, used_columns
@@ -66,8 +67,18 @@ def make_plan(job: Job) -> Plan:
 
 
 def find_inputs(job: Job) -> Inputs:
-    """The files that a job names now."""
+    """The files that a job names now.
+
+    Raises JobError when its own output would lie among them, InputError as `expand_inputs`.
+    """
     options = resolve_options(job.storage_options)
+    part = f"{job.output.path.rstrip('/')}/{part_name(0, 0)}"
+    for path in job.input.path:
+        if takes_in(path, part, job.input.format, options):
+            raise JobError(
+                f"output.path: {job.output.path} lies where input.path {path} looks for prompts, "
+                f"which would take in the output; choose a folder apart"
+            )
     return expand_inputs(job.input.path, job.input.format, options)
 
 

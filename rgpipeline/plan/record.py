@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -37,7 +38,7 @@ class Plan:
         """Rows of the whole job."""
         return sum(shard.rows for shard in self.shards)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """16 hex digits that name this plan: equal for equal jobs over equal inputs."""
         facts = {"job": self.job, "files": _file_facts(self), "shards": _shard_facts(self)}

@@ -42,7 +42,7 @@ class RowMaker:
         Ends early once the assignment is dropped. Raises StoreError.
         """
         shard = held.assignment.shard
-        log = ShardLog(self.store, shard.index)
+        log = ShardLog(self.store, shard.index, self.plan.fingerprint)
         log.refresh()
         start, stop = held.assignment.rows or (0, shard.rows)
         cover = log.cover.copy()

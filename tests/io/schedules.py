@@ -63,8 +63,8 @@ def interleave(schedule: Schedule, actors: Sequence[Callable[[Callable[[], None]
 class MemoryStore:
     """Objects in memory; what others can see changes between two turns only."""
 
-    def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {}
+    def __init__(self, objects: dict[str, bytes] | None = None) -> None:
+        self.objects = {} if objects is None else objects
 
     def create(self, name: str, data: bytes) -> bool:
         return self.objects.setdefault(name, data) is data
@@ -107,8 +107,7 @@ class FaultyStore(MemoryStore):
     def __init__(
         self, objects: dict[str, bytes], schedule: Schedule, turn: Callable[[], None]
     ) -> None:
-        super().__init__()
-        self.objects = objects
+        super().__init__(objects)
         self._schedule = schedule
         self._turn = turn
 

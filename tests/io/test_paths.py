@@ -8,7 +8,7 @@ import pytest
 
 from rgpipeline.errors import InputError
 from rgpipeline.io.files import current_version
-from rgpipeline.io.paths import expand_inputs
+from rgpipeline.io.paths import expand_inputs, takes_in
 from tests.stores.servers import Place
 
 TREE = [
@@ -152,3 +152,29 @@ def test_a_file_one_may_not_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "x").chmod(0)
     with pytest.raises(InputError, match="not allowed"):
         expand_inputs([str(tmp_path / "x" / "a.jsonl")], "auto")
+
+
+@pytest.mark.parametrize(
+    ("path", "file", "format", "taken"),
+    [
+        ("/d", "/d/out/p.parquet", "auto", True),
+        ("/d/", "/d/p.parquet", "parquet", True),
+        ("/d", "/d/out/p.parquet", "jsonl", False),
+        ("/d", "/d/_out/p.parquet", "auto", False),
+        ("/d", "/data/p.parquet", "auto", False),
+        ("/d/p.parquet", "/d/p.parquet", "auto", True),
+        ("/d/*.parquet", "/d/p.parquet", "auto", True),
+        ("/d/*.parquet", "/d/out/p.parquet", "auto", False),
+        ("/d/*", "/d/out/p.parquet", "auto", True),
+        ("/d/*", "/d/out/p.parquet", "jsonl", False),
+        ("/d/*", "/d/_out/p.parquet", "auto", False),
+        ("/d/**/*.parquet", "/d/a/b/p.parquet", "auto", True),
+        ("/d/a*/x", "/d/ab/x/y/p.parquet", "auto", True),
+        ("s3://b/d", "s3://b/d/p.parquet", "auto", True),
+        ("s3://b/d", "s3a://b/d/p.parquet", "auto", True),
+        ("s3://b/d", "/b/d/p.parquet", "auto", False),
+        ("demo", "/d/p.parquet", "auto", False),
+    ],
+)
+def test_what_an_entry_would_take_in(path: str, file: str, format: str, taken: bool) -> None:
+    assert takes_in(path, file, format) == taken

@@ -1,0 +1,213 @@
+"""A job's folder: the same job goes on, anything else is refused and says what differs."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rgpipeline.errors import OutputError, RgpipelineError
+from rgpipeline.io.local import LocalStore
+from rgpipeline.io.retry import Retry
+from rgpipeline.io.store import RetryingStore, open_store
+from rgpipeline.plan import open_or_create, settle, settled
+from rgpipeline.records import EngineSettings
+from rgpipeline.spec import EngineSpec
+from tests.io.schedules import FaultyStore, Killed, MemoryStore, Schedule, interleave, patient
+from tests.plan.jobs import job, prompts
+from tests.stores.servers import Place
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    prompts(tmp_path, 40)
+    return tmp_path
+
+
+def store_of(folder: Path) -> RetryingStore:
+    return open_store(str(folder / "out"))
+
+
+def begin(folder: Path, **sections: Any) -> Any:
+    return open_or_create(job(folder, **sections), store_of(folder))
+
+
+def test_the_first_makes_the_plan_and_others_find_it(folder: Path) -> None:
+    made = begin(folder)
+    found = begin(folder)
+    assert found == made
+    there = json.loads((folder / "out/_rgp/plan.json").read_text())
+    assert there["fingerprint"] == made.fingerprint
+    assert json.loads((folder / "out/_rgp/job.json").read_text())["job"]["name"] == "job"
+    assert sorted(p.name for p in (folder / "out/_rgp").iterdir()) == ["job.json", "plan.json"]
+
+
+def test_it_is_so_on_every_store(folder: Path, place: Place) -> None:
+    options = {"output": {"path": place.url}, "storage_options": place.storage_options}
+    store = open_store(place.url, place.storage_options)
+    made = open_or_create(job(folder, **options), store)
+    assert open_or_create(job(folder, **options), store) == made
+    assert list(store.entries()) == ["_rgp"]
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        ({"sampling": {"seed": 1}}, "sampling.seed: 0 there, 1 now"),
+        ({"sampling": {"stop": ["x"]}}, 'sampling.stop: [] there, ["x"] now'),
+        ({"model": {"weights": "other"}}, 'model.weights: "demo" there, "other" now'),
+        (
+            {"model": {"weights": "demo", "quantize": "int8"}},
+            'model.quantize: "none" there, "int8"',
+        ),
+        ({"input": {"limit": 5}}, "input.limit: null there, 5 now"),
+        ({"output": {"prefix": "x_"}}, 'output.prefix: "" there, "x_" now'),
+        ({"task": "score"}, 'task: "generate" there, "score" now'),
+    ],
+)
+def test_a_job_that_would_write_other_bytes_is_refused_naming_the_field(
+    folder: Path, sections: dict[str, Any], told: str
+) -> None:
+    begin(folder)
+    with pytest.raises(OutputError) as raised:
+        begin(folder, **sections)
+    lines = str(raised.value).splitlines()
+    assert lines[0] == f"{folder}/out: belongs to a job that differs from this one in"
+    assert lines[1].strip().startswith(told)
+    assert len(lines) == 3
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"workers": {"count": 3}},
+        {"faults": {"worker_timeout_s": 5}},
+        {"name": "another"},
+        {"storage_options": {"s3": {"anon": True}}},
+    ],
+)
+def test_what_decides_no_bytes_may_change(folder: Path, sections: dict[str, Any]) -> None:
+    made = begin(folder)
+    assert begin(folder, **sections) == made
+
+
+def test_another_engine_goes_on_with_a_warning(folder: Path) -> None:
+    begin(folder)
+    (warning,) = begin(folder, engine={"slots": 3}).warnings
+    assert "engine has changed since this job began" in warning
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda path: path.unlink(), "b.parquet is gone"),
+        (lambda path: path.write_bytes(b"x"), "b.parquet had .* bytes and has 1"),
+        (lambda path: os.utime(path, ns=(1, 1)), "b.parquet was written again"),
+        (lambda path: prompts(path.parents[1], 1, "c.parquet"), "c.parquet is new"),
+    ],
+)
+def test_inputs_that_changed_are_refused_naming_the_file(
+    folder: Path, change: Any, told: str
+) -> None:
+    path = prompts(folder, 2, "b.parquet")
+    begin(folder)
+    change(path)
+    with pytest.raises(
+        OutputError, match=f"the inputs have changed since this job began:\n  {told}"
+    ):
+        begin(folder)
+
+
+def test_of_many_changes_a_few_are_told(folder: Path) -> None:
+    begin(folder)
+    for number in range(9):
+        prompts(folder, 1, f"new{number}.parquet")
+    with pytest.raises(OutputError, match=r"new4.parquet is new\n  … and 4 more"):
+        begin(folder)
+
+
+def test_files_past_a_limit_may_come_and_go(folder: Path) -> None:
+    made = begin(folder, input={"limit": 5})
+    prompts(folder, 1, "later.parquet")
+    assert begin(folder, input={"limit": 5}) == made
+
+
+def test_the_same_input_by_another_path_is_read_where_it_lies_now(folder: Path) -> None:
+    begin(folder)
+    (folder / "in").rename(folder / "moved")
+    plan = begin(folder, path=f"{folder}/moved/*.parquet")
+    rows = plan.read(plan.shards[0])
+    assert not rows.faults
+    assert rows.table.num_rows == 16
+
+
+def test_a_folder_that_holds_something_else_is_refused(folder: Path) -> None:
+    (folder / "out").mkdir()
+    (folder / "out" / "thesis.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"out: not empty, .* \(it holds thesis.txt\); name"):
+        begin(folder)
+    assert [path.name for path in (folder / "out").iterdir()] == ["thesis.txt"]
+
+
+def test_a_folder_of_a_later_version_is_named(folder: Path) -> None:
+    begin(folder)
+    for name in ("plan.json", "job.json"):
+        (folder / "out/_rgp" / name).write_text('{"version": 99}')
+        with pytest.raises(OutputError, match=rf"_rgp/{name}: not understood by rgpipeline"):
+            begin(folder)
+
+
+def test_a_death_between_job_and_plan_is_gone_on_from(folder: Path) -> None:
+    made = begin(folder)
+    (folder / "out/_rgp/plan.json").unlink()
+    assert begin(folder) == made
+
+
+def test_a_store_that_overwrites_is_refused_before_any_row(folder: Path) -> None:
+    class Overwriting(LocalStore):
+        def create(self, name: str, data: bytes) -> bool:
+            self.replace(name, data)
+            return True
+
+    store = RetryingStore(Overwriting(folder / "out"), Retry())
+    with pytest.raises(OutputError, match=r"overwrites where it was asked to create only"):
+        open_or_create(job(folder), store)
+    assert store.list() == []
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_drivers_who_come_at_once_agree_whoever_dies(folder: Path, seed: int) -> None:
+    objects: dict[str, bytes] = {}
+    schedule = Schedule([(seed * 7919 + k * k * 31) % 251 for k in range(40)])
+    plans: list[Any] = []
+
+    def driver(turn: Any) -> None:
+        for _ in range(100):
+            try:
+                store = patient(FaultyStore(objects, schedule, turn))
+                plans.append(open_or_create(job(folder), store))
+                return
+            except (Killed, RgpipelineError):
+                continue
+
+    interleave(schedule, [driver, driver, driver])
+    assert len(plans) == 3
+    assert len({plan.fingerprint for plan in plans}) == 1
+    assert open_or_create(job(folder), MemoryStore(objects)).fingerprint == plans[0].fingerprint
+
+
+def test_what_auto_came_to_is_settled_once(folder: Path) -> None:
+    store = store_of(folder)
+    auto, first = EngineSpec(), EngineSettings("float32", 8, 64, 4)
+    assert settled(store, auto) is None
+    assert settle(store, auto, first) == first
+    assert settle(store, auto, EngineSettings("bfloat16", 16, 64, 4)) == first
+    assert settled(store, auto) == first
+
+
+def test_another_engine_section_settles_anew(folder: Path) -> None:
+    store = store_of(folder)
+    settle(store, EngineSpec(), EngineSettings("float32", 8, 64, 4))
+    other = EngineSettings("float32", 16, 64, 4)
+    assert settle(store, EngineSpec(slots=16), other) == other

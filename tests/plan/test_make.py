@@ -1,0 +1,187 @@
+"""Making a plan: rows cut into shards, schemas merged, every mistake in the input named."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rgpipeline.errors import InputError, JobError
+from rgpipeline.plan import Plan, make_plan
+from rgpipeline.plan.make import cut_shards
+from tests.plan.jobs import job, prompts, write_input
+
+
+@given(st.lists(st.integers(0, 50), max_size=12), st.integers(1, 40))
+def test_shards_cover_every_row_once_in_order(rows: list[int], size: int) -> None:
+    shards = cut_shards(rows, size)
+    covered = [
+        (span.file, row)
+        for shard in shards
+        for span in shard.spans
+        for row in range(span.start, span.stop)
+    ]
+    assert covered == [(file, row) for file, count in enumerate(rows) for row in range(count)]
+    assert all(shard.rows == size for shard in shards[:-1])
+    assert [shard.index for shard in shards] == list(range(len(shards)))
+
+
+def test_tiny_files_share_shards_and_a_large_one_has_many(tmp_path: Path) -> None:
+    for number in range(40):
+        prompts(tmp_path, 2, f"{number:02d}.parquet")
+    assert [shard.rows for shard in make_plan(job(tmp_path)).shards] == [16] * 5
+    prompts(tmp_path, 10_000, "large.parquet")
+    assert 200 < len(make_plan(job(tmp_path)).shards) <= 256
+
+
+def test_rows_of_many_bytes_make_small_shards(tmp_path: Path) -> None:
+    write_input(tmp_path, "a.parquet", {"prompt": ["x"] * 64}, compression="none")
+    big = tmp_path / "in" / "a.parquet"
+    plan = make_plan(job(tmp_path))
+    assert max(shard.rows for shard in plan.shards) == 16
+    with big.open("r+b") as file:  # a file of 16 GiB, but for the holes in it
+        data = file.read()
+        file.seek(16 << 30)
+        file.write(b"PAR1" + data[4:])
+        file.seek(0)
+    assert max(shard.rows for shard in make_plan(job(tmp_path)).shards) == 1
+
+
+@pytest.mark.parametrize(("limit", "files"), [(1, 1), (10, 1), (11, 2), (10_000, 3)])
+def test_a_limit_takes_the_first_rows_and_looks_no_further(
+    tmp_path: Path, limit: int, files: int
+) -> None:
+    for name in "abc":
+        prompts(tmp_path, 10, f"{name}.parquet")
+    plan = make_plan(job(tmp_path, input={"limit": limit}))
+    assert (plan.rows, len(plan.files)) == (min(limit, 30), files)
+
+
+def test_columns_are_those_of_all_files_with_types_widened(tmp_path: Path) -> None:
+    write_input(tmp_path, "a.parquet", {"prompt": ["a"], "n": pa.array([1], pa.int32())})
+    write_input(tmp_path, "b.parquet", {"n": pa.array([2.5]), "prompt": ["b"], "more": [[1]]})
+    plan = make_plan(job(tmp_path))
+    assert plan.schema == pa.schema(
+        [("prompt", pa.string()), ("n", pa.float64()), ("more", pa.list_(pa.int64()))]
+    )
+    assert plan.read(plan.shards[0]).table.to_pylist() == [
+        {"prompt": "a", "n": 1.0, "more": None},
+        {"prompt": "b", "n": 2.5, "more": [1]},
+    ]
+
+
+def test_types_that_do_not_go_together_are_named_with_their_files(tmp_path: Path) -> None:
+    write_input(tmp_path, "a.parquet", {"prompt": ["a"], "n": [1]})
+    write_input(tmp_path, "b.parquet", {"prompt": ["a"], "n": ["x"]})
+    told = r"'n' has types that don't go together: .*int64 in .*a.parquet|string in .*b.parquet"
+    with pytest.raises(InputError, match=told):
+        make_plan(job(tmp_path))
+
+
+def test_only_columns_that_are_kept_or_used_are_read(tmp_path: Path) -> None:
+    write_input(tmp_path, "a.parquet", {"q": ["a"], "name": ["n"], "big": ["x"], "tag": ["t"]})
+    columns = {"prompt": "q", "id": "name"}
+    plan = make_plan(job(tmp_path, input={"columns": columns}, output={"keep": ["tag"]}))
+    assert (plan.schema.names, plan.kept) == (["q", "name", "tag"], ("tag",))
+    fields = make_plan(job(tmp_path, input={"template": "{q} {tag}"}, output={"keep": []}))
+    assert (fields.schema.names, fields.kept) == (["q", "tag"], ())
+
+
+def test_a_column_called_id_and_mapped_to_it_is_not_kept_twice(tmp_path: Path) -> None:
+    write_input(tmp_path, "a.parquet", {"prompt": ["a"], "id": ["n"]})
+    mapped = job(tmp_path, input={"columns": {"prompt": "prompt", "id": "id"}})
+    assert make_plan(mapped).kept == ("prompt",)
+    with pytest.raises(JobError, match=r"already has columns named id, .*set output.prefix"):
+        make_plan(job(tmp_path))
+    assert make_plan(job(tmp_path, output={"prefix": "rg_"})).kept == ("prompt", "id")
+
+
+def test_partition_columns_are_columns(tmp_path: Path) -> None:
+    prompts(tmp_path, 1, "year=2024/a.parquet")
+    prompts(tmp_path, 1, "year=2025/a.parquet")
+    plan = make_plan(job(tmp_path))
+    assert plan.partitions == ("year",)
+    assert plan.read(plan.shards[0]).table.column("year").to_pylist() == [2024, 2025]
+
+
+def test_a_partition_that_the_files_have_themselves_is_theirs(tmp_path: Path) -> None:
+    write_input(tmp_path, "year=2024/a.parquet", {"prompt": ["a"], "year": ["own"]})
+    plan = make_plan(job(tmp_path))
+    assert plan.read(plan.shards[0]).table.to_pylist() == [{"prompt": "a", "year": "own"}]
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ({"promt": ["a"]}, r"no column 'prompt' in the input \(it has promt\); did you mean"),
+        ({"prompt": [1]}, r"input.columns.prompt: column 'prompt' holds int64; text is needed"),
+        ({"prompt": [["a"]]}, r"column 'prompt' holds list<"),
+    ],
+)
+def test_a_prompt_that_is_missing_or_no_text_is_named(
+    tmp_path: Path, columns: dict[str, Any], told: str
+) -> None:
+    write_input(tmp_path, "a.parquet", columns)
+    with pytest.raises(InputError, match=told):
+        make_plan(job(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())],
+)
+def test_every_type_of_text_is_text(tmp_path: Path, kind: pa.DataType) -> None:
+    write_input(tmp_path, "a.parquet", {"prompt": pa.array(["a"]).cast(kind)})
+    plan = make_plan(job(tmp_path))
+    assert plan.read(plan.shards[0]).table.to_pylist() == [{"prompt": "a"}]
+
+
+def test_bad_files_are_all_named_up_to_five(tmp_path: Path) -> None:
+    prompts(tmp_path, 1)
+    for number in range(7):
+        (tmp_path / "in" / f"bad{number}.parquet").write_bytes(b"")
+    with pytest.raises(InputError) as raised:
+        make_plan(job(tmp_path))
+    lines = str(raised.value).splitlines()
+    assert all(f"bad{number}.parquet: corrupt" in lines[number] for number in range(5))
+    assert lines[5:] == ["… and 2 more files"]
+
+
+def test_no_rows_at_all_is_a_mistake_and_some_files_without_are_told(tmp_path: Path) -> None:
+    empty = write_input(tmp_path, "b.parquet", {"prompt": pa.array([], pa.string())})
+    with pytest.raises(InputError, match="there are no rows in the input"):
+        make_plan(job(tmp_path))
+    prompts(tmp_path, 1)
+    assert make_plan(job(tmp_path)).warnings == (f"{empty} has no rows",)
+
+
+def test_an_output_among_the_input_is_refused(tmp_path: Path) -> None:
+    prompts(tmp_path, 1)
+    inside = job(tmp_path, output={"path": f"{tmp_path}/in/out"})
+    with pytest.raises(JobError, match=r"output.path: .*/in/out lies where input.path .*/in looks"):
+        make_plan(inside)
+
+
+def test_a_plan_comes_back_from_json(tmp_path: Path) -> None:
+    lines = "".join(json.dumps({"prompt": "a", "n": {"x": k}}) + "\n" for k in range(3000))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_text(lines)
+    plan = make_plan(job(tmp_path, output={"keep": ["n"]}))
+    back = Plan.from_json(plan.to_json())
+    assert back == plan
+    assert back.fingerprint == plan.fingerprint
+    assert back.files[0].marks == plan.files[0].marks != ()
+
+
+def test_a_fingerprint_is_of_job_and_files_not_of_where_they_lie(tmp_path: Path) -> None:
+    prompts(tmp_path, 3)
+    same = [job(tmp_path), job(tmp_path, name="other", workers={"count": 7})]
+    assert len({make_plan(one).fingerprint for one in same}) == 1
+    (tmp_path / "in").rename(tmp_path / "moved")
+    moved = make_plan(job(tmp_path, path=f"{tmp_path}/moved")).fingerprint
+    assert moved == make_plan(job(tmp_path, path=f"{tmp_path}/moved/*.parquet")).fingerprint
+    seeded = make_plan(job(tmp_path, path=f"{tmp_path}/moved", sampling={"seed": 1}))
+    assert seeded.fingerprint != moved
