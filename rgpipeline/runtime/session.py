@@ -83,7 +83,6 @@ def _start() -> None:
         object_store_memory=_OBJECT_STORE,
         log_to_driver=False,
         logging_level=logging.ERROR,
-        _node_ip_address="127.0.0.1",
     )
 
 

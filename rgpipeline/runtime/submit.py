@@ -7,8 +7,8 @@ checked here. Everything it imports must be on the cluster.
 
 import asyncio
 import json
+import logging
 import re
-import sys
 import tempfile
 import time
 import uuid
@@ -16,14 +16,19 @@ from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 
+from ray._private.authentication.authentication_token_setup import (
+    maybe_enable_token_auth_if_token_available,
+)
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from rgpipeline.errors import JobError, UserError
+from rgpipeline.errors import JobError, UserError, WorkerError
 from rgpipeline.io.options import protocol_of
 from rgpipeline.jobfile import load_job
 from rgpipeline.spec import Job
 
 _SHIPPED = {"demo"}  # paths that stand for what is inside the package
+_CHATTY = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
 _RETRY_S, _RETRIES = 2.0, 30
 
 Echo = Callable[[str], None]
@@ -48,14 +53,7 @@ def submit(
     _require_reachable_paths(job)
     client = _connect(address)
     submission = f"{job.name}-{uuid.uuid4().hex[:8]}"
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "job.yaml").write_text(json.dumps(job.model_dump(mode="json"), indent=1))
-        client.submit_job(
-            entrypoint=f"{_python()} -m rgpipeline.cli run job.yaml",
-            submission_id=submission,
-            runtime_env={"working_dir": folder, "py_modules": [str(files("rgpipeline"))]},
-            metadata={"output": job.output.path},
-        )
+    _hand_over(client, submission, job)
     echo(f"submitted as {submission}; its rows go to {job.output.path}")
     if not wait:
         echo(f"  rgpipeline status {job.output.path}   how it stands")
@@ -66,8 +64,17 @@ def submit(
 
 def _connect(address: str) -> JobSubmissionClient:
     url = address if "://" in address else f"http://{address}"
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # As `ray.init` does, and the client of Ray Jobs doesn't: clusters ask for a token by default.
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     try:
         return JobSubmissionClient(url)
+    except AuthenticationError as error:
+        raise UserError(
+            f"--address {address}: the cluster wants a token; put what `ray get-auth-token` "
+            f"prints on its head into RAY_AUTH_TOKEN here, and set RAY_AUTH_MODE=token"
+        ) from error
     except (ConnectionError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
@@ -103,9 +110,24 @@ def _absolute(path: str) -> bool:
     return Path(re.sub(r"^(file|local)://", "", path)).is_absolute()
 
 
-def _python() -> str:
-    """The head's own Python, which has what its image brings."""
-    return f"python{sys.version_info.major}"
+def _hand_over(client: JobSubmissionClient, submission: str, job: Job) -> None:
+    """Sends the job; again for a while, for a head that is just up has nobody to take it yet."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "job.yaml").write_text(json.dumps(job.model_dump(mode="json"), indent=1))
+        for attempt in range(_RETRIES):
+            try:
+                client.submit_job(
+                    entrypoint="python3 -m rgpipeline.cli run job.yaml",
+                    submission_id=submission,
+                    runtime_env={"working_dir": folder, "py_modules": [str(files("rgpipeline"))]},
+                    metadata={"output": job.output.path},
+                )
+                return
+            except (ConnectionError, RuntimeError) as error:
+                if "try again later" not in str(error) or attempt == _RETRIES - 1:
+                    reason = " ".join(str(error).split())[:400]
+                    raise WorkerError(f"the cluster did not take the job: {reason}") from error
+            time.sleep(_RETRY_S)
 
 
 def _follow(client: JobSubmissionClient, submission: str, job: Job, echo: Echo) -> int:

@@ -1,5 +1,6 @@
 """A job submitted to a cluster's dashboard, its rows in an S3 store."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -11,8 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import requests
 import yaml
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobSubmissionClient
 
 from rgpipeline import open_output
 from rgpipeline.errors import JobError, UserError
@@ -27,17 +29,18 @@ RAY = Path(sys.executable).with_name("ray")
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`ray start --head` on loopback; its dashboard's address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port, agent, client = free_port(), free_port(), free_port()
     scratch = tempfile.mkdtemp(prefix="rgp-ray")  # short: unix sockets lie in it
     command = [
         str(RAY), "start", "--head", "--block", "--node-ip-address=127.0.0.1", "--port=0",
         f"--dashboard-port={port}", "--dashboard-host=127.0.0.1", "--num-cpus=2",
-        f"--temp-dir={scratch}", "--disable-usage-stats", f"--object-store-memory={80 << 20}",
+        f"--temp-dir={scratch}", "--disable-usage-stats",
+        f"--dashboard-agent-listen-port={agent}", f"--ray-client-server-port={client}",
+        f"--object-store-memory={80 << 20}",
     ]  # fmt: skip
     log = (tmp_path_factory.mktemp("head") / "log").open("wb")
-    started = subprocess.Popen(command, stdout=log, stderr=log)
+    path = f"{RAY.parent}{os.pathsep}{os.environ['PATH']}"
+    started = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"PATH": path})
     address = f"http://127.0.0.1:{port}"
     wait_for(address, started)
     yield address
@@ -46,20 +49,28 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     shutil.rmtree(scratch, ignore_errors=True)
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 def wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
-    while True:
-        assert process.poll() is None, "ray start has failed"
+    while process.poll() is None:
         try:
-            if requests.get(f"{address}/api/version", timeout=1).ok:
-                return
-        except requests.RequestException:
+            JobSubmissionClient(address)
+            return
+        except AuthenticationError:
+            return  # it is up, and asks for a token
+        except ConnectionError:
             time.sleep(0.2)
+    raise AssertionError("ray start has failed")
 
 
 def write_job(folder: Path, place: Place, **sections: object) -> Path:
     job = {
         "model": {"weights": "demo"},
-        "input": {"path": "demo", "limit": 64},
+        "input": {"path": "demo", "limit": 64, "columns": {"prompt": "prompt", "id": "id"}},
         "output": {"path": place.url},
         "sampling": {"max_tokens": 800, "ignore_eos": True},
         "engine": {"slots": 8, "prefill_chunk": 16, "steps_per_dispatch": 4},
@@ -86,7 +97,7 @@ def test_a_submitted_job_is_stopped_and_goes_on(
 ) -> None:
     place = new_place("seaweedfs")
     path = write_job(tmp_path, place)
-    stopper = threading.Thread(target=stop_when_running, args=(place,))
+    stopper = threading.Thread(target=stop_when_running, args=(place,), daemon=True)
     stopper.start()
     lines: list[str] = []
     assert submit(path, [], head, wait=True, echo=lines.append) == 130
