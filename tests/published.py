@@ -40,7 +40,7 @@ def job_over(
 
 def publish(job: Job, answer: Answer, *, success: bool = True) -> str:
     """Publishes what `answer(row number, input row)` says, a part a shard; returns the url."""
-    store = open_store(job.output.path)
+    store = open_store(job.output.path, job.storage_options)
     plan = open_or_create(job, store)
     columns = AddedColumns.of(job)
     number = 0

@@ -43,6 +43,7 @@ def cat(
         raise OutputError(f"{url}: task: score writes no texts; read its Parquet parts")
     open_texts: dict[tuple[tuple[int, int], int], WholeText] = {}
     pieces: dict[tuple[tuple[int, int], int], list[str]] = {}
+    given_up: set[tuple[int, int]] = set()  # rows that ended before all their samples did
     for text in _segments(url, job.output.prefix, id, storage_options):
         key = (text.row, text.sample)
         begun = open_texts.pop(key, None)
@@ -53,8 +54,11 @@ def cat(
             open_texts[key] = text
         else:
             yield replace(text, text="".join(pieces.pop(key)))
+        if text.error is not None and text.samples == 1:
+            given_up.add(text.row)
     for key, text in open_texts.items():
-        yield replace(text, text="".join(pieces[key]))
+        if text.row not in given_up:
+            yield replace(text, text="".join(pieces[key]))
 
 
 def _segments(
