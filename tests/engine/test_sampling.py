@@ -49,14 +49,7 @@ def draw(logits: np.ndarray, sampling: Sampling, at: int = 5, **more) -> Sampled
     position = Position(*(jnp.full((rows,), p, jnp.int32) for p in (0, at, 0, 0)))
     wide = jnp.broadcast_to(jnp.asarray(logits, jnp.float32), (rows, len(logits)))
     none = jnp.full((rows, 1), -1, jnp.int32)
-    return run(
-        wide,
-        state(rows, len(logits), sampling, **more),
-        position,
-        none,
-        jnp.ones((rows,), bool),
-        features=ALL,
-    )
+    return run(wide, state(rows, len(logits), sampling, **more), position, none)
 
 
 def exact(logits: np.ndarray, sampling: Sampling) -> np.ndarray:
@@ -156,9 +149,7 @@ def test_banned_ids_are_never_drawn() -> None:
     position = Position(*(jnp.zeros((rows,), jnp.int32),) * 4)
     banned = jnp.tile(jnp.array([[0, -1]]), (rows, 1))
     logits = jnp.tile(jnp.array([[9.0, 0.0, 0.0]]), (rows, 1))
-    tokens = run(
-        logits, state(rows, 3, Sampling()), position, banned, jnp.ones((rows,), bool), features=ALL
-    ).token
+    tokens = run(logits, state(rows, 3, Sampling()), position, banned).token
     assert set(tokens.tolist()) == {1, 2}
 
 
