@@ -1,0 +1,80 @@
+"""bfloat16 on text that the demo model never saw: nearer to float32 than the official library's."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import rgpipeline
+from bench.peers.official_params import official_params
+from rgpipeline.model.checkpoint import load
+from rgpipeline.text.tokenizer import Tokenizer
+from tests.model.official import Official
+from tests.model.running import Runner
+
+DEMO = Path(rgpipeline.__file__).parent / "demo"
+TEXTS, LENGTH = 6, 320  # the window is 128
+
+
+class Logprobs(NamedTuple):
+    """Of every next token, float64 [b t v], after each of the tokens [b t]."""
+
+    tokens: np.ndarray
+    values: np.ndarray
+
+    def divergence_from(self, truth: "Logprobs") -> float:
+        """Mean Kullback-Leibler divergence, in nats a token."""
+        differences = np.exp(truth.values) * (truth.values - self.values)
+        return float(differences.sum(-1).mean())
+
+    def perplexity(self) -> float:
+        following = self.tokens[:, 1:, None]
+        return float(np.exp(-np.take_along_axis(self.values[:, :-1], following, -1).mean()))
+
+
+def logprobs(tokens: np.ndarray, logits: np.ndarray) -> Logprobs:
+    wide = logits.astype(np.float64)
+    return Logprobs(tokens, wide - np.logaddexp.reduce(wide, axis=-1, keepdims=True))
+
+
+@pytest.fixture(scope="module")
+def tokens() -> np.ndarray:
+    tokenizer = Tokenizer.load(str(DEMO))
+    verses = pq.read_table(DEMO / "prompts.parquet")["verse"].to_pylist()
+    ids = np.array(tokenizer.encode("\n".join(verses), bos=False), np.int32)
+    texts = ids[: TEXTS * (LENGTH - 1)].reshape(TEXTS, -1)
+    return np.pad(texts, ((0, 0), (1, 0)), constant_values=tokenizer.bos_id)
+
+
+@pytest.fixture(scope="module")
+def exact(tokens: np.ndarray) -> Logprobs:
+    return logprobs(tokens, official(jnp.float32).forward(tokens))
+
+
+def official(dtype: object) -> Official:
+    config, _, _ = load(str(DEMO), "float32")
+    return Official(config, official_params(DEMO, dtype), dtype)
+
+
+@pytest.fixture(scope="module", params=["prefill", "decode"])
+def ours(request: pytest.FixtureRequest, tokens: np.ndarray) -> Logprobs:
+    config, params, _ = load(str(DEMO), "bfloat16")
+    runner = Runner(config, params, jnp.bfloat16)
+    texts = list(tokens)
+    if request.param == "decode":
+        return logprobs(tokens, np.stack(runner.token_by_token(texts)))
+    return logprobs(tokens, np.stack(runner.in_chunks(texts, 64)[0]))
+
+
+def test_the_distribution_is_no_further_off_than_the_official_ones(
+    ours: Logprobs, exact: Logprobs, tokens: np.ndarray
+) -> None:
+    theirs = logprobs(tokens, official(jnp.bfloat16).forward(tokens))
+    assert ours.divergence_from(exact) <= theirs.divergence_from(exact)
+
+
+def test_the_perplexity_is_within_a_thousandth(ours: Logprobs, exact: Logprobs) -> None:
+    assert abs(ours.perplexity() / exact.perplexity() - 1) < 1e-3
