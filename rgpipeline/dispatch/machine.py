@@ -76,7 +76,7 @@ class Dispatch:
                 self._lose(member, None if innocent else Setback(event.reason), event.now)
 
     def _hear(self, member: Member, report: WorkerReport, now: float) -> None:
-        if report.rows_done > member.report.rows_done:
+        if report.saved > member.report.saved or report.rows_done > member.report.rows_done:
             self.setbacks.progress()
         member.hear(report, now)
         for done in report.finished:
@@ -105,6 +105,7 @@ class Dispatch:
             if not member.held:
                 member.progress_at = now  # it idled until now, and no beat was due
             share.unit.holders.add(member.name)
+            share.unit.saved = member.report.saved
             member.held[share.unit.key] = share.unit
             self._holding_anew[member.name] = member
 
@@ -151,16 +152,16 @@ class Dispatch:
             starting = member.phase in (Phase.PENDING, Phase.STARTING)
             self.setbacks.death(setback, starting, now)
             if setback.fault == "worker":
-                self._suspect(list(member.held.values()), setback)
+                self._suspect(list(member.held.values()), setback, member.report.saved)
         for unit in member.held.values():
             self.work.release(unit, member.name)
 
-    def _suspect(self, units: list[Unit], setback: Setback) -> None:
+    def _suspect(self, units: list[Unit], setback: Setback, saved: int) -> None:
         """Any unit that it held: what it said last of its slots may be long past."""
         for unit in units:
             reason = f"its worker was lost again and again: {setback.reason}"
             # Before any row was done, it is no row's fault that workers die.
-            if self.work.strike(unit, reason, convict=self.setbacks.fruitful):
+            if self.work.strike(unit, reason, self.setbacks.fruitful, saved):
                 self._take_from_all(unit)
 
     def _enforce_deadlines(self, now: float) -> None:

@@ -39,7 +39,7 @@ class Setbacks:
         self._failed_starts = 0
 
     def progress(self) -> None:
-        """Rows were done."""
+        """Rows were done, or something of them was saved."""
         self.fruitful = True
         self._fruitless = 0
 

@@ -1,7 +1,7 @@
 """How a job stands, for people: the display, the heartbeat, the event log."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rgpipeline.dispatch.fleet import Member, Phase
@@ -92,7 +92,7 @@ def view(
     rates: Rates,
     *,
     seconds: float,
-    hosts: Mapping[str, str],
+    host_of: Callable[[str], str],
     waiting_for: str = "",
     warnings: Sequence[str] = (),
 ) -> JobView:
@@ -120,7 +120,7 @@ def view(
         waiting_for=waiting_for,
         newest=max((m.report.newest for m in members), key=len, default=""),
         warnings=tuple(warnings),
-        workers=tuple(_worker(member, hosts.get(member.name, "")) for member in members),
+        workers=tuple(_worker(member, host_of(member.name)) for member in members),
     )
 
 

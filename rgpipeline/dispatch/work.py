@@ -15,6 +15,7 @@ class Unit:
     left: int  # rows to do, as far as known when it was taken; at least 1
     holders: set[str] = field(default_factory=set)
     strikes: int = 0  # deaths of workers that were at it
+    saved: int = 0  # what its holder had saved in all when it was given it
     alone: bool = False  # suspected: its worker gets nothing else meanwhile
 
     @property
@@ -27,7 +28,8 @@ class Work:
 
     A shard that was being worked on when two workers died is suspected. It is cut in halves,
     each done by a worker that has nothing else, so that the next death tells which half; down
-    to a single row, which is found guilty when it has killed `strikes` workers by itself.
+    to a single row, which is found guilty when it has killed `strikes` workers by itself, none
+    of which saved any of it: a row that takes days may well outlive many workers.
     """
 
     def __init__(
@@ -111,11 +113,15 @@ class Work:
         """False once it is finished, or cut up."""
         return self._open.get(unit.key) is unit
 
-    def strike(self, unit: Unit, reason: str, convict: bool = True) -> bool:
+    def strike(self, unit: Unit, reason: str, convict: bool = True, saved: int = 0) -> bool:
         """A worker died while it was at `unit`; True when others are open in its place now.
 
-        `convict`: whether a row may be found guilty already.
+        `convict`: whether a row may be found guilty already. `saved`: what the worker had saved
+        in all.
         """
+        if unit.alone and unit.key.rows == 1 and saved > unit.saved:
+            unit.strikes, unit.alone = 0, False  # part of it was done: so it can be done
+            return False
         unit.strikes += 1
         halving = unit.alone and unit.key.rows > 1
         if unit.assignment.failed or unit.strikes < (1 if halving else self._strikes):

@@ -21,6 +21,7 @@ from rgpipeline.io.options import resolve_options
 from rgpipeline.io.store import open_store
 from rgpipeline.plan import Plan
 from rgpipeline.records import Assignment, WorkerReport
+from rgpipeline.runtime.crew import Hello, Reply
 from rgpipeline.runtime.logs import log_to_stderr
 from rgpipeline.runtime.metrics import WorkerMetrics
 from rgpipeline.runtime.nodes import Node
@@ -38,24 +39,6 @@ class Seat:
     placement: Placement
 
 
-@dataclass(frozen=True, slots=True)
-class Hello:
-    """Where a worker's process runs."""
-
-    node: str  # Ray's id of it
-    host: str
-    pid: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a worker answers whenever it is asked."""
-
-    report: WorkerReport  # `finished` without what the driver has seen
-    holding: int  # serial number of the last thing it was told to hold
-    leaving: bool  # it was told to go, by its host
-
-
 class WorkerActor:
     """One worker in a process of its own. All methods return at once.
 
@@ -70,14 +53,16 @@ class WorkerActor:
         self._holding = 0
         self._leaving = False
         # Ray calls us in the main thread, where alone a signal can be taken.
-        signal.signal(signal.SIGTERM, lambda *_: self._leave())
+        signal.signal(signal.SIGTERM, lambda *_: self.drain())
 
     def hello(self) -> Hello:
         """Where it runs."""
         return Hello(ray.get_runtime_context().get_node_id(), socket.gethostname(), os.getpid())
 
     def begin(self, node: Node | None, job: Job, plan: Plan, factory: EngineFactory | None) -> None:
-        """Makes the process ready for jax and starts the worker in a thread."""
+        """Makes the process ready for jax and starts the worker in a thread; once."""
+        if self._worker is not None:
+            return
         seat = self._seat
         log_to_stderr(job=job.name, worker=seat.name)
         self._cores = _prepare(seat.placement, node)
@@ -99,21 +84,18 @@ class WorkerActor:
     def report(self, seen: int) -> Reply:
         """How it is; `seen`: finished assignments that the driver knows of already."""
         if self._worker is None:
-            return Reply(WorkerReport(beat=-1), self._holding, self._leaving)
+            return Reply(WorkerReport(beat=-1), begun=False, leaving=self._leaving)
         report = self._worker.report()
         if self._metrics is not None:
             self._metrics.update(report)
         fresh = replace(report, finished=report.finished[seen:])
-        return Reply(fresh, self._holding, self._leaving)
+        return Reply(fresh, holding=self._holding, leaving=self._leaving)
 
     def drain(self) -> None:
         """Publishes what is finished, saves what is long, and stops."""
+        self._leaving = True
         if self._worker is not None:
             self._worker.drain()
-
-    def _leave(self) -> None:
-        self._leaving = True
-        self.drain()
 
 
 def _open_engine(job: Job) -> EngineFactory:

@@ -1,41 +1,99 @@
-"""The workers as Ray actors: started, asked, told, ended. Whatever they answer becomes an event."""
+"""The workers as the driver talks to them: started, asked, told, ended.
 
-import logging
+Whatever they answer becomes an event. Free of Ray, which is behind `Actors`; any message may be
+lost, and what a worker says shows whether one was.
+"""
+
+import heapq
 import queue
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
-
-import ray
-from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError, RayTaskError
+from typing import Any, Protocol
 
 from rgpipeline.dispatch import Died, Draining, Event, Heard, Up
-from rgpipeline.errors import RgpipelineError, StoreError, UserError
-from rgpipeline.plan import Plan
+from rgpipeline.dispatch.messages import Loss
 from rgpipeline.records import Assignment, Fault, WorkerReport
-from rgpipeline.runtime.actor import Hello, Reply, Seat, WorkerActor
-from rgpipeline.runtime.nodes import Node, is_alive
-from rgpipeline.runtime.placement import Placement
-from rgpipeline.spec import Job
-from rgpipeline.worker import EngineFactory
-
-_log = logging.getLogger(__name__)
 
 # Questions a second that the driver asks in all, and pauses between two to the same worker.
 _QUESTIONS_PER_S = 500.0
 _SHORTEST_S, _LONGEST_S = 0.2, 30.0
-_LONGEST_REASON = 400  # characters
-_UNAVAILABLE_S = 2.0  # before asking again one that could not be reached
+_UNREACHED_S = 2.0  # before asking again one that could not be reached
 
-Answer = tuple[str, "Future[Any]"]  # whose, and what
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Where a worker's process runs."""
+
+    node: str  # Ray's id of it
+    host: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a worker answers whenever it is asked."""
+
+    report: WorkerReport  # `finished` without what the driver has seen
+    begun: bool = True  # it was told to begin
+    holding: int = 0  # serial number of the last thing it was told to hold
+    leaving: bool = False  # it was told to go, by us or by its host
+
+
+@dataclass(frozen=True, slots=True)
+class Unreached:
+    """No answer, but the worker may well live."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The worker's process can't do as it was told."""
+
+    message: str
+    fault: Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The worker's process is no more."""
+
+    removed: bool  # with its node, which is nobody's fault
+    reason: str
+
+
+class Actors(Protocol):
+    """Processes with a worker in each. No call waits for them."""
+
+    def start(self, name: str, attempt: str) -> Any:
+        """A process as soon as there is room for it; what it is called by."""
+
+    def kill(self, actor: Any) -> None:
+        """Ends it, also when it is stopped, or waits for room."""
+
+    def hello(self, actor: Any) -> "Future[Hello]":
+        """Where it runs."""
+
+    def begin(self, actor: Any, node: str) -> "Future[None]":
+        """Has it open its engine; again, it is harmless."""
+
+    def report(self, actor: Any, seen: int) -> "Future[Reply]":
+        """How it is, without the first `seen` finished assignments."""
+
+    def hold(self, actor: Any, serial: int, assignments: Sequence[Assignment]) -> None:
+        """All that it is to hold; what has a smaller number than it has seen is overtaken."""
+
+    def drain(self, actor: Any) -> None:
+        """It shall publish and leave; again, it is harmless."""
+
+    def explain(self, error: BaseException, node: str) -> Unreached | Refusal | Gone:
+        """What an error in place of an answer means."""
 
 
 @dataclass(slots=True, eq=False)
 class _Hand:
-    """One worker, as Ray has it."""
+    """One worker, as it is known here."""
 
     actor: Any
     node: str = ""
@@ -44,49 +102,36 @@ class _Hand:
     serial: int = 0  # of what it was last told to hold
     holds: tuple[Assignment, ...] = ()
     draining: bool = False  # was told to
-    leaving: bool = False  # said so itself
-    ask_at: float | None = None  # None while a question is open
+    leaving: bool = False  # said so
 
 
 class Crew:
     """All workers of one driver. For one thread; answers gather by themselves."""
 
-    def __init__(
-        self,
-        job: Job,
-        plan: Plan,
-        placement: Placement,
-        *,
-        node_of: Callable[[str], Node | None],
-        open_engine: EngineFactory | None = None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """`node_of`: a node by its id; `open_engine`: what workers open in place of the model."""
+    def __init__(self, actors: Actors, clock: Callable[[], float] = time.monotonic) -> None:
+        self._actors = actors
         self._clock = clock
-        self._placement = placement
-        self._node_of = node_of
-        self._given = (ray.put(job), ray.put(plan), open_engine)
         self._id = uuid.uuid4().hex[:12]
         self._hands: dict[str, _Hand] = {}
-        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._due: list[tuple[float, str]] = []  # a heap of whom to ask when
+        self._answers: queue.SimpleQueue[tuple[str, Future[Any]]] = queue.SimpleQueue()
 
-    @property
-    def hosts(self) -> Mapping[str, str]:
-        """Where workers are, as far as they have said."""
-        return {name: hand.host for name, hand in self._hands.items()}
+    def host_of(self, name: str) -> str:
+        """Where a worker is; empty as long as it hasn't said."""
+        hand = self._hands.get(name)
+        return hand.host if hand is not None else ""
 
-    def on_nodes(self, nodes: Sequence[str]) -> list[str]:
+    def on_nodes(self, nodes: Collection[str]) -> list[str]:
         """Names of the workers on these nodes."""
+        if not nodes:
+            return []
         return [name for name, hand in self._hands.items() if hand.node in nodes]
 
     def start(self, name: str) -> None:
-        """Has Ray make an actor as soon as there is room for it."""
-        seat = Seat(name, f"{self._id}-{name}", self._placement)
-        make = ray.remote(WorkerActor).options(
-            **self._placement.options(), max_restarts=0, scheduling_strategy="SPREAD"
-        )
-        hand = self._hands[name] = _Hand(make.remote(seat))
-        self._ask(name, hand.actor.hello.remote())
+        """Has a worker started as soon as there is room for it."""
+        hand = _Hand(self._actors.start(name, f"{self._id}-{name}"))
+        self._hands[name] = hand
+        self._expect(name, self._actors.hello(hand.actor))
 
     def hold(self, name: str, assignments: Sequence[Assignment]) -> None:
         """Tells a worker all that it is to hold."""
@@ -94,20 +139,20 @@ class Crew:
         if hand is not None:
             hand.holds = tuple(assignments)
             hand.serial += 1
-            self._tell_to_hold(hand)
+            self._actors.hold(hand.actor, hand.serial, hand.holds)
 
     def drain(self, name: str) -> None:
         """Tells a worker to publish and leave."""
         hand = self._hands.get(name)
         if hand is not None:
             hand.draining = True
-            hand.actor.drain.remote()
+            self._actors.drain(hand.actor)
 
     def kill(self, name: str) -> None:
-        """Ends a worker's process, also one that is stopped or still waits for room."""
+        """Ends a worker's process; nothing it says is listened to any more."""
         hand = self._hands.pop(name, None)
         if hand is not None:
-            ray.kill(hand.actor, no_restart=True)
+            self._actors.kill(hand.actor)
 
     def kill_all(self) -> None:
         """Ends everybody."""
@@ -119,7 +164,7 @@ class Crew:
         self._ask_those_due()
         events: list[Event] = []
         try:
-            answer = self._answers.get(timeout=wait_s)
+            answer = self._answers.get(block=wait_s > 0, timeout=wait_s)
             while True:
                 events += self._understood(*answer)
                 answer = self._answers.get_nowait()
@@ -128,88 +173,77 @@ class Crew:
 
     def _ask_those_due(self) -> None:
         now = self._clock()
-        for name, hand in self._hands.items():
-            if hand.ask_at is not None and hand.ask_at <= now:
-                hand.ask_at = None
-                self._ask(name, hand.actor.report.remote(hand.seen))
+        while self._due and self._due[0][0] <= now:
+            name = heapq.heappop(self._due)[1]
+            hand = self._hands.get(name)
+            if hand is not None and hand.node:
+                self._expect(name, self._actors.report(hand.actor, hand.seen))
+            elif hand is not None:
+                self._expect(name, self._actors.hello(hand.actor))
 
-    def _ask(self, name: str, ref: Any) -> None:
-        ref.future().add_done_callback(lambda future: self._answers.put((name, future)))
+    def _expect(self, name: str, answer: "Future[Any]") -> None:
+        answer.add_done_callback(lambda future: self._answers.put((name, future)))
+
+    def _ask_in(self, name: str, pause_s: float) -> None:
+        heapq.heappush(self._due, (self._clock() + pause_s, name))
 
     def _understood(self, name: str, future: "Future[Any]") -> list[Event]:
-        hand, now = self._hands.get(name), self._clock()
+        hand = self._hands.get(name)
         if hand is None:
             return []  # it was killed; nobody listens
-        try:
-            answer = future.result()
-        except ActorUnavailableError:
-            hand.ask_at = now + _UNAVAILABLE_S  # out of reach; whether for good, time will tell
-            return []
-        except RayTaskError as error:  # in `begin`: it can't start, and says why
-            del self._hands[name]
-            ray.kill(hand.actor, no_restart=True)
-            report = WorkerReport(beat=0, error=_plain(error), fault=_fault(error))
-            return [Heard(now, name, report)]
-        except RayError as error:
-            del self._hands[name]
-            return [self._death(name, hand, error)]
-        if isinstance(answer, Hello):
-            return self._greeted(name, hand, answer)
-        if isinstance(answer, Reply):
-            hand.ask_at = now + self._pause()
-            return self._reported(name, hand, answer)
+        error = future.exception()
+        if error is not None:
+            return self._failed(name, hand, error)
+        match future.result():
+            case Hello() as hello:
+                return self._greeted(name, hand, hello)
+            case Reply() as reply:
+                return self._replied(name, hand, reply)
         return []
 
     def _greeted(self, name: str, hand: _Hand, hello: Hello) -> list[Event]:
         hand.node, hand.host = hello.node, hello.host
-        self._ask(name, hand.actor.begin.remote(self._node_of(hello.node), *self._given))
-        hand.ask_at = self._clock()
+        self._begin(name, hand)
+        self._ask_in(name, 0.0)
         return [Up(self._clock(), name)]
 
-    def _reported(self, name: str, hand: _Hand, reply: Reply) -> list[Event]:
-        now = self._clock()
+    def _begin(self, name: str, hand: _Hand) -> None:
+        def refused(future: "Future[None]") -> None:
+            if future.exception() is not None:  # otherwise there is nothing to say
+                self._answers.put((name, future))
+
+        self._actors.begin(hand.actor, hand.node).add_done_callback(refused)
+
+    def _replied(self, name: str, hand: _Hand, reply: Reply) -> list[Event]:
+        self._ask_in(name, self._pause())
         hand.seen += len(reply.report.finished)
+        if not reply.begun:
+            self._begin(name, hand)
         if reply.holding < hand.serial:
-            self._tell_to_hold(hand)
+            self._actors.hold(hand.actor, hand.serial, hand.holds)
+        if hand.draining and not reply.leaving:
+            self._actors.drain(hand.actor)
+        now = self._clock()
         events: list[Event] = [Heard(now, name, reply.report)]
         if reply.leaving and not hand.leaving:
             hand.leaving = True
             events.insert(0, Draining(now, name))
         return events
 
-    def _tell_to_hold(self, hand: _Hand) -> None:
-        hand.actor.hold.remote(hand.serial, hand.holds)
-
     def _pause(self) -> float:
         return min(max(_SHORTEST_S, len(self._hands) / _QUESTIONS_PER_S), _LONGEST_S)
 
-    def _death(self, name: str, hand: _Hand, error: RayError) -> Died:
-        preempted = isinstance(error, ActorDiedError) and error.preempted
-        removed = preempted or (hand.node != "" and not is_alive(hand.node))
-        where = hand.host or "its host"
-        reason = f"{where} went away" if removed else _reason(error, hand)
-        _log.warning("worker %s died: %s", name, reason)
-        return Died(self._clock(), name, "removed" if removed else "crashed", reason)
-
-
-def _plain(error: RayTaskError) -> str:
-    """The message of what was raised in the worker; with its type, where it isn't ours."""
-    cause = error.cause
-    ours = isinstance(cause, RgpipelineError)
-    return str(cause) if ours else f"{type(cause).__name__}: {cause}"
-
-
-def _fault(error: RayTaskError) -> Fault:
-    if isinstance(error.cause, UserError):
-        return "user"
-    return "store" if isinstance(error.cause, StoreError) else "worker"
-
-
-def _reason(error: RayError, hand: _Hand) -> str:
-    """What Ray says of the end of a process, without the ids before and the guesses behind."""
-    text = " ".join(str(error).split())
-    text = text.rpartition("Worker exit detail: ")[2].partition(" Some common causes")[0]
-    if "connection error code 2" in text:
-        text = "it was killed, or crashed"
-    where = f" on {hand.host}" if hand.host else ""
-    return f"its process{where} is gone: {text[:_LONGEST_REASON]}"
+    def _failed(self, name: str, hand: _Hand, error: BaseException) -> list[Event]:
+        now = self._clock()
+        match self._actors.explain(error, hand.node):
+            case Unreached():
+                self._ask_in(name, _UNREACHED_S)
+                return []
+            case Refusal(message, fault):
+                self.kill(name)
+                return [Heard(now, name, WorkerReport(beat=0, error=message, fault=fault))]
+            case Gone(removed, reason):
+                del self._hands[name]
+                where = f" on {hand.host}" if hand.host else ""
+                loss: Loss = "removed" if removed else "crashed"
+                return [Died(now, name, loss, f"its process{where} is gone: {reason}")]

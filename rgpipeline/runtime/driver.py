@@ -30,6 +30,7 @@ from rgpipeline.output import Heartbeat
 from rgpipeline.runtime.crew import Crew
 from rgpipeline.runtime.journal import Journal
 from rgpipeline.runtime.metrics import JobMetrics
+from rgpipeline.runtime.nodes import Cluster
 from rgpipeline.runtime.placement import Placement, held_up, wanted
 from rgpipeline.runtime.watchers import NodeWatch
 from rgpipeline.spec import WorkersSpec
@@ -75,6 +76,7 @@ class Driver:
         self._clock = clock
         self._began = clock()
         self._rates = Rates()
+        self._seen: Cluster | None = None
         self._room = -1
         self._stopping = False
         self._ready: set[str] = set()  # these and those have been noted
@@ -133,11 +135,14 @@ class Driver:
 
     def _look_at_nodes(self, now: float) -> None:
         cluster = self._nodes.cluster
+        if cluster is self._seen:
+            return
+        self._seen = cluster
         room = wanted(self._workers, self._placement, cluster)
         if room != self._room:
             self._room = room
             self._tell(Room(now, room))
-        for name in self._crew.on_nodes([node.id for node in cluster.nodes if node.leaving]):
+        for name in self._crew.on_nodes({node.id for node in cluster.nodes if node.leaving}):
             self._tell(Draining(now, name))
 
     def _show(self, now: float) -> None:
@@ -160,7 +165,7 @@ class Driver:
             self._before,
             self._rates,
             seconds=now - self._began,
-            hosts=self._crew.hosts,
+            host_of=self._crew.host_of,
             waiting_for=self._waiting_for(),
             warnings=self._warnings + trouble,
         )
@@ -210,7 +215,7 @@ class Driver:
                 self._note_worker("left", event.worker)
 
     def _note_worker(self, what: str, worker: str, reason: str = "") -> None:
-        host = self._crew.hosts.get(worker, "")
+        host = self._crew.host_of(worker)
         self._journal.event("worker", what=what, worker=worker, host=host, reason=reason)
         _log.info("worker %s %s%s", worker, what, f": {reason}" if reason else "")
 

@@ -25,6 +25,7 @@ from rgpipeline.output import (
 from rgpipeline.output.summary import Summary
 from rgpipeline.plan import Plan, open_or_create
 from rgpipeline.records import ShardDone
+from rgpipeline.runtime.actors import RayActors
 from rgpipeline.runtime.crew import Crew
 from rgpipeline.runtime.driver import Driver
 from rgpipeline.runtime.journal import Journal
@@ -91,9 +92,7 @@ class _Run:
         warnings = [*self.plan.warnings, *_others_at_it(self.store)]
         journal = Journal(self.store, self.stop.set)
         nodes = NodeWatch(cluster)
-        crew = Crew(
-            self.job, self.plan, placement, node_of=nodes.node, open_engine=self.open_engine
-        )
+        crew = Crew(RayActors(self.job, self.plan, placement, nodes.node, self.open_engine))
         dispatch = Dispatch(self._work(), Policy.of(self.job.faults))
         driver = Driver(
             dispatch,

@@ -51,7 +51,7 @@ def _connect(address: str) -> str:
         )
     if address == "auto":
         # Not Ray's own `auto`, which would also join the private cluster of somebody's run.
-        known = ray_services.get_ray_address_from_environment(None, None)
+        known = ray_services.get_ray_address_from_environment(None, None)  # type: ignore[arg-type]
         address = known if known is not None and _answers(known) else "local"
     if address == "local":
         _start()

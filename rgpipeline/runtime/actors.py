@@ -1,0 +1,97 @@
+"""Workers as Ray actors."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import ray
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
+
+from rgpipeline.errors import RgpipelineError, StoreError, UserError
+from rgpipeline.plan import Plan
+from rgpipeline.records import Assignment, Fault
+from rgpipeline.runtime.actor import Seat, WorkerActor
+from rgpipeline.runtime.crew import Gone, Hello, Refusal, Reply, Unreached
+from rgpipeline.runtime.nodes import Node, is_alive
+from rgpipeline.runtime.placement import Placement
+from rgpipeline.spec import Job
+from rgpipeline.worker import EngineFactory
+
+_LONGEST_REASON = 400  # characters
+
+
+class RayActors:
+    """`crew.Actors` on the cluster that this process is connected to."""
+
+    def __init__(
+        self,
+        job: Job,
+        plan: Plan,
+        placement: Placement,
+        node_of: Callable[[str], Node | None],
+        open_engine: EngineFactory | None = None,
+    ) -> None:
+        """`node_of`: a node by its id; `open_engine`: what workers open in place of the model."""
+        self._placement = placement
+        self._node_of = node_of
+        # Once in the object store, from where hosts fetch it; not once for each worker.
+        self._given = (ray.put(job), ray.put(plan), open_engine)
+
+    def start(self, name: str, attempt: str) -> Any:
+        make = ray.remote(WorkerActor).options(
+            **self._placement.options(), max_restarts=0, scheduling_strategy="SPREAD"
+        )
+        return make.remote(Seat(name, attempt, self._placement))
+
+    def kill(self, actor: Any) -> None:
+        ray.kill(actor, no_restart=True)
+
+    def hello(self, actor: Any) -> "Future[Hello]":
+        return _future(actor.hello.remote())
+
+    def begin(self, actor: Any, node: str) -> "Future[None]":
+        return _future(actor.begin.remote(self._node_of(node), *self._given))
+
+    def report(self, actor: Any, seen: int) -> "Future[Reply]":
+        return _future(actor.report.remote(seen))
+
+    def hold(self, actor: Any, serial: int, assignments: Sequence[Assignment]) -> None:
+        actor.hold.remote(serial, assignments)
+
+    def drain(self, actor: Any) -> None:
+        actor.drain.remote()
+
+    def explain(self, error: BaseException, node: str) -> Unreached | Refusal | Gone:
+        if isinstance(error, ActorUnavailableError):
+            return Unreached()
+        if isinstance(error, RayTaskError):
+            return _refusal(error.cause)
+        preempted = isinstance(error, ActorDiedError) and error.preempted
+        if preempted or (node and not is_alive(node)):
+            return Gone(removed=True, reason="its host went away")
+        return Gone(removed=False, reason=_reason(error))
+
+
+def _future(ref: Any) -> "Future[Any]":
+    future: Future[Any] = ref.future()
+    return future
+
+
+def _refusal(cause: BaseException) -> Refusal:
+    """In the words of what was raised; with its type, where it isn't ours."""
+    ours = isinstance(cause, RgpipelineError)
+    fault: Fault = "worker"
+    if isinstance(cause, UserError):
+        fault = "user"
+    elif isinstance(cause, StoreError):
+        fault = "store"
+    return Refusal(str(cause) if ours else f"{type(cause).__name__}: {cause}", fault)
+
+
+def _reason(error: BaseException) -> str:
+    """What Ray says of the end of a process, without the ids before and the guesses behind."""
+    text = " ".join(str(error).split())
+    text = text.rpartition("Worker exit detail: ")[2].partition(" Some common causes")[0]
+    if "connection error code 2" in text:
+        return "it was killed, or crashed"
+    return text[:_LONGEST_REASON]
