@@ -195,6 +195,7 @@ class WorkerReport:
 
     beat: int  # grows whenever the engine or the log made progress: liveness
     finished: tuple[ShardDone, ...] = ()  # since the worker started, in order
+    saved: int = 0  # parts and snapshots it has published: no death undoes them
     rows_done: int = 0
     rows_failed: int = 0
     prompt_tokens: int = 0

@@ -76,6 +76,7 @@ class Publisher:
         self._error: Exception | None = None
         self._thread = Thread(target=self._run, name="publisher", daemon=True)
         self.beat = 0  # grows with every part and snapshot
+        self.saved = 0  # parts and snapshots
         self.finished: tuple[ShardDone, ...] = ()
         self.rows_done = 0
         self.rows_failed = 0
@@ -186,15 +187,17 @@ class Publisher:
 
     def _publish(self, output: ShardOutput, pending: Pending) -> None:
         """One round of a shard: append, count, save, look at what others did, tell."""
-        ours = output.log.parts
+        ours, saved = output.log.parts, len(pending.saves)
         if pending.rows:
             published = self._writer.append(output, pending.rows)
             ours += bool(published)
+            saved += bool(published)
             self._count(output, published)
         write_snapshots(self._snapshots, output, pending)
         self._look_at_others(output)
         with self._changed:
             self.beat += 1 if pending.since is not None else 0
+            self.saved += saved
             self.saving -= len(pending.saves)
             self._waiting_bytes -= pending.nbytes
             if output.log.parts > ours:

@@ -78,6 +78,7 @@ class Worker:
         return WorkerReport(
             beat=session.beat + feeder.beat + publisher.beat,
             finished=publisher.finished,
+            saved=publisher.saved,
             rows_done=publisher.rows_done,
             rows_failed=publisher.rows_failed,
             prompt_tokens=tally.prompt_tokens,

@@ -60,6 +60,31 @@ def test_a_worker_that_leaves_its_node_convicts_nobody() -> None:
     assert game.held["w1"] == [(0, 0, 16)]
 
 
+def test_a_long_row_that_gets_on_between_deaths_is_neither_convicted_nor_given_up() -> None:
+    game = Game(shards(1, rows=1), workers=1)
+    for life in range(30):
+        game.now += 100.0
+        game.tell(Tick(game.now))
+        game.ready(f"w{life}")
+        assert game.failed[f"w{life}"] == {(0, 0, 1): []}
+        game.says(f"w{life}", at=[(0, 0)], saved=1)
+        game.crashes(f"w{life}")
+    assert not game.said(End)
+
+
+def test_a_row_that_got_on_and_then_kills_at_one_place_is_convicted() -> None:
+    game = Game(shards(1, rows=1), workers=1)
+    for life in range(8):
+        game.now += 100.0
+        game.tell(Tick(game.now))
+        game.ready(f"w{life}")
+        if game.failed[f"w{life}"] == {(0, 0, 1): [0]}:
+            return
+        game.says(f"w{life}", at=[(0, 0)], saved=int(life < 3))
+        game.crashes(f"w{life}")
+    raise AssertionError("never convicted")
+
+
 def test_no_row_is_convicted_before_any_was_done() -> None:
     game = Game(shards(2), workers=1)
     while not game.said(End):
