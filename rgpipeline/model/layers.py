@@ -14,6 +14,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import DTypeLike
 
+from rgpipeline.model import cpu_dots
 from rgpipeline.model.shapes import Logits
 
 _NORM_EPSILON = 1e-6
@@ -55,13 +56,7 @@ def block_diagonal(x: Array, kernel: Array, bias: Array) -> Array:
 
 def contract(equation: str, left: Array, right: Array) -> Array:
     """An einsum of two arrays of one dtype, summed in float32; returns float32."""
-    return jnp.einsum(
-        equation,
-        left,
-        right,
-        precision=_precision(left.dtype),
-        preferred_element_type=jnp.float32,
-    )
+    return cpu_dots.einsum(equation, left, right, _precision(left.dtype))
 
 
 def rms_norm(x: Array, scale: Array) -> Array:

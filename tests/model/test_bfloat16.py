@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow.parquet as pq
@@ -10,6 +11,7 @@ import pytest
 
 import rgpipeline
 from bench.peers.official_params import official_params
+from rgpipeline.model import cpu_dots
 from rgpipeline.model.checkpoint import load
 from rgpipeline.text.tokenizer import Tokenizer
 from tests.model.official import Official
@@ -59,14 +61,17 @@ def official(dtype: object) -> Official:
     return Official(config, official_params(DEMO, dtype), dtype)
 
 
-@pytest.fixture(scope="module", params=["prefill", "decode"])
+@pytest.fixture(scope="module", params=["prefill", "decode", "on a CPU that multiplies less"])
 def ours(request: pytest.FixtureRequest, tokens: np.ndarray) -> Logprobs:
     config, params, _ = load(str(DEMO), "bfloat16")
     runner = Runner(config, params, jnp.bfloat16)
     texts = list(tokens)
-    if request.param == "decode":
-        return logprobs(tokens, np.stack(runner.token_by_token(texts)))
-    return logprobs(tokens, np.stack(runner.in_chunks(texts, 64)[0]))
+    with pytest.MonkeyPatch.context() as patch:
+        if "less" in request.param:
+            patch.setattr(cpu_dots, "runs_in_bfloat16", lambda *_: False)
+        if request.param == "decode":
+            return logprobs(tokens, np.stack(runner.token_by_token(texts)))
+        return logprobs(tokens, np.stack(runner.in_chunks(texts, 64)[0]))
 
 
 def test_the_distribution_is_no_further_off_than_the_official_ones(
@@ -78,3 +83,11 @@ def test_the_distribution_is_no_further_off_than_the_official_ones(
 
 def test_the_perplexity_is_within_a_thousandth(ours: Logprobs, exact: Logprobs) -> None:
     assert abs(ours.perplexity() / exact.perplexity() - 1) < 1e-3
+
+
+def test_a_product_that_the_cpu_cannot_run_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise jax.errors.JaxRuntimeError("UNIMPLEMENTED: DotThunk")
+
+    monkeypatch.setattr(cpu_dots.jnp, "einsum", refuse)
+    assert not cpu_dots.runs_in_bfloat16.__wrapped__("btnh,bsh->btns", (1, 1, 1, 3), (1, 2, 3))
