@@ -216,6 +216,11 @@ class WorkersSpec(Spec):
     min: Count = Field(1, description="with count auto: ask an autoscaler for so many at least")
     chips: Auto | Count = Field("auto", description="accelerator chips, or CPU cores, per worker")
     mesh: MeshSpec = Field(default_factory=MeshSpec)
+    cache: str | None = Field(
+        None,
+        description="local folder for copies of remote weights, shared by the workers of a host; "
+        "null reads them straight into memory",
+    )
 
     @model_validator(mode="after")
     def _min_below_count(self) -> Self:

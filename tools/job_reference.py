@@ -104,6 +104,7 @@ _EXAMPLES: dict[str, tuple[str, str]] = {
     "workers.count": ("16", "workers"),
     "workers.min": ("4", "workers"),
     "workers.chips": ("4", "chips or cores"),
+    "workers.cache": ("/mnt/disk/weights", ""),
     "workers.mesh.data": ("2", "parts"),
     "workers.mesh.model": ("4", "parts"),
     "storage_options": ("{s3: {endpoint_url: 'http://store:9000', key: '${KEY}'}}", ""),

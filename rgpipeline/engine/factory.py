@@ -36,6 +36,7 @@ def open_engine(
     storage_options: Mapping[str, Mapping[str, Any]],
     settled: EngineSettings | None = None,
     mesh: MeshSpec | None = None,
+    cache: Path | None = None,
 ) -> OpenedEngine:
     """Loads the weights and makes a loop over them.
 
@@ -45,6 +46,7 @@ def open_engine(
       storage_options: fsspec options by protocol, secrets filled in.
       settled: what an earlier worker of the same job settled on; taken as it is.
       mesh: how this process's chips are divided; one chip unless it says otherwise.
+      cache: a local folder for copies of remote weights; see `checkpoint.load`.
 
     Raises:
       WeightsError: the checkpoint can't be used.
@@ -55,7 +57,7 @@ def open_engine(
     if model.quantize != "none":
         raise UserError("model.quantize: int8 is not supported by this version; use none")
     dtype = model.dtype if settled is None else settled.dtype
-    config, params, loaded = checkpoint.load(model.weights, dtype, storage_options)
+    config, params, loaded = checkpoint.load(model.weights, dtype, storage_options, cache=cache)
     settings = settled or settle(
         config, engine, dtype=_named(loaded), quantize=model.quantize, free_bytes=free_bytes()
     )

@@ -47,6 +47,7 @@ class Generator:
         steps_per_dispatch: int | Literal["auto"] = "auto",
         mesh: Mapping[str, Any] | None = None,
         storage_options: Mapping[str, Mapping[str, Any]] | None = None,
+        cache: str | Path | None = None,
     ) -> "Generator":
         """Opens a checkpoint folder (a path, any fsspec URL, or `demo`).
 
@@ -60,6 +61,8 @@ class Generator:
           prefill_chunk, steps_per_dispatch: tokens and steps of one call to the device.
           mesh: how this process's chips are divided: `{"data": 4, "model": 2}`.
           storage_options: fsspec options by protocol; `${NAME}` reads the environment.
+          cache: a local folder for copies of remote weights, shared by all processes; without it
+            they are read straight into memory.
 
         Raises:
           WeightsError: the checkpoint or tokenizer can't be used.
@@ -78,7 +81,8 @@ class Generator:
         options = resolve_options(storage_options)
         words = _open_tokenizer(model, options)
         use_compilation_cache(CACHE)
-        return cls(open_engine(model, engine, options, mesh=chips), words)
+        weights_cache = None if cache is None else Path(cache)
+        return cls(open_engine(model, engine, options, mesh=chips, cache=weights_cache), words)
 
     def generate(
         self,

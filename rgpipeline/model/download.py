@@ -40,7 +40,7 @@ def local_copy(folder: Folder, files: Sequence[StoredFile], cache: Path) -> Fold
     if folder.local is not None:
         return folder
     name = folder.url.rpartition("/")[2]
-    place = cache / f"{name}-{hashlib.sha256(folder.url.encode()).hexdigest()[:12]}"
+    place = cache.expanduser() / f"{name}-{hashlib.sha256(folder.url.encode()).hexdigest()[:12]}"
     (place / "files").mkdir(parents=True, exist_ok=True)
     with _alone(place):
         copies = [_Copy(folder, file, place) for file in files]
@@ -146,5 +146,5 @@ def _require_room(place: Path, needed: int) -> None:
     if needed > free:
         raise WeightsError(
             f"{place}: the weights' copy needs {needed / 1e9:.1f} GB, the disk has "
-            f"{free / 1e9:.1f} GB left; name a folder on a larger one as model.cache"
+            f"{free / 1e9:.1f} GB left; name a folder on a larger one as workers.cache"
         )

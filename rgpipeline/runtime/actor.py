@@ -104,7 +104,8 @@ def _open_engine(job: Job) -> EngineFactory:
 
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     factory.use_compilation_cache(Path(cache) if cache else _scratch() / "programs")
-    return partial(factory.open_engine, mesh=job.workers.mesh)
+    weights = Path(job.workers.cache) if job.workers.cache else None
+    return partial(factory.open_engine, mesh=job.workers.mesh, cache=weights)
 
 
 def _prepare(placement: Placement, node: Node | None) -> IO[str] | None:

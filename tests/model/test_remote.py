@@ -176,7 +176,7 @@ def test_a_disk_too_small_is_noticed_first(
     store: type[FlakyStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(WeightsError, match=r"the disk has 0\.0 GB left; .* model\.cache"):
+    with pytest.raises(WeightsError, match=r"the disk has 0\.0 GB left; .* workers\.cache"):
         copied(tmp_path)
     assert not store.ranges
 
