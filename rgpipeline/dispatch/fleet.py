@@ -28,6 +28,7 @@ class Member:
     since: float  # when it entered its phase
     phase: Phase = Phase.PENDING
     progress_at: float = 0.0  # when its beat last changed, or it was given work
+    heard_at: float = 0.0  # when it last said anything
     report: WorkerReport = field(default_factory=lambda: WorkerReport(beat=-1))
     held: dict[AssignmentKey, Unit] = field(default_factory=dict)
     begun: frozenset[int] = frozenset()  # shards that have rows in its slots
@@ -53,6 +54,7 @@ class Member:
         """Takes note of what it says; a changed beat is progress."""
         if report.beat != self.report.beat:
             self.progress_at = now
+        self.heard_at = now
         self.report = report
         self.begun = frozenset(key.shard for key in report.working_on)
 
@@ -108,7 +110,7 @@ class Fleet:
         self._counts[member.phase] -= 1
         self._counts[phase] += 1
         member.phase = phase
-        member.since = member.progress_at = now
+        member.since = member.progress_at = member.heard_at = now
 
     def remove(self, member: Member) -> None:
         """Forgets a worker that is gone, but not what it has done."""

@@ -168,11 +168,16 @@ class Dispatch:
         for member in self.fleet:
             waited, silent = now - member.since, now - member.progress_at
             policy = self._policy
-            if member.phase is Phase.STARTING and waited > policy.start_timeout_s:
+            if member.phase is Phase.PENDING and waited > policy.pending_timeout_s:
+                self._give_up(member, None, now, f"no sign of it for {waited:.0f} s")
+            elif member.phase is Phase.STARTING and waited > policy.start_timeout_s:
                 reason = f"its engine was not open after {waited:.0f} s"
                 self._give_up(member, Setback(reason), now)
             elif member.phase is Phase.READY and member.held and silent > policy.worker_timeout_s:
                 reason = f"no progress for {silent:.0f} s (faults.worker_timeout_s)"
+                self._give_up(member, Setback(reason), now)
+            elif member.phase is Phase.READY and now - member.heard_at > policy.silence_s:
+                reason = f"no word from it for {now - member.heard_at:.0f} s"
                 self._give_up(member, Setback(reason), now)
             elif member.phase is Phase.LEAVING and waited > policy.drain_timeout_s:
                 self._give_up(member, None, now, f"it had not left after {waited:.0f} s")

@@ -65,14 +65,15 @@ class Work:
     @property
     def waiting(self) -> int:
         """Units that nobody holds."""
-        return len(self._fresh) + len(self._returned) + len(self._suspects)
+        return len(self._fresh) + sum(not unit.holders for unit in self._open.values())
 
     def take(self, alone: bool) -> Unit | None:
         """The next unit that nobody holds; a suspected one only for a worker with nothing else."""
-        if alone and self._suspects:
-            return self._suspects.popleft()
-        if self._returned:
-            return self._returned.popleft()
+        for queue in (self._suspects, self._returned) if alone else (self._returned,):
+            while queue:
+                unit = queue.popleft()
+                if self.is_open(unit) and not unit.holders:
+                    return unit
         if self._fresh:
             shard = self._fresh.popleft()
             left = shard.rows - self._covered.get(shard.index, 0)

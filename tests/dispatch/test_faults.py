@@ -156,3 +156,21 @@ def test_more_failed_rows_than_allowed_end_the_job() -> None:
     game.ready("w0")
     end = game.finishes("w0", AssignmentKey(0, 0, 16), failed=2)[-1]
     assert end == End("failed", "2 rows have failed, faults.max_failed_rows is 1")
+
+
+def test_an_idle_worker_that_says_nothing_is_killed() -> None:
+    game = Game(shards(2), workers=2, policy=Policy(silence_s=10, copies=1))
+    game.ready("w0")
+    game.says("w0", at=[(0, 0), (1, 0)])
+    game.ready("w1")
+    game.now = 11.0
+    game.says("w0", at=[(0, 0), (1, 0)])
+    game.tell(Tick(11.0))
+    assert [command.worker for command in game.said(KillWorker)] == ["w1"]
+
+
+def test_a_worker_that_waits_for_room_without_end_is_replaced() -> None:
+    game = Game(shards(2), workers=1, policy=Policy(pending_timeout_s=10))
+    game.tell(Tick(11.0))
+    assert [command.worker for command in game.said(KillWorker)] == ["w0"]
+    assert [command.worker for command in game.said(StartWorker)] == ["w0", "w1"]

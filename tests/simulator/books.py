@@ -1,0 +1,96 @@
+"""The books: what was published, told by a rule of its own, and what must always hold."""
+
+import json
+from collections.abc import Sequence
+
+from rgpipeline.dispatch import Dispatch, Hold
+from rgpipeline.dispatch.messages import Command
+from rgpipeline.io.parts import parse_part_name
+from rgpipeline.records import Shard
+
+GOES_ON, FAILED = 0, 2
+
+
+class Broken(BaseException):
+    """Something that must never be. No `Exception`: nobody on the way shall make it good."""
+
+
+class Books:
+    """Every sample of every row, segment by segment, as parts appear."""
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        self._rows = {shard.index: shard.rows for shard in shards}
+        self._parts: dict[int, int] = {}
+        self._segments: dict[tuple[int, int, int], int] = {}
+        self._final: set[tuple[int, int, int]] = set()
+        self._samples: dict[tuple[int, int], int] = {}
+        self.failed: set[tuple[int, int]] = set()
+
+    def published(self, name: str, data: bytes) -> None:
+        """A part was created; raises Broken if it holds what was there, or leaves a gap."""
+        shard, part = parse_part_name(name) or (-1, -1)
+        if part != self._parts.get(shard, 0):
+            raise Broken(f"{name} follows part {self._parts.get(shard, 0) - 1}")
+        self._parts[shard] = part + 1
+        for row, sample, segment, progress, samples in json.loads(data)["entries"]:
+            key = shard, row, sample
+            if key in self._final or self.complete(shard, row):
+                raise Broken(f"{name}: {key} comes after its end")
+            if segment != self._segments.get(key, 0):
+                raise Broken(f"{name}: {key} segment {segment} after {self._segments.get(key, 0)}")
+            self._segments[key] = segment + 1
+            self._samples[shard, row] = min(samples, self._samples.get((shard, row), samples))
+            if progress != GOES_ON:
+                self._final.add(key)
+            if progress == FAILED:
+                self.failed.add((shard, row))
+
+    def complete(self, shard: int, row: int) -> bool:
+        """All samples of the row are final."""
+        samples = self._samples.get((shard, row))
+        if samples is None:
+            return False
+        return sum((shard, row, sample) in self._final for sample in range(8)) >= samples
+
+    def missing(self) -> list[tuple[int, int]]:
+        """Rows that are not complete."""
+        return [
+            (shard, row)
+            for shard, rows in self._rows.items()
+            for row in range(rows)
+            if not self.complete(shard, row)
+        ]
+
+
+def check_driver(dispatch: Dispatch, shards: Sequence[Shard], most_held: int) -> None:
+    """Raises Broken unless every row is done, waits, or is held, and nobody holds too much."""
+    work, fleet = dispatch.work, dispatch.fleet
+    units = list(work._open.values())
+    open_rows = sum(unit.key.rows for unit in units)
+    fresh_rows = sum(shard.rows for shard in work._fresh)
+    total = sum(shard.rows for shard in shards)
+    if work.rows_finished + open_rows + fresh_rows != total:
+        raise Broken(f"{work.rows_finished} + {open_rows} + {fresh_rows} rows of {total}")
+    queued = set(map(id, [*work._returned, *work._suspects]))
+    for unit in units:
+        if not unit.holders and id(unit) not in queued:
+            raise Broken(f"{unit.key} is nobody's, and waits nowhere")
+        for name in unit.holders:
+            member = fleet.get(name)
+            if member is None or member.held.get(unit.key) is not unit:
+                raise Broken(f"{unit.key} thinks that {name} holds it")
+    for member in fleet:
+        for key, unit in member.held.items():
+            if not work.is_open(unit) or member.name not in unit.holders:
+                raise Broken(f"{member.name} holds {key}, which does not know")
+        if len(member.held) > most_held:
+            raise Broken(f"{member.name} holds {len(member.held)} units")
+
+
+def check_commands(commands: Sequence[Command], workers: int) -> None:
+    """Raises Broken when one event brings more commands than workers can cause."""
+    holds = [command.worker for command in commands if isinstance(command, Hold)]
+    if len(holds) != len(set(holds)):
+        raise Broken("a worker is told twice what to hold")
+    if len(commands) > 4 * (workers + 4):
+        raise Broken(f"{len(commands)} commands to {workers} workers")

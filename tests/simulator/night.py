@@ -1,0 +1,97 @@
+"""What goes wrong in one night: drawn from a seed."""
+
+import random
+from dataclasses import dataclass
+
+from rgpipeline.dispatch import Policy
+from rgpipeline.records import Shard, Span
+
+
+@dataclass(frozen=True)
+class Night:
+    """A job, a cluster, and its misfortunes. Probabilities are per occasion, times in seconds."""
+
+    seed: int
+    shards: tuple[Shard, ...]
+    hosts: int  # at first
+    slots: int  # of each worker
+    row_s: float  # a segment of a row takes, about
+    poison: frozenset[tuple[int, int]]  # rows that kill whoever works on them
+    trouble_s: float  # after so long, nothing more goes wrong but for poison
+    host_trouble_s: float  # between a host's coming, going, draining; 0: hosts stay
+    crash_s: float  # between crashes of processes; 0: none
+    hang_s: float
+    lost: float  # share of messages that are lost
+    slow_s: float  # the longest a message takes
+    store_fails: float  # share of calls
+    outage: tuple[float, float]  # the store answers nobody from, to
+    cannot_open: float  # share of processes that fail to open an engine
+    driver_dies_at: float  # 0: it lives
+    second_driver_at: float  # 0: there is none
+    stop_at: float  # 0: nobody asks
+
+    @property
+    def policy(self) -> Policy:
+        return Policy(
+            worker_timeout_s=20.0,
+            pending_timeout_s=60.0,
+            start_timeout_s=40.0,
+            silence_s=30.0,
+            drain_timeout_s=15.0,
+            max_backoff_s=8.0,
+        )
+
+    @property
+    def calm(self) -> bool:
+        """True when nothing but poison kills a process."""
+        return not (
+            self.crash_s
+            or self.hang_s
+            or self.cannot_open
+            or self.outage[1]
+            or self.host_trouble_s
+            or self.driver_dies_at
+            or self.second_driver_at
+        )
+
+
+def draw_night(seed: int) -> Night:
+    """The night of a seed: the same for the same seed, for ever."""
+    dice = random.Random(f"night {seed}")
+
+    def sometimes(share: float, least: float, most: float) -> float:
+        return dice.uniform(least, most) if dice.random() < share else 0.0
+
+    shards = tuple(_shards(dice))
+    rows = [(shard.index, row) for shard in shards for row in range(shard.rows)]
+    poisoned = dice.sample(rows, min(len(rows) - 1, dice.choice([0, 0, 0, 1, 2])))
+    outage_at = sometimes(0.15, 2, 20)
+    return Night(
+        seed=seed,
+        shards=shards,
+        hosts=dice.randint(1, 5),
+        slots=dice.randint(1, 6),
+        row_s=dice.choice([0.3, 1.0, 3.0]),
+        poison=frozenset(poisoned),
+        trouble_s=dice.uniform(10, 60),
+        host_trouble_s=sometimes(0.4, 3, 30),
+        crash_s=sometimes(0.4, 3, 30),
+        hang_s=sometimes(0.3, 5, 40),
+        lost=sometimes(0.5, 0.0, 0.4),
+        slow_s=dice.choice([0.05, 1.0, 5.0]),
+        store_fails=sometimes(0.5, 0.0, 0.3),
+        outage=(outage_at, outage_at + dice.uniform(5, 60) if outage_at else 0.0),
+        cannot_open=sometimes(0.2, 0.0, 0.5),
+        driver_dies_at=sometimes(0.25, 1, 40),
+        second_driver_at=sometimes(0.15, 1, 30),
+        stop_at=sometimes(0.15, 1, 40),
+    )
+
+
+def _shards(dice: random.Random) -> list[Shard]:
+    shards, start = [], 0
+    for index in range(dice.randint(1, 6)):
+        rows = dice.randint(1, 16)
+        shards.append(Shard(index, (Span(0, start, start + rows),)))
+        start += rows
+    return shards

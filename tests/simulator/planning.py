@@ -1,0 +1,204 @@
+"""What a very large job asks of its driver: the real machine and crew, workers in outline."""
+
+import resource
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from rgpipeline.dispatch import (
+    Dispatch,
+    End,
+    Hold,
+    KillWorker,
+    Policy,
+    Room,
+    StartWorker,
+    Tick,
+    Work,
+)
+from rgpipeline.records import (
+    Assignment,
+    SampleKey,
+    Shard,
+    ShardDone,
+    Span,
+    WorkerReport,
+)
+from rgpipeline.runtime.crew import Crew, Gone, Hello, Refusal, Reply, Unreached
+from tests.simulator.world import World
+
+_SLOTS = 256
+_ROW_S = 256 * _SLOTS / 13_000  # 256 tokens a row, at 13,000 a second and host, in 256 slots
+_MOST_ROWS = 8192  # of a shard, as the plan has it
+_PART_S = 30.0  # between parts
+_SPREAD = 0.1  # of hosts' speeds, up and down
+_OPEN_S = 60.0
+
+
+class Outline:
+    """A worker that finishes the rows it holds at its own speed, in their order."""
+
+    def __init__(self, world: World, rows_s: float) -> None:
+        self._world = world
+        self._rows_s = rows_s
+        self._holds: list[Assignment] = []
+        self._finished: list[ShardDone] = []
+        self._at = 0.0  # rows of the first shard it holds
+        self._looked = world.now
+        self._opens = world.now + world.between(0.5, 1.5) * _OPEN_S
+        self.serial = 0
+        self.done = 0.0
+        self.parts = 0.0
+
+    def hold(self, serial: int, assignments: Sequence[Assignment]) -> None:
+        self._work()
+        self.serial = serial
+        known = {done.shard for done in self._finished}
+        self._holds = [a for a in assignments if a.shard.index not in known]
+
+    def reply(self, seen: int) -> Reply:
+        self._work()
+        is_open = self._world.now >= self._opens
+        at = tuple(SampleKey(a.shard.index, 0, 0) for a in self._holds[:1])
+        report = WorkerReport(
+            beat=int(self.done), finished=tuple(self._finished[seen:]), rows_done=int(self.done),
+            slots=_SLOTS if is_open else 0, occupied=_SLOTS, working_on=at,
+        )  # fmt: skip
+        return Reply(report, holding=self.serial)
+
+    def _work(self) -> None:
+        seconds = self._world.now - max(self._looked, self._opens)
+        self._looked = self._world.now
+        rows = max(0.0, seconds) * self._rows_s
+        self.parts += max(0.0, seconds) / _PART_S if self._holds else 0.0
+        while self._holds and rows > 0:
+            shard = self._holds[0].shard
+            left = shard.rows - self._at
+            step = min(left, rows)
+            self._at, self.done, rows = self._at + step, self.done + step, rows - step
+            if self._at >= shard.rows:
+                self._finished.append(ShardDone(shard.index, shard.rows, 0))
+                self._holds.pop(0)
+                self._at = 0.0
+                self.parts += 1
+
+
+class OutlineActors:
+    """`runtime.crew.Actors` whose every answer is there a moment later."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.workers: list[Outline] = []
+        self.messages = 0
+
+    def start(self, name: str, attempt: str) -> Outline:
+        speed = _SLOTS / _ROW_S * self._world.between(1 - _SPREAD, 1 + _SPREAD)
+        self.workers.append(Outline(self._world, speed))
+        return self.workers[-1]
+
+    def kill(self, actor: Outline) -> None:
+        pass
+
+    def hello(self, actor: Outline) -> "Future[Hello]":
+        return self._answer(Hello("node", "host", 1))
+
+    def begin(self, actor: Outline, node: str) -> "Future[None]":
+        return self._answer(None)
+
+    def report(self, actor: Outline, seen: int) -> "Future[Reply]":
+        return self._answer(actor.reply(seen))
+
+    def hold(self, actor: Outline, serial: int, assignments: Sequence[Assignment]) -> None:
+        self.messages += 1
+        actor.hold(serial, assignments)
+
+    def drain(self, actor: Outline) -> None:
+        pass
+
+    def explain(self, error: BaseException, node: str) -> Unreached | Refusal | Gone:
+        raise AssertionError("nobody fails here")
+
+    def _answer(self, value: Any) -> "Future[Any]":
+        self.messages += 1
+        future: Future[Any] = Future()
+        future.set_result(value)
+        return future
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What it came to."""
+
+    hosts: int
+    rows: int
+    shards: int
+    virtual_s: float
+    ideal_s: float
+    driver_s: float  # real time in machine and crew
+    events: int
+    messages: int
+    memory: int  # bytes
+    store_calls: float
+
+    def __str__(self) -> str:
+        return "\n".join(
+            [
+                f"{self.hosts:,} hosts, {self.rows:,} rows in {self.shards:,} shards",
+                f"  makespan          {self.virtual_s:,.0f} s, ideal {self.ideal_s:,.0f} s "
+                f"({self.ideal_s / self.virtual_s:.1%})",
+                f"  driver's events   {self.events:,}: {self.events / self.virtual_s:,.0f} a "
+                f"second come, {self.events / self.driver_s:,.0f} a second are possible",
+                f"  driver is busy    {self.driver_s / self.virtual_s:.1%} of the time",
+                f"  messages          {self.messages / self.virtual_s:,.0f} a second",
+                f"  driver's memory   {self.memory / 2**20:,.0f} MiB",
+                f"  store requests    {self.store_calls:,.0f}: "
+                f"{self.store_calls / self.virtual_s:,.0f} a second, "
+                f"{self.rows / self.store_calls:,.0f} rows each",
+            ]
+        )
+
+
+def plan(hosts: int, rows: int) -> Plan:
+    """Plays a night in which nothing goes wrong; only its size is trouble."""
+    before = _memory()
+    world = World(0)
+    count = -(-rows // _MOST_ROWS)
+    shards = [
+        Shard(i, (Span(0, i * _MOST_ROWS, min(rows, (i + 1) * _MOST_ROWS)),)) for i in range(count)
+    ]
+    actors = OutlineActors(world)
+    crew = Crew(actors, world.clock)
+    dispatch = Dispatch(Work(shards), Policy())
+    driver_s, events, ended = 0.0, 0, False
+    incoming: list[Any] = [Room(0.0, hosts)]
+    while not ended:
+        began = time.perf_counter()
+        events += len(incoming)
+        for event in incoming:
+            for command in dispatch.handle(event):
+                match command:
+                    case StartWorker(name):
+                        crew.start(name)
+                    case Hold(name, assignments):
+                        crew.hold(name, assignments)
+                    case KillWorker(name):
+                        crew.kill(name)
+                    case End():
+                        ended = True
+        incoming = [Tick(world.now)] if int(world.now * 10) % 10 == 0 else []
+        incoming += crew.events(0.0)
+        driver_s += time.perf_counter() - began
+        world.pass_time(0.1)
+    ideal = rows / (hosts * _SLOTS / _ROW_S) + _OPEN_S
+    parts = sum(worker.parts for worker in actors.workers)
+    # A part is one put; a shard taken up is looked at once, from its first part that is missing.
+    return Plan(
+        hosts, rows, count, world.now, ideal, driver_s, events, actors.messages,
+        _memory() - before, parts + 2 * count,
+    )  # fmt: skip
+
+
+def _memory() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,117 @@
+"""A store in memory that fails before or after the effect, and keeps the books on every row."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from rgpipeline.io.cover import Entry, entry_of
+from rgpipeline.io.parts import PartFooter, parse_part_name
+from rgpipeline.io.store import Store
+from rgpipeline.records import OutputRow
+from tests.simulator.books import Books
+from tests.simulator.night import Night
+from tests.simulator.world import World
+
+_QUICK, _SLOW = 0.005, 0.2  # seconds of a call
+
+
+class MemoryStore:
+    """`io.store.Store`; each call takes time, in which others act. One for each process.
+
+    `alive` raises when the process that calls has died meanwhile.
+    """
+
+    def __init__(
+        self, objects: dict[str, bytes], night: Night, world: World, books: Books,
+        alive: Callable[[], None], counts: Counter[str],
+    ) -> None:  # fmt: skip
+        self._objects = objects
+        self._night = night
+        self._world = world
+        self._books = books
+        self._alive = alive
+        self._counts = counts
+
+    def create(self, name: str, data: bytes) -> bool:
+        self._before()
+        created = name not in self._objects
+        if created:
+            self._objects[name] = data
+            self._books.published(name, data)
+        else:
+            self._counts["races for a part lost"] += 1
+        self._after()
+        return created
+
+    def read(self, name: str) -> bytes:
+        self._before()
+        found = self._objects.get(name)
+        self._after()
+        if found is None:
+            raise FileNotFoundError(name)
+        return found
+
+    def read_tail(self, name: str, length: int) -> bytes:
+        return self.read(name)
+
+    def replace(self, name: str, data: bytes) -> None:
+        raise AssertionError("no row is published by replacing")
+
+    def delete(self, name: str) -> None:
+        raise AssertionError("nothing is deleted")
+
+    def list(self, prefix: str = "") -> list[str]:
+        return sorted(name for name in self._objects if name.startswith(prefix))
+
+    def entries(self) -> Sequence[str]:
+        return self.list()
+
+    def exists(self, name: str) -> bool:
+        return name in self._objects
+
+    def url(self, name: str = "") -> str:
+        return f"memory:{name}"
+
+    def _before(self) -> None:
+        self._counts["store calls"] += 1
+        self._take_time()
+        if self._fails():
+            self._counts["store calls that failed before the effect"] += 1
+            raise ConnectionError("the request was lost")
+
+    def _after(self) -> None:
+        self._take_time()
+        if self._fails():
+            self._counts["store calls that failed after the effect"] += 1
+            raise ConnectionError("the reply was lost")
+
+    def _take_time(self) -> None:
+        self._world.pass_time(self._world.between(_QUICK, _SLOW))
+        self._alive()
+
+    def _fails(self) -> bool:
+        begin, end = self._night.outage
+        if begin < self._world.now < end:
+            return True
+        return self._world.now < self._night.trouble_s and self._world.chance(
+            self._night.store_fails
+        )
+
+
+def spell_part(rows: Sequence[OutputRow], attempt: str) -> bytes:
+    """A part's bytes: what its footer says, as JSON; Parquet is tried elsewhere."""
+    entries = [tuple(entry_of(row)) for row in rows]
+    return json.dumps({"attempt": attempt, "entries": entries}).encode()
+
+
+def read_spelled_footer(store: Store, name: str) -> PartFooter:
+    """What `io.parts.read_footer` does, for such parts."""
+    return parse_part(name, store.read_tail(name, 1 << 16))
+
+
+def parse_part(name: str, data: bytes) -> PartFooter:
+    """What a spelled part says of itself."""
+    facts = json.loads(data)
+    shard, part = parse_part_name(name) or (-1, -1)
+    entries = tuple(Entry(*entry) for entry in facts["entries"])
+    return PartFooter(shard, part, facts["attempt"], "", entries, 0, 0)
