@@ -120,7 +120,8 @@ def test_a_sequence_without_end_goes_on_from_where_it_was_drained(endless):
             worker.hold(endless.assignments)
             until_segments(endless, worker, 4 * (life + 1))
         (name,) = endless.snapshots()
-        assert int(name.split("-")[-1].split(".")[0]) >= tokens_published(endless)
+        saved = int(name.split("-")[-1].split(".")[0])
+        assert saved > tokens_published(endless) - 16  # less than a segment is soon made again
     rows = endless.rows()
     tokens = [token for row in rows for token in row["completion_ids"]]
     assert tokens == expected([1, 2], len(tokens), ignore_eos=True)
@@ -177,6 +178,7 @@ def test_a_snapshot_of_another_dtype_is_left_aside(endless):
     with running(again):
         again.hold(endless.assignments)
         until_segments(endless, again, len(endless.rows()) + 2)
+    assert again.report().error is None
     tokens = [token for row in endless.rows() for token in row["completion_ids"]]
     assert tokens == expected([1, 2], len(tokens), ignore_eos=True)
 

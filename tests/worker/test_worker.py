@@ -13,6 +13,8 @@ from tests.fake_engine import FakeEngine
 from tests.worker.hand import PROMPTS, Instead, finish, plan_job, running, settled, until
 from tests.worker.ten_tokens import expected, factory
 
+ENDLESS = {"max_tokens": None, "ignore_eos": True}
+
 
 class Counted(FakeEngine):
     """A fake engine that is kept for looking at."""
@@ -221,7 +223,7 @@ def test_copies_on_two_workers_at_once_publish_once(tmp_path):
 
 
 def test_rows_that_another_has_published_leave_their_slots(tmp_path):
-    given = given_prompts(tmp_path, 2, sampling={"max_tokens": None, "ignore_eos": True})
+    given = given_prompts(tmp_path, 2, sampling=ENDLESS, output={"segment_tokens": 2**30})
     slow = given.worker(policy=WorkerPolicy(refresh_s=0.05))
     with running(slow):
         slow.hold(given.assignments)
@@ -233,8 +235,28 @@ def test_rows_that_another_has_published_leave_their_slots(tmp_path):
     assert slow.report().rows_done == 0
 
 
+def test_a_stop_string_frees_the_slot(tmp_path):
+    given = plan_job(tmp_path, [{"ids": [1, 2]}] * 6, sampling={**ENDLESS, "stop": "ab"})
+    worker = given.worker(slots=2)
+    with running(worker):
+        worker.hold(given.assignments)
+        until(lambda: len(worker.report().finished) == 2, worker)
+        until(lambda: worker.report().occupied == 0, worker)
+    assert {row["finish_reason"] for row in given.rows()} == {"stop"}
+
+
+def test_only_some_rows_wait_for_a_slot_at_once(tmp_path):
+    given = given_prompts(tmp_path, 300, shard_rows=300, sampling=ENDLESS)
+    worker = given.worker(slots=2, policy=WorkerPolicy(window=3))
+    with running(worker):
+        worker.hold(given.assignments)
+        until(lambda: worker.report().occupied == 2, worker)
+        settled(lambda: worker.report().waiting)
+        assert 3 * 2 <= worker.report().waiting < 3 * 2 + 32
+
+
 def test_what_is_taken_away_is_left_off(tmp_path):
-    given = given_prompts(tmp_path, sampling={"max_tokens": None, "ignore_eos": True})
+    given = given_prompts(tmp_path, sampling=ENDLESS)
     worker = given.worker()
     with running(worker):
         worker.hold(given.assignments)
@@ -251,7 +273,7 @@ def test_finished_rows_are_published_before_their_shard_is_finished(tmp_path):
         tmp_path,
         rows,
         columns={"prompt_ids": "ids", "sampling": "how"},
-        sampling={"max_tokens": None, "ignore_eos": True},
+        sampling=ENDLESS,
     )
     worker = given.worker(policy=WorkerPolicy(part_s=0.05))
     with running(worker):
@@ -261,7 +283,7 @@ def test_finished_rows_are_published_before_their_shard_is_finished(tmp_path):
 
 
 def test_slots_are_told_once_the_engine_is_open_and_beats_grow_with_its_work(tmp_path):
-    given = given_prompts(tmp_path, 4, sampling={"max_tokens": None, "ignore_eos": True})
+    given = given_prompts(tmp_path, 4, sampling=ENDLESS)
     worker = given.worker(slots=4)
     assert worker.report().slots == 0
     with running(worker):
