@@ -36,10 +36,11 @@ def main() -> None:
         _compile(options.topology, options.slots[0], options.greedy, options.compile_to)
         return
     for slots in options.slots:
-        print(json.dumps(_measured(options.topology, slots, options.greedy)), flush=True)
+        print(json.dumps(measured(options.topology, slots, options.greedy)), flush=True)
 
 
-def _measured(topology: str, slots: int, greedy: bool) -> dict[str, Any]:
+def measured(topology: str, slots: int, greedy: bool) -> dict[str, Any]:
+    """Compiles one step in a process of its own and reads what it will cost."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         command = [sys.executable, "-m", "bench.tpu_official", "--topology", topology]

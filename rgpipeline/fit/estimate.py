@@ -140,6 +140,7 @@ def _report(
         prefill=prefill_cost(compiled, chip, chips) if known else None,
         compile_seconds=round(sum(one.seconds for one in compiled.programs.values()), 1),
         chips=chips,
+        prefill_tokens=compiled.prefill_tokens,
         decode_apart=decode_apart(compiled, chip, chips) if known else 0.0,
         decode_parts=tuple(program_parts(compiled, "decode")) if known else (),
         prefill_parts=tuple(program_parts(compiled, "prefill")) if known else (),

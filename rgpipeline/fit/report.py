@@ -57,6 +57,7 @@ class FitReport:
     prefill: PrefillCost | None
     compile_seconds: float
     chips: int
+    prefill_tokens: int = 0  # of one call
     decode_apart: float = 0.0  # tokens/s a chip, if kernels hid nothing of each other
     decode_parts: tuple[Part, ...] = ()  # per step
     prefill_parts: tuple[Part, ...] = ()  # per call
@@ -65,7 +66,14 @@ class FitReport:
     def to_json(self) -> dict[str, Any]:
         """What `fit --json` prints: plain values, stable names."""
         told = asdict(self)
-        for beside in ("chips", "decode_apart", "decode_parts", "prefill_parts", "notes"):
+        for beside in (
+            "chips",
+            "prefill_tokens",
+            "decode_apart",
+            "decode_parts",
+            "prefill_parts",
+            "notes",
+        ):
             del told[beside]
         return told
 
