@@ -94,7 +94,8 @@ def _prefill() -> Iterator[str]:
             f"| {'int8' if quantize == 'int8' else 'bf16'} "
             f"| {prefill.hbm_bytes_per_chunk / 1e9:.2f} "
             f"| {prefill.compiler_cycles_per_chunk / 1e6:.1f} "
-            f"| {_rounded(prefill.tokens_per_second_bound)} | {_rounded(report.prefill_tokens / least_s)} |"
+            f"| {_rounded(prefill.tokens_per_second_bound)} "
+            f"| {_rounded(report.prefill_tokens / least_s)} |"
         )
 
 
