@@ -60,14 +60,24 @@ def ask(where: str, action: Callable[[], T]) -> T:
             raise
         # Each store's client has exceptions of its own.
         except Exception as error:
-            if isinstance(error, PermissionError) or "Credential" in type(error).__name__:
-                raise WeightsError(f"{where}: not allowed ({error}); {CHECK}") from error
+            told = " ".join(str(error).split())
+            if _is_refusal(error):
+                raise WeightsError(f"{where}: not allowed ({told}); {CHECK}") from error
             if attempt == _ATTEMPTS:
                 raise StoreError(
-                    f"{where}: cannot be read, {_ATTEMPTS} times ({error}); {CHECK}"
+                    f"{where}: cannot be read, {_ATTEMPTS} times ({told}); {CHECK}"
                 ) from error
         time.sleep(_FIRST_PAUSE_S * 2 ** (attempt - 1))
     raise AssertionError("unreachable")
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether the store answered that it won't, so that asking again would not help."""
+    if isinstance(error, PermissionError) or "Credential" in type(error).__name__:
+        return True
+    response = getattr(error, "response", None)
+    status = getattr(error, "code", None) or getattr(response, "status_code", None)
+    return str(status) in ("401", "403")
 
 
 def read_bytes(fs: AbstractFileSystem, path: str, start: int, stop: int) -> bytes:

@@ -21,13 +21,15 @@ def read_file(url: str, storage_options: StorageOptions | None) -> bytes | None:
     protocol = fsspec.utils.get_protocol(url)
     try:
         fs, path = fsspec.core.url_to_fs(url, **_options(protocol, storage_options or {}))
-        return bytes(fs.cat_file(path))
+        # The Hub answers a folder's address with a page for people.
+        return bytes(fs.cat_file(path)) if fs.info(path)["type"] == "file" else None
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return None
     # Each store's client has exceptions of its own (credentials, network, missing packages).
     except Exception as error:
+        told = " ".join(str(error).split())
         raise WeightsError(
-            f"{url}: cannot be read ({error}); check the address, the credentials in the "
+            f"{url}: cannot be read ({told}); check the address, the credentials in the "
             f"environment and storage_options.{protocol}"
         ) from error
 
