@@ -28,7 +28,8 @@ from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.settings import pack_tokens, settle
 from rgpipeline.model import checkpoint
-from rgpipeline.records import Request
+from rgpipeline.model.config import GriffinConfig
+from rgpipeline.records import EngineSettings, Request
 from rgpipeline.spec import EngineSpec, Sampling
 
 Dtype = Literal["float32", "bfloat16"]
@@ -44,10 +45,8 @@ class Ours:
         self._engine = lru_cache(maxsize=1)(self._open)
 
     def _open(self, setup: Setup) -> GriffinEngine:
-        dtype = cast("Dtype", setup.dtype)
-        config, params, _ = checkpoint.load(self._model, dtype)
-        spec = EngineSpec(slots=setup.batch)
-        settings = settle(config, spec, dtype=dtype, quantize="none", free_bytes=free_bytes())
+        config, params, _ = checkpoint.load(self._model, cast("Dtype", setup.dtype))
+        settings = settings_for(config, setup)
         return GriffinEngine(config, params, settings, pack_tokens=pack_tokens(settings))
 
     def measure(self, setup: Setup) -> Rates:
@@ -93,6 +92,17 @@ class Ours:
         ends = starts + CURVE_STEPS * setup.batch
         spans = np.interp(ends, tokens, seconds) - np.interp(starts, tokens, seconds)
         return Curve((spans / CURVE_STEPS).tolist())
+
+
+def settings_for(config: GriffinConfig, setup: Setup) -> EngineSettings:
+    """What `auto` settles on, but for dtype and slots."""
+    return settle(
+        config,
+        EngineSpec(slots=setup.batch),
+        dtype=cast("Dtype", setup.dtype),
+        quantize="none",
+        free_bytes=free_bytes(),
+    )
 
 
 def _full_packs(engine: GriffinEngine) -> list[PrefillPack]:

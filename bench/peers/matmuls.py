@@ -1,0 +1,104 @@
+"""The physical limit: the matrix multiplies of this engine's programs, alone, in the same shapes.
+
+No attention, recurrence, norm, activation or sampling; every weight matrix of the model is met
+once a step, one after the other, as the model's layers depend on each other.
+"""
+
+import argparse
+from collections.abc import Mapping
+from functools import lru_cache, partial
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from bench.peers.exchange import (
+    PROBE_STEPS,
+    Batches,
+    Curve,
+    Rates,
+    Run,
+    Setup,
+    serve,
+    timed,
+)
+from bench.peers.ours import settings_for
+from rgpipeline.engine.factory import use_compilation_cache
+from rgpipeline.engine.settings import pack_tokens
+from rgpipeline.model import checkpoint, layers
+from rgpipeline.model.checkpoint import Dtype
+from rgpipeline.model.config import GriffinConfig
+from rgpipeline.model.params import flatten
+
+Matrices = list[jax.Array]  # [*o i], or a block-diagonal one [n g i i]
+_PREFILL_CALLS = 8
+
+
+class Matmuls:
+    """Multiplies as many rows as a decode step, or a prefill call, has."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._weights = lru_cache(maxsize=1)(self._open)
+
+    def _open(self, dtype: str) -> tuple[GriffinConfig, Matrices, jax.Array]:
+        config, params, _ = checkpoint.load(self._model, cast("Dtype", dtype))
+        kernels = {path: leaf for path, leaf in flatten(params).items() if path[-1] == "kernel"}
+        matrices = [jnp.asarray(kernels[path]) for path in sorted(kernels)]
+        return config, matrices, params["embedder"]["embedding"]
+
+    def measure(self, setup: Setup) -> Rates:
+        """`setup.batch` rows for a step; a call's tokens, without the head, for prefill."""
+        config, matrices, table = self._weights(setup.dtype)
+        tokens = pack_tokens(settings_for(config, setup))
+        step_s = _seconds([*matrices, table], setup.batch, PROBE_STEPS)
+        return Rates(tokens / _seconds(matrices, tokens, _PREFILL_CALLS), step_s)
+
+    def run(self, setup: Setup, batches: Batches, options: Mapping[str, Any]) -> Run:
+        """Nothing is generated here."""
+        raise NotImplementedError
+
+    def curve(self, setup: Setup, prompt: int, lengths: list[int]) -> Curve:
+        """Nothing is generated here."""
+        raise NotImplementedError
+
+
+def _seconds(matrices: Matrices, rows: int, steps: int) -> float:
+    """Seconds to multiply `rows` rows by each of the matrices once."""
+    program = jax.jit(partial(_multiply, rows=rows, steps=steps))
+    start = jnp.float32(0)
+    program(matrices, start).block_until_ready()
+    return timed(lambda: program(matrices, start).block_until_ready()) / steps
+
+
+def _multiply(matrices: Matrices, start: jax.Array, *, rows: int, steps: int) -> jax.Array:
+    def step(carry: jax.Array, _: None) -> tuple[jax.Array, None]:
+        # As in the engine: else XLA copies all matrices into another layout, before the loop.
+        held, carry = lax.optimization_barrier((matrices, carry))  # type: ignore[no-untyped-call]
+        for matrix in held:
+            carry = _times(matrix, carry, rows)
+        return carry, None
+
+    return lax.scan(step, start, length=steps)[0]
+
+
+def _times(matrix: jax.Array, carry: jax.Array, rows: int) -> jax.Array:
+    """A number that can't be had but from the whole product of `rows` rows of `carry`s."""
+    x = jnp.arange(rows)[:, None, None] + jnp.arange(matrix.shape[-1]) + carry
+    if matrix.ndim == 4:
+        x = jnp.broadcast_to(x[:, :, None], (rows, 1, matrix.shape[0], matrix.shape[-1]))
+        product = layers.contract("btni,ngji->gbtnj", x.astype(matrix.dtype), matrix)
+    else:
+        product = layers.linear(x, matrix)
+    place = jnp.clip(carry.astype(jnp.int32), 0, product.size - 1)
+    return jnp.asarray(lax.dynamic_index_in_dim(product.reshape(-1), place, keepdims=False))
+
+
+def _open(arguments: argparse.Namespace) -> Matmuls:
+    use_compilation_cache(arguments.cache)
+    return Matmuls(str(arguments.model))
+
+
+if __name__ == "__main__":
+    serve(_open)
