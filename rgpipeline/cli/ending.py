@@ -19,10 +19,10 @@ _SEARCHED = 200  # texts among which samples are taken
 _COLUMNS = 100
 
 
-def print_summary(console: Console, summary: Summary) -> None:
+def print_summary(console: Console, job: Job, summary: Summary) -> None:
     """Rows, tokens, rate, and where the output lies."""
     console.print(Text(_heading(summary), f"bold {_HEADINGS[summary.outcome]}"))
-    for name, value in _facts(summary):
+    for name, value in _facts(job, summary):
         console.print(Text.assemble((f"  {name:<9}", "dim"), value))
 
 
@@ -56,15 +56,16 @@ def _heading(summary: Summary) -> str:
     return f"Failed: {summary.message}"
 
 
-def _facts(summary: Summary) -> Iterator[tuple[str, str]]:
+def _facts(job: Job, summary: Summary) -> Iterator[tuple[str, str]]:
+    done = "scored" if job.task == "score" else "generated"
     left = summary.rows - summary.rows_done - summary.rows_failed
     rows = [f"{count(summary.rows_done)} done", f"{count(summary.rows_failed)} failed"]
     yield "rows", ", ".join([*rows, f"{count(left)} to do"] if left else rows)
     yield (
         "tokens",
-        f"{count(summary.completion_tokens)} generated, {count(summary.prompt_tokens)} of prompts",
+        f"{count(summary.completion_tokens)} {done}, {count(summary.prompt_tokens)} of prompts",
     )
-    if not summary.already_done:
+    if summary.generated_tokens:
         yield (
             "speed",
             f"{rate(summary.tokens_per_second)} ({count(summary.generated_tokens)} tokens in "
@@ -74,10 +75,8 @@ def _facts(summary: Summary) -> Iterator[tuple[str, str]]:
     if summary.rows_failed:
         yield "failed", f"rgpipeline retry {summary.output} --output NEW   does them again"
     if summary.rows_done:
-        yield (
-            "read it",
-            f"rgpipeline cat {summary.output}   or pandas.read_parquet({summary.output!r})",
-        )
+        texts = "" if job.task == "score" else f"rgpipeline cat {summary.output}   or "
+        yield "read it", f"{texts}pandas.read_parquet({summary.output!r})"
 
 
 def _readable(job: Job) -> Iterator[WholeText]:

@@ -80,5 +80,5 @@ def run_job(
     if wanted and summary.outcome == "finished" and not summary.already_done:
         print_samples(screen, job, wanted)
         screen.print()
-    print_summary(screen, summary)
+    print_summary(screen, job, summary)
     return summary.exit_code
