@@ -151,6 +151,7 @@ class Loop(Generic[State, Rows]):
             if called is None:
                 return
             self._state, ready = called
+            self.prefills += 1
             self.beat += 1
             self._start(ready)
 
