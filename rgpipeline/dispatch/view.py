@@ -55,6 +55,9 @@ class Before:
 
     rows: int = 0  # of the whole job
     shards: int = 0
+    rows_done: int = 0
+    rows_failed: int = 0
+    shards_finished: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
@@ -121,6 +124,28 @@ def view(
         newest=max((m.report.newest for m in members), key=len, default=""),
         warnings=tuple(warnings),
         workers=tuple(_worker(member, host_of(member.name)) for member in members),
+    )
+
+
+def before_it_begins(before: Before, *, seconds: float, waiting_for: str) -> JobView:
+    """The job while there is no place for a worker yet."""
+    return JobView(
+        rows=before.rows,
+        rows_done=before.rows_done,
+        rows_failed=before.rows_failed,
+        prompt_tokens=before.prompt_tokens,
+        completion_tokens=before.completion_tokens,
+        shards=before.shards,
+        shards_finished=before.shards_finished,
+        tokens_per_second=0.0,
+        mean_tokens_per_second=0.0,
+        eta_seconds=None,
+        seconds=seconds,
+        deaths=0,
+        waiting_for=waiting_for,
+        newest="",
+        warnings=(),
+        workers=(),
     )
 
 

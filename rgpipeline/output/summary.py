@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
+Outcome = Literal["finished", "interrupted", "failed"]
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:
     """What `run` returns. Rows and tokens are the whole job's, as published."""
 
-    outcome: Literal["finished", "interrupted", "failed"]
+    outcome: Outcome
     exit_code: (
         int  # 0 all rows done, 1 failed, 2 the user's mistake, 3 failed rows, 130 interrupted
     )

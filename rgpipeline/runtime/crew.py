@@ -17,9 +17,10 @@ from rgpipeline.dispatch import Died, Draining, Event, Heard, Up
 from rgpipeline.dispatch.messages import Loss
 from rgpipeline.records import Assignment, Fault, WorkerReport
 
-# Questions a second that the driver asks in all, and pauses between two to the same worker.
-_QUESTIONS_PER_S = 500.0
-_SHORTEST_S, _LONGEST_S = 0.2, 30.0
+# How often a worker is asked: few often, many not so often, so that the driver asks 128 times a
+# second in all up to some thousand workers, and 500 times for ten thousand.
+_QUESTIONS_PER_S = 128.0
+_SHORTEST_S, _LONGEST_S = 0.2, 20.0
 _UNREACHED_S = 2.0  # before asking again one that could not be reached
 
 

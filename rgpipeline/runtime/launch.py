@@ -11,16 +11,14 @@ import ray
 
 from rgpipeline import __version__
 from rgpipeline.dispatch import Dispatch, End, Policy, Work
-from rgpipeline.dispatch.view import Before, JobView, Rates, generated
-from rgpipeline.errors import UserError
-from rgpipeline.io.snapshots import Snapshots
+from rgpipeline.dispatch.view import Before, JobView, Rates, before_it_begins, generated
+from rgpipeline.errors import Interrupted, UserError
 from rgpipeline.io.store import Store, open_store
 from rgpipeline.output import (
     Heartbeat,
     ShardProgress,
     read_heartbeat,
     read_progress,
-    write_success,
 )
 from rgpipeline.output.summary import Summary
 from rgpipeline.plan import Plan, open_or_create
@@ -28,6 +26,7 @@ from rgpipeline.records import ShardDone
 from rgpipeline.runtime.actors import RayActors
 from rgpipeline.runtime.crew import Crew
 from rgpipeline.runtime.driver import Driver
+from rgpipeline.runtime.ending import believed, mark_finished, summary_of
 from rgpipeline.runtime.journal import Journal
 from rgpipeline.runtime.metrics import JobMetrics
 from rgpipeline.runtime.nodes import Cluster, look
@@ -38,7 +37,8 @@ from rgpipeline.runtime.watchers import NodeWatch
 from rgpipeline.spec import Job
 from rgpipeline.worker import EngineFactory
 
-_JOINING_S = 30.0  # a cluster that was started a moment ago may still lack its hosts
+# A cluster that was started a moment ago may still lack its hosts; an autoscaler's come late.
+_JOINING_S, _GROWING_S = 30.0, 1200.0
 _SAID_LATELY_S = 30.0
 
 
@@ -68,11 +68,16 @@ def run(
     plan = open_or_create(job, store)
     progress = read_progress(store, plan)
     if all(shard.finished for shard in progress):
-        _mark_finished(store)
-        return _summary(job, progress, End("finished"), time.monotonic() - began, None)
-    run_ = _Run(job, plan, store, progress, stop or threading.Event(), watch, open_engine)
-    with connected(address) as where, stopping_on_signals(run_.stop):
-        return run_.drive(where, began)
+        mark_finished(store)
+        seconds = time.monotonic() - began
+        return summary_of(End("finished"), progress, job.output.path, seconds, already_done=True)
+    begun = _Run(job, plan, store, progress, stop or threading.Event(), watch, open_engine, began)
+    with connected(address) as where, stopping_on_signals(begun.stop):
+        try:
+            return begun.drive(where)
+        except Interrupted:
+            seconds = time.monotonic() - began
+            return summary_of(End("stopped"), progress, job.output.path, seconds)
 
 
 @dataclass(frozen=True)
@@ -86,9 +91,11 @@ class _Run:
     stop: threading.Event
     watch: Callable[[JobView], None] | None
     open_engine: EngineFactory | None
+    began: float  # of the monotonic clock
 
-    def drive(self, address: str, began: float) -> Summary:
-        cluster, placement = _find_room(self.job, patient=address != "local", stop=self.stop)
+    def drive(self, address: str) -> Summary:
+        before = _before(self.plan, self.progress)
+        cluster, placement = self._find_room(address == "local", before)
         warnings = [*self.plan.warnings, *_others_at_it(self.store)]
         journal = Journal(self.store, self.stop.set)
         nodes = NodeWatch(cluster)
@@ -102,7 +109,7 @@ class _Run:
             JobMetrics(self.job.name),
             workers=self.job.workers,
             placement=placement,
-            before=_before(self.plan, self.progress),
+            before=before,
             stop=self.stop,
             watch=self.watch,
             warnings=warnings,
@@ -114,10 +121,30 @@ class _Run:
             end = driver.run()
         except KeyboardInterrupt:  # the second Ctrl-C: now
             end = End("stopped")
+        except Exception as error:
+            journal.close(Heartbeat("failed", time.time(), details={"message": str(error)}))
+            raise
         finally:
             nodes.close()
             crew.kill_all()
-        return self._conclude(end, dispatch, driver.rates, journal, began)
+        return self._conclude(end, dispatch, driver.rates, journal)
+
+    def _find_room(self, local: bool, before: Before) -> tuple[Cluster, Placement]:
+        """Where workers go. Raises UserError when the cluster has, and gets, no place for any."""
+        looked = time.monotonic()
+        while True:
+            cluster = look()
+            try:
+                return cluster, choose(self.job.workers, cluster)
+            except UserError as error:
+                waited = time.monotonic() - looked
+                if waited >= (0.0 if local else _GROWING_S if cluster.grows else _JOINING_S):
+                    raise
+                seconds, waits = time.monotonic() - self.began, f"hosts: {error}"
+            if self.watch is not None:
+                self.watch(before_it_begins(before, seconds=seconds, waiting_for=waits))
+            if self.stop.wait(1.0):
+                raise Interrupted
 
     def _work(self) -> Work:
         finished = [
@@ -132,13 +159,16 @@ class _Run:
         }
         return Work(self.plan.shards, finished, covered)
 
-    def _conclude(
-        self, end: End, dispatch: Dispatch, rates: Rates, journal: Journal, began: float
-    ) -> Summary:
+    def _conclude(self, end: End, dispatch: Dispatch, rates: Rates, journal: Journal) -> Summary:
         progress = read_progress(self.store, self.plan)
-        if end.outcome == "finished":
-            end = _believed(end, progress, self.store)
-        summary = _summary(self.job, progress, end, time.monotonic() - began, (dispatch, rates))
+        summary = summary_of(
+            believed(end, progress, self.store),
+            progress,
+            self.job.output.path,
+            time.monotonic() - self.began,
+            tokens_per_second=rates.mean,
+            generated_tokens=generated(dispatch)[1],
+        )
         journal.event("run", what="ended", outcome=summary.outcome, message=summary.message)
         journal.close(
             Heartbeat(
@@ -149,20 +179,8 @@ class _Run:
             )
         )
         if summary.outcome == "finished":
-            _mark_finished(self.store)
+            mark_finished(self.store)
         return summary
-
-
-def _find_room(job: Job, patient: bool, stop: threading.Event) -> tuple[Cluster, Placement]:
-    """Where workers go. Raises UserError when the cluster has no place for any."""
-    patience = time.monotonic() + (_JOINING_S if patient else 0.0)
-    while True:
-        cluster = look()
-        try:
-            return cluster, choose(job.workers, cluster)
-        except UserError:
-            if time.monotonic() >= patience or stop.wait(1.0):
-                raise
 
 
 def _others_at_it(store: Store) -> list[str]:
@@ -181,6 +199,9 @@ def _before(plan: Plan, progress: Sequence[ShardProgress]) -> Before:
     return Before(
         rows=plan.rows,
         shards=len(plan.shards),
+        rows_done=sum(shard.rows_done for shard in progress),
+        rows_failed=sum(shard.rows_failed for shard in progress),
+        shards_finished=sum(shard.finished for shard in progress),
         prompt_tokens=sum(shard.prompt_tokens for shard in progress),
         completion_tokens=sum(shard.completion_tokens for shard in progress),
     )
@@ -193,60 +214,3 @@ def _facts(placement: Placement, address: str) -> dict[str, Any]:
         "python": platform.python_version(),
     }
     return {"versions": versions, "accelerator": str(placement), "address": address}
-
-
-def _believed(end: End, progress: Sequence[ShardProgress], store: Store) -> End:
-    """Finished is what the log says is finished, not what workers say."""
-    missing = [shard.shard for shard in progress if not shard.finished]
-    if not missing:
-        return end
-    named = ", ".join(map(str, missing[:5])) + (" …" if len(missing) > 5 else "")
-    return End(
-        "failed",
-        f"{store.url()}: shards {named} lack rows that workers have published; was something "
-        f"removed from the output? Run the same job again",
-    )
-
-
-def _mark_finished(store: Store) -> None:
-    write_success(store)
-    Snapshots(store).remove_everything()
-
-
-def _summary(
-    job: Job,
-    progress: Sequence[ShardProgress],
-    end: End,
-    seconds: float,
-    done: tuple[Dispatch, Rates] | None,
-) -> Summary:
-    failed = sum(shard.rows_failed for shard in progress)
-    outcome, code = _outcome(end, failed)
-    message = end.message
-    if outcome == "interrupted":
-        message = "stopped; what is finished is published, and the same job again goes on from here"
-    return Summary(
-        outcome=outcome,  # type: ignore[arg-type]
-        exit_code=code,
-        message=message,
-        rows=sum(shard.rows for shard in progress),
-        rows_done=sum(shard.rows_done for shard in progress),
-        rows_failed=failed,
-        prompt_tokens=sum(shard.prompt_tokens for shard in progress),
-        completion_tokens=sum(shard.completion_tokens for shard in progress),
-        seconds=seconds,
-        tokens_per_second=done[1].mean if done else 0.0,
-        generated_tokens=generated(done[0])[1] if done else 0,
-        output=job.output.path,
-        already_done=done is None,
-    )
-
-
-def _outcome(end: End, failed: int) -> tuple[str, int]:
-    match end.outcome:
-        case "finished":
-            return "finished", 3 if failed else 0
-        case "stopped":
-            return "interrupted", 130
-        case _:
-            return "failed", 2 if end.users_fault else 1

@@ -8,6 +8,7 @@ import ray
 from ray._private import state as ray_state
 
 _TYPE = "accelerator_type:"
+_GROUP = "ray.io/node-group"
 _TOPOLOGY, _POD_TYPE = "ray.io/tpu-topology", "ray.io/tpu-pod-type"
 
 
@@ -46,7 +47,6 @@ class Cluster:
     """All that placement needs to know."""
 
     nodes: tuple[Node, ...]
-    could_have: tuple[Node, ...] = ()  # one of each kind that the autoscaler can add
 
     @property
     def staying(self) -> tuple[Node, ...]:
@@ -54,25 +54,26 @@ class Cluster:
 
     @property
     def grows(self) -> bool:
-        """Whether an autoscaler is at work."""
-        return bool(self.could_have)
+        """Whether somebody can add nodes: an autoscaler names the group of each it starts."""
+        return any(_GROUP in node.labels for node in self.nodes)
 
 
 def look() -> Cluster:
     """The cluster as it is now. Raises whatever Ray does when its head can't be reached."""
     leaving = _draining()
     alive = (entry for entry in _entries() if entry["Alive"])
-    nodes = tuple(
-        Node(
-            entry["NodeID"],
-            entry.get("NodeManagerHostname") or entry["NodeManagerAddress"],
-            entry["Resources"],
-            entry.get("Labels") or {},
-            entry["NodeID"] in leaving,
+    return Cluster(
+        tuple(
+            Node(
+                entry["NodeID"],
+                entry.get("NodeManagerHostname") or entry["NodeManagerAddress"],
+                entry["Resources"],
+                entry.get("Labels") or {},
+                entry["NodeID"] in leaving,
+            )
+            for entry in alive
         )
-        for entry in alive
     )
-    return Cluster(nodes, tuple(_kinds(ray_state.state.get_cluster_config())))
 
 
 def is_alive(node_id: str) -> bool:
@@ -88,10 +89,3 @@ def _entries() -> list[dict[str, Any]]:
 def _draining() -> Iterable[str]:
     """Nodes with a drain notice: spot preemption, scaling down."""
     return ray_state.state.get_draining_nodes().keys()
-
-
-def _kinds(config: Any) -> Iterable[Node]:
-    """What the autoscaler could add; nothing when there is none."""
-    for group in getattr(config, "node_group_configs", ()) if config is not None else ():
-        if group.max_count != 0:
-            yield Node(f"group:{group.name}", group.name, dict(group.resources))

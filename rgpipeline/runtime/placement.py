@@ -66,32 +66,36 @@ def choose(spec: WorkersSpec, cluster: Cluster) -> Placement:
     """What the job's `workers:` means on this cluster.
 
     TPU hosts are taken whole unless `chips` says otherwise; where hosts differ in size, the size
-    that most chips are in. Kinds that only the autoscaler can add count when nothing else fits.
-    Raises UserError naming what the cluster has, when it neither has what is asked nor can add it.
+    that most chips are in. Where nothing fits yet, but an autoscaler may add it, the job must say
+    enough to ask for it. Raises UserError naming what the cluster has.
     """
-    for nodes in (cluster.staying, cluster.could_have):
-        placement = _choose(spec, nodes)
-        if placement is not None and placement.room(nodes) > 0:
-            return placement
-    raise UserError(_refusal(spec, cluster))
+    placement = _choose(spec, cluster.staying)
+    if placement is not None and placement.room(cluster.staying) > 0:
+        return placement
+    if not cluster.grows:
+        raise UserError(_refusal(spec, cluster))
+    return _asked_for(spec, cluster)
 
 
 def wanted(spec: WorkersSpec, placement: Placement, cluster: Cluster) -> int:
     """How many workers the job wants now: what was asked for, or as many as fit (`min` at least).
 
-    Those that don't fit yet wait for room, which tells an autoscaler to make some.
+    Those that don't fit wait for room, which has an autoscaler make some; so where there is one,
+    up to twice as many are wanted as fit, for as long as it gives more.
     """
     if spec.count != "auto":
         return spec.count
-    return max(spec.min, placement.room(cluster.staying))
+    room = placement.room(cluster.staying)
+    return max(spec.min, 2 * room if cluster.grows else room)
 
 
 def held_up(spec: WorkersSpec, placement: Placement, cluster: Cluster) -> str:
     """What the job waits for, or does without, in words for a person; empty when it has all."""
-    room, asked = placement.room(cluster.staying), wanted(spec, placement, cluster)
-    if room >= asked:
+    room = placement.room(cluster.staying)
+    missing = (spec.min if spec.count == "auto" else spec.count) - room
+    if missing <= 0:
         return ""
-    workers = "1 more worker" if asked - room == 1 else f"{asked - room} more workers"
+    workers = "1 more worker" if missing == 1 else f"{missing} more workers"
     when = "its autoscaler is asked for more" if cluster.grows else "they join when hosts do"
     return f"room for {workers} ({placement}): the cluster has room for {room}; {when}"
 
@@ -153,6 +157,22 @@ def _choose(spec: WorkersSpec, nodes: Sequence[Node]) -> Placement | None:
     if not sizes:
         return None
     return Placement(kind, _units(spec, kind, sizes), accelerator_type)
+
+
+def _asked_for(spec: WorkersSpec, cluster: Cluster) -> Placement:
+    """What the job says by itself: for a cluster that has no such host yet."""
+    name = spec.accelerator.lower()
+    kind, accelerator_type = _kind(spec.accelerator, ())
+    if name == "auto":
+        missing = "workers.accelerator: cpu, gpu, tpu, or a type"
+    elif spec.chips == "auto" and kind != "gpu":
+        missing = f"workers.chips: how many {_NOUN[kind][1]}s a worker takes"
+    else:
+        return Placement(kind, 1 if spec.chips == "auto" else spec.chips, accelerator_type)
+    raise UserError(
+        f"{_refusal(spec, cluster)}. Its autoscaler may add what is missing, once it is told what; "
+        f"say {missing}"
+    )
 
 
 def _kind(accelerator: str, nodes: Sequence[Node]) -> tuple[Kind, str | None]:
@@ -221,7 +241,4 @@ def _refusal(spec: WorkersSpec, cluster: Cluster) -> str:
     )
     if accelerator_type:
         asked += f" ({accelerator_type})"
-    text = f"workers: asked for {asked}; the cluster has {inventory(cluster.nodes)}"
-    if cluster.grows:
-        text += f", and its autoscaler can add {inventory(cluster.could_have)}"
-    return text
+    return f"workers: asked for {asked}; the cluster has {inventory(cluster.nodes)}"

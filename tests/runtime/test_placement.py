@@ -30,8 +30,11 @@ def v6e(chips: int = 4) -> Node:
     return Node("n", "host", resources, SLICE_HOST)
 
 
-def cluster(*nodes: Node, could_have: tuple[Node, ...] = ()) -> Cluster:
-    return Cluster(nodes, could_have)
+def cluster(*nodes: Node) -> Cluster:
+    return Cluster(nodes)
+
+
+GROWING = Cluster((Node("head", "head", {"CPU": 0}, {"ray.io/node-group": "head"}),))
 
 
 HEAD = node(CPU=4)
@@ -113,14 +116,22 @@ def test_what_the_cluster_cannot_give_is_told(
     assert str(caught.value) == message
 
 
-def test_what_the_autoscaler_can_add_counts() -> None:
-    growing = cluster(HEAD, could_have=(v5e(),))
-    placement = choose(spec(accelerator="tpu"), growing)
+def test_what_an_autoscaler_may_add_is_waited_for() -> None:
+    workers = spec(accelerator="tpu", chips=8)
+    placement = choose(workers, GROWING)
     assert placement == Placement("tpu", 8)
-    assert held_up(spec(accelerator="tpu"), placement, growing) == (
+    assert held_up(workers, placement, GROWING) == (
         "room for 1 more worker (TPU host with 8 chips): the cluster has room for 0; "
         "its autoscaler is asked for more"
     )
+
+
+@pytest.mark.parametrize(
+    ("workers", "missing"), [(spec(), "workers.accelerator"), (spec(accelerator="tpu"), "chips")]
+)
+def test_an_autoscaler_must_be_told_what_to_add(workers: WorkersSpec, missing: str) -> None:
+    with pytest.raises(UserError, match=missing):
+        choose(workers, GROWING)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +139,12 @@ def test_what_the_autoscaler_can_add_counts() -> None:
 )
 def test_as_many_workers_as_fit_but_for_what_is_asked(workers: WorkersSpec, expected: int) -> None:
     assert wanted(workers, Placement("tpu", 8), cluster(HEAD, v5e(), v5e())) == expected
+
+
+def test_an_autoscaler_is_asked_for_as_many_again() -> None:
+    hosts = Cluster((*GROWING.nodes, v5e(), v5e(), v5e()))
+    assert wanted(spec(), Placement("tpu", 8), hosts) == 6
+    assert held_up(spec(), Placement("tpu", 8), hosts) == ""
 
 
 def test_a_draining_host_has_no_room() -> None:

@@ -1,0 +1,71 @@
+"""How a run ends: what the log says is believed, and told."""
+
+from collections.abc import Sequence
+
+from rgpipeline.dispatch import End
+from rgpipeline.io.snapshots import Snapshots
+from rgpipeline.io.store import Store
+from rgpipeline.output import ShardProgress, write_success
+from rgpipeline.output.summary import Outcome, Summary
+
+STOPPED = "stopped; what is finished is published, and the same job again goes on from here"
+_NAMED = 5
+
+
+def believed(end: End, progress: Sequence[ShardProgress], store: Store) -> End:
+    """Finished is what the log says is finished, not what workers say."""
+    missing = [shard.shard for shard in progress if not shard.finished]
+    if end.outcome != "finished" or not missing:
+        return end
+    named = ", ".join(map(str, missing[:_NAMED])) + (" …" if len(missing) > _NAMED else "")
+    return End(
+        "failed",
+        f"{store.url()}: shards {named} lack rows that workers have published; was something "
+        f"removed from the output? Run the same job again",
+    )
+
+
+def mark_finished(store: Store) -> None:
+    """Every row is final: says so to every reader, and clears the states away."""
+    write_success(store)
+    Snapshots(store).remove_everything()
+
+
+def summary_of(
+    end: End,
+    progress: Sequence[ShardProgress],
+    output: str,
+    seconds: float,
+    *,
+    tokens_per_second: float = 0.0,
+    generated_tokens: int = 0,
+    already_done: bool = False,
+) -> Summary:
+    """What `run` returns; rows and tokens from `progress`."""
+    failed = sum(shard.rows_failed for shard in progress)
+    outcome, code = _outcome(end, failed)
+    return Summary(
+        outcome=outcome,
+        exit_code=code,
+        message=STOPPED if outcome == "interrupted" else end.message,
+        rows=sum(shard.rows for shard in progress),
+        rows_done=sum(shard.rows_done for shard in progress),
+        rows_failed=failed,
+        prompt_tokens=sum(shard.prompt_tokens for shard in progress),
+        completion_tokens=sum(shard.completion_tokens for shard in progress),
+        seconds=seconds,
+        tokens_per_second=tokens_per_second,
+        generated_tokens=generated_tokens,
+        output=output,
+        already_done=already_done,
+    )
+
+
+def _outcome(end: End, failed: int) -> tuple[Outcome, int]:
+    match end.outcome:
+        case "finished":
+            return "finished", 3 if failed else 0
+        case "stopped":
+            return "interrupted", 130
+        case _:
+            return "failed", 2 if end.users_fault else 1
