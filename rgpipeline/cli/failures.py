@@ -26,6 +26,7 @@ def guarded(action: Callable[[], int], debug: Callable[[], bool]) -> int:
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
         return INTERRUPTED
     except RgpipelineError as error:
         if debug():
