@@ -1,15 +1,20 @@
 """A peer's process, seen from the bench."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from bench.folders import ROOT
 from bench.peers.exchange import Batches, Curve, Rates, Run, Setup
 
-_ROOT = Path(__file__).resolve().parent.parent
+
+def environment() -> dict[str, str]:
+    """A peer's environment: on the CPU, unless the person says otherwise."""
+    return {"JAX_PLATFORMS": "cpu", **os.environ}
 
 
 class PeerError(Exception):
@@ -33,7 +38,8 @@ class Process:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                cwd=_ROOT,
+                cwd=ROOT,
+                env=environment(),
             )
 
     def __enter__(self) -> "Process":

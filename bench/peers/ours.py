@@ -82,6 +82,10 @@ class Ours:
         states = _PREFIX_STATES if options.get("prefix_cache", True) else 0
         return _generate(engine, [row for batch in batches for row in batch], states)
 
+    def first_token(self, setup: Setup) -> None:
+        """Loads all there is to load, and generates one token."""
+        _generate(self._engine(setup), [(_filler(PROBE), 1)], _PREFIX_STATES)
+
     def curve(self, setup: Setup, prompt: int, lengths: list[int]) -> Curve:
         """Generates to the greatest of the lengths, and looks at the pace around each."""
         row = (_filler(prompt), max(lengths) + CURVE_STEPS)

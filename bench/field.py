@@ -1,0 +1,87 @@
+"""The peers of one run: opened when first needed, their rates measured once, closed at the end."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from bench import planning
+from bench.hf_environment import hf_python
+from bench.model import model_folder
+from bench.peers.exchange import Rates, Run, Setup
+from bench.planning import Plan
+from bench.processes import Process
+from bench.workloads import Workload
+
+OURS, OFFICIAL, HF = "ours", "official", "hf"
+
+
+@dataclass
+class Field:
+    """Use it as a context; `quick` tries everything on a tiny model in little time."""
+
+    out: Path
+    quick: bool = False
+    peers: tuple[str, ...] = (OURS, OFFICIAL, HF)
+    repeat: int = 1
+    _open: dict[str, Process] = field(default_factory=dict)
+    _rates: dict[str, dict[Setup, Rates]] = field(default_factory=dict)
+    _stack: ExitStack = field(default_factory=ExitStack)
+
+    def __post_init__(self) -> None:
+        if HF in self.peers and hf_python() is None:
+            print("Hugging Face: its environment is not there; make bench-hf makes it")
+            self.peers = tuple(peer for peer in self.peers if peer != HF)
+
+    def __enter__(self) -> "Field":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def model(self) -> Path:
+        """The folder of the model that all of them run."""
+        return model_folder("tiny" if self.quick else "183m", self.out)
+
+    def process(self, module: str) -> Process:
+        """The process of `bench.peers.<module>`, loaded."""
+        if module not in self._open:
+            self._open[module] = self._stack.enter_context(self.another(module))
+        return self._open[module]
+
+    def another(self, module: str, cores: str = "") -> Process:
+        """One more process of its kind, on some cores only; the caller closes it."""
+        python = hf_python() if module in (HF, "gemma") else None
+        interpreter = {} if python is None else {"python": str(python)}
+        return Process(f"bench.peers.{module}", self.model, self.out, cores=cores, **interpreter)
+
+    def rates(self, peer: str) -> dict[Setup, Rates]:
+        """What each setup of a peer does, warmed up."""
+        if peer not in self._rates:
+            batches = planning.QUICK_BATCHES if self.quick else planning.BATCHES
+            self._rates[peer] = planning.measure(self.process(peer).measure, batches)
+            for setup, rates in self._rates[peer].items():
+                print(
+                    f"  {peer} {setup.dtype} {setup.batch}: "
+                    f"{rates.prefill_tokens_per_s:,.0f} tok/s read, "
+                    f"{setup.batch / rates.step_s:,.0f} tok/s written"
+                )
+        return self._rates[peer]
+
+    def plan(self, peer: str, workload: Workload) -> Plan:
+        """The peer's best way to do a workload."""
+        kind = planning.in_slots if peer == OURS else planning.in_batches
+        return kind(workload, self.rates(peer))
+
+    def run(self, peer: str, workload: Workload, **options: bool) -> tuple[Plan, Run]:
+        """The workload done in the peer's best way; the fastest of `repeat` times."""
+        plan = self.plan(peer, workload)
+        process = self.process(peer)
+        runs = [process.run(plan.setup, plan.batches, **options) for _ in range(self.repeat)]
+        return plan, min(runs, key=lambda run: run.seconds)
