@@ -23,6 +23,7 @@ class Seaweed:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
         ports = free_ports(2 * len(_PORTS))
         self._ports = dict(zip(_PORTS, ports, strict=False))
         self._grpc = dict(zip(_PORTS, ports[len(_PORTS) :], strict=True))

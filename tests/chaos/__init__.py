@@ -1,0 +1,1 @@
+"""Kills, hangs and failing requests against whole jobs: `python -m tests.chaos`."""
