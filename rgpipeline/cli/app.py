@@ -9,7 +9,7 @@ import typer
 
 from rgpipeline import __version__
 from rgpipeline.cli.cat import cat
-from rgpipeline.cli.failures import guarded
+from rgpipeline.cli.failures import guarded, interruptible
 from rgpipeline.cli.fit import fit
 from rgpipeline.cli.generate import generate
 from rgpipeline.cli.report import report
@@ -83,7 +83,7 @@ def app() -> typer.Typer:
     )
     commands.callback()(_before)
     for command, told in COMMANDS.items():
-        commands.command(short_help=told)(command)
+        commands.command(short_help=told)(interruptible(command))
     return commands
 
 

@@ -1,5 +1,6 @@
 """Failures, as a person sees them: one message on stderr and an exit code."""
 
+import functools
 import os
 import sys
 import tempfile
@@ -7,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import ParamSpec
 
 import typer
 
@@ -14,6 +16,21 @@ from rgpipeline.cli.terminal import say_error
 from rgpipeline.errors import RgpipelineError
 
 INTERRUPTED = 130
+P = ParamSpec("P")
+
+
+def interruptible(command: Callable[P, int]) -> Callable[P, int]:
+    """`command`, which says so when it is interrupted: typer would keep it to itself."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> int:
+        try:
+            return command(*args, **kwargs)
+        except KeyboardInterrupt:
+            print("\nInterrupted.", file=sys.stderr)
+            return INTERRUPTED
+
+    return run
 
 
 def guarded(action: Callable[[], int], debug: Callable[[], bool]) -> int:
@@ -26,7 +43,6 @@ def guarded(action: Callable[[], int], debug: Callable[[], bool]) -> int:
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
         return INTERRUPTED
     except RgpipelineError as error:
         if debug():

@@ -100,6 +100,15 @@ def test_completion_knows_the_commands() -> None:
     assert done.stdout.split() == ["status", "stop"]
 
 
+def test_an_interrupted_command_says_so(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    def interrupted(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rgpipeline.output.read_status", interrupted)
+    assert call(["status", "out"]) == 130
+    assert capsys.readouterr().err == "\nInterrupted.\n"
+
+
 def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path) -> None:
     done = subprocess.run(
         f"set -o pipefail; {Path(sys.executable).with_name('rgpipeline')} --help | true",
