@@ -21,6 +21,7 @@ def cluster() -> Iterator[None]:
         object_store_memory=80 << 20,
         log_to_driver=False,
         logging_level="ERROR",
+        _system_config={"metrics_report_interval_ms": 500},
     )
     yield
     ray.shutdown()
