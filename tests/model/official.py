@@ -34,6 +34,12 @@ class Official:
         logits, _ = jax.jit(self.model.apply)({"params": self.params}, tokens, places)
         return np.asarray(logits, np.float32)
 
+    def states_after(self, tokens: np.ndarray) -> list[np.ndarray]:
+        """Each recurrent block's state, float32 [1 e], after a text [t]."""
+        places = np.arange(len(tokens), dtype=np.int32)[None]
+        _, after = jax.jit(self.model.apply)({"params": self.params}, tokens[None], places)
+        return [np.asarray(block.rg_lru_state) for block in after.values()]
+
 
 def official_config(config: GriffinConfig) -> common.GriffinConfig:
     kinds = common.TemporalBlockType
@@ -64,7 +70,7 @@ def random_official_params(config: GriffinConfig, seed: int) -> Any:
         matrix = path[-1] in ("kernel", "w", "input_embedding")
         inputs = shape[-1] if path[-1] == "input_embedding" else shape[-2] if matrix else 100
         if path[-1] == "a_param":
-            return rng.uniform(-6, -1, shape).astype(np.float32)
+            return rng.uniform(-9, -1, shape).astype(np.float32)
         return (rng.standard_normal(shape) / np.sqrt(inputs)).astype(np.float32)
 
     return nest({path: draw(path, leaf.shape) for path, leaf in flatten(shapes).items()})

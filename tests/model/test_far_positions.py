@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from rgpipeline.model import rglru, rope
-from rgpipeline.model.config import ATTENTION, GriffinConfig
+from rgpipeline.model.config import ATTENTION, RECURRENT, GriffinConfig
 from rgpipeline.model.random import random_params
+from tests.model.official import pair
 from tests.model.running import Runner, worst
 from tests.model.test_state import position_at
 
@@ -56,6 +57,15 @@ def test_the_recurrence_holds_for_a_hundred_thousand_steps() -> None:
     for index in range(steps):
         exact = decay[0, index].astype(np.float64) * exact + drive[0, index]
     np.testing.assert_allclose(h[0], exact, rtol=1e-5, atol=1e-5)
+
+
+def test_a_hundred_thousand_tokens_leave_the_officials_state() -> None:
+    config = GriffinConfig(50, 16, 16, 2, 24, (RECURRENT, RECURRENT))
+    models = pair(config, 0)
+    tokens = np.random.default_rng(0).integers(0, 50, 100_000).astype(np.int32)
+    _, state = models.ours.in_chunks([tokens], 5_000)
+    for block, theirs in zip(state.blocks, models.theirs.states_after(tokens), strict=True):
+        np.testing.assert_allclose(block.h, theirs, atol=1e-4)
 
 
 def test_any_chunking_gives_the_recurrence_the_same_bits() -> None:
