@@ -52,7 +52,7 @@ def test_end_tokens_end_a_completion(golden: Golden) -> None:
 
 def test_scores_are_the_official_log_probabilities(golden: Golden, layout: str) -> None:
     engine = generator(golden.folder / layout, 4, 32)
-    found = engine.score([prompt.tolist() for prompt in golden.prompts])
+    found = engine.score(golden.prompts)
     for score, logits, prompt in zip(found, golden.logits, golden.prompts, strict=True):
         logprobs = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
         expected = np.take_along_axis(logprobs[:-1], prompt[1:, None], axis=-1)[:, 0]
