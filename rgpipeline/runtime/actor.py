@@ -17,9 +17,11 @@ from typing import IO
 
 import ray
 
+from rgpipeline.errors import OutputError
 from rgpipeline.io.options import resolve_options
-from rgpipeline.io.store import open_store
+from rgpipeline.io.store import Store, open_store
 from rgpipeline.plan import Plan
+from rgpipeline.plan.folder import PLAN
 from rgpipeline.records import Assignment, WorkerReport
 from rgpipeline.runtime.crew import Hello, Reply
 from rgpipeline.runtime.logs import log_to_stderr
@@ -67,6 +69,7 @@ class WorkerActor:
         log_to_stderr(job=job.name, worker=seat.name)
         self._cores = _prepare(seat.placement, node)
         store = open_store(job.output.path, resolve_options(job.storage_options))
+        require_same_output(store)
         self._worker = Worker(
             job, plan, store, attempt=seat.attempt, open_engine=factory or _open_engine(job)
         )
@@ -96,6 +99,15 @@ class WorkerActor:
         self._leaving = True
         if self._worker is not None:
             self._worker.drain()
+
+
+def require_same_output(store: Store) -> None:
+    """Raises OutputError where this host sees another folder than the driver does."""
+    if not store.exists(PLAN):
+        raise OutputError(
+            f"{store.url()}: on {socket.gethostname()} this is not the folder that the job was "
+            f"begun in; use an object store (gs://, s3://), or a disk that all hosts share"
+        )
 
 
 def _open_engine(job: Job) -> EngineFactory:

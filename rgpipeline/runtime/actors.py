@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 
 from rgpipeline.errors import RgpipelineError, StoreError, UserError
+from rgpipeline.io.options import protocol_of
+from rgpipeline.io.paths import DEMO
 from rgpipeline.plan import Plan
 from rgpipeline.records import Assignment, Fault
 from rgpipeline.runtime.actor import Seat, WorkerActor
@@ -35,7 +38,7 @@ class RayActors:
         self._placement = placement
         self._node_of = node_of
         # Once in the object store, from where hosts fetch it; not once for each worker.
-        self._given = (ray.put(job), ray.put(plan), open_engine)
+        self._given = (ray.put(with_absolute_paths(job)), ray.put(plan), open_engine)
 
     def start(self, name: str, attempt: str) -> Any:
         make = ray.remote(WorkerActor).options(
@@ -70,6 +73,26 @@ class RayActors:
         if preempted or (node and not is_alive(node)):
             return Gone(removed=True, reason="its host went away")
         return Gone(removed=False, reason=_reason(error))
+
+
+def with_absolute_paths(job: Job) -> Job:
+    """The job as it reads from any folder: workers have another working directory than we."""
+    model = {
+        "weights": _absolute(job.model.weights),
+        "tokenizer": job.model.tokenizer and _absolute(job.model.tokenizer),
+    }
+    output = {"path": _absolute(job.output.path)}
+    return job.model_copy(
+        update={
+            "model": job.model.model_copy(update=model),
+            "output": job.output.model_copy(update=output),
+        }
+    )
+
+
+def _absolute(path: str) -> str:
+    local = protocol_of(path) == "file" and "://" not in path and path != DEMO
+    return str(Path(path).absolute()) if local else path
 
 
 def _future(ref: Any) -> "Future[Any]":

@@ -1,5 +1,8 @@
 """What `workers:` means on made-up clusters."""
 
+import subprocess
+import sys
+
 import pytest
 
 from rgpipeline.errors import UserError
@@ -188,3 +191,8 @@ def test_cores_are_divided_among_workers() -> None:
 
 def test_cores_of_a_container_with_a_part_of_them_are_left_alone() -> None:
     assert core_shares(Placement("cpu", 2), node(CPU=4), list(range(64))) == []
+
+
+def test_a_workers_process_imports_jax_after_its_environment_is_set() -> None:
+    code = "import sys, rgpipeline.runtime.actor; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

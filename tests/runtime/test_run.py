@@ -10,7 +10,10 @@ import pytest
 
 from rgpipeline import run
 from rgpipeline.dispatch.view import JobView
+from rgpipeline.errors import OutputError
+from rgpipeline.io.store import open_store
 from rgpipeline.output.stopping import request_stop
+from rgpipeline.runtime.actor import require_same_output
 from tests.runtime.engines import Slow, broken, unopenable
 from tests.runtime.jobs import answers, job_over, prompts, right_answers
 
@@ -127,3 +130,17 @@ def test_workers_that_cannot_start_end_the_job_with_their_own_words(tmp_path: Pa
     assert (summary.outcome, summary.exit_code) == ("failed", 1)
     assert summary.message.endswith("RuntimeError: no driver for this device")
     assert summary.message.startswith("no worker can start, tried 3 times")
+
+
+def test_paths_are_taken_from_where_the_driver_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    job = job_over(tmp_path, prompts(8), output={"path": "here", "token_ids": True})
+    assert run(job, open_engine=Slow(tmp_path)).outcome == "finished"
+    assert (tmp_path / "here" / "_SUCCESS").exists()
+
+
+def test_a_host_that_sees_another_folder_is_told(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="a disk that all hosts share"):
+        require_same_output(open_store(str(tmp_path)))
