@@ -37,7 +37,8 @@ def print_samples(console: Console, job: Job, wanted: int) -> None:
     step = max(1, len(texts) // max(wanted, 1))
     for text in texts[::step][:wanted]:
         prompt = _prompt(job, text)
-        body = Text.assemble((prompt, "bold"), " " if prompt else "", _shortened(text.text.strip()))
+        written = text.text if prompt else text.text.lstrip()
+        body = Text.assemble((prompt, "bold"), _shortened(written.rstrip()))
         console.print()
         console.print(Text(f"  {text.id}", "dim"))
         for line in body.wrap(console, min(console.width, _COLUMNS) - 4):
@@ -89,7 +90,7 @@ def _readable(job: Job) -> Iterator[WholeText]:
 
 def _prompt(job: Job, text: WholeText) -> str:
     prompt = text.kept.get(job.input.columns.prompt or "")
-    return _shortened(prompt.strip()) if isinstance(prompt, str) else ""
+    return _shortened(prompt.lstrip()) if isinstance(prompt, str) else ""
 
 
 def _shortened(text: str) -> str:

@@ -1,7 +1,11 @@
 """`rgpipeline run`: a job, from here, until it is done."""
 
+import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +13,9 @@ import typer
 from rgpipeline.cli.options import Address, JobFile, Overrides
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from rgpipeline.output.summary import Summary
     from rgpipeline.spec import Job
 
 
@@ -64,15 +71,11 @@ def run_job(
 ) -> int:
     """Runs a job with its progress shown; returns the exit code."""
     from rgpipeline.cli.ending import print_samples, print_summary, summary_json
-    from rgpipeline.cli.progress import Progress
     from rgpipeline.cli.terminal import console
-    from rgpipeline.runtime import run as run_on_ray
 
     screen = console(sys.stderr if as_json else sys.stdout)
     screen.print(f"{job.name}: {job.model.weights} → {job.output.path}")
-    stop = threading.Event()
-    with Progress(screen, ticker=ticker, stop=stop) as progress:
-        summary = run_on_ray(job, address=address, watch=progress, stop=stop)
+    summary = _run(job, address, screen, ticker)
     if as_json:
         print(summary_json(summary))
         return summary.exit_code
@@ -82,3 +85,28 @@ def run_job(
         screen.print()
     print_summary(screen, job, summary)
     return summary.exit_code
+
+
+def _run(job: "Job", address: str, screen: "Console", ticker: bool) -> "Summary":
+    stop = threading.Event()
+    with _interrupts_remembered(stop):
+        from rgpipeline.cli.progress import Progress
+        from rgpipeline.runtime import run as run_on_ray
+
+        with Progress(screen, ticker=ticker, stop=stop) as progress:
+            return run_on_ray(job, address=address, watch=progress, stop=stop)
+
+
+@contextmanager
+def _interrupts_remembered(stop: threading.Event) -> Iterator[None]:
+    """A Ctrl-C while Ray is being imported may raise where nobody passes it on."""
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -130,8 +130,8 @@ def samples_section(rows: RowFacts, job: Job) -> list[dict[str, str]]:
         {
             "about": f"{text.id} · {count(text.completion_tokens)} tokens · "
             f"{text.finish_reason or 'goes on'}",
-            "prompt": _cut(str(text.kept.get(job.input.columns.prompt or "") or "").strip()),
-            "text": _cut(text.text.strip()),
+            "prompt": _cut(str(text.kept.get(job.input.columns.prompt or "") or "").lstrip()),
+            "text": _cut(text.text.rstrip()),
         }
         for text in rows.samples
     ]
