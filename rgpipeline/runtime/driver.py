@@ -179,7 +179,7 @@ class Driver:
             return short
         last = dispatch.setbacks.last
         lost = f"; the last one was lost: {last.reason}" if last is not None else ""
-        return (short or f"workers to open their engines ({self._placement})") + lost
+        return (short or "workers to open their engines") + lost
 
     def _heartbeat(self, seen: JobView) -> Heartbeat:
         details = {"host": socket.gethostname(), "pid": os.getpid(), "deaths": seen.deaths}
