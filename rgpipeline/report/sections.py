@@ -27,6 +27,7 @@ from rgpipeline.wording import amount, count, counted, duration, share
 _LIVES = 40  # rows of the time line
 _LOSSES = 50
 _KINDS = 12
+_FEWEST_LENGTHS = 12  # on the axis, so that a single bar is one
 _TEXT = 700  # characters of a sample
 _STEPS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800, 86400)
 _REASONS = (("stop", 2), ("length", 0), ("scored", 2), ("error", 4))  # name, colour
@@ -87,7 +88,8 @@ def lengths_section(rows: RowFacts) -> dict[str, Any] | None:
         return None
     low, high = found[0][0], found[-1][1] + 1
     y = linear(max(samples for _, _, samples in found), amount)
-    x = between(0 if low < high / 4 else low, high, amount)
+    margin = max(0, _FEWEST_LENGTHS - (high - low)) / 2
+    x = between(0 if low < high / 4 else low - margin, high + margin, amount)
     drawn = [
         (start, stop + 1, samples, f"{_range(start, stop)} tokens: {count(samples)}")
         for start, stop, samples in found
