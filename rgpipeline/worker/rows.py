@@ -11,6 +11,7 @@ from rgpipeline.errors import RowError
 from rgpipeline.io.cover import Cover
 from rgpipeline.io.log import ShardLog
 from rgpipeline.io.options import StorageOptions
+from rgpipeline.io.readers import Reader
 from rgpipeline.io.shard_rows import InputRows
 from rgpipeline.io.snapshots import SavedSequence, Snapshots
 from rgpipeline.io.store import Store
@@ -35,6 +36,7 @@ class RowMaker:
     check_tokens: Callable[[NDArray[np.int32]], None]  # raises RowError
     dtype: str  # of the engine's states; snapshots of another can't be gone on from
     at: SampleKey | None = None  # the row under way: what to suspect if this process dies
+    reader: Reader | None = None  # kept, for the next shard is often the next in its file
 
     def batches(self, held: Held) -> Iterator[Batch]:
         """The rows of an assignment that its log doesn't cover; the last batch says so.
@@ -50,8 +52,17 @@ class RowMaker:
         if not rows:
             yield Batch(held, log, None, last=True)
             return
+        try:
+            yield from self._made(held, log, cover, rows)
+        finally:
+            self.at = None
+
+    def _made(self, held: Held, log: ShardLog, cover: Cover, rows: list[int]) -> Iterator[Batch]:
+        shard = held.assignment.shard
         self.at = SampleKey(shard.index, rows[0], 0)
-        maker = _ShardMaker(self, held, cover, self.plan.read(shard, self.options))
+        self.reader = self.reader or self.plan.reader(self.options)
+        input = self.plan.read(shard, self.options, self.reader)
+        maker = _ShardMaker(self, held, cover, input)
         batch = Batch(held, log, maker.input)
         for row in rows:
             if held.dropped:
@@ -59,7 +70,7 @@ class RowMaker:
             self.at = SampleKey(shard.index, row, 0)
             maker.make(row, batch)
             if batch.size >= _SIZE:
-                self.at = None
+                self.at = None  # it may wait long before the next is wanted
                 yield batch
                 batch = Batch(held, log, maker.input)
         self.at = None

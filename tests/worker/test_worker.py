@@ -54,6 +54,8 @@ def test_tokens_are_counted_as_they_are_published(tmp_path):
     assert report.completion_tokens == sum(row["completion_tokens"] for row in rows)
     positions = [k for k in report.details if k.endswith("_tokens")]
     assert sum(report.details[k] for k in positions) == report.completion_tokens
+    assert report.details["prefill_s"] > 0
+    assert report.details["decode_s"] > 0
 
 
 def test_samples_of_a_row_are_rows_of_their_own(tmp_path):
@@ -74,11 +76,20 @@ def test_a_row_may_have_sampling_of_its_own(tmp_path):
 
 
 def test_rows_of_several_shards_share_the_slots(tmp_path, engines):
-    long = {"max_tokens": 300, "ignore_eos": True}
-    given = given_prompts(tmp_path, 12, shard_rows=1, sampling=long)
-    finish(given.worker(open_engine=factory(Counted, slots=4, steps=3)), given.assignments)
-    needed = 12 * 300 / 3 / 4
-    assert engines[0].blocks < 1.5 * needed
+    class Patient(Counted):
+        """Begins when all rows are ready, so that only the slots limit it."""
+
+        def decode(self, state, features):
+            until(lambda: worker._parts[1].beat >= 12)
+            return super().decode(state, features)
+
+    given = given_prompts(
+        tmp_path, 12, shard_rows=1, sampling={"max_tokens": 30, "ignore_eos": True}
+    )
+    worker = given.worker(open_engine=factory(Patient, slots=4, steps=3))
+    finish(worker, given.assignments)
+    needed = 12 * 30 / 3 / 4
+    assert engines[0].blocks < 2 * needed  # one shard after the other takes four times as many
 
 
 @pytest.mark.parametrize(
@@ -123,15 +134,20 @@ def test_only_the_assigned_rows_are_done(tmp_path):
 
 
 def test_halves_of_a_shard_take_over_from_the_whole(tmp_path):
-    given = given_prompts(
-        tmp_path, 8, shard_rows=8, sampling={"max_tokens": 400, "ignore_eos": True}
-    )
-    worker, shard = given.worker(slots=2), given.plan.shards[0]
-    halves = [Assignment(shard, (0, 4)), Assignment(shard, (4, 8))]
+    cut = Event()
+
+    class Gated(FakeEngine):
+        def decode(self, state, features):
+            assert cut.wait(30)
+            return super().decode(state, features)
+
+    given = given_prompts(tmp_path, 8, shard_rows=8)
+    worker, shard = given.worker(open_engine=factory(Gated, slots=2)), given.plan.shards[0]
     with running(worker):
         worker.hold([Assignment(shard)])
-        until(lambda: worker.report().occupied, worker)
-        worker.hold(halves)
+        until(lambda: worker.report().working_on, worker)
+        worker.hold([Assignment(shard, (0, 4)), Assignment(shard, (4, 8))])
+        cut.set()
         until(lambda: len(worker.report().finished) == 2, worker)
     assert [row["n"] for row in given.rows()] == list(range(8))
 
