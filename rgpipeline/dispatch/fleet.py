@@ -32,7 +32,7 @@ class Member:
     report: WorkerReport = field(default_factory=lambda: WorkerReport(beat=-1))
     held: dict[AssignmentKey, Unit] = field(default_factory=dict)
     begun: frozenset[int] = frozenset()  # shards that have rows in its slots
-    credited: int = 0  # rows of units it has finished
+    credited: int = 0  # of the rows it has published: those of finished units
 
     @property
     def outstanding(self) -> int:
@@ -43,7 +43,16 @@ class Member:
     def under_way(self) -> int:
         """Rows done of units it has not finished, as far as known."""
         most = sum(unit.left for unit in self.held.values())
-        return min(most, max(0, self.report.rows_done - self.credited))
+        return min(most, max(0, self.published - self.credited))
+
+    @property
+    def published(self) -> int:
+        """Rows it has published, failed ones among them."""
+        return self.report.rows_done + self.report.rows_failed
+
+    def credit(self, unit: Unit) -> None:
+        """A unit it held is finished, by it or, in part, by others."""
+        self.credited = min(self.credited + unit.left, self.published)
 
     @property
     def quarantined(self) -> bool:

@@ -82,7 +82,8 @@ class Dispatch:
         for done in report.finished:
             unit = self.work.finish(done)
             if unit is not None:
-                member.credited += unit.left if member.name in unit.holders else 0
+                for holder in self._holders(unit):
+                    holder.credit(unit)
                 self._take_from_all(unit)
                 if not unit.assignment.failed:
                     self.setbacks.progress()
@@ -116,10 +117,12 @@ class Dispatch:
 
     def _take_from_all(self, unit: Unit) -> None:
         """It is finished, or cut into others."""
-        for name in list(unit.holders):
-            member = self.fleet.get(name)
-            if member is not None:
-                self._take_from(member, unit)
+        for member in self._holders(unit):
+            self._take_from(member, unit)
+
+    def _holders(self, unit: Unit) -> list[Member]:
+        members = (self.fleet.get(name) for name in unit.holders)
+        return [member for member in members if member is not None]
 
     def _let_go(self, member: Member, now: float) -> None:
         """The worker shall publish and leave; what it has not begun goes to others at once."""
