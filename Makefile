@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 JOB ?= jobs/demo.yaml
 
-.PHONY: setup demo test lint format bench bench-tpu tpu chaos simulate fuzz docs lock clean
+.PHONY: setup demo test lint format bench bench-hf bench-tpu tpu chaos simulate fuzz docs lock clean
 
 setup: $(STAMP)
 
@@ -34,6 +34,10 @@ format: $(STAMP)
 # Our engine, the official sampler and the limit, side by side in one run.
 bench: $(STAMP)
 	$(BIN)/python -m bench $(ARGS)
+
+# Adds Hugging Face to the bench, in an environment of its own.
+bench-hf: $(STAMP)
+	$(BIN)/python -m bench.hf_environment
 
 # Tokens per second on this machine's TPU, beside the compiler's bounds; needs one.
 bench-tpu: $(STAMP)

@@ -1,7 +1,6 @@
 """Makes the environment that Hugging Face runs in, apart from this project's: `make bench-hf`."""
 
 import subprocess
-import sys
 import venv
 from pathlib import Path
 
@@ -26,4 +25,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,5 +1,6 @@
 """The bench's plots, as PNG files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def _figure_1a(result: dict[str, Any], path: Path) -> Path:
     return path
 
 
-def _workloads(results: dict[str, Any], names: list[str], path: Path) -> Path:
+def _workloads(results: dict[str, Any], names: Sequence[str], path: Path) -> Path:
     figure, all_axes = plt.subplots(
         1, len(names), figsize=(3.2 * len(names), 3.6), layout="constrained", squeeze=False
     )
