@@ -25,11 +25,13 @@ class JsonLinesReader:
     """`Reader` of .jsonl, .jsonl.gz and .jsonl.zst.
 
     Blank lines are no rows. A line that isn't a JSON object is a row with a fault. Types are
-    found over the whole file; see `json_types`.
+    found over the whole file; see `json_types`. Nothing can be skipped in a compressed file: who
+    reads ranges of it in their order goes on where the range before ended.
     """
 
     def __init__(self, options: StorageOptions | None) -> None:
         self._options = options
+        self._left: _Lines | None = None  # open, where the last range ended
 
     def parse(self, line: bytes) -> Row:
         """The row in a line. Raises RowError saying what is wrong with it."""
@@ -64,26 +66,17 @@ class JsonLinesReader:
             raise InputError(f"{file.path}: empty; there are no rows in it")
         if good + len(block) == 0:
             raise InputError(f"{file.path}: none of its {count} lines can be read ({fault})")
-        seekable = not file.path.endswith(tuple(COMPRESSIONS))
-        return Scan(count, self.schema(types), tuple(marks) if seekable else ())
+        return Scan(count, self.schema(types), () if _is_compressed(file.path) else tuple(marks))
 
     def read(self, file: InputFile, start: int, stop: int, schema: pa.Schema) -> Rows:
         rows: list[Row] = []
         faults: dict[int, str] = {}
-        with self._open(file.path) as stream:
-            row, offset = _seek(stream, file.marks, start)
-            for _, line in _lines(stream, offset):
-                if row >= stop:
-                    break
-                if row >= start:
-                    try:
-                        rows.append(self.parse(line))
-                    except RowError as error:
-                        faults[len(rows)] = str(error)
-                        rows.append({})
-                row += 1
-        if row < stop:
-            raise InputError(f"{file.path}: has only {row} rows now; it was changed")
+        for line in self._range(file, start, stop):
+            try:
+                rows.append(self.parse(line))
+            except RowError as error:
+                faults[len(rows)] = str(error)
+                rows.append({})
         columns = [column_of(field, rows, faults) for field in schema]
         return Rows(pa.table(columns, schema=schema), faults)
 
@@ -92,17 +85,24 @@ class JsonLinesReader:
 
         Raises InputError when the file has fewer rows.
         """
-        found: list[bytes] = []
-        with self._open(file.path) as stream:
-            row, offset = _seek(stream, file.marks, min(rows, default=0))
-            for _, line in _lines(stream, offset):
-                if len(found) == len(rows):
-                    break
-                if row in rows:
-                    found.append(line)
-                row += 1
-        if len(found) < len(rows):
-            raise InputError(f"{file.path}: has no row {max(rows)} now; it was changed")
+        first, last = min(rows, default=0), max(rows, default=-1)
+        lines = enumerate(self._range(file, first, last + 1), first)
+        return [line for row, line in lines if row in rows]
+
+    def _range(self, file: InputFile, start: int, stop: int) -> list[bytes]:
+        """The lines of rows [start, stop). Raises InputError when the file has fewer."""
+        lines, self._left = self._left, None
+        try:
+            if lines is None or lines.path != file.path or lines.row > start:
+                lines = _Lines(file.path, self._options)
+            lines.skip_to(start, file.marks)
+            found = [line for line in (lines.next() for _ in range(stop - start)) if line]
+        except Exception as error:
+            raise explained(file.path, error) from error
+        if len(found) < stop - start:
+            raise InputError(f"{file.path}: has only {lines.row} rows now; it was changed")
+        if stop < file.rows and _is_compressed(file.path):
+            self._left = lines
         return found
 
     @contextmanager
@@ -136,10 +136,31 @@ def _lines(stream: IO[bytes], offset: int = 0) -> Iterator[tuple[int, bytes]]:
             yield begin, text
 
 
-def _seek(stream: IO[bytes], marks: tuple[int, ...], start: int) -> tuple[int, int]:
-    """Goes to the last known place at or before row `start`; returns its row and byte offset."""
-    if not marks:
-        return 0, 0
-    mark = min(start // _MARK_ROWS, len(marks) - 1)
-    stream.seek(marks[mark])
-    return mark * _MARK_ROWS, marks[mark]
+class _Lines:
+    """The rows' lines of a file, read from front to back."""
+
+    def __init__(self, path: str, options: StorageOptions | None) -> None:
+        self.path = path
+        self.row = 0  # the next
+        self._file = open_file(path, options)
+        self._stream = decompressed(self._file, path)
+        self._lines = _lines(self._stream)
+
+    def next(self) -> bytes | None:
+        """The next row's line; None at the end."""
+        _, line = next(self._lines, (0, None))
+        self.row += line is not None
+        return line
+
+    def skip_to(self, row: int, marks: tuple[int, ...]) -> None:
+        """Goes on to `row`, from the last known place before it."""
+        mark = min(row // _MARK_ROWS, len(marks) - 1)
+        if mark > 0:
+            self._stream.seek(marks[mark])
+            self.row, self._lines = mark * _MARK_ROWS, _lines(self._stream, marks[mark])
+        while self.row < row and self.next() is not None:
+            pass
+
+
+def _is_compressed(path: str) -> bool:
+    return path.endswith(tuple(COMPRESSIONS))

@@ -45,7 +45,8 @@ class Reader(Protocol):
         """Rows [start, stop) with exactly the columns and types of `schema`.
 
         Columns that the file lacks are null. Corrupt stretches come back as faults; raises
-        InputError when nothing of the file can be read any more.
+        InputError when nothing of the file can be read any more. Ranges read in their order,
+        from one thread, are read fastest.
         """
 
 

@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from rgpipeline.errors import InputError
 from rgpipeline.io.files import current_version, explained
-from rgpipeline.io.formats import reader_for
 from rgpipeline.io.hive import with_partitions
 from rgpipeline.io.options import StorageOptions
 from rgpipeline.io.readers import Reader, Rows, joined, nulls, sound
@@ -42,7 +41,7 @@ class InputRows:
 def read_shard(
     files: Sequence[InputFile],
     shard: Shard,
-    format: str,
+    reader: Reader,
     schema: pa.Schema,
     partitions: Sequence[str] = (),
     options: StorageOptions | None = None,
@@ -53,7 +52,7 @@ def read_shard(
     A file that has gone, changed or turned bad since the plan was made costs its own rows only:
     they come back with a fault. Raises StoreError when a store can't be reached for long.
     """
-    reader, retry = reader_for(format, options), retry or Retry()
+    retry = retry or Retry()
     tables: list[pa.Table] = []
     faults: dict[int, str] = {}
     starts = tuple(accumulate((span.rows for span in shard.spans), initial=0))

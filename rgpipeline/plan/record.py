@@ -12,8 +12,10 @@ import pyarrow as pa
 
 from rgpipeline import __version__
 from rgpipeline.io.columns import AddedColumns
+from rgpipeline.io.formats import reader_for
 from rgpipeline.io.options import StorageOptions
 from rgpipeline.io.parts import PartLabel
+from rgpipeline.io.readers import Reader
 from rgpipeline.io.shard_rows import InputRows, read_shard
 from rgpipeline.records import InputFile, Shard, Span
 from rgpipeline.spec import Columns, Job
@@ -44,9 +46,19 @@ class Plan:
         facts = {"job": self.job, "files": _file_facts(self), "shards": _shard_facts(self)}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
-    def read(self, shard: Shard, options: StorageOptions | None = None) -> InputRows:
-        """The input rows of a shard, see `io.shard_rows.read_shard`."""
-        return read_shard(self.files, shard, self.format, self.schema, self.partitions, options)
+    def reader(self, options: StorageOptions | None = None) -> Reader:
+        """What reads the input's format. One thread's."""
+        return reader_for(self.format, options)
+
+    def read(
+        self, shard: Shard, options: StorageOptions | None = None, reader: Reader | None = None
+    ) -> InputRows:
+        """The input rows of a shard, see `io.shard_rows.read_shard`.
+
+        `reader` goes on where it ended: who reads many shards in their order keeps one.
+        """
+        reader = reader or self.reader(options)
+        return read_shard(self.files, shard, reader, self.schema, self.partitions, options)
 
     def part_schema(self, added: AddedColumns) -> pa.Schema:
         """The columns of every part: the kept ones, then ours."""

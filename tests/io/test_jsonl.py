@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rgpipeline.errors import InputError
+from rgpipeline.io import jsonl
 from rgpipeline.io.files import FoundFile
 from rgpipeline.io.json_types import is_json, python_values
 from rgpipeline.io.jsonl import JsonLinesReader
@@ -65,6 +66,29 @@ def test_compressed_files_put_together_are_read_to_the_end(tmp_path: Path, endin
     pack = PACK[ending]
     path = write(tmp_path, pack(lines(rows[:1000])) + pack(lines(rows[1000:])), f"in.{ending}")
     assert read(path).table.to_pylist() == rows
+
+
+@pytest.mark.parametrize("ending", PACK)
+def test_ranges_read_with_one_reader_in_any_order_are_the_same(tmp_path: Path, ending: str) -> None:
+    rows = [{"n": k} for k in range(3000)]
+    path = write(tmp_path, PACK[ending](lines(rows)), f"in.{ending}")
+    told, reader = scan(path), JsonLinesReader(None)
+    file = InputFile(str(path), "in", 0, "", told.rows, told.marks)
+    for start, stop in [(0, 10), (10, 1500), (1400, 1600), (2990, 3000), (5, 6)]:
+        assert reader.read(file, start, stop, told.schema).table.to_pylist() == rows[start:stop]
+
+
+def test_a_compressed_file_read_in_order_is_unpacked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, gzip.compress(lines([{"n": k} for k in range(3000)])), "in.jsonl.gz")
+    told, reader, opened = scan(path), JsonLinesReader(None), []
+    file = InputFile(str(path), "in", 0, "", told.rows, told.marks)
+    plain = jsonl.open_file
+    monkeypatch.setattr(jsonl, "open_file", lambda *a: opened.append(a) or plain(*a))
+    for start in range(0, 3000, 100):
+        reader.read(file, start, start + 100, told.schema)
+    assert len(opened) == 1
 
 
 def test_a_range_is_read_from_the_nearest_mark(tmp_path: Path) -> None:

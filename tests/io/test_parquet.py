@@ -72,6 +72,38 @@ def test_any_range_is_that_of_the_whole_file(path: str, start: int, length: int)
     assert not rows.faults
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, ROWS - 1), st.integers(1, 2000)), max_size=6))
+def test_ranges_read_with_one_reader_in_any_order_are_the_same(
+    path: str, ranges: list[tuple[int, int]]
+) -> None:
+    reader = ParquetReader(None)
+    for start, length in ranges:
+        stop = min(ROWS, start + length)
+        rows = reader.read(file(path), start, stop, table().schema)
+        assert rows.table.equals(table().slice(start, stop - start))
+
+
+def test_a_large_row_group_is_read_as_far_as_it_is_wanted_and_once(
+    seaweed_server: Seaweed, new_place: Callable[[str], Place]
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (3000, 1 << 14), np.uint8)
+    big = pa.table({"text": [row.tobytes() for row in noise]})  # 47 MiB in one group
+    sink = pa.BufferOutputStream()
+    pq.write_table(big, sink)
+    fs, folder = new_place("seaweedfs").filesystem()
+    fs.pipe_file(f"{folder}/big.parquet", sink.getvalue().to_pybytes())
+    with faulty_proxy(seaweed_server.endpoint) as proxy:
+        reader = ParquetReader({"s3": {"endpoint_url": proxy.endpoint}})
+        input = file(f"s3://{folder}/big.parquet", 3000)
+        assert reader.read(input, 0, 100, big.schema).table.equals(big.slice(0, 100))
+        assert proxy.read_bytes < 24 << 20
+        for start in range(100, 3000, 100):
+            rows = reader.read(input, start, start + 100, big.schema)
+            assert rows.table.equals(big.slice(start, 100))
+        assert proxy.read_bytes < 60 << 20
+
+
 def test_columns_come_as_they_are_asked_for_and_missing_ones_are_null(path: str) -> None:
     schema = pa.schema([("absent", pa.list_(pa.int8())), ("some.dots", pa.float64())])
     rows = read(path, 7, 9, schema)

@@ -11,6 +11,7 @@ import pytest
 
 from rgpipeline.io.files import current_version
 from rgpipeline.io.hive import partition_fields, partition_values
+from rgpipeline.io.parquet import ParquetReader
 from rgpipeline.io.shard_rows import InputRows, read_shard
 from rgpipeline.records import InputFile, Shard, Span
 
@@ -25,7 +26,7 @@ def parquet(path: Path, prompts: list[str], **columns: list[Any]) -> InputFile:
 
 def read(files: list[InputFile], *spans: tuple[int, int, int], **options: Any) -> InputRows:
     shard = Shard(0, tuple(Span(*span) for span in spans))
-    return read_shard(files, shard, "parquet", options.pop("schema", SCHEMA), **options)
+    return read_shard(files, shard, ParquetReader(None), options.pop("schema", SCHEMA), **options)
 
 
 @pytest.fixture
