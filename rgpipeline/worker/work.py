@@ -46,7 +46,9 @@ class ToScore:
 
 @dataclass(slots=True, eq=False)
 class Held:
-    """An assignment this worker holds. Owned by the worker's thread; others read `dropped`."""
+    """An assignment this worker holds. The worker's thread's; the feeder reads `dropped`, the
+    publisher sets `dropped` and clears `closing`.
+    """
 
     assignment: Assignment
     dropped: bool = False  # taken away, or all of it is in the log
