@@ -57,7 +57,7 @@ class SimWorker:
         self._slots: dict[SampleKey, Task] = {}
         self._finished: list[ShardDone] = []
         self._done = self._failed = 0
-        self._beat = 0
+        self._beat = self._saved = 0
         self._draining = False
         self.open = False
         self.stopped = False
@@ -75,6 +75,7 @@ class SimWorker:
             finished=tuple(self._finished),
             rows_done=self._done,
             rows_failed=self._failed,
+            saved=self._saved,
             slots=self._night.slots if self.open else 0,
             occupied=len(self._slots),
             working_on=tuple(self._slots),
@@ -180,8 +181,9 @@ class SimWorker:
             return
         cover = self._logs[shard].cover
         before, failed = cover.rows_finished, cover.rows_failed
-        self._logs[shard].append(rows, lambda kept, _: spell_part(kept, self._attempt))
+        published = self._logs[shard].append(rows, lambda kept, _: spell_part(kept, self._attempt))
         self._beat += 1
+        self._saved += bool(published)
         self._failed += cover.rows_failed - failed
         self._done += (cover.rows_finished - before) - (cover.rows_failed - failed)
         self._slots = {k: t for k, t in self._slots.items() if not self._final(k)}
