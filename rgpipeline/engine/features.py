@@ -17,6 +17,12 @@ class SamplingFeatures:
     bans: bool = False  # min_tokens: stop ids can't be drawn at first
     logprobs: int = 0  # 0 none, 1 the sampled token's, k > 1 also the k most probable
 
+    @property
+    def read_logits(self) -> bool:
+        """Whether a token, or what is told of it, depends on more than the model's distribution."""
+        shapes = self.truncates or self.penalties or self.bias or self.bans
+        return shapes or self.logprobs > 0
+
     def __or__(self, other: "SamplingFeatures") -> "SamplingFeatures":
         """Features that do what either does."""
         return SamplingFeatures(

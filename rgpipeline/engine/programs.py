@@ -11,13 +11,15 @@ import jax.numpy as jnp
 from jax import lax
 
 from rgpipeline.engine.api import GOES_ON, IDLE, LAST, STOPPED
+from rgpipeline.engine.blockwise import noise, rate_of, token_of
 from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.fences import fenced
-from rgpipeline.engine.sampling import Sampled, count_token, sample
+from rgpipeline.engine.sampling import Sampled, SamplingState, count_token, only_token, sample
 from rgpipeline.engine.state import SlotState
 from rgpipeline.engine.tenancies import Settings
 from rgpipeline.model.griffin import Griffin
-from rgpipeline.model.state import GriffinState
+from rgpipeline.model.kernels import head
+from rgpipeline.model.state import GriffinState, Position
 
 Params = Any
 
@@ -70,19 +72,44 @@ def decode(
 ) -> tuple[SlotState, Steps]:
     """`steps` tokens for every active slot; a slot that ends goes idle within the block."""
 
-    def head(params: Params, hidden: jax.Array) -> jax.Array:
+    def logits_of(params: Params, hidden: jax.Array) -> jax.Array:
         return jnp.asarray(_apply(model, params, "logits", hidden))
 
     def step(state: SlotState, _: None) -> tuple[SlotState, Steps]:
         held = _kept_in_the_loop(params, state.token)
         hidden, griffin = _apply(model, held, "decode", state.token, state.active, state.model)
+        chosen = _chosen(model, held, hidden, state, griffin.position)
+        if chosen is not None and not features.read_logits:
+            return _advance(state._replace(model=griffin), only_token(chosen), features)
         unused = jnp.zeros((hidden.shape[0], model.config.vocab_size), jnp.float32)
-        logits = fenced(jnp.any(state.active), head, held, hidden, otherwise=unused)
+        logits = fenced(jnp.any(state.active), logits_of, held, hidden, otherwise=unused)
         banned = jnp.where(state.banned_for[:, None] > 0, state.stop_ids, -1)
-        sampled = sample(logits, state.sampling, griffin.position, banned, state.active, features)
+        sampled = sample(
+            *(logits, state.sampling, griffin.position, banned, state.active, features, chosen)
+        )
         return _advance(state._replace(model=griffin), sampled, features)
 
     return lax.scan(step, state, length=steps)
+
+
+def _chosen(
+    model: Griffin, params: Params, hidden: jax.Array, state: SlotState, position: Position
+) -> jax.Array | None:
+    """Tokens that the head draws itself, int32 [s]; None if it has no kernel that can."""
+    table = params["embedder"]["embedding"]
+    choose = head.chosen(model.kernels, hidden.shape[0], table, model.config.logits_soft_cap)
+    if choose is None:
+        return None
+
+    def draw(
+        table: jax.Array, hidden: jax.Array, sampling: SamplingState, position: Position
+    ) -> jax.Array:
+        rate = rate_of(sampling.temperature)
+        gumbel, uniform = noise(sampling.draw, position, -(-table.shape[0] // head.BLOCK))
+        return token_of(choose(hidden, table, rate, gumbel), rate, uniform)
+
+    needed, operands = jnp.any(state.active), (table, hidden, state.sampling, position)
+    return fenced(needed, draw, *operands, otherwise=state.token)
 
 
 def _kept_in_the_loop(params: Params, token: jax.Array) -> Params:

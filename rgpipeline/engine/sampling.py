@@ -82,6 +82,7 @@ def sample(
     banned: jax.Array,
     active: jax.Array,
     features: SamplingFeatures,
+    chosen: jax.Array | None = None,
 ) -> Sampled:
     """Draws one token for every slot.
 
@@ -92,6 +93,7 @@ def sample(
       banned: int32 [s, i], token ids that must not be drawn; -1 is none.
       active: bool [s], slots whose token anybody reads.
       features: what this program can do; settings beyond it must not be in any slot.
+      chosen: int32 [s], what slots get whose logits nothing shapes, where the model's head draws.
     """
     wanted, draws = jnp.any(active), active & (state.temperature > 0)
     shaped = logits
@@ -102,11 +104,37 @@ def sample(
     if features.draws:
         scaled = fenced(jnp.any(draws), _scale, shaped, state.temperature, otherwise=shaped)
         if features.truncates:
-            cuts = draws & ((state.top_k > 0) | (state.top_p < 1) | (state.min_p > 0))
+            cuts = draws & _cuts(state)
             scaled = fenced(jnp.any(cuts), _truncate, scaled, state, cuts, otherwise=scaled)
         drawn = fenced(jnp.any(draws), _draw, scaled, state.draw, position, otherwise=token)
         token = jnp.where(draws, drawn, token)
+    if chosen is not None:
+        token = jnp.where(_is_shaped(state, banned, features), token, chosen)
     return _with_logprobs(logits, token, wanted, features)
+
+
+def only_token(token: jax.Array) -> Sampled:
+    """Tokens of which nothing else is told."""
+    none = jnp.zeros((token.shape[0], 0))
+    return Sampled(token, none, none.astype(jnp.int32), none)
+
+
+def _is_shaped(state: SamplingState, banned: jax.Array, features: SamplingFeatures) -> jax.Array:
+    """Slots whose settings change the model's distribution, beside the temperature: bool [s]."""
+    shaped = jnp.zeros(state.temperature.shape, jnp.bool_)
+    if features.truncates:
+        shaped |= (state.temperature > 0) & _cuts(state)
+    if features.penalties:
+        shaped |= (state.repetition != 1) | (state.presence != 0) | (state.frequency != 0)
+    if features.bias:
+        shaped |= jnp.any(state.bias != 0, axis=-1)
+    if features.bans:
+        shaped |= jnp.any(banned >= 0, axis=-1)
+    return shaped
+
+
+def _cuts(state: SamplingState) -> jax.Array:
+    return (state.top_k > 0) | (state.top_p < 1) | (state.min_p > 0)
 
 
 def count_token(
