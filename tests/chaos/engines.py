@@ -35,6 +35,7 @@ class Tracked:
 
     folder: Path
     by_hand: bool
+    hasty: bool = True
 
     def __call__(
         self,
@@ -53,10 +54,11 @@ class Tracked:
         return factory.open_engine(model, engine, storage_options, settled)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _in_a_hurry, (self.folder, self.by_hand)
+        return _arrived, (self.folder, self.by_hand, self.hasty)
 
 
-def _in_a_hurry(folder: Path, by_hand: bool) -> Tracked:
-    """Where it is unpickled, workers are made in a hurry."""
-    worker.WorkerPolicy = lambda: HASTY  # type: ignore[assignment,misc]
-    return Tracked(folder, by_hand)
+def _arrived(folder: Path, by_hand: bool, hasty: bool) -> Tracked:
+    """Where it is unpickled, workers are hasty."""
+    if hasty:
+        worker.WorkerPolicy = lambda: HASTY  # type: ignore[assignment,misc]
+    return Tracked(folder, by_hand, hasty)

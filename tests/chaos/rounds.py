@@ -123,26 +123,32 @@ def _ended(driver: subprocess.Popen[bytes]) -> str:
 
 
 @contextmanager
-def world() -> Iterator[World]:
-    """A cluster and a store of our own, gone at the end."""
+def ray_cluster() -> Iterator[str]:
+    """A small one of our own, gone at the end; yields its address."""
     os.environ |= {**environment(), "RAY_health_check_period_ms": "500"}
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    ray.init(
+        address="local",
+        num_cpus=4,
+        include_dashboard=False,
+        object_store_memory=80 << 20,
+        log_to_driver=False,
+        logging_level="ERROR",
+        _node_ip_address="127.0.0.1",
+    )
+    try:
+        yield str(ray.get_runtime_context().gcs_address)
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def world() -> Iterator[World]:
+    """A cluster and a store of our own, gone at the end."""
     with (
         tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as name,
         seaweed(Path(name) / "store") as store,
         faulty_proxy(store.endpoint) as proxy,
+        ray_cluster() as address,
     ):
-        ray.init(
-            address="local",
-            num_cpus=4,
-            include_dashboard=False,
-            object_store_memory=80 << 20,
-            log_to_driver=False,
-            logging_level="ERROR",
-            _node_ip_address="127.0.0.1",
-        )
-        try:
-            address = str(ray.get_runtime_context().gcs_address)
-            yield World(Path(name), store, proxy, address)
-        finally:
-            ray.shutdown()
+        yield World(Path(name), store, proxy, address)
