@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 JOB ?= jobs/demo.yaml
 
-.PHONY: setup demo test lint format bench bench-hf bench-tpu tpu chaos simulate fuzz docs lock clean
+.PHONY: setup demo test lint format bench bench-hf bench-tpu tpu chaos long-row scale simulate fuzz docs lock clean
 
 setup: $(STAMP)
 
@@ -50,6 +50,14 @@ tpu: $(STAMP)
 # Kills, hangs and failing stores against one job, bounded in time.
 chaos: $(STAMP)
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+# One row of a million tokens on S3, its worker killed five times, against an uninterrupted run.
+long-row: $(STAMP)
+	$(BIN)/python -m tests.chaos.long_row $(ARGS)
+
+# A million rows planned and committed, ten thousand files planned: the time and memory it takes.
+scale: $(STAMP)
+	$(BIN)/python -m tests.scale --store $(ARGS)
 
 # The driver against simulated clusters, in virtual time.
 SEEDS ?= 2000
