@@ -8,7 +8,9 @@ import argparse
 import os
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,9 +81,9 @@ def measure(workers: int, seconds: float, slots: int, block_s: float) -> None:
         folder = Path(name)
         section = {"accelerator": "cpu", "count": workers, "chips": 1}
         job = job_over(folder, prompts(rows), workers=section)
-        before = psutil.Process().cpu_times()
-        summary = run(job, open_engine=Timed(folder, block_s, slots))
-        after = psutil.Process().cpu_times()
+        used: dict[str, float] = {}
+        engine = Timed(folder, block_s, slots)
+        summary = run(job, open_engine=engine, watch=lambda _: used.update(_cpu_seconds()))
         notes = [
             [(float(t), int(n)) for t, n in (line.split() for line in file.open())]
             for file in folder.glob("*.notes")
@@ -90,10 +92,27 @@ def measure(workers: int, seconds: float, slots: int, block_s: float) -> None:
     begin = max(worker[0][0] for worker in notes)
     end = min(worker[-1][0] for worker in notes)
     shares = [_busy(worker, begin, end, block_s) for worker in notes]
-    driver = after.user + after.system - before.user - before.system
     print(f"{len(notes)} workers, {rows:,} rows, {summary.outcome} in {summary.seconds:.0f} s")
     print(f"all at work for {end - begin:.0f} s: busy {sum(shares) / len(shares):.1%}")
-    print(f"least busy {min(shares):.1%}; driver {driver / summary.seconds:.1%} of a core")
+    print(f"least busy {min(shares):.1%}")
+    for name, spent in sorted(used.items()):
+        print(f"  {spent / summary.seconds:6.1%} of a core  {name}")
+
+
+def _cpu_seconds() -> dict[str, float]:
+    """What this process and its children have used of the processors, by kind."""
+    used: dict[str, float] = defaultdict(float)
+    ours = psutil.Process()
+    for process in [ours, *ours.children(recursive=True)]:
+        with suppress(psutil.Error):
+            title = " ".join(process.cmdline())
+            times = process.cpu_times()
+            used["driver" if process == ours else _kind(title)] += times.user + times.system
+    return used
+
+
+def _kind(title: str) -> str:
+    return "workers" if "WorkerActor" in title else "the rest of Ray"
 
 
 def _busy(notes: list[tuple[float, int]], begin: float, end: float, block_s: float) -> float:
