@@ -1,5 +1,6 @@
 """The command line as a whole: its commands, what they share, and their exit codes."""
 
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ Exit codes: 0 all rows done · 1 failed · 2 a mistake in what was asked (one me
 · 3 finished, some rows failed · 130 interrupted; run the same again to go on.
 """
 
+_TALKATIVE = ("gcsfs", "s3fs", "fsspec", "aiobotocore", "botocore", "google.auth")
+
 COMMANDS: Mapping[Callable[..., int], str] = {
     run: "Run a job, or go on with it.",
     submit: "Submit a job to a Ray cluster.",
@@ -64,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def call(arguments: Sequence[str]) -> int:
     """Runs one command line; every failure is reported on stderr. Returns the exit code."""
     settings = Settings()
+    for name in _TALKATIVE:  # what they log before they raise is told by the error itself
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     arguments = list(arguments) or ["--help"]
 
     def command() -> int:

@@ -35,7 +35,7 @@ def open_or_create(job: Job, store: Store) -> Plan:
     if saved is None:
         _require_empty(store)
         plan = make_plan(job)
-        _require_conditional(store)
+        require_usable(store)
         store.create(JOB, _job_json(job))
         saved = read_job(store) or job
         _require_same_job(job, saved, store)
@@ -138,8 +138,11 @@ def _require_empty(store: Store) -> None:
         )
 
 
-def _require_conditional(store: Store) -> None:
-    """Some servers ignore the condition of a conditional put: try, before rows depend on it."""
+def require_usable(store: Store) -> None:
+    """Raises OutputError when nothing can be created there, or not exactly once.
+
+    Some servers ignore the condition of a conditional put: tried, before rows depend on it.
+    """
     name = f"_rgp/probe-{uuid.uuid4().hex}"
     created = store.create(name, b"first"), store.create(name, b"second")
     store.delete(name)

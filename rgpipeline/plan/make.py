@@ -31,14 +31,15 @@ _THREADS = 32  # footers are read from afar: waiting, not work
 _MESSAGES = 5
 
 
-def make_plan(job: Job) -> Plan:
+def make_plan(job: Job, retry: Retry | None = None) -> Plan:
     """Finds the job's input files, looks into each, and cuts their rows into shards.
 
     Everything that can be wrong with inputs and columns is found here: raises InputError or
     JobError naming file, column or field. Reads Parquet footers, and JSON Lines whole.
     """
-    inputs = find_inputs(job)
-    scans = _scan(inputs, job)
+    retry = retry or Retry()
+    inputs = find_inputs(job, retry)
+    scans = _scan(inputs, job, retry)
     files = tuple(
         InputFile(file.path, file.name, file.size, file.version, scan.rows, scan.marks)
         for file, scan in zip(inputs.files, scans, strict=False)
@@ -66,7 +67,7 @@ def make_plan(job: Job) -> Plan:
     )
 
 
-def find_inputs(job: Job) -> Inputs:
+def find_inputs(job: Job, retry: Retry | None = None) -> Inputs:
     """The files that a job names now.
 
     Raises JobError when its own output would lie among them, InputError as `expand_inputs`.
@@ -79,7 +80,10 @@ def find_inputs(job: Job) -> Inputs:
                 f"output.path: {job.output.path} lies where input.path {path} looks for prompts, "
                 f"which would take in the output; choose a folder apart"
             )
-    return expand_inputs(job.input.path, job.input.format, options)
+    named = ", ".join(job.input.path)
+    return (retry or Retry()).call(
+        f"listing {named}", lambda: expand_inputs(job.input.path, job.input.format, options)
+    )
 
 
 def cut_shards(rows: Sequence[int], size: int) -> tuple[Shard, ...]:
@@ -111,10 +115,9 @@ def _shard_rows(files: Sequence[InputFile]) -> int:
     return max(1, min(even, int(_MOST_BYTES / max(mean_bytes, 1))))
 
 
-def _scan(inputs: Inputs, job: Job) -> list[Scan]:
+def _scan(inputs: Inputs, job: Job, retry: Retry) -> list[Scan]:
     """What is in the files, up to the one in which the job's limit is reached."""
     reader = reader_for(inputs.format, job.storage_options)
-    retry = Retry()
     left = job.input.limit
 
     def scan(file: FoundFile) -> Scan | InputError:

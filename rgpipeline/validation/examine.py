@@ -7,16 +7,17 @@ from typing import Any, TypeVar
 
 from rgpipeline.errors import JobError, RgpipelineError
 from rgpipeline.io.options import resolve_options
-from rgpipeline.io.store import open_store
+from rgpipeline.io.retry import Retry
 from rgpipeline.jobfile import load_job
 from rgpipeline.plan import Plan, make_plan
-from rgpipeline.plan.folder import check_folder
 from rgpipeline.spec import Job
 from rgpipeline.validation.model import model_faults
+from rgpipeline.validation.output import output_warnings
 from rgpipeline.validation.rows import row_warnings
 from rgpipeline.validation.salvage import salvage
 
 T = TypeVar("T")
+_PATIENCE = Retry(deadline_s=15.0)  # a person waits for the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +71,12 @@ def _examine(job: Job, known: frozenset[str]) -> Findings:
 
     if attempt(lambda: resolve_options(job.storage_options)) is None:
         return Findings(tuple(faults))
-    plan = attempt(lambda: make_plan(job)) if "input" in known else None
+    plan = attempt(lambda: make_plan(job, _PATIENCE)) if "input" in known else None
     if "model" in known:
         faults += model_faults(job, plan)
     warnings = list(plan.warnings) if plan else []
     if "output" in known:
-        warnings += attempt(lambda: check_folder(job, _store(job))) or ()
+        warnings += attempt(lambda: output_warnings(job, _PATIENCE)) or ()
     if plan is not None and not faults:
         warnings += attempt(lambda: list(row_warnings(job, plan))) or ()
     return Findings(tuple(faults), tuple(warnings), plan)
-
-
-def _store(job: Job) -> Any:
-    return open_store(job.output.path, job.storage_options)
