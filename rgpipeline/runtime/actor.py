@@ -124,10 +124,10 @@ def _prepare(placement: Placement, node: Node | None) -> IO[str] | None:
     """Sets what jax reads at its import; returns the lock on the cores taken, if any."""
     chips = ray.get_runtime_context().get_accelerator_ids().get("TPU", ())
     os.environ.update(environment(placement, node, [str(chip) for chip in chips], os.environ))
-    return _take_cores(core_shares(placement, node, sorted(os.sched_getaffinity(0))))
+    return take_cores(core_shares(placement, node, sorted(os.sched_getaffinity(0))))
 
 
-def _take_cores(shares: Sequence[Sequence[int]]) -> IO[str] | None:
+def take_cores(shares: Sequence[Sequence[int]]) -> IO[str] | None:
     """Pins this process to the first share that no other worker on this host has locked.
 
     The lock goes with the process, however it ends.
