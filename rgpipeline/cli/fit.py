@@ -2,19 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rgpipeline.cli.options import Json, Overrides
+from rgpipeline.cli.options import Json, Overrides, one_of
 from rgpipeline.errors import JobError, UserError
 
 if TYPE_CHECKING:
     from rgpipeline.fit import FitReport
 
 NO_FIT = 1
-
-_T = TypeVar("_T", bound=str)
 
 
 def fit(
@@ -73,8 +71,8 @@ def fit(
         model=model or "",
         topology=topology,
         slots=_slots(slots or "auto"),
-        dtype=_one_of("--dtype", dtype or "auto", ("auto", "bfloat16", "float32")),
-        quantize=_one_of("--quantize", quantize or "none", ("none", "int8")),
+        dtype=one_of("--dtype", dtype or "auto", ("auto", "bfloat16", "float32")),
+        quantize=one_of("--quantize", quantize or "none", ("none", "int8")),
         mesh=_mesh(mesh),
         dump_hlo=dump_hlo,
     )
@@ -128,10 +126,3 @@ def _mesh(text: str | None) -> tuple[int, int] | None:
     if len(sides) != 2 or not all(side.isdigit() and int(side) for side in sides):
         raise JobError(f"--mesh {text}: expected DATA,MODEL, such as 1,4")
     return int(sides[0]), int(sides[1])
-
-
-def _one_of(option: str, value: str, known: tuple[_T, ...]) -> _T:
-    for one in known:
-        if value == one:
-            return one
-    raise JobError(f"{option} {value}: expected one of {', '.join(known)}")
