@@ -32,7 +32,13 @@ def connected(address: str) -> Iterator[str]:
       UserError: nothing answers at the address.
     """
     if ray.is_initialized():  # the caller's own; it is theirs to end
-        yield ray.get_runtime_context().gcs_address
+        here = ray.get_runtime_context().gcs_address
+        if address not in ("auto", here):
+            raise UserError(
+                f"address {address}: this process is connected to the Ray cluster {here}; call "
+                f"ray.shutdown() first, or use auto"
+            )
+        yield here
         return
     # Ray prints a page on every worker that dies, over whatever is on the terminal.
     printing, ray_worker.print_to_stdstream = ray_worker.print_to_stdstream, _log_instead

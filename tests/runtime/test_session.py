@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import ray
 
 from rgpipeline.errors import UserError
 from rgpipeline.runtime.session import connected
@@ -58,4 +59,13 @@ def test_an_address_that_cannot_be_joined_is_told_at_once(
 ) -> None:
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     with pytest.raises(UserError, match=message), connected(address):
+        pass
+
+
+@pytest.mark.usefixtures("cluster")
+def test_the_callers_own_cluster_is_used_and_no_other() -> None:
+    with connected("auto") as address:
+        assert address == ray.get_runtime_context().gcs_address
+    assert ray.is_initialized()
+    with pytest.raises(UserError, match="is connected to the Ray cluster"), connected("local"):
         pass
