@@ -44,12 +44,21 @@ def open_filesystem(url: str, options: StorageOptions | None) -> tuple[AbstractF
     spellings = [protocol, *(other for other, main in _ALIASES.items() if main == protocol)]
     keywords = next((resolved[name] for name in spellings if name in resolved), {})
     try:
-        filesystem, path = fsspec.core.url_to_fs(url, **keywords)
+        filesystem, path = fsspec.core.url_to_fs(url, **_defaults(protocol, keywords), **keywords)
     except (ImportError, ValueError) as error:
         raise InputError(f"{url}: {protocol}:// cannot be opened ({error})") from error
     except TypeError as error:
         raise JobError(f"storage_options.{protocol}: {error}") from error
     return filesystem, path
+
+
+def _defaults(protocol: str, keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """gcsfs would wait for ever for an answer that a broken connection lost."""
+    if protocol != "gs" or "requests_timeout" in keywords:
+        return {}
+    from aiohttp import ClientTimeout
+
+    return {"requests_timeout": ClientTimeout(total=None, sock_connect=15, sock_read=60)}
 
 
 def protocol_of(url: str) -> str:

@@ -98,6 +98,13 @@ def test_options_are_found_by_any_spelling_of_their_protocol() -> None:
     assert fs.endpoint_url == "http://127.0.0.1:1"
 
 
+def test_google_is_not_waited_for_for_ever() -> None:
+    fs, _ = open_filesystem("gs://b/x", {"gs": {"token": "anon"}})
+    assert 0 < fs.requests_timeout.sock_read <= 60
+    fs, _ = open_filesystem("gs://b/x", {"gs": {"token": "anon", "requests_timeout": 7}})
+    assert fs.requests_timeout == 7
+
+
 def test_a_protocol_nobody_knows_is_named() -> None:
     with pytest.raises(InputError, match=r"nosuch://x: nosuch:// cannot be opened"):
         open_filesystem("nosuch://x", None)
