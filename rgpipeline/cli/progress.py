@@ -20,7 +20,7 @@ from rgpipeline.wording import count, counted, duration, one_line, rate, share
 
 LINE_EVERY_S = 10.0
 STOPPING = (
-    "Stopping: publishing what is finished, saving what is long. Ctrl-C again stops at once; "
+    "Stopping: publishing what is finished, saving what is long. Another Ctrl-C stops at once; "
     "either way, the same command goes on from what is published."
 )
 _BAR = 40  # characters

@@ -2,8 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,20 +33,36 @@ def status(
       rgpipeline status out/demo --json | jq .rows.done
       rgpipeline status out/demo --watch 10
     """
-    from rgpipeline.output import read_status
+    from rgpipeline.io.store import open_store
+    from rgpipeline.output import read_heartbeat, read_status
 
     options = storage_options(storage)
     while True:
         now = read_status(output, options)
-        typer.echo(json.dumps(now.to_json()) if as_json else status_text(output, now))
+        if as_json:
+            typer.echo(json.dumps(now.to_json()))
+        else:
+            said = read_heartbeat(open_store(output, options))
+            typer.echo(status_text(output, now, said.details if said else {}))
         if watch is None or now.state in ("finished", "failed"):
             return 0
         time.sleep(watch)
 
 
-def status_text(output: str, status: "Status") -> str:
-    """A status as lines for a person."""
-    return "\n".join([f"{output}: {status.state}", *(f"  {line}" for line in _lines(status))])
+def status_text(output: str, status: "Status", details: Mapping[str, Any]) -> str:
+    """A status as lines for a person; `details` are the heartbeat's."""
+    lines = [*_lines(status), *_told(status, details)]
+    return "\n".join([f"{output}: {status.state}", *(f"  {line}" for line in lines)])
+
+
+def _told(status: "Status", details: Mapping[str, Any]) -> Iterator[str]:
+    if status.state == "running":
+        if details.get("waiting_for"):
+            yield f"waits    for {details['waiting_for']}"
+        for warning in details.get("warnings") or ():
+            yield f"warning  {warning}"
+    elif status.state == "failed" and details.get("message"):
+        yield f"why      {details['message']}"
 
 
 def _lines(status: "Status") -> Iterator[str]:
