@@ -43,9 +43,12 @@ def connected(address: str) -> Iterator[str]:
     # Ray prints a page on every worker that dies, over whatever is on the terminal.
     printing, ray_worker.print_to_stdstream = ray_worker.print_to_stdstream, _log_instead
     try:
-        yield _connect(address)
+        where = _connect(address)
+        try:
+            yield where
+        finally:
+            ray.shutdown()
     finally:
-        ray.shutdown()
         ray_worker.print_to_stdstream = printing
 
 
