@@ -10,7 +10,7 @@ import ray
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster() -> Iterator[None]:
     path, before = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), dict(os.environ)
     os.environ |= {"PYTHONPATH": path, "RAY_health_check_period_ms": "500"}
