@@ -57,7 +57,7 @@ Params = Any
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--out", type=Path, default=Path("rgpipeline/demo"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -165,7 +165,7 @@ def train(
     )
     optimizer = optax.chain(
         optax.clip_by_global_norm(1.0),
-        optax.adamw(rate, b2=0.98, weight_decay=0.1, mask=_matrices),
+        optax.adamw(rate, b2=0.98, weight_decay=0.3, mask=_matrices),
     )
     update = jax.jit(partial(_update, optimizer), donate_argnums=(0, 1, 2))
     moments, state = optimizer.init(params), init_state(CONFIG, READERS, jnp.float32)
