@@ -21,9 +21,7 @@ from rgpipeline.spec import Job
 Answer = Callable[[int, Mapping[str, Any]], Sequence[OutputRow]]
 
 
-def job_over(
-    folder: Path, rows: Sequence[Mapping[str, Any]], **sections: Mapping[str, Any]
-) -> Job:
+def job_over(folder: Path, rows: Sequence[Mapping[str, Any]], **sections: Mapping[str, Any]) -> Job:
     """A job over a Parquet file of `rows` in `folder`, its output beside it."""
     path = folder / "input.parquet"
     pq.write_table(pa.Table.from_pylist(list(rows)), path)
