@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +33,8 @@ _WRITE_CODE = (
     "--xla_jf_dump_llo_pass_label_regex=^final_bundles$|^deduplication-map$"
 )
 _CODE_TO = "--xla_jf_dump_to"
+# What libtpu says on every machine that has no TPU.
+_NOISE = re.compile(r"WARNING|^E0000|Source Location|^learning/")
 _NO_COMPILER = (
     "libtpu, which holds the TPU compiler, is not installed: pip install libtpu "
     "(Linux on x86-64; no TPU is needed)"
@@ -142,6 +146,11 @@ def _program(folder: Path, name: str, **fields: Any) -> CompiledProgram:
 
 
 def _failure(done: subprocess.CompletedProcess[str]) -> str:
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    if done.returncode == -signal.SIGKILL:
+        return (
+            "the TPU compiler was killed, most likely for want of memory; it takes one or two GB "
+            "for a model of 2B: try again with less beside it"
+        )
+    lines = [line for line in done.stderr.splitlines() if line.strip() and not _NOISE.search(line)]
     how = f"signal {-done.returncode}" if done.returncode < 0 else f"code {done.returncode}"
     return f"the TPU compiler failed ({how}):\n  " + "\n  ".join(lines[-8:])
