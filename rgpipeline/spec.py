@@ -103,7 +103,7 @@ class ModelSpec(Spec):
         "auto", description="of weights and state; auto is float32 on CPUs, else the checkpoint's"
     )
     quantize: Literal["none", "int8"] = Field(
-        "none", description="int8 holds the weights in half the memory"
+        "none", description="int8 is not in this version, and refused"
     )
 
 

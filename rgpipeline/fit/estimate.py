@@ -107,11 +107,10 @@ def _trial(compiled: Compiled, chip: Chip) -> Trial:
 
 def _nothing_fits(asked: CompileRequest, known: Mapping[int, Compiled], chip: Chip) -> str:
     memory = hbm_bytes(known[min(known)], chip)
-    other = "" if asked.quantize == "int8" else ", --quantize int8"
     return (
         f"{asked.model} does not fit {asked.topology} with even {min(known)} slots: weights are "
         f"{memory.weights / 2**30:.2f} GiB a chip, of {memory.capacity / 2**30:.2f}; "
-        f"use more chips with --mesh{other}"
+        "take a chip with more memory"
     )
 
 

@@ -22,7 +22,7 @@ def limit_sentence(report: FitReport) -> str:
         return (
             f"{report.slots} slots do not fit: {_gib(memory.total)} of memory are needed, "
             f"{_gib(memory.total - memory.capacity)} more than the chip has; "
-            f"fewer slots (--slots max finds how many), --quantize int8 or more chips would do"
+            f"fewer slots would do (--slots max finds how many)"
         )
     chip = chip_of(report.topology)
     moved = report.decode.hbm_bytes_per_step / chip.hbm_bytes_per_s
