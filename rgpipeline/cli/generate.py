@@ -12,6 +12,9 @@ from rgpipeline.cli.options import one_of
 from rgpipeline.errors import UserError
 from rgpipeline.wording import count, duration
 
+# Who asks for more wants to see it go on, and no model's texts are so long by themselves.
+_LONG = 4096
+
 
 def generate(
     prompt: Annotated[
@@ -34,8 +37,13 @@ def generate(
         list[str] | None, typer.Option("--stop", help="A string that ends the text; repeatable.")
     ] = None,
     ignore_eos: Annotated[
-        bool, typer.Option("--ignore-eos", help="Go on after the end-of-sequence token.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--ignore-eos/--stop-at-eos",
+            help="Go on after the end-of-sequence token; the default beyond 4,096 tokens.",
+            show_default=False,
+        ),
+    ] = None,
     tokenizer: Annotated[
         str | None, typer.Option("--tokenizer", help="Default: tokenizer.model beside the model.")
     ] = None,
@@ -52,7 +60,7 @@ def generate(
     \b
     Examples:
       rgpipeline generate --model demo "In the beginning"
-      rgpipeline generate --model demo "And it came to pass" --max-tokens 20000 --ignore-eos
+      rgpipeline generate --model demo "And it came to pass" --max-tokens 20000
       echo "Blessed are" | rgpipeline generate --model demo - --temperature 0
 
     Memory stays constant however long the text grows. The same seed gives the same text.
@@ -64,7 +72,7 @@ def generate(
         "top_p": top_p,
         "seed": seed,
         "stop": stop or (),
-        "ignore_eos": ignore_eos,
+        "ignore_eos": max_tokens > _LONG if ignore_eos is None else ignore_eos,
     }
     text = sys.stdin.read() if prompt == "-" else prompt
     if not text:
