@@ -1,0 +1,34 @@
+"""`generate`: where a text ends."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from rgpipeline.cli.app import main
+from rgpipeline.generator import Generator
+
+
+@pytest.mark.parametrize(
+    ("options", "goes_on"),
+    [
+        ([], False),
+        (["--max-tokens", "20000"], True),
+        (["--max-tokens", "20000", "--stop-at-eos"], False),
+        (["--ignore-eos"], True),
+    ],
+)
+def test_a_text_asked_for_at_length_goes_on_past_its_ends(
+    options: list[str], goes_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    class Told:
+        def stream(self, prompt: str, sampling: dict[str, Any]) -> Iterator[str]:
+            asked.append(sampling)
+            return iter(())
+
+    monkeypatch.setattr(Generator, "load", lambda *_, **__: Told())
+    with pytest.raises(SystemExit):
+        main(["generate", "--model", "demo", "In the beginning", *options])
+    assert asked[0]["ignore_eos"] is goes_on
