@@ -4,9 +4,7 @@ Every slot has its own settings and its own random bits, drawn from a counter (d
 position): nothing of its neighbours, its slot or the step takes part.
 
 Sampling is by inverse transform in two stages (a block of the vocabulary, then a token in it), so
-that one draw costs one pass over the logits and two random words, not noise for every token. The
-truncations need no sort: a threshold comes from the few most probable tokens, and only where these
-don't decide it, from a bisection over the values that floats can take.
+that one draw costs one pass over the logits and two random words, not noise for every token.
 """
 
 from functools import partial
@@ -14,18 +12,16 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.extend.random import threefry_2x32
 
 from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.fences import fenced
 from rgpipeline.engine.inverse import inverse
+from rgpipeline.engine.truncation import LOWEST, Limits, is_cut, truncate
 from rgpipeline.model.state import Position
 
-CANDIDATES = 64
 BLOCK = 256
-_LOWEST = float(np.finfo(np.float32).min)
 
 
 class SamplingState(NamedTuple):
@@ -104,8 +100,9 @@ def sample(
     if features.draws:
         scaled = fenced(jnp.any(draws), _scale, shaped, state.temperature, otherwise=shaped)
         if features.truncates:
-            cuts = draws & _cuts(state)
-            scaled = fenced(jnp.any(cuts), _truncate, scaled, state, cuts, otherwise=scaled)
+            limits = _limits(state)
+            cuts = draws & is_cut(limits)
+            scaled = fenced(jnp.any(cuts), truncate, scaled, limits, cuts, otherwise=scaled)
         drawn = fenced(jnp.any(draws), _draw, scaled, state.draw, position, otherwise=token)
         token = jnp.where(draws, drawn, token)
     if chosen is not None:
@@ -123,7 +120,7 @@ def _is_shaped(state: SamplingState, banned: jax.Array, features: SamplingFeatur
     """Slots whose settings change the model's distribution, beside the temperature: bool [s]."""
     shaped = jnp.zeros(state.temperature.shape, jnp.bool_)
     if features.truncates:
-        shaped |= (state.temperature > 0) & _cuts(state)
+        shaped |= (state.temperature > 0) & is_cut(_limits(state))
     if features.penalties:
         shaped |= (state.repetition != 1) | (state.presence != 0) | (state.frequency != 0)
     if features.bias:
@@ -133,8 +130,8 @@ def _is_shaped(state: SamplingState, banned: jax.Array, features: SamplingFeatur
     return shaped
 
 
-def _cuts(state: SamplingState) -> jax.Array:
-    return (state.top_k > 0) | (state.top_p < 1) | (state.min_p > 0)
+def _limits(state: SamplingState) -> Limits:
+    return Limits(state.top_k, state.top_p, state.min_p)
 
 
 def count_token(
@@ -166,7 +163,7 @@ def _ban(logits: jax.Array, banned: jax.Array) -> jax.Array:
     """Logits with the banned ids (int32 [s, i]; -1 is none) out of reach."""
     rows = jnp.arange(logits.shape[0])[:, None]
     ids = jnp.where(banned < 0, logits.shape[1], banned)
-    return logits.at[rows, ids].set(_LOWEST, mode="drop")
+    return logits.at[rows, ids].set(LOWEST, mode="drop")
 
 
 def _argmax(values: jax.Array) -> jax.Array:
@@ -200,92 +197,6 @@ def _uniforms(words: jax.Array, position: Position) -> jax.Array:
 
     bits = jax.vmap(one)(words, position.high, position.low)
     return jnp.asarray((bits >> 8).astype(jnp.float32) * jnp.float32(2.0**-24))
-
-
-def _truncate(scaled: jax.Array, state: SamplingState, cuts: jax.Array) -> jax.Array:
-    """Scaled logits with those out of reach that top-k, top-p and min-p drop, where `cuts`."""
-    threshold = jnp.where(cuts, _threshold(scaled, state, cuts), _LOWEST)
-    return jnp.where(scaled >= threshold[:, None], scaled, _LOWEST)
-
-
-def _threshold(scaled: jax.Array, state: SamplingState, cuts: jax.Array) -> jax.Array:
-    """Smallest scaled logit that top-k, then top-p, then min-p keep, for each slot.
-
-    Ties with the last token kept are kept. Each row's threshold depends on that row alone: the
-    bisection is skipped only when no row wants it, and used only by the rows that do.
-    """
-    largest = jnp.max(scaled, axis=-1)
-    weight = jnp.exp(scaled - largest[:, None])
-    top = lax.top_k(scaled, min(CANDIDATES, scaled.shape[-1]))[0]
-    by_k, k_decided = _top_k_threshold(top, state.top_k, scaled.shape[-1])
-    by_k = _where_undecided(
-        k_decided | ~cuts, by_k, lambda: _bisect(scaled, jnp.ones_like(scaled), state.top_k)
-    )
-    kept = jnp.where(scaled >= by_k[:, None], weight, 0.0)
-    mass = state.top_p * jnp.sum(kept, axis=-1)
-    by_p, p_decided = _top_p_threshold(top, largest, by_k, mass)
-    p_decided |= (state.top_p >= 1.0) | ~cuts
-    by_p = jnp.where(state.top_p >= 1.0, _LOWEST, by_p)
-    by_p = _where_undecided(p_decided, by_p, lambda: _bisect(scaled, kept, mass))
-    by_min = largest + jnp.log(state.min_p)
-    return jnp.minimum(jnp.maximum(jnp.maximum(by_k, by_p), by_min), largest)
-
-
-def _top_k_threshold(top: jax.Array, top_k: jax.Array, vocab: int) -> tuple[jax.Array, jax.Array]:
-    """The k-th largest value where the candidates hold it, and whether they do."""
-    candidates = top.shape[-1]
-    wanted = jnp.where((top_k <= 0) | (top_k > vocab), vocab, top_k)
-    index = jnp.clip(wanted - 1, 0, candidates - 1)
-    value = jnp.take_along_axis(top, index[:, None], axis=1)[:, 0]
-    everything = wanted == vocab
-    return jnp.where(everything, _LOWEST, value), everything | (wanted <= candidates)
-
-
-def _top_p_threshold(
-    top: jax.Array, largest: jax.Array, by_k: jax.Array, mass: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """The value at which the candidates' weight reaches `mass`, and whether it does."""
-    weight = jnp.where(top >= by_k[:, None], jnp.exp(top - largest[:, None]), 0.0)
-    reached = jnp.cumsum(weight, axis=-1) >= mass[:, None]
-    index = jnp.argmax(reached, axis=-1)
-    value = jnp.take_along_axis(top, index[:, None], axis=1)[:, 0]
-    return value, jnp.any(reached, axis=-1)
-
-
-def _where_undecided(decided: jax.Array, value: jax.Array, otherwise: object) -> jax.Array:
-    assert callable(otherwise)
-    exact = lax.cond(jnp.all(decided), lambda: value, otherwise)
-    return jnp.where(decided, value, exact)
-
-
-def _bisect(scaled: jax.Array, weight: jax.Array, wanted: jax.Array) -> jax.Array:
-    """Largest t with sum(weight[scaled >= t]) >= wanted, exactly, in 32 passes. [s, v] -> [s]."""
-    keys = _ordered(scaled)
-    wanted = wanted.astype(jnp.float32)
-
-    def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        low, high = bounds  # low satisfies, high does not
-        middle = low + ((high - low) >> 1)
-        total = jnp.sum(jnp.where(keys >= middle[:, None], weight, 0.0), axis=-1)
-        enough = total >= wanted
-        return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
-
-    low = jnp.zeros(scaled.shape[:1], jnp.uint32)
-    high = jnp.full(scaled.shape[:1], 0xFFFFFFFF, jnp.uint32)
-    low, _ = lax.fori_loop(0, 32, halve, (low, high))
-    return _unordered(low)
-
-
-def _ordered(values: jax.Array) -> jax.Array:
-    """Unsigned integers in the order of the floats."""
-    bits = lax.bitcast_convert_type(values, jnp.uint32)
-    return jnp.where(bits >> 31 == 1, ~bits, bits | jnp.uint32(1 << 31))
-
-
-def _unordered(keys: jax.Array) -> jax.Array:
-    bits = jnp.where(keys >> 31 == 1, keys ^ jnp.uint32(1 << 31), ~keys)
-    values = lax.bitcast_convert_type(bits, jnp.float32)
-    return jnp.where(jnp.isnan(values), _LOWEST, values)
 
 
 def _with_logprobs(
