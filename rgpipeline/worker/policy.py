@@ -9,6 +9,7 @@ class WorkerPolicy:
 
     part_bytes: int = 32 << 20  # rows gathered for one part, about
     part_s: float = 30.0  # a finished row waits no longer for others
+    save_s: float = 1.0  # nor does a state to be saved: a death costs what came since
     refresh_s: float = 20.0  # between looks at what others have published of a held shard
     backlog_bytes: int = 256 << 20  # not yet published; beyond it the engine waits for the store
     ahead_bytes: int = 64 << 20  # prompts made ready before the engine wants them

@@ -77,7 +77,8 @@ class ShardOutput:
             return True
         if now - self.refreshed >= policy.refresh_s and self.helds:
             return True
-        aged = pending.since is not None and now - pending.since >= policy.part_s
+        patience = policy.save_s if pending.saves else policy.part_s
+        aged = pending.since is not None and now - pending.since >= patience
         return aged or pending.nbytes >= policy.part_bytes
 
     def _grow(self, nbytes: int, now: float) -> int:

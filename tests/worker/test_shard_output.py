@@ -1,0 +1,33 @@
+"""When what has gathered for a shard is published."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rgpipeline.io.log import ShardLog
+from rgpipeline.io.store import open_store
+from rgpipeline.records import OutputRow, SampleKey, Snapshot
+from rgpipeline.worker.policy import WorkerPolicy
+from rgpipeline.worker.shard_output import Save, ShardOutput
+
+POLICY = WorkerPolicy(part_s=30.0, save_s=1.0)
+STATE = Save(SampleKey(0, 0, 0), Snapshot({"total": np.zeros(1)}, generated=16), notes={})
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> ShardOutput:
+    output = ShardOutput(ShardLog(open_store(str(tmp_path)), 0), refreshed=0.0)
+    output.add([OutputRow(0, "a", completion="x")], now=0.0)
+    return output
+
+
+def test_a_row_waits_for_others(output: ShardOutput) -> None:
+    assert not output.due(29.0, POLICY)
+    assert output.due(30.0, POLICY)
+
+
+def test_a_state_is_saved_soon_and_the_rows_before_it_with_it(output: ShardOutput) -> None:
+    output.save(STATE, now=0.0)
+    assert not output.due(0.5, POLICY)
+    assert output.due(1.0, POLICY)
