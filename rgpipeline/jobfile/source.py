@@ -9,6 +9,7 @@ import yaml
 from rgpipeline.errors import JobError
 
 _SHOWN_NAMES = 5
+_MOST_DEPTH = 100  # far beyond any job, far below Python's own limit: there even clean-ups fail
 
 
 def read_text(path: Path) -> str:
@@ -48,6 +49,16 @@ class _Loader(yaml.SafeLoader):
         first: [entry for entry in entries if entry[0] != "tag:yaml.org,2002:timestamp"]
         for first, entries in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self._depth == _MOST_DEPTH:
+            raise RecursionError
+        self._depth += 1
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         lines: dict[str, int] = {}
