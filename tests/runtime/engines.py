@@ -17,14 +17,22 @@ from rgpipeline.records import EngineSettings
 from rgpipeline.spec import EngineSpec, ModelSpec
 from tests.fake_engine import FakeBlock, FakeEngine, FakeState
 
+_BRISK_BLOCKS = 40  # before it crawls: a few shards' work
+_CRAWL_S = 0.25
+
 
 class SlowEngine(FakeEngine):
-    """A block takes a given time; a prompt of nines ends the process, where that is asked for."""
+    """A block takes a given time; a prompt of nines ends the process, where that is asked for.
 
-    def __init__(self, slots: int, block_s: float, poisoned: bool) -> None:
+    After some blocks it crawls until `hurry` is there, so that a test acts in the midst of a job
+    however fast the machine is.
+    """
+
+    def __init__(self, slots: int, block_s: float, poisoned: bool, hurry: Path | None) -> None:
         super().__init__(slots=slots)
         self.block_s = block_s
         self.poisoned = poisoned
+        self.hurry = hurry
 
     def prefill(self, state: FakeState, pack: PrefillPack) -> FakeState:
         if self.poisoned and (pack.tokens[:, :3] == 9).all(axis=1).any():
@@ -32,7 +40,8 @@ class SlowEngine(FakeEngine):
         return super().prefill(state, pack)
 
     def decode(self, state: FakeState, features: SamplingFeatures) -> tuple[FakeState, FakeBlock]:
-        time.sleep(self.block_s)
+        hurry = self.blocks < _BRISK_BLOCKS or self.hurry is None or self.hurry.exists()
+        time.sleep(self.block_s if hurry else _CRAWL_S)
         return super().decode(state, features)
 
 
@@ -44,12 +53,16 @@ class Opened:
 
 @dataclass(frozen=True)
 class Slow:
-    """Opens slow engines, and notes each one's process and environment in `folder`."""
+    """Opens slow engines, and notes each one's process and environment in `folder`.
+
+    `crawling`: they are held in the midst of their work until they are told to `hurry`.
+    """
 
     folder: Path
     block_s: float = 0.02
     slots: int = 4
     poisoned: bool = False
+    crawling: bool = False
 
     def __call__(
         self,
@@ -60,8 +73,13 @@ class Slow:
         /,
     ) -> Opened:
         (self.folder / f"{os.getpid()}.pid").write_text(json.dumps(dict(os.environ)))
-        loop = Loop(SlowEngine(self.slots, self.block_s, self.poisoned))
+        hurry = self._hurry if self.crawling else None
+        loop = Loop(SlowEngine(self.slots, self.block_s, self.poisoned, hurry))
         return Opened(loop, EngineSettings("float32", self.slots, 4, 3))
+
+    def hurry(self) -> None:
+        """From now on, no engine that notes itself in the same folder crawls."""
+        self._hurry.touch()
 
     def processes(self) -> list[int]:
         """The processes that have opened an engine, in the order they did."""
@@ -70,6 +88,10 @@ class Slow:
     def environments(self) -> list[dict[str, str]]:
         """The environments that these engines were opened in."""
         return [json.loads(file.read_text()) for file in self._files()]
+
+    @property
+    def _hurry(self) -> Path:
+        return self.folder / "hurry"
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("*.pid"), key=lambda file: file.stat().st_mtime_ns)

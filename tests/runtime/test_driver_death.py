@@ -58,8 +58,14 @@ def test_two_drivers_share_the_work_and_say_so(tmp_path: Path, address: str) -> 
     job = job_over(tmp_path, given)
     other = drive(tmp_path, job, address)
     wait_for_parts(job, other, 1)
+    engine = Slow(tmp_path, crawling=True)
     seen: list[JobView] = []
-    assert run(job, open_engine=Slow(tmp_path), watch=seen.append).outcome == "finished"
+
+    def watch(view: JobView) -> None:
+        seen.append(view)
+        engine.hurry()
+
+    assert run(job, open_engine=engine, watch=watch).outcome == "finished"
     assert other.wait() == 0
     assert "another driver" in seen[0].warnings[0]
     assert answers(job) == right_answers(given)

@@ -1,19 +1,57 @@
 """The real model on two CPU workers: the same rows, bit for bit, whoever dies on the way."""
 
+import os
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import psutil
 import pytest
 
 from rgpipeline import run
 from rgpipeline.dispatch.view import JobView
-from rgpipeline.spec import Job
+from rgpipeline.records import EngineSettings
+from rgpipeline.spec import EngineSpec, Job, ModelSpec
+from rgpipeline.worker.opening import Opened
 from tests.runtime.jobs import job_over, prompts, rows_of
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-ROWS, TOKENS = 96, 600
+ROWS, TOKENS = 48, 200
+BRISK_STEPS = 70  # of four tokens: the second round of the slots is half done
+
+
+@dataclass(frozen=True)
+class Crawling:
+    """Opens the job's model; mid way a step takes long, until `hurry` is in `folder`."""
+
+    folder: Path
+
+    def __call__(
+        self,
+        model: ModelSpec,
+        engine: EngineSpec,
+        storage_options: Mapping[str, Mapping[str, Any]],
+        settled: EngineSettings | None = None,
+        /,
+    ) -> Opened:
+        from rgpipeline.engine import factory
+
+        factory.use_compilation_cache(self.folder / "programs")
+        opened = factory.open_engine(model, engine, storage_options, settled)
+        (self.folder / f"{os.getpid()}.pid").touch()
+        step, steps = opened.loop.step, iter(range(BRISK_STEPS))
+
+        def crawl() -> Any:
+            if next(steps, None) is None and not (self.folder / "hurry").exists():
+                time.sleep(0.25)
+            return step()
+
+        opened.loop.step = crawl
+        return opened
 
 
 def job_in(folder: Path, name: str) -> Job:
@@ -23,17 +61,8 @@ def job_in(folder: Path, name: str) -> Job:
         prompts(ROWS),
         model={"weights": str(GOLDEN / "a2/hf"), "tokenizer": str(GOLDEN / "tokenizer")},
         sampling={"max_tokens": TOKENS, "temperature": 0.9, "seed": 5, "ignore_eos": True},
-        engine={"slots": 8, "prefill_chunk": 8, "steps_per_dispatch": 4},
+        engine={"slots": 4, "prefill_chunk": 8, "steps_per_dispatch": 4},
     )
-
-
-def kill_one_worker_mid_way(view: JobView) -> None:
-    """SIGKILLs a worker's process, once some of the work is done and most is not."""
-    begun = 0 < view.completion_tokens < ROWS * TOKENS // 2
-    if view.deaths == 0 and begun and len(view.workers) == 2:
-        ours = psutil.Process().children(recursive=True)
-        actors = [process for process in ours if "WorkerActor" in "".join(process.cmdline())]
-        actors[0].kill()
 
 
 def test_a_killed_worker_changes_no_row(tmp_path: Path) -> None:
@@ -41,10 +70,15 @@ def test_a_killed_worker_changes_no_row(tmp_path: Path) -> None:
     assert run(calm).outcome == "finished"
     seen: list[JobView] = []
 
-    def watch(view: JobView) -> None:
+    def kill_one_mid_way(view: JobView) -> None:
         seen.append(view)
-        kill_one_worker_mid_way(view)
+        begun = [worker for worker in view.workers if worker.completion_tokens >= 4 * TOKENS]
+        if len(begun) == 2 and not (tmp_path / "hurry").exists():
+            victim = next(tmp_path.glob("*.pid"))
+            os.kill(int(victim.stem), signal.SIGKILL)
+            (tmp_path / "hurry").touch()
 
-    assert run(rough, watch=watch).outcome == "finished"
+    crawling = Crawling(tmp_path)
+    assert run(rough, open_engine=crawling, watch=kill_one_mid_way).outcome == "finished"
     assert seen[-1].deaths == 1
     assert rows_of(rough) == rows_of(calm)

@@ -20,9 +20,10 @@ from tests.runtime.jobs import answers, job_over, prompts, right_answers
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
-def once(
-    condition: Callable[[JobView], bool], action: Callable[[], None]
-) -> Callable[[JobView], None]:
+Watch = Callable[[JobView], None]
+
+
+def once(condition: Callable[[JobView], bool], action: Callable[[], None]) -> Watch:
     """A `watch` that acts the first time that the condition holds."""
     acted: list[JobView] = []
 
@@ -34,6 +35,15 @@ def once(
     return watch
 
 
+def some_rows_are_done(view: JobView) -> bool:
+    return view.rows_done >= 16
+
+
+def send(engine: Slow, kind: signal.Signals) -> None:
+    """To the first worker's process."""
+    os.kill(engine.processes()[0], kind)
+
+
 def test_every_row_is_answered_once(tmp_path: Path) -> None:
     given = prompts(100)
     job = job_over(tmp_path, given)
@@ -43,36 +53,45 @@ def test_every_row_is_answered_once(tmp_path: Path) -> None:
 
 
 def test_rows_of_a_killed_worker_are_done_by_its_replacement(tmp_path: Path) -> None:
-    given, engine = prompts(200), Slow(tmp_path)
+    given, engine = prompts(200), Slow(tmp_path, crawling=True)
     job = job_over(tmp_path, given)
-    kill = once(
-        lambda view: view.rows_done >= 16,
-        lambda: os.kill(engine.processes()[0], signal.SIGKILL),
-    )
-    assert run(job, open_engine=engine, watch=kill).outcome == "finished"
+    kill = once(some_rows_are_done, lambda: send(engine, signal.SIGKILL))
+    replaced = once(lambda _: len(engine.processes()) == 3, engine.hurry)
+
+    def watch(view: JobView) -> None:
+        kill(view)
+        replaced(view)
+
+    assert run(job, open_engine=engine, watch=watch).outcome == "finished"
     assert len(engine.processes()) == 3
     assert answers(job) == right_answers(given)
 
 
 def test_a_hung_worker_is_replaced(tmp_path: Path) -> None:
-    given, engine = prompts(200), Slow(tmp_path)
+    given, engine = prompts(200), Slow(tmp_path, crawling=True)
     job = job_over(tmp_path, given, faults={"worker_timeout_s": 1.5})
-    hang = once(
-        lambda view: view.rows_done >= 16,
-        lambda: os.kill(engine.processes()[0], signal.SIGSTOP),
-    )
-    assert run(job, open_engine=engine, watch=hang).outcome == "finished"
+    hang = once(some_rows_are_done, lambda: send(engine, signal.SIGSTOP))
+    replaced = once(lambda _: len(engine.processes()) == 3, engine.hurry)
+
+    def watch(view: JobView) -> None:
+        hang(view)
+        replaced(view)
+
+    assert run(job, open_engine=engine, watch=watch).outcome == "finished"
+    assert len(engine.processes()) == 3
     assert answers(job) == right_answers(given)
 
 
 def test_a_worker_whose_host_sends_it_away_publishes_and_leaves(tmp_path: Path) -> None:
-    given, engine = prompts(200), Slow(tmp_path)
+    given, engine = prompts(200), Slow(tmp_path, crawling=True)
     job = job_over(tmp_path, given)
     seen: list[JobView] = []
-    leave = once(
-        lambda view: view.rows_done >= 16,
-        lambda: os.kill(engine.processes()[0], signal.SIGTERM),
-    )
+
+    def dismiss() -> None:
+        send(engine, signal.SIGTERM)
+        engine.hurry()
+
+    leave = once(some_rows_are_done, dismiss)
 
     def watch(view: JobView) -> None:
         seen.append(view)
@@ -84,22 +103,20 @@ def test_a_worker_whose_host_sends_it_away_publishes_and_leaves(tmp_path: Path) 
 
 
 def test_a_stopped_job_goes_on_where_it_was(tmp_path: Path) -> None:
-    given, stop = prompts(200), threading.Event()
+    given, stop, engine = prompts(200), threading.Event(), Slow(tmp_path, crawling=True)
     job = job_over(tmp_path, given)
-    first = run(
-        job, open_engine=Slow(tmp_path), stop=stop, watch=once(lambda v: v.rows_done > 16, stop.set)
-    )
+    first = run(job, open_engine=engine, stop=stop, watch=once(some_rows_are_done, stop.set))
     assert (first.outcome, first.exit_code) == ("interrupted", 130)
-    assert 16 < first.rows_done < 200
+    assert 16 <= first.rows_done < 200
     second = run(job, open_engine=Slow(tmp_path))
     assert second.outcome == "finished"
     assert answers(job) == right_answers(given)
 
 
 def test_a_stop_asked_for_in_the_output_is_heard(tmp_path: Path) -> None:
-    job = job_over(tmp_path, prompts(400))
-    ask = once(lambda view: view.rows_done > 0, lambda: request_stop(job.output.path))
-    assert run(job, open_engine=Slow(tmp_path, 0.05), watch=ask).outcome == "interrupted"
+    job, engine = job_over(tmp_path, prompts(200)), Slow(tmp_path, crawling=True)
+    ask = once(some_rows_are_done, lambda: request_stop(job.output.path))
+    assert run(job, open_engine=engine, watch=ask).outcome == "interrupted"
 
 
 def test_a_finished_job_starts_no_worker(tmp_path: Path) -> None:

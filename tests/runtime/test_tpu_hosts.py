@@ -76,16 +76,17 @@ def wait_until(condition: Callable[[], bool], driver: subprocess.Popen[bytes]) -
 
 
 def test_hosts_join_die_and_drain_and_the_table_is_exact(tmp_path: Path, hosts: Hosts) -> None:
-    given, engine = prompts(200), Slow(tmp_path, block_s=0.05)
+    given, engine = prompts(200), Slow(tmp_path)
     job = job_over(tmp_path, given, workers={"accelerator": "tpu"})
     first = hosts.add()
-    driver = drive(tmp_path, job, hosts.address, block_s=0.05)
+    driver = drive(tmp_path, job, hosts.address)
     wait_until(lambda: len(engine.processes()) == 1, driver)
     hosts.add()
     third = hosts.add()
     wait_until(lambda: len(engine.processes()) == 3, driver)
     hosts.kill(first)
     hosts.drain(third)
+    engine.hurry()
     assert driver.wait() == 0
     assert answers(job) == right_answers(given)
 
