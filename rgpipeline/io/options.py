@@ -40,9 +40,7 @@ def open_filesystem(url: str, options: StorageOptions | None) -> tuple[AbstractF
     Raises InputError when the protocol is unknown or its package isn't installed.
     """
     protocol = protocol_of(url)
-    resolved = resolve_options(options)
-    spellings = [protocol, *(other for other, main in _ALIASES.items() if main == protocol)]
-    keywords = next((resolved[name] for name in spellings if name in resolved), {})
+    keywords = keywords_for(protocol, resolve_options(options))
     try:
         filesystem, path = fsspec.core.url_to_fs(url, **_defaults(protocol, keywords), **keywords)
     except (ImportError, ValueError) as error:
@@ -50,6 +48,12 @@ def open_filesystem(url: str, options: StorageOptions | None) -> tuple[AbstractF
     except TypeError as error:
         raise JobError(f"storage_options.{protocol}: {error}") from error
     return filesystem, path
+
+
+def keywords_for(protocol: str, options: StorageOptions) -> Mapping[str, Any]:
+    """A protocol's options, under any of its names (`gs` is `gcs` too)."""
+    spellings = [protocol, *(other for other, main in _ALIASES.items() if main == protocol)]
+    return next((options[name] for name in spellings if name in options), {})
 
 
 def _defaults(protocol: str, keywords: Mapping[str, Any]) -> dict[str, Any]:

@@ -112,13 +112,14 @@ class Retry:
                 self.noticed(error)
                 if self.clock() - began + pause > self.deadline_s:
                     raise StoreError(
-                        f"{what} has failed for {self.deadline_s:g} s ({_brief(error)}); what was "
+                        f"{what} has failed for {self.deadline_s:g} s ({brief(error)}); what was "
                         f"published is safe: run the same job again once the store answers"
                     ) from error
             self.sleep(pause * (0.5 + 0.5 * self.jitter()))
             pause = min(2 * pause, self.longest_s)
 
 
-def _brief(error: BaseException) -> str:
+def brief(error: BaseException) -> str:
+    """An error's kind and text on one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

@@ -1,19 +1,25 @@
 """A folder of objects, wherever it is: what the output of a job is written through."""
 
 import errno
+import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import get_ident
 from typing import Protocol, TypeVar
 
 from rgpipeline.errors import OutputError, StoreError
 from rgpipeline.io.local import LocalStore
 from rgpipeline.io.objects import ObjectStore
 from rgpipeline.io.options import StorageOptions, protocol_of
-from rgpipeline.io.retry import Retry, is_forbidden
+from rgpipeline.io.retry import Retry, brief, is_forbidden
 
 T = TypeVar("T")
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_SLOW_S = 30.0  # a call that takes longer is worth a word
+
+_log = logging.getLogger(__name__)
 
 
 class Store(Protocol):
@@ -84,7 +90,23 @@ class RetryingStore:
     def __init__(self, inner: Store, retry: Retry) -> None:
         self._inner = inner
         self._retry = replace(retry, noticed=self._notice)
+        self._under_way: dict[int, _Call] = {}  # by thread
         self.errors = 0  # passing failures met so far, for metrics
+
+    @property
+    def waits_s(self) -> float:
+        """For how long the slowest call under way has been waited for; 0.0 while none is slow."""
+        call = self._slowest()
+        return call.seconds if call is not None else 0.0
+
+    @property
+    def trouble(self) -> str:
+        """What a slow call waits for, for a person; empty while none is slow."""
+        call = self._slowest()
+        if call is None:
+            return ""
+        why = f" ({call.fault})" if call.fault else ""
+        return f"{call.what}: the store does not answer{why}; waiting for it"
 
     def create(self, name: str, data: bytes) -> bool:
         if self._call("writing", name, lambda: self._inner.create(name, data)):
@@ -122,11 +144,24 @@ class RetryingStore:
 
     def _notice(self, error: Exception) -> None:
         self.errors += 1
+        call = self._under_way[get_ident()]
+        if not call.fault:
+            call.fault = brief(error)
+            _log.info("%s: %s; it is tried again", call.what, call.fault)
+
+    def _slowest(self) -> "_Call | None":
+        calls = [call for call in self._under_way.copy().values() if call.seconds > _SLOW_S]
+        return max(calls, key=lambda call: call.seconds, default=None)
 
     def _call(self, doing: str, name: str, action: Callable[[], T], absent: bool = False) -> T:
         """`absent`: FileNotFoundError is an answer, not a fault."""
+        call = _Call(f"{doing} {self.url(name)}")
+        self._under_way[get_ident()] = call
         try:
-            return self._retry.call(f"{doing} {self.url(name)}", action)
+            result = self._retry.call(call.what, action)
+            if call.fault:
+                _log.info("%s: done, after %.0f s", call.what, call.seconds)
+            return result
         except (StoreError, OutputError):
             raise
         except FileNotFoundError as error:
@@ -134,7 +169,22 @@ class RetryingStore:
                 raise
             raise OutputError(f"{self.url(name)}: no such bucket or folder ({error})") from error
         except Exception as error:
-            raise _explained(f"{doing} {self.url(name)}", error) from error
+            raise _explained(call.what, error) from error
+        finally:
+            del self._under_way[get_ident()]
+
+
+class _Call:
+    """One call of a store, under way."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.fault = ""  # the first passing failure
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
 
 
 def _explained(what: str, error: Exception) -> Exception:

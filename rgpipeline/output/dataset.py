@@ -5,9 +5,10 @@ from pyarrow.fs import FSSpecHandler, LocalFileSystem, PyFileSystem
 
 from rgpipeline.errors import OutputError
 from rgpipeline.io.columns import AddedColumns
+from rgpipeline.io.contact import require_answers
 from rgpipeline.io.options import StorageOptions, open_filesystem, protocol_of
 from rgpipeline.io.parts import part_names
-from rgpipeline.io.store import Store, open_store
+from rgpipeline.io.store import RetryingStore, open_store
 from rgpipeline.plan.folder import read_job, read_plan
 from rgpipeline.plan.record import Plan
 from rgpipeline.spec import Job
@@ -19,8 +20,7 @@ def open_output(url: str, storage_options: StorageOptions | None = None) -> ds.D
     Columns: the kept input columns, then those that the job adds. Rows
     stand in the order of their parts. Raises OutputError when `url` is no job's output.
     """
-    store = open_store(url, storage_options)
-    job, plan = read_job_and_plan(store)
+    store, job, plan = open_job(url, storage_options)
     schema = plan.part_schema(AddedColumns.of(job))
     names = part_names(store)
     if not names:
@@ -35,9 +35,16 @@ def open_output(url: str, storage_options: StorageOptions | None = None) -> ds.D
     return ds.dataset(paths, schema=schema, format="parquet", filesystem=filesystem)
 
 
-def read_job_and_plan(store: Store) -> tuple[Job, Plan]:
-    """The job and plan of an output folder. Raises OutputError when it has none."""
+def open_job(
+    url: str, storage_options: StorageOptions | None = None
+) -> tuple[RetryingStore, Job, Plan]:
+    """An output folder, with its job and plan.
+
+    Raises OutputError when it has none, StoreError within seconds when the store doesn't answer.
+    """
+    require_answers([url], storage_options)
+    store = open_store(url, storage_options)
     job, plan = read_job(store), read_plan(store)
     if job is None or plan is None:
         raise OutputError(f"{store.url()}: not the output of a job (there is no _rgp/plan.json)")
-    return job, plan
+    return store, job, plan

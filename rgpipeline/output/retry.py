@@ -20,7 +20,7 @@ from rgpipeline.io.parts import entries_of, parse_part_name
 from rgpipeline.io.store import Store, open_store
 from rgpipeline.jobfile import parse_job
 from rgpipeline.jobfile.overrides import override
-from rgpipeline.output.dataset import open_output, read_job_and_plan
+from rgpipeline.output.dataset import open_job, open_output
 from rgpipeline.plan.record import Plan
 from rgpipeline.records import InputFile
 from rgpipeline.spec import Job
@@ -52,8 +52,8 @@ def prepare_retry(
     Done again with the same `new`, what was written the first time holds. Raises OutputError when
     `url` is no job's output or `new` can't take one, InputError when none of the rows can be read.
     """
-    store, target = open_store(url, storage_options), open_store(new, storage_options)
-    job, plan = read_job_and_plan(store)
+    store, job, plan = open_job(url, storage_options)
+    target = open_store(new, storage_options)
     written = _written(target, store)
     left_out: tuple[str, ...] = ()
     if written is None:

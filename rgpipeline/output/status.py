@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from rgpipeline.errors import OutputError
 from rgpipeline.io.options import StorageOptions
-from rgpipeline.io.store import Store, open_store
-from rgpipeline.output.dataset import read_job_and_plan
+from rgpipeline.io.store import Store
+from rgpipeline.output.dataset import open_job
 from rgpipeline.output.progress import read_progress
 
 SUCCESS = "_SUCCESS"
@@ -93,8 +93,7 @@ def read_status(
 
     Raises OutputError when `url` is no job's output.
     """
-    store = open_store(url, storage_options)
-    _, plan = read_job_and_plan(store)
+    store, _, plan = open_job(url, storage_options)
     said = read_heartbeat(store)
     shards = read_progress(store, plan)
     state = _state(said, store.exists(SUCCESS), now())

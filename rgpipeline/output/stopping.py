@@ -5,8 +5,8 @@ import time
 import uuid
 
 from rgpipeline.io.options import StorageOptions
-from rgpipeline.io.store import Store, open_store
-from rgpipeline.output.dataset import read_job_and_plan
+from rgpipeline.io.store import Store
+from rgpipeline.output.dataset import open_job
 
 STOP = "_rgp/stop"
 
@@ -16,8 +16,7 @@ def request_stop(url: str, storage_options: StorageOptions | None = None) -> Non
 
     A driver that begins later takes no notice. Raises OutputError when `url` is no job's output.
     """
-    store = open_store(url, storage_options)
-    read_job_and_plan(store)
+    store, _, _ = open_job(url, storage_options)
     asked = {"asked": time.time(), "id": uuid.uuid4().hex}
     store.replace(STOP, json.dumps(asked).encode())
 

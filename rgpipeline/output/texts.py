@@ -9,8 +9,7 @@ import pyarrow.dataset as ds
 from rgpipeline.errors import OutputError
 from rgpipeline.io.options import StorageOptions
 from rgpipeline.io.parts import entries_of, parse_part_name
-from rgpipeline.io.store import open_store
-from rgpipeline.output.dataset import open_output, read_job_and_plan
+from rgpipeline.output.dataset import open_job, open_output
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +36,7 @@ def cat(
     Texts come as their last segments do; those that still go on come at the end, as far as they
     are. Memory holds the texts that go on, and one batch. Raises OutputError for `task: score`.
     """
-    store = open_store(url, storage_options)
-    job, _ = read_job_and_plan(store)
+    _, job, _ = open_job(url, storage_options)
     if job.task == "score":
         raise OutputError(f"{url}: task: score writes no texts; read its Parquet parts")
     open_texts: dict[tuple[tuple[int, int], int], WholeText] = {}

@@ -12,9 +12,8 @@ from markupsafe import Markup
 from rgpipeline import __version__
 from rgpipeline.errors import OutputError
 from rgpipeline.io.options import StorageOptions
-from rgpipeline.io.store import open_store
 from rgpipeline.output import read_status
-from rgpipeline.output.dataset import read_job_and_plan
+from rgpipeline.output.dataset import open_job
 from rgpipeline.report.events import read_runs
 from rgpipeline.report.facts import job_facts, tiles
 from rgpipeline.report.history import history
@@ -45,8 +44,7 @@ def write_report(url: str, to: Path, storage_options: StorageOptions | None = No
 
 def render_report(url: str, storage_options: StorageOptions | None = None) -> str:
     """The report as HTML, of what is published and logged at this moment."""
-    store = open_store(url, storage_options)
-    job, plan = read_job_and_plan(store)
+    store, job, plan = open_job(url, storage_options)
     status = read_status(url, storage_options)
     runs = read_runs(store)
     told = history(runs)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from rgpipeline.errors import RgpipelineError
-from rgpipeline.io.store import Store
+from rgpipeline.io.store import RetryingStore
 from rgpipeline.output import Heartbeat, write_heartbeat
 from rgpipeline.output.stopping import read_stop
 
@@ -25,7 +25,7 @@ _BEAT_S, _FLUSH_S, _STOP_S, _NAP_S = 5.0, 10.0, 3.0, 0.25
 class Journal:
     """One driver's notes in its job's folder. `event` and `beat` never wait for the store."""
 
-    def __init__(self, store: Store, on_stop: Callable[[], None]) -> None:
+    def __init__(self, store: RetryingStore, on_stop: Callable[[], None]) -> None:
         """`on_stop` is called, in the journal's thread, when someone asks the job to stop."""
         self._store = store
         self._on_stop = on_stop
@@ -37,7 +37,12 @@ class Journal:
         self._known_stop: bytes | None = None  # asked of an earlier driver
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
-        self.trouble = ""  # why the last write failed; empty after one that did not
+        self._failed = ""  # why the last write failed; empty after one that did not
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be written just now; empty while all is well."""
+        return self._store.trouble or self._failed
 
     def open(self) -> None:
         """Begins to write, and to look for a request to stop."""
@@ -107,8 +112,8 @@ class Journal:
         try:
             done = action()
         except (RgpipelineError, OSError) as error:
-            self.trouble = f"{what}: {error}"
-            _log.warning("%s", self.trouble)
+            self._failed = f"{what}: {error}"
+            _log.warning("%s", self._failed)
             return None
-        self.trouble = ""
+        self._failed = ""
         return done

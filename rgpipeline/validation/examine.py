@@ -1,12 +1,12 @@
 """Everything that can be found wrong with a job without running it, all at once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from rgpipeline.errors import JobError, RgpipelineError
-from rgpipeline.io.options import resolve_options
+from rgpipeline.io.contact import require_answers
 from rgpipeline.io.retry import Retry
 from rgpipeline.jobfile import load_job
 from rgpipeline.plan import Plan, make_plan
@@ -69,7 +69,8 @@ def _examine(job: Job, known: frozenset[str]) -> Findings:
             faults.append(str(error))
             return None
 
-    if attempt(lambda: resolve_options(job.storage_options)) is None:
+    attempt(lambda: require_answers(_places(job, known), job.storage_options))
+    if faults:
         return Findings(tuple(faults))
     plan = attempt(lambda: make_plan(job, _PATIENCE)) if "input" in known else None
     if "model" in known:
@@ -80,3 +81,14 @@ def _examine(job: Job, known: frozenset[str]) -> Findings:
     if plan is not None and not faults:
         warnings += attempt(lambda: list(row_warnings(job, plan))) or ()
     return Findings(tuple(faults), tuple(warnings), plan)
+
+
+def _places(job: Job, known: frozenset[str]) -> Iterator[str]:
+    """All that a job reads from or writes to."""
+    if "input" in known:
+        yield from job.input.path
+    if "output" in known:
+        yield job.output.path
+    if "model" in known:
+        yield job.model.weights
+        yield from filter(None, [job.model.tokenizer])

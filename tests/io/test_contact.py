@@ -1,0 +1,94 @@
+"""The first word with a store: whoever is silent is named soon, and any answer will do."""
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rgpipeline.cli.app import call
+from rgpipeline.errors import StoreError
+from rgpipeline.io import contact
+from rgpipeline.io.contact import require_answers
+from tests.cli.mistakes.case import Bench
+from tests.stores.servers import Place
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contact, "PATIENCE_S", 0.5)
+
+
+@pytest.fixture
+def closed() -> str:
+    """Where nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+@pytest.fixture
+def mute() -> Iterator[str]:
+    """Where connections are taken, and nothing is said."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def s3(endpoint: str) -> dict[str, dict[str, Any]]:
+    return {"s3": {"endpoint_url": endpoint, "anon": True}}
+
+
+def test_a_closed_port_is_told_with_its_address(closed: str) -> None:
+    with pytest.raises(StoreError) as told:
+        require_answers(["s3://b/in/*.parquet"], s3(closed))
+    assert str(told.value) == (
+        f"s3://b/in/*.parquet: the store at {closed} does not answer (Connection refused; tried "
+        f"for 0.5 s); check storage_options.s3.endpoint_url, the network, and that the store is up"
+    )
+
+
+def test_a_host_that_takes_connections_and_says_nothing_is_told(mute: str) -> None:
+    with pytest.raises(StoreError, match="it takes connections and sends nothing back"):
+        require_answers(["s3://b/in"], s3(mute))
+
+
+def test_google_is_asked_too(closed: str) -> None:
+    with pytest.raises(StoreError, match=f"gs://b/in: the store at {closed} does not answer"):
+        require_answers(["gs://b/in"], {"gs": {"endpoint_url": closed, "token": "anon"}})
+
+
+def test_all_that_are_silent_are_named_at_once(closed: str) -> None:
+    with pytest.raises(StoreError) as told:
+        require_answers(["s3://a/in", f"{closed}/prompts.parquet", "s3://a/out"], s3(closed))
+    lines = str(told.value).splitlines()
+    assert [line.split(": ")[0] for line in lines] == ["s3://a/in", f"{closed}/prompts.parquet"]
+
+
+def test_a_refusal_is_an_answer(moto_server: Place) -> None:
+    require_answers(["s3://no-such-bucket/in"], moto_server.storage_options)
+
+
+def test_nothing_is_asked_of_a_disk(tmp_path: Path) -> None:
+    require_answers([str(tmp_path / "gone"), "demo", "memory://x"], None)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["run", "job.yaml"], ["run", "job.yaml", "--dry-run"], ["validate", "job.yaml"],
+     ["status", "s3://b/out", "--storage", "s3.endpoint_url={closed}",
+      "--storage", "s3.anon=true"]],
+    ids=["run", "dry run", "validate", "status"],
+)  # fmt: skip
+def test_commands_say_so_instead_of_waiting(
+    command: list[str],
+    closed: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bench = Bench(tmp_path).set("output.path", "s3://b/out")
+    bench.set("storage_options", s3(closed)).save()
+    assert call([word.format(closed=closed) for word in command]) != 0
+    assert f"s3://b/out: the store at {closed} does not answer" in capsys.readouterr().err
