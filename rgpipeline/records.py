@@ -208,7 +208,7 @@ class WorkerReport:
     stopped: bool = False  # drained: everything publishable is published
     error: str | None = None  # the worker cannot go on: its message for a person
     fault: Fault | None = None  # whose fault that error is
-    details: Mapping[str, float] = field(default_factory=dict)  # prefill_s, decode_s, store_errors
+    details: Mapping[str, float] = field(default_factory=dict)  # prefill_s, store_errors…
 
 
 def draw_words(seed: int, row_id: str, sample: int) -> tuple[int, int]:

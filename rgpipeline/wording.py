@@ -33,6 +33,13 @@ def duration(seconds: float) -> str:
     return _both(hours // 24, "d", hours % 24, "h")
 
 
+def time_left(seconds: float | None, at_most: bool) -> str:
+    """`5 min`, `at most 2 h`; `?` when it can't be told."""
+    if seconds is None:
+        return "?"
+    return f"at most {duration(seconds)}" if at_most else duration(seconds)
+
+
 def share(part: int, whole: int) -> str:
     """`66%`: 100% only when nothing is missing, 0% only when nothing is done."""
     if not whole:

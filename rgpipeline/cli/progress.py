@@ -16,7 +16,7 @@ from rich.text import Text
 from rgpipeline.cli.notebook import NotebookDisplay
 from rgpipeline.cli.terminal import console
 from rgpipeline.dispatch.view import JobView, Phase
-from rgpipeline.wording import count, counted, duration, one_line, rate, share
+from rgpipeline.wording import count, counted, duration, one_line, rate, share, time_left
 
 LINE_EVERY_S = 10.0
 STOPPING = (
@@ -164,4 +164,4 @@ def _slots(view: JobView) -> str:
 
 
 def _eta(view: JobView) -> str:
-    return "?" if view.eta_seconds is None else duration(view.eta_seconds)
+    return time_left(view.eta_seconds, view.eta_at_most)

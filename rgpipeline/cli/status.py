@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rgpipeline.cli.options import Json, Output, Storage, storage_options
-from rgpipeline.wording import count, duration, rate, share
+from rgpipeline.wording import count, duration, rate, share, time_left
 
 if TYPE_CHECKING:
     from rgpipeline.output import Status
@@ -51,7 +51,7 @@ def status(
 
 def status_text(output: str, status: "Status", details: Mapping[str, Any]) -> str:
     """A status as lines for a person; `details` are the heartbeat's."""
-    lines = [*_lines(status), *_told(status, details)]
+    lines = [*_lines(status, bool(details.get("eta_at_most"))), *_told(status, details)]
     return "\n".join([f"{output}: {status.state}", *(f"  {line}" for line in lines)])
 
 
@@ -65,7 +65,7 @@ def _told(status: "Status", details: Mapping[str, Any]) -> Iterator[str]:
         yield f"why      {details['message']}"
 
 
-def _lines(status: "Status") -> Iterator[str]:
+def _lines(status: "Status", at_most: bool) -> Iterator[str]:
     finished = status.rows_done + status.rows_failed
     yield (
         f"rows     {count(finished)} of {count(status.rows)} ({share(finished, status.rows)}), "
@@ -77,8 +77,7 @@ def _lines(status: "Status") -> Iterator[str]:
     )
     yield f"shards   {count(status.shards_finished)} of {count(status.shards)}"
     if status.state == "running":
-        left = "?" if status.eta_seconds is None else duration(status.eta_seconds)
         yield f"workers  {count(status.workers)}, {rate(status.tokens_per_second)}"
-        yield f"left     {left}"
+        yield f"left     {time_left(status.eta_seconds, at_most)}"
     if status.updated is not None:
         yield f"heard    {duration(max(0.0, time.time() - status.updated))} ago"

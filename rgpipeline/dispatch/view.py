@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from rgpipeline.dispatch.eta import RowTokens, eta
 from rgpipeline.dispatch.fleet import Member, Phase
 from rgpipeline.dispatch.machine import Dispatch
 
@@ -41,6 +42,7 @@ class JobView:
     tokens_per_second: float  # of the last 30 s
     mean_tokens_per_second: float  # of this run
     eta_seconds: float | None
+    eta_at_most: bool  # it is a bound, for no row is done yet
     seconds: float  # since this run began
     deaths: int  # workers lost by fault
     waiting_for: str  # why nothing, or less than could, goes on; empty when all is well
@@ -93,6 +95,7 @@ def view(
     dispatch: Dispatch,
     before: Before,
     rates: Rates,
+    row_tokens: RowTokens,
     *,
     seconds: float,
     host_of: Callable[[str], str],
@@ -106,18 +109,21 @@ def view(
     final = min(before.rows, work.rows_finished + work.rows_covered + under_way)
     failed = min(final, work.rows_failed + sum(m.report.rows_failed for m in members if m.held))
     prompt, completion = generated(dispatch)
-    left = before.rows - final
+    tokens = before.completion_tokens + completion
+    rate = rates.recent or rates.mean
+    left = eta(before.rows - final, final, tokens, rate, row_tokens)
     return JobView(
         rows=before.rows,
         rows_done=final - failed,
         rows_failed=failed,
         prompt_tokens=before.prompt_tokens + prompt,
-        completion_tokens=before.completion_tokens + completion,
+        completion_tokens=tokens,
         shards=before.shards,
         shards_finished=work.shards_finished,
         tokens_per_second=rates.recent,
         mean_tokens_per_second=rates.mean,
-        eta_seconds=_eta(left, final, before.completion_tokens + completion, rates),
+        eta_seconds=left.seconds,
+        eta_at_most=left.at_most,
         seconds=seconds,
         deaths=dispatch.setbacks.deaths,
         waiting_for=waiting_for,
@@ -140,6 +146,7 @@ def before_it_begins(before: Before, *, seconds: float, waiting_for: str) -> Job
         tokens_per_second=0.0,
         mean_tokens_per_second=0.0,
         eta_seconds=None,
+        eta_at_most=False,
         seconds=seconds,
         deaths=0,
         waiting_for=waiting_for,
@@ -172,14 +179,6 @@ def _worker(member: Member, host: str) -> WorkerView:
         rows_failed=report.rows_failed,
         details=report.details,
     )
-
-
-def _eta(left: int, done: int, tokens: int, rates: Rates) -> float | None:
-    """From the tokens that are left, if rows to come are as long as those done."""
-    rate = rates.recent or rates.mean
-    if not left:
-        return 0.0
-    return left * tokens / done / rate if done and tokens and rate else None
 
 
 def _rate(first: tuple[float, int], last: tuple[float, int]) -> float:

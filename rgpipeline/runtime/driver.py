@@ -5,7 +5,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
 from rgpipeline.dispatch import (
@@ -25,6 +25,7 @@ from rgpipeline.dispatch import (
     Tick,
     Up,
 )
+from rgpipeline.dispatch.eta import RowTokens
 from rgpipeline.dispatch.view import Before, JobView, Rates, generated, view
 from rgpipeline.output import Heartbeat
 from rgpipeline.runtime.crew import Crew
@@ -57,6 +58,7 @@ class Driver:
         workers: WorkersSpec,
         placement: Placement,
         before: Before,
+        row_tokens: RowTokens,
         stop: threading.Event,
         watch: Callable[[JobView], None] | None = None,
         warnings: Sequence[str] = (),
@@ -70,6 +72,7 @@ class Driver:
         self._workers = workers
         self._placement = placement
         self._before = before
+        self._row_tokens = row_tokens
         self._stop = stop
         self._watch = watch
         self._warnings = list(warnings)
@@ -159,16 +162,22 @@ class Driver:
             self._note_rates(seen)
 
     def _view(self, now: float) -> JobView:
-        trouble = [self._journal.trouble] if self._journal.trouble else []
         return view(
             self._dispatch,
             self._before,
             self._rates,
+            self._row_tokens,
             seconds=now - self._began,
             host_of=self._crew.host_of,
             waiting_for=self._waiting_for(),
-            warnings=self._warnings + trouble,
+            warnings=[*self._warnings, *self._troubles()],
         )
+
+    def _troubles(self) -> Iterator[str]:
+        if self._journal.trouble:
+            yield self._journal.trouble
+        if any(m.report.details.get("store_waits_s") for m in self._dispatch.fleet):
+            yield "workers wait for the output's store, which does not answer them"
 
     def _waiting_for(self) -> str:
         dispatch = self._dispatch
@@ -182,7 +191,12 @@ class Driver:
         return (short or "workers to open their engines") + lost
 
     def _heartbeat(self, seen: JobView) -> Heartbeat:
-        details = {"host": socket.gethostname(), "pid": os.getpid(), "deaths": seen.deaths}
+        details = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "deaths": seen.deaths,
+            "eta_at_most": seen.eta_at_most,
+        }
         return Heartbeat(
             "running",
             time.time(),

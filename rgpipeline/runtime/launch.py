@@ -11,9 +11,11 @@ import ray
 
 from rgpipeline import __version__
 from rgpipeline.dispatch import Dispatch, End, Policy, Work
+from rgpipeline.dispatch.eta import RowTokens
 from rgpipeline.dispatch.view import Before, JobView, Rates, before_it_begins, generated
 from rgpipeline.errors import Interrupted, UserError
-from rgpipeline.io.store import Store, open_store
+from rgpipeline.io.contact import require_answers
+from rgpipeline.io.store import RetryingStore, open_store
 from rgpipeline.output import (
     Heartbeat,
     ShardProgress,
@@ -62,8 +64,11 @@ def run(
 
     Raises:
       UserError: a mistake that is seen before any worker starts. Later ones are in the summary.
+      StoreError: a store of the job's doesn't answer, or fails, before that. Later, it is waited
+        for.
     """
     began = time.monotonic()
+    require_answers([*job.input.path, job.output.path], job.storage_options)
     store = open_store(job.output.path, job.storage_options)
     plan = open_or_create(job, store)
     progress = read_progress(store, plan)
@@ -86,7 +91,7 @@ class _Run:
 
     job: Job
     plan: Plan
-    store: Store
+    store: RetryingStore
     progress: Sequence[ShardProgress]
     stop: threading.Event
     watch: Callable[[JobView], None] | None
@@ -110,6 +115,7 @@ class _Run:
             workers=self.job.workers,
             placement=placement,
             before=before,
+            row_tokens=RowTokens.of(self.job, self.plan.columns),
             stop=self.stop,
             watch=self.watch,
             warnings=warnings,
@@ -183,7 +189,7 @@ class _Run:
         return summary
 
 
-def _others_at_it(store: Store) -> list[str]:
+def _others_at_it(store: RetryingStore) -> list[str]:
     said = read_heartbeat(store)
     ago = time.time() - said.updated if said is not None else 0.0
     if said is None or said.state != "running" or ago > _SAID_LATELY_S:

@@ -7,7 +7,7 @@ from threading import Event, Lock
 
 from rgpipeline.errors import RgpipelineError, StoreError, UserError
 from rgpipeline.io.options import resolve_options
-from rgpipeline.io.store import Store
+from rgpipeline.io.store import RetryingStore, Store
 from rgpipeline.plan import Plan
 from rgpipeline.records import Assignment, Fault, WorkerReport
 from rgpipeline.spec import Job
@@ -91,8 +91,14 @@ class Worker:
             stopped=end.stopped,
             error=end.error,
             fault=end.fault,
-            details={**tally.details(), "store_errors": float(getattr(self._store, "errors", 0))},
+            details={**tally.details(), **self._store_details()},
         )
+
+    def _store_details(self) -> dict[str, float]:
+        store = self._store
+        if not isinstance(store, RetryingStore):
+            return {}
+        return {"store_errors": float(store.errors), "store_waits_s": store.waits_s}
 
     def run(self) -> None:
         """Works until drained, or until it can't go on. Never raises: `report` tells."""

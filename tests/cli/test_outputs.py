@@ -60,14 +60,18 @@ def test_status_watches_to_the_end(output: str, capsys: Captured) -> None:
 def test_status_of_a_running_job(tmp_path: Path, capsys: Captured) -> None:
     job = job_over(tmp_path, ROWS, input=COLUMNS)
     url = publish(job, answer, success=False)
-    details = {"waiting_for": "room for 3 more", "warnings": ["b.parquet has no rows"]}
+    details = {
+        "waiting_for": "room for 3 more",
+        "warnings": ["b.parquet has no rows"],
+        "eta_at_most": True,
+    }
     beat = Heartbeat("running", 4e9, 2, tokens_per_second=1234.5, eta_seconds=90.0, details=details)
     write_heartbeat(open_store(url), beat)
     told = printed(capsys, "status", url)
     assert "waits    for room for 3 more" in told
     assert "warning  b.parquet has no rows" in told
     assert "workers  2, 1,234 tok/s" in told
-    assert "left     1 min 30 s" in told
+    assert "left     at most 1 min 30 s" in told
 
 
 def test_status_of_a_failed_job_says_why(tmp_path: Path, capsys: Captured) -> None:

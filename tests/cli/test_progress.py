@@ -28,6 +28,7 @@ VIEW = JobView(
     tokens_per_second=2310.4,
     mean_tokens_per_second=2180.0,
     eta_seconds=72.0,
+    eta_at_most=False,
     seconds=41.0,
     deaths=0,
     waiting_for="",
@@ -68,6 +69,7 @@ def test_the_line_says_all_of_it() -> None:
 
 def test_an_unknown_eta_is_not_made_up() -> None:
     assert progress_line(replace(VIEW, eta_seconds=None)).endswith("ETA ?")
+    assert progress_line(replace(VIEW, eta_at_most=True)).endswith("ETA at most 1 min 12 s")
 
 
 def test_the_line_says_what_is_waited_for() -> None:
