@@ -4,7 +4,7 @@ The next token is the sum of all tokens so far, modulo 10, and 0 is end-of-seque
 on 3 6 2 4 8..., `[5]` goes on 5 0. A dropped token or a swapped slot changes every later value.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -114,8 +114,13 @@ class FakeEngine:
     def wait(self, state: FakeState) -> None:
         pass
 
-    def score(self, texts: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
+    def score(
+        self, texts: Sequence[NDArray[np.int32]], scored: Callable[[int, int], None]
+    ) -> list[NDArray[np.float32]]:
         """Minus the sum of the tokens before, for each token."""
+        for index, text in enumerate(texts):
+            for _ in text[1:]:
+                scored(index, 1)
         return [-np.cumsum(text)[:-1].astype(np.float32) for text in texts]
 
     def _take(self, state: FakeState) -> FakeState:
@@ -139,8 +144,8 @@ def _advance(slot: FakeSlot) -> tuple[FakeSlot, int]:
 
 def by_hand(prompt: Sequence[int], max_tokens: int) -> list[int]:
     """What the fake engine must answer."""
-    tokens, answer = list(prompt), []
-    while len(answer) < max_tokens and (token := sum(tokens) % 10) != 0:
-        answer.append(token)
-        tokens.append(token)
+    total, answer = sum(prompt), list[int]()
+    while len(answer) < max_tokens and total % 10:
+        answer.append(total % 10)
+        total += answer[-1]
     return answer

@@ -6,7 +6,7 @@ may reuse its memory (the one passed in must not be read again), and returns the
 Slots are plain ints in [0, slots), whatever the layout below.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -143,6 +143,11 @@ class Engine(Protocol[State, Rows]):
         """Waits until the device has done all that was asked of it."""
         ...
 
-    def score(self, texts: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
-        """Log-probability of each token given those before it, [len - 1] for each text."""
+    def score(
+        self, texts: Sequence[NDArray[np.int32]], scored: Callable[[int, int], None]
+    ) -> list[NDArray[np.float32]]:
+        """Log-probability of each token given those before it, [len - 1] for each text.
+
+        Calls `scored(text, tokens)` whenever the device has scored so many more tokens of a text.
+        """
         ...

@@ -186,11 +186,13 @@ class GriffinEngine:
         """See `api.Engine.wait`."""
         state.model.position.low.block_until_ready()
 
-    def score(self, texts: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
+    def score(
+        self, texts: Sequence[NDArray[np.int32]], scored: Callable[[int, int], None]
+    ) -> list[NDArray[np.float32]]:
         """See `api.Engine.score`."""
         shape = self._pack_shapes[0]
         init = partial(init_state, self.config, shape[0], self._dtype)
-        return score_texts(partial(self._score, self._params), init, shape, texts)
+        return score_texts(partial(self._score, self._params), init, shape, texts, scored)
 
 
 def _pack_shapes(chunk: int, pack_tokens: int) -> list[tuple[int, int]]:

@@ -5,7 +5,7 @@ The host is one block behind the device: while block n + 1 runs, it reads block 
 ends by a stop token is handed on when that is read.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
 
@@ -124,10 +124,21 @@ class Loop(Generic[State, Rows]):
         self._seating.drop_all()
         return emissions
 
-    def score(self, texts: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
-        """Log-probability of each token given those before it, [len - 1] for each text."""
-        self.beat += 1
-        return self._engine.score(texts)
+    def score(
+        self,
+        texts: Sequence[NDArray[np.int32]],
+        scored: Callable[[int, int], None] = lambda text, tokens: None,
+    ) -> list[NDArray[np.float32]]:
+        """Log-probability of each token given those before it, [len - 1] for each text.
+
+        `scored(text, tokens)` hears of every piece of a text, as its tokens are scored.
+        """
+
+        def progress(text: int, tokens: int) -> None:
+            self.beat += 1
+            scored(text, tokens)
+
+        return self._engine.score(texts, progress)
 
     def check(self, request: Request) -> None:
         """Raises RowError if the request can't be done."""

@@ -1,13 +1,27 @@
 """Log-probabilities of a text to its output row."""
 
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rgpipeline.records import OutputRow, Score
 from rgpipeline.worker.logprobs import plain
+from rgpipeline.worker.tally import Tally
 from rgpipeline.worker.work import ToScore
+
+
+def counting(texts: Sequence[ToScore], tally: Tally) -> Callable[[int, int], None]:
+    """What `Loop.score` shall tell of the tokens it has scored: those that are asked for count."""
+    given = [text.first - 1 for text in texts]  # not met yet, for each text
+
+    def scored(text: int, tokens: int) -> None:
+        passed = min(tokens, given[text])
+        given[text] -= passed
+        tally.completion_tokens += tokens - passed
+
+    return scored
 
 
 def scored_row(text: ToScore, logprobs: NDArray[np.float32]) -> OutputRow:

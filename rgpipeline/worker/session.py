@@ -14,7 +14,7 @@ from rgpipeline.worker.assembly import Assembly, Shape, ticker
 from rgpipeline.worker.feeder import Feeder
 from rgpipeline.worker.policy import WorkerPolicy
 from rgpipeline.worker.publisher import Covered, Publisher, Unfinished
-from rgpipeline.worker.scoring import scored_row
+from rgpipeline.worker.scoring import counting, scored_row
 from rgpipeline.worker.shard_output import Save
 from rgpipeline.worker.snapshots_due import SnapshotsDue
 from rgpipeline.worker.tally import Tally
@@ -94,7 +94,7 @@ class Session:
         self._draining = True
         self._feeder.close()
         for emission in self._loop.drain():
-            self._collect(emission, 0.0, time.monotonic())
+            self._collect(emission, None, time.monotonic())
         self.view = View(slots=self._loop.slots, newest=self._newest)
 
     # Rows in
@@ -162,12 +162,13 @@ class Session:
         began, prefills = time.monotonic(), self._loop.prefills
         emissions = self._loop.step()
         now = time.monotonic()
-        self.tally.step(now - began, self._loop.prefills - prefills, bool(emissions))
+        prefills = self._loop.prefills - prefills
+        decode_s = self.tally.step(now - began, prefills, bool(emissions))
         for emission in emissions:
-            self._collect(emission, now - began, now)
+            self._collect(emission, decode_s, now)
         self._snapshots.request(self._publisher.saving)
 
-    def _collect(self, emission: Emission, seconds: float, now: float) -> None:
+    def _collect(self, emission: Emission, seconds: float | None, now: float) -> None:
         assembly = self._open.get(emission.key)
         if assembly is None:
             return
@@ -211,9 +212,9 @@ class Session:
         keys = tuple(key_of(held, text) for held, text in chosen)
         self.view = replace(self.view, occupied=len(keys), working_on=keys)
         began = time.monotonic()
-        scores = self._loop.score([text.tokens for _, text in chosen])
-        tokens = sum(len(text.tokens) for _, text in chosen)
-        self.tally.scored(time.monotonic() - began, tokens)
+        texts = [text for _, text in chosen]
+        scores = self._loop.score([t.tokens for t in texts], counting(texts, self.tally))
+        self.tally.scored(time.monotonic() - began, sum(text.first for text in texts))
         for (held, text), logprobs in zip(chosen, scores, strict=True):
             self._publisher.add(held.assignment.shard.index, [scored_row(text, logprobs)])
             self._closed(held)

@@ -12,28 +12,47 @@ class Tally:
         self._prefill_s = 0.0
         self._decode_s = 0.0
         self._usual_decode_s: float | None = None  # of a step without prefill
+        self._shortest_s: float | None = None  # of all steps that brought tokens
         self._tokens: defaultdict[int, float] = defaultdict(float)  # by power of two of position
         self._slot_seconds: defaultdict[int, float] = defaultdict(float)
 
-    def step(self, seconds: float, prefills: int, decoded: bool) -> None:
-        """One step of the loop. The device does both in turn, so the shares are reckoned."""
+    def step(self, seconds: float, prefills: int, decoded: bool) -> float | None:
+        """One step of the loop. The device does both in turn, so the shares are reckoned.
+
+        Returns decode's share; None where it can't be told. That is so of the first steps, most
+        of whose time goes into compiling.
+        """
+        usual = self._usual_decode_s
         if not prefills:
-            usual = self._usual_decode_s
-            self._usual_decode_s = seconds if usual is None else 0.9 * usual + 0.1 * seconds
             self._decode_s += seconds
-            return
-        decode = min(seconds, self._usual_decode_s or 0.0) if decoded else 0.0
+            if not decoded:
+                return None
+            self._usual_decode_s = seconds if usual is None else 0.9 * usual + 0.1 * seconds
+            return seconds
+        known = self._shortest_s if usual is None else usual
+        if decoded:
+            self._shortest_s = min(seconds, self._shortest_s or seconds)
+        if not decoded or known is None:
+            self._prefill_s += seconds
+            return None
+        decode = min(seconds, known)
         self._decode_s += decode
         self._prefill_s += seconds - decode
+        return decode
 
-    def scored(self, seconds: float, tokens: int) -> None:
-        """Texts of so many tokens were scored."""
+    def scored(self, seconds: float, given: int) -> None:
+        """A batch of texts has been scored; `given`: their tokens that were not to be scored."""
         self._prefill_s += seconds
-        self.prompt_tokens += tokens
+        self.prompt_tokens += given
 
-    def emitted(self, tokens: int, position: int, seconds: float) -> None:
-        """Tokens that one slot brought in a step; `position` is the first one's, from 0."""
+    def emitted(self, tokens: int, position: int, seconds: float | None) -> None:
+        """Tokens that one slot brought in a step; `position` is the first one's, from 0.
+
+        `seconds`: what `step` returned. Without it, the tokens count for no speed.
+        """
         self.completion_tokens += tokens
+        if seconds is None:
+            return
         power = max(1, position).bit_length() - 1
         self._tokens[power] += tokens
         self._slot_seconds[power] += seconds

@@ -53,7 +53,7 @@ def test_tokens_are_counted_as_they_are_published(tmp_path):
     assert report.prompt_tokens == sum(row["prompt_tokens"] for row in rows)
     assert report.completion_tokens == sum(row["completion_tokens"] for row in rows)
     positions = [k for k in report.details if k.endswith("_tokens")]
-    assert sum(report.details[k] for k in positions) == report.completion_tokens
+    assert 0 < sum(report.details[k] for k in positions) <= report.completion_tokens
     assert report.details["prefill_s"] > 0
     assert report.details["decode_s"] > 0
 
@@ -400,6 +400,7 @@ def test_scores_are_those_of_the_texts_given_their_prompts(tmp_path):
     assert "nothing to score" in empty["error"]
     assert (last["logprob"], last["tokens"]) == (-1.0, 1)
     assert (report.rows_done, report.rows_failed) == (2, 1)
+    assert (report.prompt_tokens, report.completion_tokens) == (4, 2)
 
 
 def test_without_a_completion_column_all_but_the_first_token_are_scored(tmp_path):
