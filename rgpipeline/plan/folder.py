@@ -117,6 +117,7 @@ def _settings_name(engine: EngineSpec) -> str:
 def _create(plan: Plan, store: Store) -> Plan:
     store.create(PLAN, plan.to_json())
     found = read_plan(store) or plan
+    plan = replace(plan, shards=found.shards)  # whoever was first may have had other workers
     if found.fingerprint != plan.fingerprint:
         raise OutputError(
             f"{store.url(PLAN)}: planned by another driver just now, over other inputs; run again"

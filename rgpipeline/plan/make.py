@@ -22,9 +22,11 @@ from rgpipeline.io.retry import Retry
 from rgpipeline.plan.checks import check_columns, check_names, used_columns
 from rgpipeline.plan.record import Plan, identity
 from rgpipeline.records import InputFile, Shard, Span
-from rgpipeline.spec import Job
+from rgpipeline.spec import Job, WorkersSpec
 
-_SHARDS = 256  # about so many, so that every worker has some and a status is soon read
+# Shards, about: ten for each worker keep all of them busy to the end. Where nobody says how many
+# there will be, enough for a hundred; a status reads the footers of each shard's parts.
+_PER_WORKER, _FEWEST, _UNTOLD = 10, 256, 1024
 _FEWEST_ROWS, _MOST_ROWS = 16, 8192
 _MOST_BYTES = 64 << 20  # of input in one shard, which a worker holds in memory
 _THREADS = 32  # footers are read from afar: waiting, not work
@@ -58,7 +60,7 @@ def make_plan(job: Job, retry: Retry | None = None) -> Plan:
         job=identity(job),
         format=inputs.format,
         files=files,
-        shards=cut_shards([file.rows for file in files], _shard_rows(files)),
+        shards=cut_shards([file.rows for file in files], _shard_rows(files, job.workers)),
         schema=pa.schema([field for field in schema if field.name in read]),
         kept=kept,
         columns=columns,
@@ -108,11 +110,19 @@ def cut_shards(rows: Sequence[int], size: int) -> tuple[Shard, ...]:
     return tuple(shards) + ((Shard(len(shards), tuple(spans)),) if spans else ())
 
 
-def _shard_rows(files: Sequence[InputFile]) -> int:
+def rows_of_a_shard(rows: int, workers: WorkersSpec) -> int:
+    """How many of `rows` a shard gets, so that as many workers as there may be are kept busy."""
+    if workers.count == "auto":
+        shards = max(_UNTOLD, _PER_WORKER * workers.min)
+    else:
+        shards = max(_FEWEST, _PER_WORKER * workers.count)
+    return min(max(math.ceil(rows / shards), _FEWEST_ROWS), _MOST_ROWS)
+
+
+def _shard_rows(files: Sequence[InputFile], workers: WorkersSpec) -> int:
     rows = sum(file.rows for file in files)
-    even = min(max(math.ceil(rows / _SHARDS), _FEWEST_ROWS), _MOST_ROWS)
     mean_bytes = sum(file.size for file in files) / rows
-    return max(1, min(even, int(_MOST_BYTES / max(mean_bytes, 1))))
+    return max(1, min(rows_of_a_shard(rows, workers), int(_MOST_BYTES / max(mean_bytes, 1))))
 
 
 def _scan(inputs: Inputs, job: Job, retry: Retry) -> list[Scan]:

@@ -12,6 +12,7 @@ from rgpipeline.io.local import LocalStore
 from rgpipeline.io.retry import Retry
 from rgpipeline.io.store import RetryingStore, open_store
 from rgpipeline.plan import open_or_create, settle, settled
+from rgpipeline.plan.folder import PLAN
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import EngineSpec
 from tests.io.schedules import FaultyStore, Killed, MemoryStore, Schedule, interleave, patient
@@ -195,6 +196,23 @@ def test_drivers_who_come_at_once_agree_whoever_dies(folder: Path, seed: int) ->
     assert len(plans) == 3
     assert len({plan.fingerprint for plan in plans}) == 1
     assert open_or_create(job(folder), MemoryStore(objects)).fingerprint == plans[0].fingerprint
+
+
+def test_shards_cut_for_other_workers_at_the_same_moment_hold(tmp_path: Path) -> None:
+    prompts(tmp_path, 10_000)
+
+    class Overtaken(LocalStore):
+        """Somebody else's plan comes between a look for one and the creation."""
+
+        def create(self, name: str, data: bytes) -> bool:
+            if name == PLAN and not self.exists(name):
+                begin(tmp_path, workers={"count": 9999})
+            return super().create(name, data)
+
+    store = RetryingStore(Overtaken(tmp_path / "out"), Retry())
+    plan = open_or_create(job(tmp_path, workers={"count": 2}), store)
+    assert len(plan.shards) == 625
+    assert plan == begin(tmp_path)
 
 
 def test_what_auto_came_to_is_settled_once(folder: Path) -> None:

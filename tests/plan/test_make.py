@@ -1,6 +1,7 @@
 """Making a plan: rows cut into shards, schemas merged, every mistake in the input named."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from rgpipeline.errors import InputError, JobError
 from rgpipeline.plan import Plan, make_plan
-from rgpipeline.plan.make import cut_shards
+from rgpipeline.plan.make import cut_shards, rows_of_a_shard
+from rgpipeline.spec import WorkersSpec
 from tests.plan.jobs import job, prompts, write_input
 
 
@@ -29,12 +31,27 @@ def test_shards_cover_every_row_once_in_order(rows: list[int], size: int) -> Non
     assert [shard.index for shard in shards] == list(range(len(shards)))
 
 
-def test_tiny_files_share_shards_and_a_large_one_has_many(tmp_path: Path) -> None:
+def test_tiny_files_share_shards(tmp_path: Path) -> None:
     for number in range(40):
         prompts(tmp_path, 2, f"{number:02d}.parquet")
     assert [shard.rows for shard in make_plan(job(tmp_path)).shards] == [16] * 5
-    prompts(tmp_path, 10_000, "large.parquet")
-    assert 200 < len(make_plan(job(tmp_path)).shards) <= 256
+
+
+@pytest.mark.parametrize(
+    ("workers", "rows", "shards"),
+    [
+        ({"count": 2}, 2_000_000, 256),
+        ({}, 2_000_000, 1024),
+        ({"count": 1000}, 2_000_000, 10_000),
+        ({"min": 500}, 2_000_000, 5000),
+        ({"count": 1000}, 1600, 100),  # a shard of fewer rows than 16 is not worth its part
+        ({"count": 2}, 10_000_000, 1221),  # nor is one of more than 8,192 to be lost
+    ],
+)
+def test_there_are_ten_shards_for_each_worker_that_may_come(
+    workers: dict[str, int], rows: int, shards: int
+) -> None:
+    assert math.ceil(rows / rows_of_a_shard(rows, WorkersSpec(**workers))) == shards
 
 
 def test_rows_of_many_bytes_make_small_shards(tmp_path: Path) -> None:

@@ -18,20 +18,14 @@ from rgpipeline.dispatch import (
     Tick,
     Work,
 )
-from rgpipeline.records import (
-    Assignment,
-    SampleKey,
-    Shard,
-    ShardDone,
-    Span,
-    WorkerReport,
-)
+from rgpipeline.plan.make import cut_shards, rows_of_a_shard
+from rgpipeline.records import Assignment, SampleKey, ShardDone, WorkerReport
 from rgpipeline.runtime.crew import Crew, Gone, Hello, Refusal, Reply, Unreached
+from rgpipeline.spec import WorkersSpec
 from tests.simulator.world import World
 
 _SLOTS = 256
 _ROW_S = 256 * _SLOTS / 13_000  # 256 tokens a row, at 13,000 a second and host, in 256 slots
-_MOST_ROWS = 8192  # of a shard, as the plan has it
 _PART_S = 30.0  # between parts
 _SPREAD = 0.1  # of hosts' speeds, up and down
 _OPEN_S = 60.0
@@ -164,10 +158,8 @@ def plan(hosts: int, rows: int) -> Plan:
     """Plays a night in which nothing goes wrong; only its size is trouble."""
     before = _memory()
     world = World(0)
-    count = -(-rows // _MOST_ROWS)
-    shards = [
-        Shard(i, (Span(0, i * _MOST_ROWS, min(rows, (i + 1) * _MOST_ROWS)),)) for i in range(count)
-    ]
+    shards = cut_shards([rows], rows_of_a_shard(rows, WorkersSpec(count=hosts)))
+    count = len(shards)
     actors = OutlineActors(world)
     crew = Crew(actors, world.clock)
     dispatch = Dispatch(Work(shards), Policy())
