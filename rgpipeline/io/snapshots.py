@@ -1,6 +1,7 @@
 """Snapshots of unfinished sequences: safetensors under `_rgp/state/`."""
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -10,11 +11,13 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from rgpipeline.errors import StoreError
 from rgpipeline.io.store import Store
 from rgpipeline.records import SampleKey, Snapshot
 
+_log = logging.getLogger(__name__)
+
 _FOLDER = "_rgp/state/"
+_UNREADABLE = (safetensors.SafetensorError, ValueError, KeyError, TypeError)
 _DTYPES: dict[str, Any] = {
     "F64": np.float64,
     "F32": np.float32,
@@ -72,16 +75,22 @@ class Snapshots:
         """The snapshot of the greatest length (of `at_most` tokens); None when there is none.
 
         One that vanishes meanwhile was removed by a worker that saved a newer one; the search
-        then begins again.
+        then begins again. So it does when one can't be read, which is removed: tokens that are
+        made again, from an older one or from the start, are the same.
         """
         while True:
             lengths = [n for n in self.lengths(key) if at_most is None or n <= at_most]
             if not lengths:
                 return None
+            name = _name(key, lengths[-1])
             try:
-                return self._load(_name(key, lengths[-1]))
+                return _parsed(self._store.read(name))
             except FileNotFoundError:
                 continue
+            except _UNREADABLE as error:
+                where = self._store.url(name)
+                _log.warning("%s: not a readable snapshot (%s); an older one will do", where, error)
+                self._store.delete(name)
 
     def remove(self, key: SampleKey, below: int | None = None) -> None:
         """Removes the snapshots of fewer than `below` tokens, or all of them."""
@@ -94,21 +103,16 @@ class Snapshots:
         for name in self._store.list(_FOLDER):
             self._store.delete(name)
 
-    def _load(self, name: str) -> SavedSequence:
-        data = self._store.read(name)
-        try:
-            metadata = _metadata(data)
-            arrays = {
-                key: np.frombuffer(view["data"], _DTYPES[view["dtype"]]).reshape(view["shape"])
-                for key, view in safetensors.deserialize(data)  # type: ignore[no-untyped-call]
-            }
-        except (safetensors.SafetensorError, ValueError, KeyError) as error:
-            raise StoreError(
-                f"{self._store.url(name)}: not a readable snapshot ({error}); delete it, and its "
-                f"sequence begins anew from an older one"
-            ) from error
-        snapshot = Snapshot(arrays, int(metadata["generated"]))
-        return SavedSequence(snapshot, json.loads(metadata["notes"]))
+
+def _parsed(data: bytes) -> SavedSequence:
+    """Raises one of `_UNREADABLE`."""
+    metadata = _metadata(data)
+    arrays = {
+        key: np.frombuffer(view["data"], _DTYPES[view["dtype"]]).reshape(view["shape"])
+        for key, view in safetensors.deserialize(data)  # type: ignore[no-untyped-call]
+    }
+    snapshot = Snapshot(arrays, int(metadata["generated"]))
+    return SavedSequence(snapshot, json.loads(metadata["notes"]))
 
 
 def _prefix(key: SampleKey) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.errors import RowError
+from rgpipeline.errors import OutputError, RowError, StoreError
 from rgpipeline.io.cover import Cover
 from rgpipeline.io.log import ShardLog
 from rgpipeline.io.options import StorageOptions
@@ -102,7 +102,7 @@ class _ShardMaker:
                 batch.score.append(self._to_score(row, id, values))
             else:
                 batch.generate.extend(self._samples(row, id, prompts.make(values)))
-        except MemoryError:
+        except (MemoryError, StoreError, OutputError):  # not the row's doing
             raise
         except Exception as error:  # whatever a row does to us, it fails alone
             told = str(error) if isinstance(error, RowError) else f"{type(error).__name__}: {error}"

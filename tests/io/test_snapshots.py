@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from rgpipeline.errors import StoreError
 from rgpipeline.io.snapshots import Snapshots
 from rgpipeline.records import SampleKey, Snapshot
 from tests.io.schedules import FaultyStore, MemoryStore, Schedule, patient
@@ -110,13 +109,21 @@ def test_saving_what_another_saved_and_removed_is_no_error() -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 4, 30, -1])
-def test_one_that_is_cut_short_is_named(keep: int) -> None:
+def test_one_that_is_cut_short_makes_way_for_an_older_one(
+    keep: int, caplog: pytest.LogCaptureFixture
+) -> None:
     store = MemoryStore()
-    Snapshots(store).save(KEY, snapshot(5), {})
-    (name,) = store.objects
-    store.objects[name] = store.objects[name][:keep]
-    with pytest.raises(StoreError, match=r"00003-14-1-5.safetensors: not a readable snapshot"):
-        Snapshots(store).newest(KEY)
+    snapshots = Snapshots(store)
+    snapshots.save(KEY, snapshot(5), {})
+    (older,) = store.objects
+    snapshots.save(KEY, snapshot(9), {})
+    (newer,) = store.objects.keys() - {older}
+    store.objects[newer] = store.objects[newer][:keep]
+    saved = snapshots.newest(KEY)
+    assert saved is not None
+    assert saved.snapshot.generated == 5
+    assert list(store.objects) == [older]
+    assert "00003-14-1-9.safetensors: not a readable snapshot" in caplog.text
 
 
 def test_passing_failures_are_not_noticed() -> None:

@@ -63,14 +63,18 @@ class Given:
 
     def table(self) -> pa.Table:
         """Everything published, by shard, row, sample and segment, whatever part it came in."""
-        parts = sorted(self.out.glob("part-*.parquet"))
-        table = pa.concat_tables([pq.read_table(part) for part in parts]).replace_schema_metadata()
+        table = pa.concat_tables(
+            [pq.read_table(part) for part in self.parts()]
+        ).replace_schema_metadata()
         return table.sort_by(
             [("n", "ascending"), ("sample", "ascending"), ("segment", "ascending")]
         )
 
     def rows(self) -> list[dict[str, Any]]:
-        return self.table().to_pylist() if list(self.out.glob("part-*")) else []
+        return self.table().to_pylist() if self.parts() else []
+
+    def parts(self) -> list[Path]:
+        return sorted(self.out.glob("part-*.parquet"))
 
     def snapshots(self) -> list[str]:
         folder = self.out / "_rgp" / "state"

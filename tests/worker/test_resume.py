@@ -108,8 +108,11 @@ def tokens_published(given) -> int:
     return sum(row["completion_tokens"] for row in given.rows())
 
 
-def until_segments(given, worker, segments: int) -> None:
-    until(lambda: len(given.rows()) >= segments, worker)
+def until_more_is_published(given, worker) -> None:
+    """Two parts, and so many tokens that they are worth saving."""
+    before = len(given.parts())
+    until(lambda: len(given.parts()) >= before + 2, worker)
+    until(lambda: worker.report().completion_tokens > 2 * WorkerPolicy().snapshot_tokens, worker)
 
 
 def test_a_sequence_without_end_goes_on_from_where_it_was_drained(endless):
@@ -118,7 +121,7 @@ def test_a_sequence_without_end_goes_on_from_where_it_was_drained(endless):
         worker = endless.worker(f"life{life}", policy=hasty)
         with running(worker):
             worker.hold(endless.assignments)
-            until_segments(endless, worker, 4 * (life + 1))
+            until_more_is_published(endless, worker)
         (name,) = endless.snapshots()
         saved = int(name.split("-")[-1].split(".")[0])
         assert saved > tokens_published(endless) - 16  # less than a segment is soon made again
@@ -128,10 +131,41 @@ def test_a_sequence_without_end_goes_on_from_where_it_was_drained(endless):
     assert [row["segment"] for row in rows] == list(range(len(rows)))
 
 
+def test_a_sequence_whose_state_is_unreadable_is_made_again(tmp_path):
+    sampling = {"max_tokens": 2000, "ignore_eos": True}
+    given = plan_job(tmp_path, [{"ids": [1, 2]}], sampling=sampling, output={"segment_tokens": 400})
+    live(given, "first", "drained", block=500, slots=1, steps=3, policy=WorkerPolicy(part_s=0.0))
+    (name,) = given.snapshots()
+    (given.out / "_rgp/state" / name).write_bytes(b"torn")
+    finish(given.worker("second"), given.assignments)
+    tokens = [token for row in given.rows() for token in row["completion_ids"]]
+    assert tokens == expected([1, 2], 2000, ignore_eos=True)
+    assert given.snapshots() == []
+
+
+def test_a_store_that_fails_is_not_the_rows_fault(endless):
+    with running(worker := endless.worker("first", policy=WorkerPolicy(part_s=0.0))):
+        worker.hold(endless.assignments)
+        until_more_is_published(endless, worker)
+    before = endless.parts()
+
+    def read(name):
+        if "state/" in name:
+            raise StoreError("gone for good")
+        return endless.store.read(name)
+
+    again = endless.worker("second", store=Instead(endless.store, read=read))
+    with running(again):
+        again.hold(endless.assignments)
+        until(lambda: again.report().error, again)
+    assert again.report().fault == "store"
+    assert endless.parts() == before
+
+
 def test_a_resumed_sequence_is_not_generated_from_its_start(endless):
     with running(worker := endless.worker("first", policy=WorkerPolicy(part_s=0.0))):
         worker.hold(endless.assignments)
-        until_segments(endless, worker, 20)
+        until_more_is_published(endless, worker)
     done = worker.report().completion_tokens
     again = endless.worker("second")
     with running(again):
@@ -145,7 +179,7 @@ def test_a_resumed_sequence_is_not_generated_from_its_start(endless):
 def test_only_the_newest_snapshot_of_a_sequence_is_kept(endless):
     with running(worker := endless.worker(policy=WorkerPolicy(part_s=0.0))):
         worker.hold(endless.assignments)
-        until_segments(endless, worker, 30)
+        until_more_is_published(endless, worker)
     assert len(endless.snapshots()) == 1
 
 
@@ -169,7 +203,7 @@ def test_long_work_is_saved_without_a_segment_or_an_end(tmp_path):
 def test_a_snapshot_of_another_dtype_is_left_aside(endless):
     with running(worker := endless.worker(policy=WorkerPolicy(part_s=0.0))):
         worker.hold(endless.assignments)
-        until_segments(endless, worker, 3)
+        until_more_is_published(endless, worker)
     key, snapshots = SampleKey(0, 0, 0), Snapshots(endless.store)
     snapshots.remove(key)
     strange = Snapshot({"total": np.float16([0])}, 40)
@@ -177,7 +211,7 @@ def test_a_snapshot_of_another_dtype_is_left_aside(endless):
     again = endless.worker("again", policy=WorkerPolicy(part_s=0.0))
     with running(again):
         again.hold(endless.assignments)
-        until_segments(endless, again, len(endless.rows()) + 2)
+        until_more_is_published(endless, again)
     assert again.report().error is None
     tokens = [token for row in endless.rows() for token in row["completion_ids"]]
     assert tokens == expected([1, 2], len(tokens), ignore_eos=True)
