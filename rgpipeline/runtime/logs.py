@@ -5,11 +5,13 @@ import logging
 import sys
 from typing import Any
 
+from rgpipeline.worker.in_hand import shard_in_hand
+
 
 class JsonLines(logging.Formatter):
-    """`{"t", "level", "logger", "job", "worker", "shard", "message"}`; `shard` where it is known.
+    """`{"t", "level", "logger", "job", "worker", "shard", "message"}`.
 
-    A record's shard comes by `extra={"shard": 12}`.
+    `shard` is null in lines about the worker as a whole, and about all shards it is at.
     """
 
     def __init__(self, **always: str) -> None:
@@ -22,10 +24,9 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             **self._always,
+            "shard": shard_in_hand(),
+            "message": record.getMessage(),
         }
-        if hasattr(record, "shard"):
-            line["shard"] = record.shard
-        line["message"] = record.getMessage()
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line)

@@ -1,12 +1,16 @@
 """Rows made ready ahead of the engine, on a thread of their own."""
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from threading import Condition, Thread
 
 from rgpipeline.records import SampleKey
+from rgpipeline.worker.in_hand import in_hand
 from rgpipeline.worker.rows import RowMaker
 from rgpipeline.worker.work import Batch, Held
+
+_log = logging.getLogger(__name__)
 
 
 class Feeder:
@@ -65,14 +69,22 @@ class Feeder:
     def _run(self) -> None:
         try:
             while (held := self._next()) is not None:
-                for batch in self._maker.batches(held):
-                    self.beat += 1
-                    if not self._offer(batch):
+                with in_hand(held.assignment.shard.index):
+                    if not self._make_ready(held):
                         return
         except Exception as error:
             with self._changed:
                 self._error = error
             self._wake()
+
+    def _make_ready(self, held: Held) -> bool:
+        """False once closed."""
+        _log.info("rows %d to %d are taken up", *held.assignment.key[1:])
+        for batch in self._maker.batches(held):
+            self.beat += 1
+            if not self._offer(batch):
+                return False
+        return True
 
     def _next(self) -> Held | None:
         with self._changed:

@@ -1,5 +1,6 @@
 """Rows gathered, published and accounted for, on a thread of their own: the engine never waits."""
 
+import logging
 import math
 import time
 from collections import deque
@@ -13,6 +14,7 @@ from rgpipeline.io.shard_rows import InputRows
 from rgpipeline.io.snapshots import Snapshots
 from rgpipeline.io.store import Store
 from rgpipeline.records import OutputRow, SampleKey, ShardDone
+from rgpipeline.worker.in_hand import in_hand
 from rgpipeline.worker.policy import WorkerPolicy
 from rgpipeline.worker.shard_output import (
     PartWriter,
@@ -24,6 +26,8 @@ from rgpipeline.worker.shard_output import (
     write_snapshots,
 )
 from rgpipeline.worker.work import Held
+
+_log = logging.getLogger(__name__)
 
 _LOOK_S = 0.5  # between looks at the clock
 
@@ -153,7 +157,8 @@ class Publisher:
     def _run(self) -> None:
         try:
             while (work := self._next()) is not None:
-                self._publish(*work)
+                with in_hand(work[0].log.shard):
+                    self._publish(*work)
         except Exception as error:
             with self._changed:
                 self._error = error
@@ -190,6 +195,7 @@ class Publisher:
         ours, saved = output.log.parts, len(pending.saves)
         if pending.rows:
             published = self._writer.append(output, pending.rows)
+            _log.info("%d rows are published", len(published))
             ours += bool(published)
             saved += bool(published)
             self._count(output, published)
@@ -227,6 +233,7 @@ class Publisher:
             if report is not None:
                 held.dropped = True
                 self.finished += (report,)
+                _log.info("%d rows are finished, %d of them failed", report.rows, report.failed)
                 self._news.append(Finished(held))
             elif held.closing and output.pending.since is None:
                 held.closing = False
