@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.loop import Loop
 from rgpipeline.errors import WeightsError
 from rgpipeline.records import EngineSettings
-from rgpipeline.spec import EngineSpec, ModelSpec
 from tests.fake_engine import FakeBlock, FakeEngine, FakeState
 
 _BRISK_BLOCKS = 40  # before it crawls: a few shards' work
@@ -64,14 +62,7 @@ class Slow:
     poisoned: bool = False
     crawling: bool = False
 
-    def __call__(
-        self,
-        model: ModelSpec,
-        engine: EngineSpec,
-        storage_options: Mapping[str, Mapping[str, Any]],
-        settled: EngineSettings | None = None,
-        /,
-    ) -> Opened:
+    def __call__(self, *_: Any) -> Opened:
         (self.folder / f"{os.getpid()}.pid").write_text(json.dumps(dict(os.environ)))
         hurry = self._hurry if self.crawling else None
         loop = Loop(SlowEngine(self.slots, self.block_s, self.poisoned, hurry))

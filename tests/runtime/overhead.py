@@ -9,7 +9,6 @@ import os
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,6 @@ from rgpipeline import run
 from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.loop import Loop
 from rgpipeline.records import EngineSettings
-from rgpipeline.spec import EngineSpec, ModelSpec
 from tests.fake_engine import FakeBlock, FakeEngine, FakeState
 from tests.runtime.conftest import ROOT
 from tests.runtime.engines import Opened
@@ -56,14 +54,7 @@ class Timed:
     block_s: float
     slots: int
 
-    def __call__(
-        self,
-        model: ModelSpec,
-        engine: EngineSpec,
-        storage_options: Mapping[str, Mapping[str, Any]],
-        settled: EngineSettings | None = None,
-        /,
-    ) -> Opened:
+    def __call__(self, *_: Any) -> Opened:
         notes = self.folder / f"{os.getpid()}.notes"
         loop = Loop(TimedEngine(self.slots, self.block_s, notes))
         return Opened(loop, EngineSettings("float32", self.slots, 4, 3))

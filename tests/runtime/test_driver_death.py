@@ -31,24 +31,20 @@ def address(cluster: None) -> str:
     return str(ray.get_runtime_context().gcs_address)
 
 
-def test_a_killed_driver_is_started_again(tmp_path: Path, address: str) -> None:
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)],
+    ids=["killed", "Ctrl-C"],
+)
+def test_a_job_goes_on_after_the_end_of_its_driver(
+    tmp_path: Path, address: str, end: signal.Signals, code: int
+) -> None:
     given = prompts(200)
     job = job_over(tmp_path, given)
     driver = drive(tmp_path, job, address)
     wait_for_parts(job, driver, 2)
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
-    assert run(job, open_engine=Slow(tmp_path)).outcome == "finished"
-    assert answers(job) == right_answers(given)
-
-
-def test_ctrl_c_leaves_a_job_that_can_go_on(tmp_path: Path, address: str) -> None:
-    given = prompts(200)
-    job = job_over(tmp_path, given)
-    driver = drive(tmp_path, job, address)
-    wait_for_parts(job, driver, 2)
-    driver.send_signal(signal.SIGINT)
-    assert driver.wait() == 130
+    driver.send_signal(end)
+    assert driver.wait() == code
     assert run(job, open_engine=Slow(tmp_path)).outcome == "finished"
     assert answers(job) == right_answers(given)
 

@@ -3,7 +3,6 @@
 import os
 import signal
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,7 @@ import pytest
 
 from rgpipeline import run
 from rgpipeline.dispatch.view import JobView
-from rgpipeline.records import EngineSettings
-from rgpipeline.spec import EngineSpec, Job, ModelSpec
+from rgpipeline.spec import Job
 from rgpipeline.worker.opening import Opened
 from tests.runtime.jobs import job_over, prompts, rows_of
 
@@ -30,18 +28,11 @@ class Crawling:
 
     folder: Path
 
-    def __call__(
-        self,
-        model: ModelSpec,
-        engine: EngineSpec,
-        storage_options: Mapping[str, Mapping[str, Any]],
-        settled: EngineSettings | None = None,
-        /,
-    ) -> Opened:
+    def __call__(self, *asked: Any) -> Opened:
         from rgpipeline.engine import factory
 
         factory.use_compilation_cache(self.folder / "programs")
-        opened = factory.open_engine(model, engine, storage_options, settled)
+        opened = factory.open_engine(*asked)
         (self.folder / f"{os.getpid()}.pid").touch()
         step, steps = opened.loop.step, iter(range(BRISK_STEPS))
 

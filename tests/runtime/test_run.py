@@ -52,29 +52,21 @@ def test_every_row_is_answered_once(tmp_path: Path) -> None:
     assert answers(job) == right_answers(given)
 
 
-def test_rows_of_a_killed_worker_are_done_by_its_replacement(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("loss", "faults"),
+    [(signal.SIGKILL, {}), (signal.SIGSTOP, {"worker_timeout_s": 1.5})],
+    ids=["killed", "hung"],
+)
+def test_rows_of_a_lost_worker_are_done_by_its_replacement(
+    tmp_path: Path, loss: signal.Signals, faults: dict[str, float]
+) -> None:
     given, engine = prompts(200), Slow(tmp_path, crawling=True)
-    job = job_over(tmp_path, given)
-    kill = once(some_rows_are_done, lambda: send(engine, signal.SIGKILL))
+    job = job_over(tmp_path, given, faults=faults)
+    lose = once(some_rows_are_done, lambda: send(engine, loss))
     replaced = once(lambda _: len(engine.processes()) == 3, engine.hurry)
 
     def watch(view: JobView) -> None:
-        kill(view)
-        replaced(view)
-
-    assert run(job, open_engine=engine, watch=watch).outcome == "finished"
-    assert len(engine.processes()) == 3
-    assert answers(job) == right_answers(given)
-
-
-def test_a_hung_worker_is_replaced(tmp_path: Path) -> None:
-    given, engine = prompts(200), Slow(tmp_path, crawling=True)
-    job = job_over(tmp_path, given, faults={"worker_timeout_s": 1.5})
-    hang = once(some_rows_are_done, lambda: send(engine, signal.SIGSTOP))
-    replaced = once(lambda _: len(engine.processes()) == 3, engine.hurry)
-
-    def watch(view: JobView) -> None:
-        hang(view)
+        lose(view)
         replaced(view)
 
     assert run(job, open_engine=engine, watch=watch).outcome == "finished"
