@@ -80,14 +80,6 @@ def column_of(
     return pa.array(values, field.type)
 
 
-def python_values(table: pa.Table, name: str) -> list[Any]:
-    """A column's values as Python has them, those held as JSON text parsed."""
-    values: list[Any] = table.column(name).to_pylist()
-    if not is_json(table.schema.field(name)):
-        return values
-    return [None if value is None else json.loads(value) for value in values]
-
-
 def _type_of(values: Sequence[Any]) -> pa.DataType | None:
     try:
         found = pa.array(values).type

@@ -32,7 +32,6 @@ class Event:
 class Run:
     """One driver's life: the events of one start of the job, in order."""
 
-    started_ms: int
     events: list[Event] = field(default_factory=list)
 
     @property
@@ -49,7 +48,7 @@ def read_runs(store: Store) -> list[Run]:
     named = [(match, name) for name in store.list(FOLDER) if (match := _NAME.fullmatch(name))]
     runs: dict[int, Run] = {}
     for match, name in sorted(named, key=lambda pair: (int(pair[0][1]), int(pair[0][2]))):
-        run = runs.setdefault(int(match[1]), Run(int(match[1])))
+        run = runs.setdefault(int(match[1]), Run())
         run.events.extend(_events(store.read(name)))
     for run in runs.values():
         run.events.sort(key=lambda event: event.t)

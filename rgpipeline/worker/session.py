@@ -172,7 +172,9 @@ class Session:
         assembly = self._open.get(emission.key)
         if assembly is None:
             return
-        self._count(assembly)
+        if not assembly.begun:
+            assembly.begun = True  # these are its first tokens: its prompt has been read
+            self.tally.prompt_tokens += assembly.prompt_tokens
         before = assembly.generated
         rows = assembly.take(emission)
         gained = assembly.generated - before
@@ -190,12 +192,6 @@ class Session:
                 self._save(assembly, emission.snapshot, now)
         else:
             self._snapshots.consider(assembly, now, cut=bool(rows))
-
-    def _count(self, assembly: Assembly) -> None:
-        """A sequence's first tokens: its prompt has been read."""
-        if not assembly.begun:
-            assembly.begun = True
-            self.tally.prompt_tokens += assembly.prompt_tokens
 
     def _save(self, assembly: Assembly, snapshot: Snapshot, now: float) -> None:
         if assembly.generated != snapshot.generated:

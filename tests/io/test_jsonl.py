@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rgpipeline.errors import InputError
 from rgpipeline.io import jsonl
 from rgpipeline.io.files import FoundFile
-from rgpipeline.io.json_types import is_json, python_values
+from rgpipeline.io.json_types import is_json
 from rgpipeline.io.jsonl import JsonLinesReader
 from rgpipeline.io.readers import Rows, Scan
 from rgpipeline.records import InputFile
@@ -118,6 +118,14 @@ def plain(value: Any) -> Any:
     if isinstance(value, list):
         return [plain(v) for v in value]
     return repr(float(value)) if type(value) in (int, float) else value
+
+
+def python_values(table: pa.Table, name: str) -> list[Any]:
+    """A column's values as Python has them, those held as JSON text parsed."""
+    found: list[Any] = table.column(name).to_pylist()
+    if not is_json(table.schema.field(name)):
+        return found
+    return [None if value is None else json.loads(value) for value in found]
 
 
 @settings(max_examples=300, deadline=None)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import rgpipeline.io.store as store_module
 from rgpipeline.errors import OutputError, StoreError
 from rgpipeline.io.retry import Retry
 from rgpipeline.io.store import RetryingStore, open_store
+from tests.io.schedules import MemoryStore
 from tests.stores.proxy import Fault, FaultyProxy, faulty_proxy
 from tests.stores.seaweed import SECRET, Seaweed, free_ports, seaweed
 from tests.stores.servers import Place
@@ -78,6 +80,24 @@ def test_a_store_that_is_away_is_not_one_without_the_object() -> None:
     store = open_store("s3://b/out", {"s3": options}, Retry(deadline_s=0.0))
     with pytest.raises(StoreError, match=r"looking for s3://b/out/_SUCCESS has failed .* run the"):
         store.exists("_SUCCESS")
+
+
+def test_whoever_waits_for_a_store_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "_SLOW_S", 0.0)
+    said: list[str] = []
+
+    class Away(MemoryStore):
+        def read(self, name: str) -> bytes:
+            said.append(store.trouble)
+            if len(said) == 1:
+                raise TimeoutError("no reply")
+            return b"here again"
+
+    store = RetryingStore(Away(), SOON)
+    assert store.read("a") == b"here again"
+    what = f"reading {store.url('a')}: the store does not answer"
+    assert said == [f"{what}; waiting for it", f"{what} (TimeoutError: no reply); waiting for it"]
+    assert store.trouble == ""
 
 
 def test_what_was_created_outlives_a_store_that_is_killed_and_started_again(tmp_path: Path) -> None:
