@@ -3,7 +3,6 @@
 Through s3fs and gcsfs, for pyarrow's own clients have no conditional put.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -20,8 +19,6 @@ class ObjectStore:
     """Objects below one prefix of a bucket; `create` is If-None-Match or ifGenerationMatch=0."""
 
     def __init__(self, url: str, options: StorageOptions | None) -> None:
-        # gcsfs asks whether a bucket is a zonal one, by a slow call that other servers lack.
-        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
         self._url = url.rstrip("/")
         self._fs: AbstractFileSystem
         self._fs, root = open_filesystem(self._url, options)

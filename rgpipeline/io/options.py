@@ -58,7 +58,11 @@ def keywords_for(protocol: str, options: StorageOptions) -> Mapping[str, Any]:
 
 def _defaults(protocol: str, keywords: Mapping[str, Any]) -> dict[str, Any]:
     """gcsfs would wait for ever for an answer that a broken connection lost."""
-    if protocol != "gs" or "requests_timeout" in keywords:
+    if protocol != "gs":
+        return {}
+    # It asks whether a bucket is a zonal one, by a slow call that other servers lack.
+    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    if "requests_timeout" in keywords:
         return {}
     from aiohttp import ClientTimeout
 
