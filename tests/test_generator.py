@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from rgpipeline import Generator
-from rgpipeline.errors import RowError, UserError, WeightsError
+from rgpipeline.errors import RowError, StoreError, UserError, WeightsError
+from rgpipeline.io import contact
 from rgpipeline.text.tokenizer import Tokenizer
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -166,3 +167,10 @@ def test_a_callers_mistake_is_told(generator, call, told):
     with pytest.raises(UserError) as caught:
         call(generator)
     assert told in str(caught.value)
+
+
+def test_weights_behind_a_store_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contact, "PATIENCE_S", 0.5)
+    nowhere = {"s3": {"endpoint_url": "http://127.0.0.1:1", "anon": True}}
+    with pytest.raises(StoreError, match=r"s3://b/weights: the store at .* does not answer"):
+        Generator.load("s3://b/weights", storage_options=nowhere)

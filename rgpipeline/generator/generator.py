@@ -12,6 +12,7 @@ from rgpipeline.engine.factory import OpenedEngine, open_engine, use_compilation
 from rgpipeline.errors import RowError, UserError, WeightsError
 from rgpipeline.generator.options import SamplingLike, samplings, section
 from rgpipeline.generator.sequence import Completion, Underway
+from rgpipeline.io.contact import require_answers
 from rgpipeline.io.options import resolve_options
 from rgpipeline.records import Request, draw_words
 from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec
@@ -66,6 +67,7 @@ class Generator:
 
         Raises:
           WeightsError: the checkpoint or tokenizer can't be used.
+          StoreError: their store doesn't answer.
           UserError: an option that isn't valid.
         """
         model = section(
@@ -79,6 +81,7 @@ class Generator:
         )
         chips = section(MeshSpec, "mesh", **(mesh or {}))
         options = resolve_options(storage_options)
+        require_answers(filter(None, [model.weights, model.tokenizer]), options)
         words = _open_tokenizer(model, options)
         use_compilation_cache(CACHE)
         weights_cache = None if cache is None else Path(cache)
