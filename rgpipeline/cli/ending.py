@@ -67,11 +67,11 @@ def _facts(job: Job, summary: Summary) -> Iterator[tuple[str, str]]:
         f"{count(summary.completion_tokens)} {done}, {count(summary.prompt_tokens)} of prompts",
     )
     if summary.generated_tokens:
-        yield (
-            "speed",
-            f"{rate(summary.tokens_per_second)} ({count(summary.generated_tokens)} tokens in "
-            f"this run)",
-        )
+        # Idle workers copy what others are at, and those copies are tokens too.
+        twice = summary.generated_tokens > summary.completion_tokens
+        told = f"{count(summary.generated_tokens)} tokens in this run"
+        told += ", some of them twice" if twice else ""
+        yield "speed", f"{rate(summary.tokens_per_second)} ({told})"
     yield "output", summary.output
     if summary.rows_failed:
         yield "failed", f"rgpipeline retry {summary.output} --output NEW   does them again"

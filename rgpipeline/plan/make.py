@@ -26,8 +26,8 @@ from rgpipeline.spec import Job, WorkersSpec
 
 # Shards, about: ten for each worker keep all of them busy to the end. Where nobody says how many
 # there will be, enough for a hundred; a status reads the footers of each shard's parts.
-_PER_WORKER, _FEWEST, _UNTOLD = 10, 256, 1024
-_FEWEST_ROWS, _MOST_ROWS = 16, 8192
+_PER_WORKER, _SHARDS, _UNTOLD = 10, 256, 1024
+_FEWEST, _MOST = 16, 8192  # sequences in a shard
 _MOST_BYTES = 64 << 20  # of input in one shard, which a worker holds in memory
 _THREADS = 32  # footers are read from afar: waiting, not work
 _MESSAGES = 5
@@ -60,7 +60,7 @@ def make_plan(job: Job, retry: Retry | None = None) -> Plan:
         job=identity(job),
         format=inputs.format,
         files=files,
-        shards=cut_shards([file.rows for file in files], _shard_rows(files, job.workers)),
+        shards=cut_shards([file.rows for file in files], _shard_rows(files, job)),
         schema=pa.schema([field for field in schema if field.name in read]),
         kept=kept,
         columns=columns,
@@ -110,19 +110,23 @@ def cut_shards(rows: Sequence[int], size: int) -> tuple[Shard, ...]:
     return tuple(shards) + ((Shard(len(shards), tuple(spans)),) if spans else ())
 
 
-def rows_of_a_shard(rows: int, workers: WorkersSpec) -> int:
-    """How many of `rows` a shard gets, so that as many workers as there may be are kept busy."""
+def rows_of_a_shard(rows: int, workers: WorkersSpec, samples: int = 1) -> int:
+    """How many of `rows` a shard gets, so that as many workers as there may be are kept busy.
+
+    `samples`: of each row; a row of many is as much work as many rows.
+    """
     if workers.count == "auto":
         shards = max(_UNTOLD, _PER_WORKER * workers.min)
     else:
-        shards = max(_FEWEST, _PER_WORKER * workers.count)
-    return min(max(math.ceil(rows / shards), _FEWEST_ROWS), _MOST_ROWS)
+        shards = max(_SHARDS, _PER_WORKER * workers.count)
+    return min(max(math.ceil(rows / shards), _FEWEST // samples, 1), max(_MOST // samples, 1))
 
 
-def _shard_rows(files: Sequence[InputFile], workers: WorkersSpec) -> int:
+def _shard_rows(files: Sequence[InputFile], job: Job) -> int:
     rows = sum(file.rows for file in files)
     mean_bytes = sum(file.size for file in files) / rows
-    return max(1, min(rows_of_a_shard(rows, workers), int(_MOST_BYTES / max(mean_bytes, 1))))
+    even = rows_of_a_shard(rows, job.workers, job.sampling.n)
+    return max(1, min(even, int(_MOST_BYTES / max(mean_bytes, 1))))
 
 
 def _scan(inputs: Inputs, job: Job, retry: Retry) -> list[Scan]:

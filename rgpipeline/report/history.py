@@ -12,6 +12,7 @@ from rgpipeline.report.times import Bins, TimeAxis
 _BINS = 160
 _SHOWN_WORKERS = 7  # more are drawn as one layer
 _ENDS = ("died", "killed", "drained", "left")
+_TELLING_S = 0.1  # of slots' time: shorter is chance
 _POSITION = re.compile(r"position_(\d+)_(tokens|s)")
 
 
@@ -144,5 +145,5 @@ def _positions(workers: Iterable[list[Event]]) -> list[tuple[int, float]]:
     return [
         (2**power, tokens[power] / seconds[power])
         for power in sorted(tokens)
-        if seconds[power] > 0 and tokens[power]
+        if seconds[power] > _TELLING_S and tokens[power]
     ]

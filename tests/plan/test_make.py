@@ -54,6 +54,12 @@ def test_there_are_ten_shards_for_each_worker_that_may_come(
     assert math.ceil(rows / rows_of_a_shard(rows, WorkersSpec(**workers))) == shards
 
 
+def test_a_row_of_many_samples_is_as_much_as_many_rows() -> None:
+    two = WorkersSpec(count=2)
+    assert [rows_of_a_shard(100, two, samples) for samples in (1, 4, 32)] == [16, 4, 1]
+    assert rows_of_a_shard(10_000_000, two, 4) == 2048
+
+
 def test_rows_of_many_bytes_make_small_shards(tmp_path: Path) -> None:
     write_input(tmp_path, "a.parquet", {"prompt": ["x"] * 64}, compression="none")
     big = tmp_path / "in" / "a.parquet"

@@ -112,7 +112,8 @@ def test_a_workers_life(tmp_path: Path) -> None:
 
 def test_speed_against_position_is_of_all_workers_last_words(tmp_path: Path) -> None:
     def positions(tokens: float, seconds: float) -> dict[str, float]:
-        return {"position_4_tokens": tokens, "position_4_s": seconds}
+        chance = {"position_2_tokens": 1.0, "position_2_s": 0.02}
+        return {"position_4_tokens": tokens, "position_4_s": seconds, **chance}
 
     lines = [
         rate(0, "w0", 0, details=positions(1.0, 1.0)),
