@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import safetensors
 import safetensors.numpy
+from numpy.typing import NDArray
 
 from rgpipeline.io.store import Store
 from rgpipeline.records import SampleKey, Snapshot
@@ -56,6 +58,7 @@ class Snapshots:
         """Saves a state; `notes` is anything JSON can hold. Raises StoreError."""
         arrays = {name: np.asarray(array, order="C") for name, array in snapshot.arrays.items()}
         metadata = {"notes": json.dumps(notes), "generated": str(snapshot.generated)}
+        metadata["crc32"] = _checksum(arrays, metadata)
         self._store.create(_name(key, snapshot.generated), safetensors.numpy.save(arrays, metadata))
 
     def lengths(self, key: SampleKey) -> list[int]:
@@ -111,8 +114,19 @@ def _parsed(data: bytes) -> SavedSequence:
         key: np.frombuffer(view["data"], _DTYPES[view["dtype"]]).reshape(view["shape"])
         for key, view in safetensors.deserialize(data)  # type: ignore[no-untyped-call]
     }
+    told = metadata.pop("crc32", None)  # earlier versions kept none
+    if told not in (None, _checksum(arrays, metadata)):
+        raise ValueError("its checksum is another")
     snapshot = Snapshot(arrays, int(metadata["generated"]))
     return SavedSequence(snapshot, json.loads(metadata["notes"]))
+
+
+def _checksum(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> str:
+    """Of all bits: with one of them changed a state goes on to other tokens, and nobody sees."""
+    crc = zlib.crc32(json.dumps(metadata, sort_keys=True).encode())
+    for name in sorted(arrays):
+        crc = zlib.crc32(arrays[name].reshape(-1).view(np.uint8), crc)
+    return f"{crc:08x}"
 
 
 def _prefix(key: SampleKey) -> str:

@@ -12,6 +12,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from rgpipeline.errors import InputError, JobError, OutputError
+from rgpipeline.io.contact import require_answers
 from rgpipeline.io.cover import Progress
 from rgpipeline.io.files import current_version, explained
 from rgpipeline.io.jsonl import JsonLinesReader
@@ -52,6 +53,7 @@ def prepare_retry(
     Done again with the same `new`, what was written the first time holds. Raises OutputError when
     `url` is no job's output or `new` can't take one, InputError when none of the rows can be read.
     """
+    require_answers([url, new], storage_options)
     store, job, plan = open_job(url, storage_options)
     target = open_store(new, storage_options)
     written = _written(target, store)

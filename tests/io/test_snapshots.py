@@ -126,6 +126,15 @@ def test_one_that_is_cut_short_makes_way_for_an_older_one(
     assert "00003-14-1-9.safetensors: not a readable snapshot" in caplog.text
 
 
+def test_one_with_a_bit_changed_is_as_good_as_none() -> None:
+    store = MemoryStore()
+    Snapshots(store).save(KEY, snapshot(5), {})
+    (name,) = store.objects
+    whole = store.objects[name]
+    store.objects[name] = whole[:-1] + bytes([whole[-1] ^ 1])
+    assert Snapshots(store).newest(KEY) is None
+
+
 def test_passing_failures_are_not_noticed() -> None:
     objects: dict[str, bytes] = {}
     fates = FaultyStore._FATES
