@@ -94,6 +94,25 @@ def write_chunk(
     return AttentionState(merge(state.keys, keys), merge(state.values, values))
 
 
+def prefill(
+    queries: Queries,
+    keys: Keys,
+    values: Keys,
+    state: AttentionState,
+    position: Position,
+    lengths: Lengths,
+) -> tuple[Array, AttentionState]:
+    """A chunk of each row: what its tokens gather, [b t n h], and the rings after those that count.
+
+    Past a row's length what is gathered means nothing.
+    """
+    window = state.keys.shape[1]
+    past = ring_source(state, position, keys.shape[1])
+    own = chunk_source(keys, values, window)
+    after = write_chunk(state, keys, values, position, lengths)
+    return attend(queries, (past, own)), after
+
+
 def decode(
     queries: Queries,
     keys: Keys,

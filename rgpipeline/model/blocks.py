@@ -15,7 +15,13 @@ from jax.typing import DTypeLike
 
 from rgpipeline.model import attention, conv, rglru, rope
 from rgpipeline.model.config import RECURRENT, GriffinConfig
-from rgpipeline.model.kernels import Kernels, decode_attention, recurrence, recurrence_scan
+from rgpipeline.model.kernels import (
+    Kernels,
+    decode_attention,
+    prefill_attention,
+    recurrence,
+    recurrence_scan,
+)
 from rgpipeline.model.modules import BlockDiagonal, Linear, Norm
 from rgpipeline.model.shapes import Activations, Active, ConvTail, Lengths, Start
 from rgpipeline.model.state import AttentionState, BlockState, Position, RecurrentState
@@ -85,7 +91,7 @@ class RecurrentBlock(nn.Module):
         fused = recurrence.chosen(self.kernels, state, self.gates.kernel)
         if fused is not None:
             starts = chunk.starts[:, 0]
-            out, after = fused(self._both(x)[:, 0], self._weights(), starts, active, state)
+            out, after = fused(self._both(x)[:, :, 0], self._weights(), starts, active, state)
             return self.linear_out(out[:, None]), after
         x, y = self._branches(x)
         step = self._step(x, state.conv, chunk.starts)
@@ -99,8 +105,8 @@ class RecurrentBlock(nn.Module):
         return both[..., 0, :], jax.nn.gelu(both[..., 1, :].astype(jnp.float32))
 
     def _both(self, x: Activations) -> Array:
-        """The inputs of both branches side by side, in `dtype`, [b t 2e]."""
-        return self.linear_xy(x).astype(self.dtype).reshape(*x.shape[:2], -1)
+        """The inputs of both branches, in `dtype`, [2 b t e]: as the product leaves them."""
+        return jnp.moveaxis(self.linear_xy(x).astype(self.dtype), 2, 0)
 
     def _weights(self) -> recurrence.Weights:
         gates = self.gates
@@ -136,11 +142,14 @@ class AttentionBlock(nn.Module):
         self, x: Activations, chunk: Chunk, lengths: Lengths, state: AttentionState
     ) -> tuple[Activations, AttentionState]:
         """A chunk that goes on from `state`."""
-        queries, keys, values = self._project(x, chunk)
-        past = attention.ring_source(state, chunk.position, x.shape[1])
-        own = attention.chunk_source(keys, values, self.config.window)
-        after = attention.write_chunk(state, keys, values, chunk.position, lengths)
-        return self._out(attention.attend(queries, (past, own))), after
+        fused = prefill_attention.chosen(self.kernels, x.shape[1], state)
+        if fused is not None:
+            before_rope = self.query(x), jnp.moveaxis(self.key_value(x), 2, 0)
+            mixed, after = fused(*before_rope, chunk.angles, state, chunk.position, lengths)
+            return self._out(mixed), after
+        projected = self._project(x, chunk)
+        mixed, after = attention.prefill(*projected, state, chunk.position, lengths)
+        return self._out(mixed), after
 
     def decode(
         self, x: Activations, chunk: Chunk, active: Active, state: AttentionState

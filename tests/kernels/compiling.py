@@ -5,6 +5,7 @@ each kernel that is compiled: its name and the bytes of memory it needs beside i
 """
 
 import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,23 +13,28 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from rgpipeline.model import rope
 from rgpipeline.model.config import known_config
-from rgpipeline.model.kernels import decode_attention, head, recurrence
+from rgpipeline.model.kernels import (
+    decode_attention,
+    head,
+    prefill_attention,
+    recurrence,
+    recurrence_scan,
+)
 from rgpipeline.model.params import param_shapes
 from rgpipeline.model.state import init_state
 
 SLOTS = 64
+CHUNKS = 4, 256  # rows, tokens
 CONFIG = known_config("recurrentgemma-2b")
 
 
 def programs():
     """(name, function, shapes of its arguments, which of them are donated)."""
 
-    def shape(*axes: int, dtype=jnp.bfloat16):
-        return jax.ShapeDtypeStruct(axes, dtype)
-
     width, inner = CONFIG.width, CONFIG.lru_width
-    state = jax.eval_shape(lambda: init_state(CONFIG, SLOTS, jnp.bfloat16))
+    state = state_of(SLOTS)
     params = param_shapes(CONFIG, jnp.bfloat16)
     flags, numbers = shape(SLOTS, dtype=jnp.bool_), shape(SLOTS, dtype=jnp.float32)
     new = shape(SLOTS, 1, CONFIG.head_dim)
@@ -45,8 +51,9 @@ def programs():
         *(temporal["gates"][name] for name in ("kernel", "bias")),
         temporal["a_param"],
     )
-    both = shape(SLOTS, 2 * inner)
+    both = shape(2, SLOTS, inner)
     yield "recurrence", recurrence.step, (both, weights, flags, flags, state.blocks[0]), 4
+    yield from of_chunks(weights)
     table = params["embedder"]["embedding"]
     noise = shape(SLOTS, CONFIG.vocab_size // head.BLOCK, dtype=jnp.float32)
     yield (
@@ -55,6 +62,34 @@ def programs():
         (shape(SLOTS, width), table, numbers, noise),
         (),
     )
+
+
+def of_chunks(weights: recurrence.Weights):
+    rows, _ = CHUNKS
+    state = state_of(rows)
+    flags, counts = shape(rows, dtype=jnp.bool_), shape(rows, dtype=jnp.int32)
+    both = shape(2, *CHUNKS, CONFIG.lru_width)
+    yield (
+        "recurrence_scan",
+        recurrence_scan.scan,
+        (both, weights, flags, counts, state.blocks[0]),
+        (),
+    )
+    numbers = partial(shape, dtype=jnp.float32)
+    quarter = numbers(*CHUNKS, CONFIG.head_dim // 4)
+    operands = (
+        *(numbers(*CHUNKS, CONFIG.heads, CONFIG.head_dim), numbers(2, *CHUNKS, CONFIG.head_dim)),
+        *(rope.Angles(quarter, quarter), state.blocks[2], state.position, counts),
+    )
+    yield "prefill_attention", prefill_attention.prefill, operands, 3
+
+
+def shape(*axes: int, dtype=jnp.bfloat16):
+    return jax.ShapeDtypeStruct(axes, dtype)
+
+
+def state_of(rows: int):
+    return jax.eval_shape(lambda: init_state(CONFIG, rows, jnp.bfloat16))
 
 
 def main(topology: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-KERNELS = {"decode_attention", "recurrence", "head"}
+KERNELS = {"decode_attention", "recurrence", "recurrence_scan", "prefill_attention", "head"}
 LIBTPU = {
     "TPU_SKIP_MDS_QUERY": "1",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",

@@ -25,7 +25,7 @@ class Case:
         def random(*shape: int, dtype: str = "float32", scale: float = 1.0) -> jax.Array:
             return jnp.asarray(rng.normal(size=shape) * scale, dtype)
 
-        self.both = random(batch, 2 * inner, dtype="bfloat16")
+        self.both = random(2, batch, inner, dtype="bfloat16")
         self.weights = recurrence.Weights(
             random(TAPS, inner),
             random(inner),
@@ -47,7 +47,7 @@ class Case:
 
     @cached_property
     def plain(self):
-        x, y = jnp.split(self.both[:, None], 2, axis=-1)
+        x, y = self.both[:, :, None]
         convolved = conv.convolve(
             x, self.state.conv, self.weights.conv_kernel, self.weights.conv_bias
         )

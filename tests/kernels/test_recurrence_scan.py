@@ -29,7 +29,7 @@ class Case:
         def random(*shape: int, dtype: str = "float32", scale: float = 1.0) -> jax.Array:
             return jnp.asarray(rng.normal(size=shape) * scale, dtype)
 
-        self.both = random(batch, LENGTH, 2 * inner, dtype="bfloat16")
+        self.both = random(2, batch, LENGTH, inner, dtype="bfloat16")
         self.weights = Weights(
             random(TAPS, inner, scale=0.5),
             random(inner, scale=0.1),
@@ -52,7 +52,7 @@ class Case:
 
     @cached_property
     def plain(self):
-        x, y = jnp.split(self.both, 2, axis=-1)
+        x, y = self.both
         convolved = conv.convolve(
             x, self.state.conv, self.weights.conv_kernel, self.weights.conv_bias
         )
@@ -93,9 +93,11 @@ def test_a_row_of_no_tokens_keeps_its_state(case: Case) -> None:
 def test_any_division_into_chunks_gives_the_same_bits(case: Case, cut: int) -> None:
     never = jnp.zeros_like(case.starts)
     first, state = case.run(
-        case.both[:, :cut], case.starts, jnp.minimum(case.lengths, cut), case.state
+        case.both[:, :, :cut], case.starts, jnp.minimum(case.lengths, cut), case.state
     )
-    second, state = case.run(case.both[:, cut:], never, jnp.maximum(case.lengths - cut, 0), state)
+    second, state = case.run(
+        case.both[:, :, cut:], never, jnp.maximum(case.lengths - cut, 0), state
+    )
     counts = np.arange(LENGTH) < np.asarray(LENGTHS)[:, None]
     divided = np.asarray(jnp.concatenate([first, second], axis=1))
     np.testing.assert_array_equal(divided[counts], np.asarray(case.kernel[0])[counts])

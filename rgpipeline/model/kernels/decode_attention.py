@@ -167,7 +167,7 @@ def _reads(refs: _Refs, group: Array) -> Iterator[tuple[Array, list[Any]]]:
     """Each chunk of a group's rings: whether to read it, and how.
 
     What is not read keeps what was there, of another row perhaps. Its weight is 0, so it must be
-    a number: hence the first groups read all, and `_written` lets nothing else in.
+    a number: hence the first groups read all, and `written` lets nothing else in.
     """
     half = group & 1
     for member, first in product(range(_GROUP), range(0, refs.buffers[0].shape[2], _CHUNK)):
@@ -194,7 +194,7 @@ def _write(refs: _Refs, group: Array, member: int) -> None:
         tile = refs.tiles[which].at[half, member]
         old = refs.buffers[which][half, member, pl.ds(first, rows)].astype(jnp.float32)
         new = refs.new[member, which][None].astype(jnp.float32)
-        tile[...] = jnp.where(here, _written(new, tile.dtype), old).astype(tile.dtype)
+        tile[...] = jnp.where(here, written(new, tile.dtype), old).astype(tile.dtype)
 
     @pl.when(refs.count[row] >= 0)
     def start() -> None:
@@ -202,7 +202,7 @@ def _write(refs: _Refs, group: Array, member: int) -> None:
             copy.start()
 
 
-def _written(new: Array, dtype: DTypeLike) -> Array:
+def written(new: Array, dtype: DTypeLike) -> Array:
     """What goes into a ring: always a number, so that no row can spoil another (see `_reads`)."""
     largest = float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
     return jnp.where(new != new, 0.0, jnp.clip(new, -largest, largest))

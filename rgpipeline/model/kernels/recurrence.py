@@ -57,7 +57,7 @@ def step(
     """Convolution, gates, recurrence and the other branch's GeLU.
 
     Args:
-        both: The recurrence's input and the gate's, bfloat16 [b 2e].
+        both: The recurrence's input and the gate's, bfloat16 [2 b e].
         weights: The block's.
         starts: bool [b], the token is the first of its sequence.
         active: bool [b]; the state of other rows stays as it is, bit for bit.
@@ -71,7 +71,7 @@ def step(
     blocks, _, size, _ = weights.gates.shape
     taps = len(state.conv)
     channels = pl.BlockSpec((batch, size), lambda block: (0, block))
-    second = pl.BlockSpec((batch, size), lambda block: (0, blocks + block))
+    x, y = (pl.BlockSpec((None, batch, size), partial(_branch, which)) for which in range(2))
     column = pl.BlockSpec((batch, 1), lambda block: (0, 0))
 
     def row(count: int) -> pl.BlockSpec:
@@ -82,7 +82,7 @@ def step(
         _kernel,
         grid=(blocks,),
         in_specs=[
-            *(channels, second, column, column),
+            *(x, y, column, column),
             *(row(taps + 1), row(1), gates, row(2), row(1)),
             *[channels] * (taps + 1),
         ],
@@ -102,6 +102,10 @@ def step(
         *(state.h, *state.conv),
     )
     return out, RecurrentState(h, tuple(tail))
+
+
+def _branch(which: int, block: Array) -> tuple[int, int, Array]:
+    return which, 0, block
 
 
 def _kernel(

@@ -52,7 +52,7 @@ def scan(
     """Convolution, gates, recurrence and the other branch's GeLU.
 
     Args:
-        both: The recurrence's input and the gate's, bfloat16 [b t 2e].
+        both: The recurrence's input and the gate's, bfloat16 [2 b t e].
         weights: The block's.
         starts: bool [b], the chunk's first token is the first of its sequence.
         lengths: int32 [b]; the tokens of a row that count. A row of none keeps its state.
@@ -62,16 +62,15 @@ def scan(
     Returns:
         bfloat16 [b t e], the output projection's input, and the state after the tokens that count.
     """
-    batch, length, _ = both.shape
-    inner = state.h.shape[-1]
+    _, batch, length, inner = both.shape
     blocks, _, size, _ = weights.gates.shape
     taps = len(state.conv)
     tokens = max(n for n in range(16, _MOST_TOKENS + 1, 16) if length % n == 0)
     grid = (blocks, batch, length // tokens)
 
-    def activations(offset: int) -> pl.BlockSpec:
+    def branch(which: int) -> pl.BlockSpec:
         return pl.BlockSpec(
-            (1, tokens, size), lambda block, row, tile, *_: (row, tile, offset + block)
+            (None, 1, tokens, size), lambda block, row, tile, *_: (which, row, tile, block)
         )
 
     def of_block(count: int) -> pl.BlockSpec:
@@ -86,11 +85,14 @@ def scan(
             num_scalar_prefetch=2,
             grid=grid,
             in_specs=[
-                *(activations(0), activations(blocks)),
+                *(branch(0), branch(1)),
                 *(of_block(taps + 1), of_block(1), gates, of_block(2), of_block(1)),
                 *[one_state] * (taps + 1),
             ],
-            out_specs=[activations(0), *[one_state] * (taps + 1)],
+            out_specs=[
+                pl.BlockSpec((1, tokens, size), lambda block, row, tile, *_: (row, tile, block)),
+                *[one_state] * (taps + 1),
+            ],
             scratch_shapes=[
                 pltpu.VMEM((_SUBLANES + tokens, size), jnp.float32),
                 pltpu.VMEM((tokens, size), jnp.float32),
