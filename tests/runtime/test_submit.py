@@ -72,7 +72,7 @@ def write_job(folder: Path, place: Place, **sections: object) -> Path:
         "model": {"weights": "demo"},
         "input": {"path": "demo", "limit": 64, "columns": {"prompt": "prompt", "id": "id"}},
         "output": {"path": place.url},
-        "sampling": {"max_tokens": 800, "ignore_eos": True},
+        "sampling": {"max_tokens": 400, "ignore_eos": True},
         "engine": {"slots": 8, "prefill_chunk": 16, "steps_per_dispatch": 4},
         "workers": {"accelerator": "cpu", "count": 1},
         "storage_options": place.storage_options,
@@ -80,6 +80,10 @@ def write_job(folder: Path, place: Place, **sections: object) -> Path:
     path = folder / "job.yaml"
     path.write_text(yaml.safe_dump({**job, **sections}))
     return path
+
+
+# One sequence at a time, token by token: no machine is done before it is asked to stop.
+UNHURRIED = ["engine.slots=1", "engine.steps_per_dispatch=1"]
 
 
 def stop_when_running(place: Place) -> None:
@@ -100,7 +104,7 @@ def test_a_submitted_job_is_stopped_and_goes_on(
     stopper = threading.Thread(target=stop_when_running, args=(place,), daemon=True)
     stopper.start()
     lines: list[str] = []
-    assert submit(path, [], head, wait=True, echo=lines.append) == 130
+    assert submit(path, UNHURRIED, head, wait=True, echo=lines.append) == 130
     stopper.join()
     assert read_status(place.url, place.storage_options).state == "interrupted"
     assert submit(path, [], head, wait=True, echo=lines.append) == 0
