@@ -110,7 +110,7 @@ def _one_of_each(urls: Iterable[str]) -> Iterator[str]:
     """One URL for each bucket or server."""
     seen = set()
     for url in urls:
-        place = protocol_of(url), urlsplit(url).netloc
+        place = protocol_of(url), url.partition("://")[2].partition("/")[0]
         if place[0] in _REMOTE and place not in seen:
             seen.add(place)
             yield url
@@ -127,8 +127,8 @@ def _endpoint(protocol: str, options: StorageOptions) -> str:
 
 def _heard_from(endpoint: str) -> str:
     """What happens to a plain connection there."""
-    parts = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}")
     try:
+        parts = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}")
         address = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
         with socket.create_connection(address, _LOOK_S):
             return "it takes connections and sends nothing back"

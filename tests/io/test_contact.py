@@ -1,5 +1,6 @@
 """The first word with a store: whoever is silent is named soon, and any answer will do."""
 
+import contextlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,6 +68,12 @@ def test_all_that_are_silent_are_named_at_once(closed: str) -> None:
 
 def test_a_refusal_is_an_answer(moto_server: Place) -> None:
     require_answers(["s3://no-such-bucket/in"], moto_server.storage_options)
+
+
+@pytest.mark.parametrize("endpoint", ["http://[", "http://h:port", "no address", "http://"])
+def test_an_address_that_is_none_raises_nothing_else(endpoint: str) -> None:
+    with contextlib.suppress(StoreError):  # or left to whoever asks in earnest
+        require_answers(["s3://[/in", "http://[/x"], s3(endpoint))
 
 
 def test_nothing_is_asked_of_a_disk(tmp_path: Path) -> None:
