@@ -56,6 +56,31 @@ def attend(queries: Queries, sources: tuple[Source, ...]) -> Array:
     return jnp.asarray(mixed / total)
 
 
+def attend_one(queries: Queries, sources: tuple[Source, ...]) -> Array:
+    """`attend` for one token of each row, with keys first: scores are [b s n].
+
+    On a CPU, float32 keys on the right of a product are packed first, which takes three times as
+    long as the product itself (2.1 ms against 0.5 for [64 512 128]).
+    """
+    scale = queries.shape[-1] ** -0.5
+    scores = [
+        jnp.where(
+            source.visible[:, 0, :, None],
+            layers.contract("bsh,bnh->bsn", source.keys, queries[:, 0]) * scale,
+            _MASKED,
+        )
+        for source in sources
+    ]
+    highest = jnp.stack([jnp.max(score, axis=1) for score in scores]).max(axis=0)[:, None]
+    weights = [jnp.exp(score - highest) for score in scores]
+    total = jnp.stack([jnp.sum(weight, axis=1) for weight in weights]).sum(axis=0)[..., None]
+    mixed = sum(
+        layers.contract("bsn,bsh->bnh", weight, source.values)
+        for weight, source in zip(weights, sources, strict=True)
+    )
+    return jnp.asarray(mixed / total)[:, None]
+
+
 def chunk_source(keys: Keys, values: Keys, window: int) -> Source:
     """The chunk's own tokens: each sees itself and `window` before it."""
     batch, length = keys.shape[:2]
@@ -123,7 +148,11 @@ def decode(
 ) -> tuple[Array, AttentionState]:
     """One token of each row: what it gathers, float32 [b 1 n h], and the rings with it."""
     after, overwritten = write_one(state, keys, values, position, active)
-    return attend(queries, decode_sources(after, overwritten, position)), after
+    sources = decode_sources(after, overwritten, position)
+    if queries.dtype != jnp.float32:
+        return attend(queries, sources), after
+    mixed: Array = lax.platform_dependent(queries, sources, cpu=attend_one, default=attend)
+    return mixed, after
 
 
 def write_one(

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import Array
+from jax import Array, lax
 from jax.typing import DTypeLike
 
-from rgpipeline.model import attention, conv, rglru, rope
+from rgpipeline.model import attention, conv, features_first, rglru, rope
 from rgpipeline.model.config import RECURRENT, GriffinConfig
 from rgpipeline.model.kernels import (
     Kernels,
@@ -177,13 +177,33 @@ class Mlp(nn.Module):
     config: GriffinConfig
     dtype: DTypeLike
 
-    @nn.compact
+    def setup(self) -> None:
+        width, inner = self.config.width, self.config.mlp_width
+        self.up = Linear(width, (2, inner))
+        self.down = Linear(inner, (width,))
+
     def __call__(self, x: Activations) -> Activations:
         """[b t d] to float32 [b t d]."""
-        width, inner = self.config.width, self.config.mlp_width
-        both = Linear(width, (2, inner), name="up")(x).astype(self.dtype)
+        if not features_first.pays(x.shape[0] * x.shape[1]):
+            return self._rows_first(x)
+        weights = (self.up.kernel, self.up.bias, self.down.kernel, self.down.bias)
+        chosen: Array = lax.platform_dependent(
+            x, *weights, cpu=self._features_first, default=lambda x, *_: self._rows_first(x)
+        )
+        return chosen
+
+    def _rows_first(self, x: Activations) -> Activations:
+        both = self.up(x).astype(self.dtype)
         gated = jax.nn.gelu(both[..., 0, :].astype(jnp.float32)) * both[..., 1, :]
-        return Linear(inner, (width,), name="down")(gated)
+        return self.down(gated)
+
+    def _features_first(
+        self, x: Activations, up: Array, up_bias: Array, down: Array, down_bias: Array
+    ) -> Activations:
+        width = self.config.width
+        weights = (up.reshape(-1, width), up_bias.reshape(-1), down, down_bias)
+        rows = x.reshape(-1, width)
+        return features_first.gated_mlp(rows, *weights, dtype=self.dtype).reshape(x.shape)
 
 
 class ResidualBlock(nn.Module):

@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import DTypeLike
 
-from rgpipeline.model import cpu_dots
+from rgpipeline.model import cpu_dots, features_first
 from rgpipeline.model.shapes import Logits
 
 _NORM_EPSILON = 1e-6
@@ -32,8 +32,21 @@ def linear(x: Array, kernel: Array, bias: Array | None = None) -> Array:
         float32 [... *o].
     """
     *out, width = kernel.shape
-    product = _matmul(x, kernel.reshape(-1, width)).reshape(*x.shape[:-1], *out)
-    return product if bias is None else product + bias.astype(jnp.float32)
+    *rows, _ = x.shape
+    matrix = kernel.reshape(-1, width)
+
+    def rows_first(x: Array, matrix: Array, bias: Array | None = None) -> Array:
+        product = _matmul(x, matrix).reshape(*rows, *out)
+        return product if bias is None else product + bias.astype(jnp.float32)
+
+    def by_features(x: Array, matrix: Array, bias: Array) -> Array:
+        product = features_first.linear(x.reshape(-1, width), matrix, bias.reshape(-1))
+        return product.reshape(*rows, *out)
+
+    if bias is None or not features_first.pays(math.prod(rows)):
+        return rows_first(x, matrix, bias)
+    chosen: Array = lax.platform_dependent(x, matrix, bias, cpu=by_features, default=rows_first)
+    return chosen
 
 
 def block_diagonal(x: Array, kernel: Array, bias: Array) -> Array:

@@ -22,13 +22,14 @@ class Linear(nn.Module):
     out: tuple[int, ...]
     biased: bool = True
 
-    @nn.compact
+    def setup(self) -> None:
+        init = nn.initializers.normal(1 / math.sqrt(self.width))
+        self.kernel = self.param("kernel", init, (*self.out, self.width))
+        self.bias = self.param("bias", nn.initializers.zeros, self.out) if self.biased else None
+
     def __call__(self, x: Array) -> Array:
         """[... i] to float32 [... *o]."""
-        init = nn.initializers.normal(1 / math.sqrt(self.width))
-        kernel = self.param("kernel", init, (*self.out, self.width))
-        bias = self.param("bias", nn.initializers.zeros, self.out) if self.biased else None
-        return layers.linear(x, kernel, bias)
+        return layers.linear(x, self.kernel, self.bias)
 
 
 class BlockDiagonal(nn.Module):

@@ -1,0 +1,66 @@
+"""Products with weight matrices as a CPU does them fastest: `W @ x.T`, features first.
+
+There the matrix is read as it lies. For `x @ W.T` it is packed first, anew at every call, and at
+the 64 rows of a decode step that takes up to half of the product's time (2 cores of a Zen 5, an
+MLP of 1024 by 3072 with 64 rows: 3.1 ms against 4.6 in float32, 1.7 against 2.5 in bfloat16).
+
+What follows wants rows first, so results are turned, and with many rows that costs more than it
+saves. Two ways of XLA's have to be minded: it makes `(W @ x.T).T` into `x @ W.T` again, unless
+something, a bias for instance, stands between; and it multiplies in float32 what is turned on its
+way into a product of bfloat16.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import DTypeLike
+
+_MOST_ROWS = 128
+
+
+def pays(rows: int) -> bool:
+    """Whether products of so many rows are faster so."""
+    return rows <= _MOST_ROWS
+
+
+def product(matrix: Array, x: Array, contracted: int) -> Array:
+    """[o i] by x, whose axis `contracted` is i and whose other one is r, to float32 [o r]."""
+    exact = matrix.dtype == jnp.float32
+    return lax.dot_general(
+        matrix,
+        x.astype(matrix.dtype),
+        (((1,), (contracted,)), ((), ())),
+        precision=lax.Precision.HIGHEST if exact else lax.Precision.DEFAULT,
+        preferred_element_type=jnp.float32,
+    )
+
+
+def linear(x: Array, matrix: Array, bias: Array) -> Array:
+    """Rows [r i] by [o i], with a bias [o], to float32 [r o]."""
+    return (product(matrix, x, 1) + _beside(bias)).T
+
+
+def gated_mlp(
+    x: Array, up: Array, up_bias: Array, down: Array, down_bias: Array, *, dtype: DTypeLike
+) -> Array:
+    """`down(gelu(up[0]) * up[1])`, with features first from beginning to end.
+
+    Args:
+        x: rows, [r d].
+        up: [2*i d], both halves one under the other.
+        up_bias: [2*i].
+        down: [d i].
+        down_bias: [d].
+        dtype: what the upper product is rounded to.
+
+    Returns:
+        float32 [r d].
+    """
+    both = (product(up, x, 1) + _beside(up_bias)).astype(dtype)
+    gate, factor = jnp.split(both, 2)
+    gated = jax.nn.gelu(gate.astype(jnp.float32)) * factor
+    return (product(down, gated, 0) + _beside(down_bias)).T
+
+
+def _beside(bias: Array) -> Array:
+    return bias.astype(jnp.float32)[:, None]
