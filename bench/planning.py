@@ -7,7 +7,7 @@ from bench.peers.exchange import Batches, Rates, Setup
 from bench.workloads import Row, Workload
 
 DTYPES = ("float32", "bfloat16")
-BATCHES = (16, 32, 64, 128)
+BATCHES = (32, 64, 128)
 QUICK_BATCHES = (4,)
 
 Measured = Mapping[Setup, Rates]

@@ -70,7 +70,8 @@ class Peer(Protocol):
         ...
 
 
-PROBE, PROBE_STEPS = 128, 16  # tokens of prompt, and of output, to measure rates by
+PROBE, PROBE_STEPS = 128, 32  # tokens of prompt, and of output, to measure rates by
+_SHORT_PROBE = 16  # of prompt, where it is the output that is timed
 CURVE_STEPS = 64  # to measure the pace by, at one length
 
 
@@ -118,3 +119,19 @@ def timed(act: Callable[[], object]) -> float:
     start = time.perf_counter()
     act()
     return time.perf_counter() - start
+
+
+def rates_of(batch: int, generate: Callable[[int, int], object]) -> Rates:
+    """Rates of a peer that can only generate: `generate(prompt tokens, new tokens)`, a batch each.
+
+    Each call is made once to warm up and twice for the clock. Output is timed after short prompts,
+    so that the time of these, and its scatter, is small beside it.
+    """
+
+    def seconds(prompt: int, new: int) -> float:
+        generate(prompt, new)
+        return min(timed(lambda: generate(prompt, new)) for _ in range(2))
+
+    read_s = seconds(PROBE, 1)
+    step_s = (seconds(_SHORT_PROBE, 1 + PROBE_STEPS) - seconds(_SHORT_PROBE, 1)) / PROBE_STEPS
+    return Rates(batch * PROBE / read_s, step_s)

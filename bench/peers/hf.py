@@ -14,15 +14,13 @@ import torch
 import transformers
 
 from bench.peers.exchange import (
-    PROBE,
-    PROBE_STEPS,
     Batches,
     Curve,
     Rates,
     Run,
     Setup,
+    rates_of,
     serve,
-    timed,
 )
 
 FILLER = 7
@@ -43,12 +41,12 @@ class HuggingFace:
         return model.eval()
 
     def measure(self, setup: Setup) -> Rates:
-        """Calls for one token and for more, after a short one to warm up."""
-        rows = [[FILLER] * PROBE] * setup.batch
-        self._generate(setup, [row[:8] for row in rows], 2)
-        one = timed(lambda: self._generate(setup, rows, 1))
-        more = timed(lambda: self._generate(setup, rows, 1 + PROBE_STEPS))
-        return Rates(setup.batch * PROBE / one, max(more - one, 1e-9) / PROBE_STEPS)
+        """See `rates_of`."""
+
+        def generate(prompt: int, new: int) -> None:
+            self._generate(setup, [[FILLER] * prompt] * setup.batch, new)
+
+        return rates_of(setup.batch, generate)
 
     def run(self, setup: Setup, batches: Batches, _: dict[str, Any]) -> Run:
         """One call for each batch, to its longest output."""

@@ -15,15 +15,13 @@ import recurrentgemma.jax as official
 
 from bench.peers.exchange import (
     CURVE_STEPS,
-    PROBE,
-    PROBE_STEPS,
     Batches,
     Curve,
     Rates,
     Run,
     Setup,
+    rates_of,
     serve,
-    timed,
 )
 from bench.peers.official_params import official_params
 
@@ -78,14 +76,12 @@ class Official:
             self._compiled_s += duration_secs
 
     def measure(self, setup: Setup) -> Rates:
-        """Calls for one token and for more, each once to compile and once for the clock."""
-        rows = [[FILLER] * PROBE] * setup.batch
-        seconds = []
-        for new in (1, 1 + PROBE_STEPS):
-            self._sample(setup, rows, new)
-            seconds.append(timed(lambda new=new: self._sample(setup, rows, new)))  # type: ignore[misc]
-        step_s = max(seconds[1] - seconds[0], 1e-9) / PROBE_STEPS
-        return Rates(setup.batch * PROBE / seconds[0], step_s)
+        """See `rates_of`; its warm-up compiles."""
+
+        def generate(prompt: int, new: int) -> None:
+            self._sample(setup, [[FILLER] * prompt] * setup.batch, new)
+
+        return rates_of(setup.batch, generate)
 
     def run(self, setup: Setup, batches: Batches, _: Mapping[str, Any]) -> Run:
         """One call for each batch, to its longest output; compilation is counted apart."""
