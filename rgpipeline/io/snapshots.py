@@ -125,7 +125,7 @@ def _checksum(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -
     """Of all bits: with one of them changed a state goes on to other tokens, and nobody sees."""
     crc = zlib.crc32(json.dumps(metadata, sort_keys=True).encode())
     for name in sorted(arrays):
-        crc = zlib.crc32(arrays[name].reshape(-1).view(np.uint8), crc)
+        crc = zlib.crc32(arrays[name].reshape(-1).view(np.uint8).data, crc)
     return f"{crc:08x}"
 
 
