@@ -22,6 +22,7 @@ from rgpipeline.engine.api import UNLIMITED, PrefillPack, Tenancy
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.lowering import PLAIN
 from rgpipeline.engine.settings import pack_tokens, settle
+from rgpipeline.errors import RgpipelineError
 from rgpipeline.fit import FitRequest, fit
 from rgpipeline.model.config import GriffinConfig, known_config
 from rgpipeline.model.kernels import for_platform
@@ -178,7 +179,11 @@ def _config(model: str) -> GriffinConfig:
 def _bounds(model: str, slots: int, quantize: Any, kind: str) -> dict[str, float]:
     if kind not in _TOPOLOGIES:
         return {}
-    report = fit(FitRequest(model, _TOPOLOGIES[kind], slots=slots, quantize=quantize))
+    try:
+        report = fit(FitRequest(model, _TOPOLOGIES[kind], slots=slots, quantize=quantize))
+    except RgpipelineError as error:  # what was measured is worth telling without it
+        print(f"{slots} slots: no bound: {error}", file=sys.stderr)
+        return {}
     if report.decode is None or report.prefill is None:
         return {}
     return {
