@@ -202,8 +202,14 @@ class EngineSpec(Spec):
 class MeshSpec(Spec):
     """How one worker's chips are divided."""
 
-    data: Auto | Count = Field("auto", description="parts of the slots; auto: all chips left")
-    model: Count = Field(1, description="parts of the weights, each on its own chip")
+    data: Auto | Count = Field(
+        "auto", description="parts of the slots; auto: all chips that `model` leaves"
+    )
+    model: Count = Field(
+        1,
+        description="parts of the weights, each on a chip of its own: for a model that one chip "
+        "can't hold; they must divide its heads",
+    )
 
 
 class WorkersSpec(Spec):

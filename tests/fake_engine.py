@@ -47,6 +47,7 @@ class FakeEngine:
 
     vocab_size = 10
     eos_ids = (0,)
+    parts = 1
 
     def __init__(self, slots: int = 4, steps: int = 3, chunk: int = 4) -> None:
         self.slots = slots

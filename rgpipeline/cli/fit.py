@@ -37,7 +37,11 @@ def fit(
     quantize: Annotated[str | None, typer.Option("--quantize", metavar="none|int8")] = None,
     mesh: Annotated[
         str | None,
-        typer.Option("--mesh", metavar="DATA,MODEL", help="Default: all chips data parallel."),
+        typer.Option(
+            "--mesh",
+            metavar="DATA,MODEL",
+            help="Parts of the slots, parts of the weights; default: as few of the weights as fit.",
+        ),
     ] = None,
     overrides: Overrides = None,
     dump_hlo: Annotated[

@@ -96,6 +96,14 @@ class Engine(Protocol[State, Rows]):
         """(rows, tokens) of the prefill programs, longest chunk first."""
         ...
 
+    @property
+    def parts(self) -> int:
+        """Parts of equal size that the slots are in, and so the rows of a prefill pack.
+
+        Each is on a chip of its own: a slot's chunk must be in a row of the slot's part.
+        """
+        ...
+
     def init(self, features: SamplingFeatures) -> State:
         """All slots empty and idle, able to sample with `features`."""
         ...

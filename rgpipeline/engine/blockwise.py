@@ -63,3 +63,36 @@ def token_of(choice: Choice, rate: jax.Array, uniform: jax.Array) -> jax.Array:
     greedy = jnp.min(jnp.where(logits >= largest, index, logits.shape[-1] - 1), axis=-1)
     inside = jnp.where(rate > 0, inverse(weight, uniform), greedy)
     return choice.block * logits.shape[-1] + inside
+
+
+def offer(choice: Choice, rate: jax.Array, gumbel: jax.Array, token: jax.Array) -> jax.Array:
+    """What a part of the vocabulary has to offer, where it is divided; for `best_offer`.
+
+    Args:
+      choice: the part's.
+      rate: as given to it.
+      gumbel: as given to it, float32 [s, blocks].
+      token: int32 [s], the one in the block chosen.
+
+    Returns:
+      int32 [3, s]: the bits of the block's largest logit and of the bonus on top of it, as the
+      head compares blocks, and the token.
+    """
+    most = jnp.max(choice.logits, axis=-1)
+    weight = jnp.sum(jnp.exp((choice.logits - most[:, None]) * rate[:, None]), axis=-1)
+    mine = jnp.take_along_axis(gumbel, choice.block[:, None], axis=1)[:, 0]
+    bonus = jnp.where(rate > 0, jnp.log(weight) + mine, 0.0)
+    floats = lax.bitcast_convert_type(jnp.stack([most, bonus]), jnp.int32)
+    return jnp.concatenate([floats, token[None]])
+
+
+def best_offer(offers: jax.Array, rate: jax.Array) -> jax.Array:
+    """The tokens of the best among several parts' offers, [m, 3, s]; the first of equals."""
+    floats = lax.bitcast_convert_type(offers[:, :2], jnp.float32)
+    best, extra, token = floats[0, 0], floats[0, 1], offers[0, 2]
+    for part in range(1, offers.shape[0]):
+        most, bonus = floats[part]
+        better = (most - best) * jnp.where(rate > 0, rate, 1.0) > extra - bonus
+        best, extra = jnp.where(better, most, best), jnp.where(better, bonus, extra)
+        token = jnp.where(better, offers[part, 2], token)
+    return token

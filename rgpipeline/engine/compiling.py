@@ -16,18 +16,24 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.experimental import topologies
-from jax.sharding import Mesh
-from numpy.typing import NDArray
 
-from rgpipeline.engine.lowering import WorkerPrograms, tree_bytes, worker_programs
+from rgpipeline.engine.lowering import (
+    Tree,
+    WorkerPrograms,
+    placed,
+    tree_bytes,
+    worker_programs,
+)
+from rgpipeline.engine.on_chips import PARAMS
 from rgpipeline.engine.settings import settle
 from rgpipeline.errors import UserError, WeightsError
 from rgpipeline.io.options import StorageOptions, resolve_options
+from rgpipeline.model.chips import Chips
 from rgpipeline.model.config import GriffinConfig, known_config
 from rgpipeline.model.opening import read_config
 from rgpipeline.model.params import param_shapes
+from rgpipeline.model.sharding import check_model, mesh_of, parts_for
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import EngineSpec
 
@@ -52,10 +58,14 @@ def main(arguments: list[str]) -> None:
 def compile_request(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Compiles the programs a request names, in its order. Raises UserError."""
     config = _config(request["model"], request["storage_options"])
-    mesh = _mesh(request["topology"], *request["mesh"])
-    settings = _settings(config, request)
+    devices = _devices(request["topology"])
+    params = param_shapes(config, jnp.dtype(request["dtype"]))
+    chips = _chips(config, params, devices, request)
+    mesh = mesh_of(devices, chips)
+    settings = _settings(config, request, tree_bytes(placed(params, mesh, PARAMS)), chips)
     worker = worker_programs(config, settings, mesh)
     return {
+        "mesh": (chips.data, chips.model),
         "slots": settings.slots,
         "steps": settings.steps_per_dispatch,
         "prefill_tokens": worker.prefill_tokens,
@@ -76,8 +86,9 @@ def _config(model: str, options: StorageOptions) -> GriffinConfig:
     return read_config(model, resolve_options(options))
 
 
-def _settings(config: GriffinConfig, request: dict[str, Any]) -> EngineSettings:
-    weights = tree_bytes(param_shapes(config, jnp.dtype(request["dtype"])))
+def _settings(
+    config: GriffinConfig, request: dict[str, Any], weights: int, chips: Chips
+) -> EngineSettings:
     return settle(
         config,
         EngineSpec(slots=request["slots"], **request["engine"]),
@@ -85,6 +96,7 @@ def _settings(config: GriffinConfig, request: dict[str, Any]) -> EngineSettings:
         quantize=request["quantize"],
         free_bytes=max(0, request["hbm_bytes"] - weights),
         platform="tpu",
+        chips=chips,
     )
 
 
@@ -118,18 +130,29 @@ def _keep_code(folder: Path, name: str) -> None:
         written.rename(folder / f"{name}.{CODE}")
 
 
-def _mesh(topology: str, data: int, model: int) -> Mesh:
+def _devices(topology: str) -> list[Any]:
     try:
         described = topologies.get_topology_desc(topology_name=topology, platform="tpu")
     except Exception as error:
         raise UserError(f"--topology {topology}: the TPU compiler refuses it: {error}") from error
-    devices: NDArray[Any] = np.array(described.devices)
-    if data * model != devices.size:
+    return list(described.devices)
+
+
+def _chips(
+    config: GriffinConfig, params: Tree, devices: list[Any], request: dict[str, Any]
+) -> Chips:
+    """How the topology's chips are divided: as asked, or by what the weights take."""
+    asked, count = request["mesh"], len(devices)
+    if asked is None:
+        asked = parts_for(config, tree_bytes(params), count, request["hbm_bytes"])
+    chips = Chips(*asked)
+    if chips.count != count:
         raise UserError(
-            f"--mesh data={data},model={model} is for {data * model} chips; "
-            f"{topology} has {devices.size}"
+            f"--mesh data={chips.data},model={chips.model} is for {chips.count} chips; "
+            f"{request['topology']} has {count}"
         )
-    return Mesh(devices.reshape(data, model), ("data", "model"))
+    check_model(config, chips, "--mesh")
+    return chips
 
 
 if __name__ == "__main__":

@@ -14,7 +14,10 @@ from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.settings import pack_tokens, settle, state_bytes
 from rgpipeline.errors import UserError
 from rgpipeline.model import checkpoint
+from rgpipeline.model.chips import ALONE, Chips
 from rgpipeline.model.kernels import for_platform
+from rgpipeline.model.opening import read_config
+from rgpipeline.model.sharding import check_model, check_slots, chips_for, mesh_of, placing
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec
 
@@ -37,6 +40,7 @@ def open_engine(
     settled: EngineSettings | None = None,
     mesh: MeshSpec | None = None,
     cache: Path | None = None,
+    devices: int | None = None,
 ) -> OpenedEngine:
     """Loads the weights and makes a loop over them.
 
@@ -47,39 +51,69 @@ def open_engine(
       settled: what an earlier worker of the same job settled on; taken as it is.
       mesh: how this process's chips are divided; one chip unless it says otherwise.
       cache: a local folder for copies of remote weights; see `checkpoint.load`.
+      devices: accelerators that this process was given, all of which jax must see.
 
     Raises:
       WeightsError: the checkpoint can't be used.
-      UserError: an option this build can't honour.
+      UserError: an option this build can't honour, or chips that the model can't be divided among.
     """
-    if mesh is not None and (mesh.data, mesh.model) not in (("auto", 1), (1, 1)):
-        raise UserError("workers.mesh: more than one chip is not supported by this version")
+    chips = _chips(mesh, devices)
     if model.quantize != "none":
         raise UserError("model.quantize: int8 is not supported by this version; use none")
     dtype = model.dtype if settled is None else settled.dtype
-    config, params, loaded = checkpoint.load(model.weights, dtype, storage_options, cache=cache)
-    settings = settled or settle(
-        config, engine, dtype=_named(loaded), quantize=model.quantize, free_bytes=free_bytes()
+    if chips.model > 1:
+        check_model(read_config(model.weights, storage_options, cache), chips, "workers.mesh")
+    grid = mesh_of(jax.local_devices(), chips)
+    config, params, loaded = checkpoint.load(
+        *(model.weights, dtype, storage_options), place=placing(grid), cache=cache
     )
+    settings = settled or settle(
+        config,
+        engine,
+        dtype=_named(loaded),
+        quantize=model.quantize,
+        free_bytes=free_bytes(chips.count),
+        chips=chips,
+    )
+    check_slots(settings.slots, chips, "engine.slots")
     kernels = for_platform(jax.default_backend())
     built = GriffinEngine(
-        config, params, settings, pack_tokens=pack_tokens(settings), kernels=kernels
+        config,
+        params,
+        settings,
+        pack_tokens=pack_tokens(settings, chips=chips),
+        kernels=kernels,
+        mesh=grid,
     )
     states = min(settings.slots, _PREFIX_BYTES // state_bytes(config, settings.dtype))
     return OpenedEngine(Loop(built, prefix_states=states), settings)
+
+
+def _chips(mesh: MeshSpec | None, given: int | None) -> Chips:
+    """How this process's chips are divided."""
+    seen = jax.local_devices()
+    if given is not None and len(seen) < given:
+        raise UserError(
+            f"this worker was given {given} accelerators, and jax sees {len(seen)} "
+            f"({seen[0].platform}); is another process at them, or is jax's part for them not "
+            f"installed (pip install 'rgpipeline[tpu]' or 'rgpipeline[cuda]')?"
+        )
+    if mesh is None:
+        return ALONE
+    return chips_for(mesh.data, mesh.model, len(seen), "workers.mesh")
 
 
 def _named(dtype: np.dtype[Any]) -> Literal["float32", "bfloat16"]:
     return "float32" if dtype == np.float32 else "bfloat16"
 
 
-def free_bytes() -> int:
-    """Device memory not in use, in bytes; on the CPU, the host's available memory."""
+def free_bytes(devices: int = 1) -> int:
+    """Memory of one device not in use, in bytes; on CPUs, its part of the host's available."""
     device = jax.local_devices()[0]
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"]) - int(stats["bytes_in_use"])
-    return int(psutil.virtual_memory().available)
+    return int(psutil.virtual_memory().available) // devices
 
 
 def use_compilation_cache(folder: Path) -> None:

@@ -8,11 +8,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from numpy.typing import NDArray
 
 from rgpipeline.engine import programs
 from rgpipeline.engine.api import DecodedBlock, PendingBlock, PrefillPack, Tenancy
 from rgpipeline.engine.features import SamplingFeatures
+from rgpipeline.engine.jitted import Jitted
+from rgpipeline.engine.on_chips import ROWS, OnChips
 from rgpipeline.engine.sampling import empty_sampling_state
 from rgpipeline.engine.scoring import score_texts
 from rgpipeline.engine.state import SlotState, empty_slots
@@ -20,6 +23,7 @@ from rgpipeline.engine.tenancies import bias_row, seen_row, settings_arrays
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.griffin import Griffin
 from rgpipeline.model.kernels import Kernels
+from rgpipeline.model.sharding import share_of
 from rgpipeline.model.state import GriffinState, init_state
 from rgpipeline.records import EngineSettings, TokenLogprobs
 
@@ -51,25 +55,23 @@ class GriffinEngine:
         *,
         pack_tokens: int,
         kernels: Kernels = "plain",
+        mesh: Mesh | None = None,
     ) -> None:
         """`pack_tokens`: tokens in one prefill call, at least `settings.prefill_chunk`.
 
-        `kernels`: see `Griffin`; it changes how sums round, so one job keeps to one choice.
+        `kernels`: see `Griffin`; it changes how sums round, so one job keeps to one choice, and so
+        does `mesh`: the chips, of `sharding.mesh_of`. `params` are divided among them already; the
+        slots must be divisible (see `sharding.check_slots`).
         """
         self.config = config
         self.settings = settings
         self._params = params
         self._dtype = jnp.dtype(settings.dtype)
-        self._model = Griffin(config, self._dtype, kernels)
-        self._pack_shapes = _pack_shapes(settings.prefill_chunk, pack_tokens)
-        model = self._model
-        self._prefill = jax.jit(partial(programs.prefill, model), donate_argnums=1)
-        self._score = jax.jit(partial(programs.score, model), donate_argnums=1)
-        self._assign = jax.jit(programs.assign, donate_argnums=0)
-        self._assign_rows = jax.jit(programs.assign_vocabulary_rows, donate_argnums=0)
-        self._extract = jax.jit(programs.extract)
-        self._insert = jax.jit(programs.insert, donate_argnums=0)
-        self._decode_programs: dict[SamplingFeatures, Callable[..., Any]] = {}
+        self._on = on = OnChips.of(mesh)
+        chips = on.chips
+        self._model = model = Griffin(share_of(config, chips), self._dtype, kernels, chips)
+        self._pack_shapes = _pack_shapes(settings.prefill_chunk, pack_tokens, chips.count)
+        self._jitted = Jitted(model, on, settings.steps_per_dispatch)
 
     @property
     def slots(self) -> int:
@@ -91,30 +93,45 @@ class GriffinEngine:
     def pack_shapes(self) -> Sequence[tuple[int, int]]:
         return self._pack_shapes
 
+    @property
+    def parts(self) -> int:
+        return self._on.chips.count
+
     def init(self, features: SamplingFeatures) -> SlotState:
         """See `api.Engine.init`."""
-        return empty_slots(self.config, self.slots, self._dtype, features)
+        state: SlotState = self._on.make(self._empty(features))
+        return state
+
+    def shapes(self, features: SamplingFeatures) -> SlotState:
+        """The shapes in what `init` makes."""
+        shapes: SlotState = jax.eval_shape(self._empty(features))
+        return shapes
+
+    def _empty(self, features: SamplingFeatures) -> Callable[[], SlotState]:
+        return partial(empty_slots, self.config, self.slots, self._dtype, features)
 
     def widen(self, state: SlotState, features: SamplingFeatures) -> SlotState:
         """See `api.Engine.widen`."""
-        empty = empty_sampling_state(self.slots, self.vocab_size, features)
-        grown = {
-            name: getattr(empty, name)
+        make = partial(empty_sampling_state, self.slots, self.vocab_size, features)
+        shapes = jax.eval_shape(make)
+        grown = [
+            name
             for name in ("bias", "seen")
-            if getattr(empty, name).shape != getattr(state.sampling, name).shape
-        }
-        return state._replace(sampling=state.sampling._replace(**grown))
+            if getattr(shapes, name).shape != getattr(state.sampling, name).shape
+        ]
+        made = self._on.make(lambda: {name: getattr(make(), name) for name in grown})
+        return state._replace(sampling=state.sampling._replace(**made))
 
     def prefill(self, state: SlotState, pack: PrefillPack) -> SlotState:
         """See `api.Engine.prefill`."""
-        next_state: SlotState = self._prefill(
+        next_state: SlotState = self._jitted.prefill(
             self._params, state, pack.tokens, pack.lengths, pack.slots, pack.fresh
         )
         return next_state
 
     def assign(self, state: SlotState, tenancies: Mapping[int, Tenancy | None]) -> SlotState:
         """See `api.Engine.assign`."""
-        state = self._assign(state, *settings_arrays(self.slots, tenancies))
+        state = self._jitted.assign(state, *settings_arrays(self.slots, tenancies))
         bias_width, seen_width = state.sampling.bias.shape[1], state.sampling.seen.shape[1]
         if not (bias_width or seen_width):
             return state
@@ -122,7 +139,7 @@ class GriffinEngine:
             if tenancy is not None:
                 bias = bias_row(tenancy, bias_width)
                 seen = seen_row(tenancy, seen_width)
-                state = self._assign_rows(state, slot, bias, seen)
+                state = self._jitted.assign_rows(state, slot, bias, seen)
         return state
 
     def decode(
@@ -134,28 +151,20 @@ class GriffinEngine:
 
     def decode_program(self, features: SamplingFeatures) -> Callable[..., Any]:
         """The compiled decode block (params, state) -> (state, steps) for these features."""
-        if features not in self._decode_programs:
-            program = partial(programs.decode, self._model, steps=self.steps, features=features)
-            self._decode_programs[features] = jax.jit(program, donate_argnums=1)
-        return self._decode_programs[features]
+        return self._jitted.decode(features)
 
     def programs(self, features: SamplingFeatures) -> Mapping[str, Any]:
         """What a job of these features calls again and again, jitted, for `lowering` to look at."""
-        return {
-            "decode": self.decode_program(features),
-            "prefill": self._prefill,
-            "insert": self._insert,
-            "assign": self._assign,
-        }
+        return self._jitted.often(features)
 
     def extract(self, state: SlotState, slot: int) -> GriffinState:
         """See `api.Engine.extract`."""
-        rows: GriffinState = self._extract(state, slot)
+        rows: GriffinState = self._jitted.extract(state, slot)
         return rows
 
     def insert(self, state: SlotState, slot: int, rows: GriffinState) -> SlotState:
         """See `api.Engine.insert`."""
-        next_state: SlotState = self._insert(state, slot, rows)
+        next_state: SlotState = self._jitted.insert(state, slot, rows)
         return next_state
 
     def download(self, state: SlotState, slot: int) -> Mapping[str, NDArray[np.generic]]:
@@ -178,8 +187,8 @@ class GriffinEngine:
                 raise ValueError(
                     f"snapshot: {name} should be {leaf.dtype}{list(leaf.shape)}, found {seen}"
                 )
-            found.append(jnp.asarray(array))
-        rows: GriffinState = jax.tree.unflatten(tree, found)
+            found.append(array)
+        rows: GriffinState = self._on.put(jax.tree.unflatten(tree, found), ROWS)
         return rows
 
     def wait(self, state: SlotState) -> None:
@@ -191,16 +200,20 @@ class GriffinEngine:
     ) -> list[NDArray[np.float32]]:
         """See `api.Engine.score`."""
         shape = self._pack_shapes[0]
-        init = partial(init_state, self.config, shape[0], self._dtype)
-        return score_texts(partial(self._score, self._params), init, shape, texts, scored)
+        empty = partial(init_state, self.config, shape[0], self._dtype)
+        init = partial(self._on.make, empty)
+        return score_texts(partial(self._jitted.score, self._params), init, shape, texts, scored)
 
 
-def _pack_shapes(chunk: int, pack_tokens: int) -> list[tuple[int, int]]:
-    """(rows, tokens) of the prefill programs: the chunk, and shorter ones for what is left."""
+def _pack_shapes(chunk: int, pack_tokens: int, parts: int) -> list[tuple[int, int]]:
+    """(rows, tokens) of the prefill programs: the chunk, and shorter ones for what is left.
+
+    All `parts` have as many rows as the others.
+    """
     sizes = [chunk]
     while sizes[-1] % 2 == 0 and sizes[-1] // 2 >= 16 and len(sizes) < 4:
         sizes.append(sizes[-1] // 2)
-    return [(max(1, pack_tokens // size), size) for size in sizes]
+    return [(max(1, pack_tokens // size // parts) * parts, size) for size in sizes]
 
 
 def _named(tree: Any) -> dict[str, Any]:

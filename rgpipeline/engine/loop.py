@@ -44,7 +44,7 @@ class Loop(Generic[State, Rows]):
         self._engine = engine
         self._features = SamplingFeatures()
         self._state = engine.init(self._features)
-        self._slots = Slots(engine.slots)
+        self._slots = Slots(engine.slots, engine.parts)
         self._seating = Seating(engine, self._slots, prefix_states)
         self._in_flight: _InFlight | None = None
         self._refused: list[Emission] = []

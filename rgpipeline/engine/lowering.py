@@ -8,17 +8,26 @@ from typing import Any
 import jax
 import jax.export
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
 
-from rgpipeline.engine import programs
 from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.griffin_engine import GriffinEngine
+from rgpipeline.engine.on_chips import (
+    PARAMS,
+    ROWS,
+    STATE,
+    Kind,
+    OnChips,
+    by_slot,
+    everywhere,
+)
 from rgpipeline.engine.settings import pack_tokens
 from rgpipeline.engine.tenancies import settings_arrays
 from rgpipeline.errors import UserError
 from rgpipeline.model.config import ATTENTION, GriffinConfig
 from rgpipeline.model.kernels import for_platform
 from rgpipeline.model.params import flatten, param_shapes
+from rgpipeline.model.sharding import shardings
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import Sampling
 
@@ -79,24 +88,19 @@ def worker_programs(
     """
     if settings.quantize != "none":
         raise UserError("--quantize int8 is not supported by this version; use none")
-    if mesh is not None and mesh.size > 1:
-        raise UserError("more than one chip is not supported by this version")
     platform = platform or (mesh.devices.flat[0].platform if mesh else jax.default_backend())
+    on = OnChips.of(mesh)
     engine = GriffinEngine(
         config,
         None,
         settings,
-        pack_tokens=pack_tokens(settings, platform=platform),
+        pack_tokens=pack_tokens(settings, platform=platform, chips=on.chips),
         kernels=for_platform(platform),
+        mesh=mesh,
     )
-    everywhere = None if mesh is None else NamedSharding(mesh, PartitionSpec())  # type: ignore[no-untyped-call]
-
-    def place(tree: Tree) -> Tree:
-        return jax.tree.map(lambda leaf: _struct(leaf.shape, leaf.dtype, everywhere), tree)
-
-    params = place(param_shapes(config, jnp.dtype(settings.dtype)))
-    state = place(jax.eval_shape(lambda: engine.init(features)))
-    arguments = place(_arguments(engine, params, state))
+    params = placed(param_shapes(config, jnp.dtype(settings.dtype)), mesh, PARAMS)
+    state = placed(engine.shapes(features), mesh, STATE)
+    arguments = _arguments(engine, params, state, mesh)
     jitted = engine.programs(features)
     rows, length = engine.pack_shapes[0]
     return WorkerPrograms(
@@ -123,6 +127,14 @@ def model_flops(config: GriffinConfig, tokens: int, logits: int) -> int:
     return 2 * (tokens * (kernels + attention) + logits * config.vocab_size * config.width)
 
 
+def placed(tree: Tree, mesh: Mesh | None, kind: Kind) -> Tree:
+    """The shapes of a tree, where its arrays are to be."""
+    if mesh is None:
+        return jax.tree.map(lambda leaf: _struct(leaf.shape, leaf.dtype), tree)
+    where = shardings(mesh, kind(tree))
+    return jax.tree.map(lambda leaf, one: _struct(leaf.shape, leaf.dtype, one), tree, where)
+
+
 def tree_bytes(tree: Tree) -> int:
     """Bytes on one device of all arrays of a tree, without padding."""
     leaves = jax.tree.leaves(tree)
@@ -135,19 +147,25 @@ def tree_bytes(tree: Tree) -> int:
     )
 
 
-def _arguments(engine: GriffinEngine, params: Tree, state: Tree) -> dict[str, tuple[Any, ...]]:
+def _arguments(
+    engine: GriffinEngine, params: Tree, state: Tree, mesh: Mesh | None
+) -> dict[str, tuple[Any, ...]]:
     rows, length = engine.pack_shapes[0]
-    slot = _struct((), jnp.int32)
-    flags = _struct((rows,), jnp.bool_)
-    counts = _struct((rows,), jnp.int32)
-    tokens = _struct((rows, length), jnp.int32)
-    one = jax.eval_shape(programs.extract, state, slot)
+
+    def slots(tree: Tree) -> Tree:
+        return placed(tree, mesh, lambda tree: jax.tree.map(by_slot, tree))
+
+    flags = slots(_struct((rows,), jnp.bool_))
+    counts = slots(_struct((rows,), jnp.int32))
+    tokens = slots(_struct((rows, length), jnp.int32))
+    slot = placed(_struct((), jnp.int32), mesh, everywhere)
+    one = jax.tree.map(lambda leaf: _struct((1, *leaf.shape[1:]), leaf.dtype), state.model)
     chosen, settings = settings_arrays(engine.slots, {})
     return {
         "decode": (params, state),
         "prefill": (params, state, tokens, counts, counts, flags),
-        "insert": (state, slot, one),
-        "assign": (state, chosen, settings),
+        "insert": (state, slot, placed(one, mesh, ROWS)),
+        "assign": (state, slots(chosen), slots(settings)),
     }
 
 

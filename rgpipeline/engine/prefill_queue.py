@@ -4,6 +4,7 @@ A prompt of n tokens is cut at multiples of the longest chunk; what is left goes
 chunk that holds it. So the cut depends on the prompt alone, and with it the arithmetic.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,9 +28,13 @@ class _Prompt:
 class PrefillQueue:
     """Prompts in slots, not prefilled to their end yet."""
 
-    def __init__(self, pack_shapes: Sequence[tuple[int, int]], idle_slot: int) -> None:
+    def __init__(
+        self, pack_shapes: Sequence[tuple[int, int]], idle_slot: int, parts: int = 1
+    ) -> None:
+        """`parts` of slots and of rows, see `api.Engine.parts`; slots are in [0, `idle_slot`)."""
         self._shapes = sorted(pack_shapes, key=lambda shape: -shape[1])
         self._idle_slot = idle_slot
+        self._parts = parts
         self._prompts: list[_Prompt] = []
 
     def __len__(self) -> int:
@@ -59,11 +64,11 @@ class PrefillQueue:
         """
         best: tuple[float, int] | None = None
         for index, (rows, _) in enumerate(self._shapes):
-            fitting = [p for p in self._prompts if self._shape_of(p) == index]
-            if not fitting:
+            seated = self._seated(index)
+            if not seated:
                 continue
-            fill = min(1.0, len(fitting) / rows)
-            due = hurry or fill == 1.0 or any(p.waited >= PATIENCE for p in fitting)
+            fill = len(seated) / rows
+            due = hurry or fill == 1.0 or any(p.waited >= PATIENCE for _, p in seated)
             if due and (best is None or fill > best[0]):
                 best = (fill, index)
         return None if best is None else self._pack(best[1])
@@ -73,9 +78,21 @@ class PrefillQueue:
         holding = [i for i, (_, tokens) in enumerate(self._shapes) if tokens >= left]
         return holding[-1] if holding else 0
 
+    def _seated(self, index: int) -> list[tuple[int, _Prompt]]:
+        """Prompts for a call of this shape, first come first served, each with its row."""
+        rows = self._shapes[index][0] // self._parts
+        taken: Counter[int] = Counter()
+        seated = []
+        for prompt in self._prompts:
+            part = prompt.slot * self._parts // self._idle_slot
+            if self._shape_of(prompt) == index and taken[part] < rows:
+                seated.append((part * rows + taken[part], prompt))
+                taken[part] += 1
+        return seated
+
     def _pack(self, index: int) -> tuple[PrefillPack, list[tuple[int, int]]]:
         rows, size = self._shapes[index]
-        chosen = [p for p in self._prompts if self._shape_of(p) == index][:rows]
+        seated = self._seated(index)
         pack = PrefillPack(
             tokens=np.zeros((rows, size), np.int32),
             lengths=np.zeros((rows,), np.int32),
@@ -83,7 +100,7 @@ class PrefillQueue:
             fresh=np.zeros((rows,), np.bool_),
         )
         progress = []
-        for row, prompt in enumerate(chosen):
+        for row, prompt in seated:
             chunk = prompt.tokens[prompt.done : prompt.done + size]
             pack.tokens[row, : len(chunk)] = chunk
             pack.lengths[row] = len(chunk)
@@ -92,6 +109,6 @@ class PrefillQueue:
             prompt.done += len(chunk)
             prompt.fresh, prompt.waited = False, 0
             progress.append((prompt.slot, prompt.done))
-        finished = {p.slot for p in chosen if p.done == len(p.tokens)}
+        finished = {p.slot for _, p in seated if p.done == len(p.tokens)}
         self._prompts = [p for p in self._prompts if p.slot not in finished]
         return pack, progress

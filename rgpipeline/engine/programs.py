@@ -1,7 +1,10 @@
-"""The programs that run on the device: prefill, decode, assign, extract, insert, score.
+"""The programs that run on the device: prefill, decode, assign, score; others are in `moves`.
 
 Pure functions of parameters and state with one fixed shape each. In none of them does a row's
 arithmetic touch another row's, so a sequence's bits don't depend on its slot or its neighbours.
+
+Where a worker has several chips, these run on each of them, with its part of everything (see
+`model.sharding`); numbers of slots are the worker's all the same.
 """
 
 from typing import Any, NamedTuple
@@ -11,14 +14,17 @@ import jax.numpy as jnp
 from jax import lax
 
 from rgpipeline.engine.api import GOES_ON, IDLE, LAST, STOPPED
-from rgpipeline.engine.blockwise import noise, rate_of, token_of
+from rgpipeline.engine.blockwise import best_offer, noise, offer, rate_of, token_of
 from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.fences import fenced
 from rgpipeline.engine.sampling import Sampled, SamplingState, count_token, only_token, sample
+from rgpipeline.engine.softmax import log_probabilities, share_of_softmax
 from rgpipeline.engine.state import SlotState
 from rgpipeline.engine.tenancies import Settings
+from rgpipeline.model.chips import Chips
 from rgpipeline.model.griffin import Griffin
 from rgpipeline.model.kernels import head
+from rgpipeline.model.sharding import map_rows
 from rgpipeline.model.state import GriffinState, Position
 
 Params = Any
@@ -41,25 +47,25 @@ def prefill(
     fresh: jax.Array,
 ) -> SlotState:
     """Continues the slots of a pack by its chunks; shapes as in `api.PrefillPack`."""
-    rows = jax.tree.map(lambda leaf: leaf.at[slots].get(mode="clip"), state.model)
-    rows = _forget(rows, fresh)
+    chips = model.chips
+
+    def places(by_chip: bool, leaf: jax.Array) -> jax.Array:
+        """Where the slots' rows are in `leaf`; past its end if they are not wanted."""
+        wanted = chips.own(slots) if by_chip else slots
+        return wanted - chips.first_slot(leaf.shape[0], by_chip)
+
+    def read(by_chip: bool, leaf: jax.Array) -> jax.Array:
+        """The rows; those whose sequence begins now hold nothing of the slot's last tenant."""
+        row = leaf.at[places(by_chip, leaf)].get(mode="clip")
+        begins = _beside(chips.own(fresh) if by_chip else fresh, row)
+        return jnp.where(begins, jnp.zeros((), row.dtype), row)
+
+    def write(by_chip: bool, leaf: jax.Array, row: jax.Array) -> jax.Array:
+        return leaf.at[places(by_chip, leaf)].set(row, mode="drop", unique_indices=True)
+
+    rows = map_rows(read, state.model)
     _, rows = _apply(model, params, "prefill", tokens, lengths, rows)
-    model_state = jax.tree.map(
-        lambda leaf, row: leaf.at[slots].set(row, mode="drop", unique_indices=True),
-        state.model,
-        rows,
-    )
-    return state._replace(model=model_state)
-
-
-def _forget(rows: GriffinState, fresh: jax.Array) -> GriffinState:
-    """Rows whose sequence begins now hold nothing of the slot's last tenant."""
-
-    def zero(leaf: jax.Array) -> jax.Array:
-        return jnp.where(_beside(fresh, leaf), jnp.zeros((), leaf.dtype), leaf)
-
-    kept: GriffinState = jax.tree.map(zero, rows)
-    return kept
+    return state._replace(model=map_rows(write, state.model, rows))
 
 
 def decode(
@@ -75,41 +81,72 @@ def decode(
     def logits_of(params: Params, hidden: jax.Array) -> jax.Array:
         return jnp.asarray(_apply(model, params, "logits", hidden))
 
+    chips = model.chips
+
     def step(state: SlotState, _: None) -> tuple[SlotState, Steps]:
         held = _kept_in_the_loop(params, state.token)
         hidden, griffin = _apply(model, held, "decode", state.token, state.active, state.model)
         chosen = _chosen(model, held, hidden, state, griffin.position)
         if chosen is not None and not features.read_logits:
-            return _advance(state._replace(model=griffin), only_token(chosen), features)
+            return _advance(state._replace(model=griffin), only_token(chosen), features, chips)
         unused = jnp.zeros((hidden.shape[0], model.config.vocab_size), jnp.float32)
         logits = fenced(jnp.any(state.active), logits_of, held, hidden, otherwise=unused)
-        banned = jnp.where(state.banned_for[:, None] > 0, state.stop_ids, -1)
-        sampled = sample(
-            *(logits, state.sampling, griffin.position, banned, state.active, features, chosen)
-        )
-        return _advance(state._replace(model=griffin), sampled, features)
+        state = state._replace(model=griffin)
+        return _advance(state, _sampled(chips, logits, chosen, state, features), features, chips)
 
     return lax.scan(step, state, length=steps)
+
+
+def _sampled(
+    chips: Chips,
+    logits: jax.Array,
+    chosen: jax.Array | None,
+    state: SlotState,
+    features: SamplingFeatures,
+) -> Sampled:
+    """A token for every slot; of several chips, each draws those of its own slots."""
+    banned = jnp.where(state.banned_for[:, None] > 0, state.stop_ids, -1)
+    known = (state.model.position, banned, state.active)
+    drawn = sample(
+        chips.by_slot(logits, 1),
+        state.sampling.of_own(chips),
+        *chips.own(known),
+        features,
+        chips.own(chosen),
+    )
+    return drawn.for_group(chips)
 
 
 def _chosen(
     model: Griffin, params: Params, hidden: jax.Array, state: SlotState, position: Position
 ) -> jax.Array | None:
     """Tokens that the head draws itself, int32 [s]; None if it has no kernel that can."""
-    table = params["embedder"]["embedding"]
+    table, chips = params["embedder"]["embedding"], model.chips
     choose = head.chosen(model.kernels, hidden.shape[0], table, model.config.logits_soft_cap)
     if choose is None:
         return None
+    blocks = -(-table.shape[0] // head.BLOCK)
 
     def draw(
-        table: jax.Array, hidden: jax.Array, sampling: SamplingState, position: Position
+        place: jax.Array,
+        table: jax.Array,
+        hidden: jax.Array,
+        sampling: SamplingState,
+        position: Position,
     ) -> jax.Array:
         rate = rate_of(sampling.temperature)
-        gumbel, uniform = noise(sampling.draw, position, -(-table.shape[0] // head.BLOCK))
-        return token_of(choose(hidden, table, rate, gumbel), rate, uniform)
+        gumbel, uniform = noise(sampling.draw, position, chips.model * blocks)
+        gumbel = lax.dynamic_slice_in_dim(gumbel, place * blocks, blocks, 1)
+        choice = choose(hidden, table, rate, gumbel)
+        token = token_of(choice, rate, uniform) + place * table.shape[0]
+        return token if chips.model == 1 else offer(choice, rate, gumbel, token)
 
-    needed, operands = jnp.any(state.active), (table, hidden, state.sampling, position)
-    return fenced(needed, draw, *operands, otherwise=state.token)
+    operands = (chips.place(), table, hidden, state.sampling, position)
+    nothing = state.token if chips.model == 1 else jnp.zeros((3, hidden.shape[0]), jnp.int32)
+    found = fenced(jnp.any(state.active), draw, *operands, otherwise=nothing)
+    if chips.model == 1:
+        return found
+    return best_offer(chips.compared(found), rate_of(state.sampling.temperature))
 
 
 def _kept_in_the_loop(params: Params, token: jax.Array) -> Params:
@@ -127,7 +164,7 @@ def _kept_in_the_loop(params: Params, token: jax.Array) -> Params:
 
 
 def _advance(
-    state: SlotState, sampled: Sampled, features: SamplingFeatures
+    state: SlotState, sampled: Sampled, features: SamplingFeatures, chips: Chips
 ) -> tuple[SlotState, Steps]:
     token, active = sampled.token, state.active
     stopped = jnp.any(token[:, None] == state.stop_ids, axis=-1)
@@ -140,7 +177,7 @@ def _advance(
         active=active & ~stopped & ~last,
         remaining=remaining,
         banned_for=jnp.maximum(state.banned_for - active, 0),
-        sampling=count_token(state.sampling, token, active, features),
+        sampling=count_token(state.sampling, *chips.own((token, active)), features),
     )
     return state, Steps(codes, sampled)
 
@@ -164,33 +201,6 @@ def _beside(per_slot: jax.Array, leaf: jax.Array) -> jax.Array:
     return per_slot.reshape(per_slot.shape + (1,) * (leaf.ndim - 1))
 
 
-def assign_vocabulary_rows(
-    state: SlotState, slot: jax.Array, bias: jax.Array, seen: jax.Array
-) -> SlotState:
-    """Sets one slot's logit bias (float32 [v] or [0]) and token counts (int32 [v] or [0])."""
-    sampling = state.sampling._replace(
-        bias=state.sampling.bias.at[slot].set(bias),
-        seen=state.sampling.seen.at[slot].set(seen),
-    )
-    return state._replace(sampling=sampling)
-
-
-def extract(state: SlotState, slot: jax.Array) -> GriffinState:
-    """A copy of one slot's model state, with a batch axis of 1."""
-    rows: GriffinState = jax.tree.map(
-        lambda leaf: lax.dynamic_slice_in_dim(leaf, slot, 1), state.model
-    )
-    return rows
-
-
-def insert(state: SlotState, slot: jax.Array, rows: GriffinState) -> SlotState:
-    """Puts a copied state into a slot."""
-    model = jax.tree.map(
-        lambda leaf, row: lax.dynamic_update_slice_in_dim(leaf, row, slot, 0), state.model, rows
-    )
-    return state._replace(model=model)
-
-
 def score(
     model: Griffin,
     params: Params,
@@ -206,11 +216,14 @@ def score(
         hidden, targets = text
         held = _kept_in_the_loop(params, targets)
         logits: jax.Array = _apply(model, held, "logits", hidden)
+        if model.chips.model > 1:
+            return share_of_softmax(logits, targets - model.chips.place() * logits.shape[-1])
         logprobs = jax.nn.log_softmax(logits, axis=-1)
         return jnp.take_along_axis(logprobs, targets[:, None], axis=-1)[:, 0]
 
     # Text by text, so that only one text's logits [t, v] exist at a time.
-    return rows, lax.map(one_text, (hidden, targets))
+    told = lax.map(one_text, (hidden, targets))
+    return rows, log_probabilities(model.chips.compared(told)) if model.chips.model > 1 else told
 
 
 def _apply(model: Griffin, params: Params, method: str, *arguments: Any) -> Any:

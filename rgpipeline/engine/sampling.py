@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.random import threefry_2x32
 
@@ -19,9 +20,13 @@ from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.fences import fenced
 from rgpipeline.engine.inverse import inverse
 from rgpipeline.engine.truncation import LOWEST, Limits, is_cut, truncate
+from rgpipeline.model.chips import Chips
 from rgpipeline.model.state import Position
 
 BLOCK = 256
+
+
+_OWN = ("bias", "seen")  # of several chips, each has these for its own slots alone
 
 
 class SamplingState(NamedTuple):
@@ -38,6 +43,11 @@ class SamplingState(NamedTuple):
     bias: jax.Array  # float32 [s, v] or [s, 0]
     seen: jax.Array  # int32 [s, v] or [s, 0]: times generated, plus IN_PROMPT
 
+    def of_own(self, chips: Chips) -> "SamplingState":
+        """Of a group's slots, those of this chip."""
+        owned = chips.own({name: leaf for name, leaf in self._asdict().items() if name not in _OWN})
+        return self._replace(**owned)
+
 
 IN_PROMPT = 1 << 30
 
@@ -49,6 +59,23 @@ class Sampled(NamedTuple):
     logprob: jax.Array  # float32 [s] or [s, 0]
     top_ids: jax.Array  # int32 [s, k]
     top_logprobs: jax.Array  # float32 [s, k]
+
+    def for_group(self, chips: Chips) -> "Sampled":
+        """All that the chips of a group sampled, each for its own slots, in one exchange."""
+        if chips.model == 1:
+            return self
+        rows = self.token.shape[0]
+        columns = [leaf.reshape(rows, -1) for leaf in self]
+        bits = [lax.bitcast_convert_type(column, jnp.int32) for column in columns]
+        told = chips.gathered(jnp.concatenate(bits, axis=1))
+        ends = np.cumsum([column.shape[1] for column in columns])[:-1]
+        parts = jnp.split(told, ends, axis=1)
+        return Sampled(
+            *(
+                lax.bitcast_convert_type(part, leaf.dtype).reshape(told.shape[0], *leaf.shape[1:])
+                for part, leaf in zip(parts, self, strict=True)
+            )
+        )
 
 
 def empty_sampling_state(slots: int, vocab_size: int, features: SamplingFeatures) -> SamplingState:

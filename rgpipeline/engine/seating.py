@@ -23,7 +23,7 @@ class Seating(Generic[State, Rows]):
         self._slots = slots
         self._waiting = Waiting()
         self._held: list[Tenant] = []  # in slots, waiting for a prefix another slot prefills
-        self._queue = PrefillQueue(engine.pack_shapes, engine.slots)
+        self._queue = PrefillQueue(engine.pack_shapes, engine.slots, engine.parts)
         self._prefixes = PrefixCache[Rows](max(t for _, t in engine.pack_shapes), prefix_states)
 
     @property

@@ -4,7 +4,9 @@ from typing import Literal
 
 import jax
 
+from rgpipeline.model.chips import ALONE, Chips
 from rgpipeline.model.config import GriffinConfig
+from rgpipeline.model.sharding import check_slots
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import EngineSpec
 
@@ -23,6 +25,7 @@ def settle(
     quantize: Literal["none", "int8"],
     free_bytes: int,
     platform: str | None = None,
+    chips: Chips = ALONE,
 ) -> EngineSettings:
     """Turns `auto` into numbers.
 
@@ -30,15 +33,21 @@ def settle(
       config: the model.
       spec: what the job asks for.
       dtype, quantize: of the weights as loaded.
-      free_bytes: device memory left beside the weights.
+      free_bytes: memory of one device left beside the weights.
       platform: cpu, gpu or tpu; default: what jax runs on.
+      chips: those that the slots are divided among.
+
+    Raises:
+      UserError: the slots asked for can't be divided so.
     """
     cpu = (platform or jax.default_backend()) == "cpu"
     fitting = max(1, int(free_bytes * _STATE_SHARE) // state_bytes(config, dtype))
-    slots = min(_CPU_SLOTS if cpu else _ACCELERATOR_SLOTS, _power_of_two(fitting))
+    each = min(_CPU_SLOTS if cpu else _ACCELERATOR_SLOTS, _power_of_two(fitting))
+    slots = each * chips.count if spec.slots == "auto" else spec.slots
+    check_slots(slots, chips, "engine.slots")
     return EngineSettings(
         dtype=dtype,
-        slots=slots if spec.slots == "auto" else spec.slots,
+        slots=slots,
         prefill_chunk=(128 if cpu else 256) if spec.prefill_chunk == "auto" else spec.prefill_chunk,
         steps_per_dispatch=(4 if cpu else 16)
         if spec.steps_per_dispatch == "auto"
@@ -47,10 +56,12 @@ def settle(
     )
 
 
-def pack_tokens(settings: EngineSettings, *, platform: str | None = None) -> int:
+def pack_tokens(
+    settings: EngineSettings, *, platform: str | None = None, chips: Chips = ALONE
+) -> int:
     """Tokens in one prefill call: enough for the matrix multiplies to be at their best rate."""
     cpu = (platform or jax.default_backend()) == "cpu"
-    return max(settings.prefill_chunk, 128 if cpu else 1024)
+    return max(settings.prefill_chunk, 128 if cpu else 1024) * chips.data
 
 
 def state_bytes(config: GriffinConfig, dtype: Literal["float32", "bfloat16"]) -> int:

@@ -47,18 +47,25 @@ class Tenant:
 
 @dataclass(slots=True)
 class Slots:
-    """The slots [0, count): free, or with a tenant."""
+    """The slots [0, count): free, or with a tenant.
+
+    They are in `parts` of equal size; a tenant gets a slot where most are free, so that all parts
+    have as much to do.
+    """
 
     count: int
+    parts: int = 1
     _tenants: dict[int, Tenant] = field(default_factory=dict)
-    _free: list[int] = field(default_factory=list)
+    _free: list[list[int]] = field(default_factory=list)  # of each part
 
     def __post_init__(self) -> None:
-        self._free = list(range(self.count - 1, -1, -1))
+        size = self.count // self.parts
+        firsts = range(0, size * self.parts, size)
+        self._free = [list(range(first + size - 1, first - 1, -1)) for first in firsts]
 
     @property
     def free(self) -> int:
-        return len(self._free)
+        return sum(map(len, self._free))
 
     @property
     def occupied(self) -> int:
@@ -66,7 +73,7 @@ class Slots:
 
     def admit(self, request: Request, prefixes: list[Prefix]) -> Tenant:
         """Seats a request in a free slot."""
-        slot = self._free.pop()
+        slot = max(self._free, key=len).pop()
         tenant = Tenant(request, slot, prefixes)
         self._tenants[slot] = tenant
         return tenant
@@ -75,7 +82,7 @@ class Slots:
         """Frees the tenant's slot, if it still is the tenant's."""
         if self._tenants.get(tenant.slot) is tenant:
             del self._tenants[tenant.slot]
-            self._free.append(tenant.slot)
+            self._free[tenant.slot * self.parts // self.count].append(tenant.slot)
 
     def find(self, key: Hashable) -> Tenant | None:
         """The tenant working on `key`."""

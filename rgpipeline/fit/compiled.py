@@ -50,7 +50,7 @@ class CompileRequest:
     slots: int | Literal["auto"]
     dtype: Literal["float32", "bfloat16"]
     quantize: Literal["none", "int8"]
-    mesh: tuple[int, int]  # data, model
+    mesh: tuple[int, int] | None  # data, model; None: as few parts of the weights as it takes
     hbm_bytes: int  # of one chip
     engine: Mapping[str, Any]  # prefill_chunk and steps_per_dispatch, as in a job file
     storage_options: Mapping[str, Mapping[str, Any]]  # for the folder; secrets as ${NAME}
@@ -88,6 +88,7 @@ class Compiled:
     weights_bytes: int
     state_bytes: int
     programs: Mapping[str, CompiledProgram]
+    mesh: tuple[int, int] = (1, 1)  # data, model
 
 
 def compile_programs(request: CompileRequest) -> Compiled:
@@ -130,7 +131,7 @@ def _fields(request: CompileRequest) -> dict[str, Any]:
 def _read(folder: Path) -> Compiled:
     answer = json.loads((folder / "compiled.json").read_text())
     programs = {name: _program(folder, name, **rest) for name, rest in answer["programs"].items()}
-    return Compiled(**(answer | {"programs": programs}))
+    return Compiled(**(answer | {"programs": programs, "mesh": tuple(answer["mesh"])}))
 
 
 def _program(folder: Path, name: str, **fields: Any) -> CompiledProgram:

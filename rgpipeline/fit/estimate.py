@@ -28,7 +28,9 @@ class FitRequest:
     slots: int | Literal["auto", "max"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     quantize: Literal["none", "int8"] = "none"
-    mesh: tuple[int, int] | None = None  # data, model; default: all chips data parallel
+    mesh: tuple[int, int] | None = (
+        None  # data, model; default: as few parts of the model as it takes
+    )
     engine: Mapping[str, Any] = field(default_factory=dict)  # prefill_chunk, steps_per_dispatch
     storage_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     dump_hlo: Path | None = None
@@ -51,8 +53,8 @@ def fit(request: FitRequest) -> FitReport:
 
 def _compile_request(request: FitRequest, chip: Chip) -> CompileRequest:
     chips = chips_in(request.topology)
-    mesh = request.mesh or (chips, 1)
-    if mesh[0] * mesh[1] != chips:
+    mesh = request.mesh
+    if mesh is not None and mesh[0] * mesh[1] != chips:
         raise UserError(
             f"--mesh {mesh[0]},{mesh[1]} is for {mesh[0] * mesh[1]} chips; "
             f"{request.topology} has {chips}"
@@ -73,7 +75,7 @@ def _compile_request(request: FitRequest, chip: Chip) -> CompileRequest:
 
 def _most(asked: CompileRequest, chip: Chip) -> Compiled:
     """Compiled for the largest number of slots that fits, decode first: it decides nearly alone."""
-    step = TILE * asked.mesh[0]
+    step = TILE * chips_in(asked.topology)
     known: dict[int, Compiled] = {}
 
     def attempt(slots: int) -> Trial:
@@ -125,7 +127,7 @@ def _dump(compiled: Compiled, folder: Path) -> None:
 def _report(
     request: FitRequest, asked: CompileRequest, compiled: Compiled, chip: Chip
 ) -> FitReport:
-    chips = asked.mesh[0] * asked.mesh[1]
+    chips = chips_in(asked.topology)
     known = not any(program.out_of_memory for program in compiled.programs.values())
     return FitReport(
         model=request.model,
@@ -139,6 +141,7 @@ def _report(
         prefill=prefill_cost(compiled, chip, chips) if known else None,
         compile_seconds=round(sum(one.seconds for one in compiled.programs.values()), 1),
         chips=chips,
+        mesh=compiled.mesh,
         prefill_tokens=compiled.prefill_tokens,
         decode_apart=decode_apart(compiled, chip, chips) if known else 0.0,
         decode_parts=tuple(program_parts(compiled, "decode")) if known else (),

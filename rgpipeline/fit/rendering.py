@@ -43,7 +43,7 @@ def _lines(report: FitReport, chip: Chip) -> Iterator[str]:
     quantized = "" if report.quantize == "none" else f", {report.quantize}"
     yield (
         f"{report.model} in {report.dtype}{quantized} on {report.topology}, "
-        f"{report.slots} slots: {'fits' if report.fits else 'does not fit'}"
+        f"{_mesh(report)}{report.slots} slots: {'fits' if report.fits else 'does not fit'}"
     )
     yield ""
     yield f"memory   {_gib(memory.total)} of {_gib(memory.capacity)}" + _each(report)
@@ -99,6 +99,11 @@ def _part_lines(parts: Iterable[Part], chip: Chip) -> Iterator[str]:
             f"           {part.name:34} {size(part.hbm_bytes):>9} "
             f"{part.cycles / chip.clock_hz * 1e3:7.2f} ms computing"
         )
+
+
+def _mesh(report: FitReport) -> str:
+    data, model = report.mesh
+    return f"data {data} × model {model}, " if report.chips > 1 else ""
 
 
 def _each(report: FitReport) -> str:

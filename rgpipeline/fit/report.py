@@ -57,6 +57,7 @@ class FitReport:
     prefill: PrefillCost | None
     compile_seconds: float
     chips: int
+    mesh: tuple[int, int] = (1, 1)  # data, model
     prefill_tokens: int = 0  # of one call
     decode_apart: float = 0.0  # tokens/s a chip, if kernels hid nothing of each other
     decode_parts: tuple[Part, ...] = ()  # per step
@@ -68,6 +69,7 @@ class FitReport:
         told = asdict(self)
         for beside in (
             "chips",
+            "mesh",
             "prefill_tokens",
             "decode_apart",
             "decode_parts",

@@ -60,7 +60,8 @@ class Generator:
           quantize: none; int8 is not in this version, and refused.
           slots: sequences decoded at once.
           prefill_chunk, steps_per_dispatch: tokens and steps of one call to the device.
-          mesh: how this process's chips are divided: `{"data": 4, "model": 2}`.
+          mesh: how this process's chips are divided: `{"data": 4, "model": 2}`; one chip without
+            it.
           storage_options: fsspec options by protocol; `${NAME}` reads the environment.
           cache: a local folder for copies of remote weights, shared by all processes; without it
             they are read straight into memory.
@@ -79,7 +80,7 @@ class Generator:
             prefill_chunk=prefill_chunk,
             steps_per_dispatch=steps_per_dispatch,
         )
-        chips = section(MeshSpec, "mesh", **(mesh or {}))
+        chips = section(MeshSpec, "mesh", **mesh) if mesh else None
         options = resolve_options(storage_options)
         require_answers(filter(None, [model.weights, model.tokenizer]), options)
         words = _open_tokenizer(model, options)

@@ -14,6 +14,7 @@ from jax import Array, lax
 from jax.typing import DTypeLike
 
 from rgpipeline.model import attention, conv, features_first, rglru, rope
+from rgpipeline.model.chips import ALONE, Chips
 from rgpipeline.model.config import RECURRENT, GriffinConfig
 from rgpipeline.model.kernels import (
     Kernels,
@@ -47,6 +48,7 @@ class RecurrentBlock(nn.Module):
     config: GriffinConfig
     dtype: DTypeLike
     kernels: Kernels = "plain"
+    chips: Chips = ALONE
 
     def setup(self) -> None:
         width, inner = self.config.width, self.config.lru_width
@@ -57,7 +59,7 @@ class RecurrentBlock(nn.Module):
         self.conv_bias = self.param("conv_bias", nn.initializers.zeros, (inner,))
         self.gates = BlockDiagonal(inner, self.config.heads, 2)
         self.a_param = self.param("a_param", nn.initializers.zeros, (inner,))
-        self.linear_out = Linear(inner, (width,))
+        self.linear_out = Linear(inner, (width,), summed=self.chips)
 
     def forward(self, x: Activations, chunk: Chunk) -> Activations:
         """Whole sequences from an empty state: [b t d] to float32 [b t d]."""
@@ -125,12 +127,13 @@ class AttentionBlock(nn.Module):
     config: GriffinConfig
     dtype: DTypeLike
     kernels: Kernels = "plain"
+    chips: Chips = ALONE
 
     def setup(self) -> None:
         width, heads, size = self.config.width, self.config.heads, self.config.head_dim
         self.query = Linear(width, (heads, size), biased=False)
         self.key_value = Linear(width, (2, size), biased=False)
-        self.out = Linear(width, (width,))
+        self.out = Linear(heads * size, (width,), summed=self.chips)
 
     def forward(self, x: Activations, chunk: Chunk) -> Activations:
         """Whole sequences from an empty state: [b t d] to float32 [b t d]."""
@@ -142,13 +145,16 @@ class AttentionBlock(nn.Module):
         self, x: Activations, chunk: Chunk, lengths: Lengths, state: AttentionState
     ) -> tuple[Activations, AttentionState]:
         """A chunk that goes on from `state`."""
+        position, lengths = self.chips.own((chunk.position, lengths))
         fused = prefill_attention.chosen(self.kernels, x.shape[1], state)
         if fused is not None:
-            before_rope = self.query(x), jnp.moveaxis(self.key_value(x), 2, 0)
-            mixed, after = fused(*before_rope, chunk.angles, state, chunk.position, lengths)
+            queries = self.chips.by_slot(self.query(x), 2)
+            x, angles = self.chips.own((x, chunk.angles))
+            key_value = jnp.moveaxis(self.key_value(x), 2, 0)
+            mixed, after = fused(queries, key_value, angles, state, position, lengths)
             return self._out(mixed), after
         projected = self._project(x, chunk)
-        mixed, after = attention.prefill(*projected, state, chunk.position, lengths)
+        mixed, after = attention.prefill(*projected, state, position, lengths)
         return self._out(mixed), after
 
     def decode(
@@ -157,17 +163,25 @@ class AttentionBlock(nn.Module):
         """One token of each row, [b 1 d]."""
         projected = self._project(x, chunk)
         decode = decode_attention.chosen(self.kernels, state) or attention.decode
-        mixed, after = decode(*projected, state, chunk.position, active)
+        position, active = self.chips.own((chunk.position, active))
+        mixed, after = decode(*projected, state, position, active)
         return self._out(mixed), after
 
     def _project(self, x: Activations, chunk: Chunk) -> tuple[Array, Array, Array]:
-        """Queries [b t n h], keys and values [b t h], in `dtype`, turned by RoPE."""
-        key_value = self.key_value(x)
+        """Queries [b t n h], keys and values [b t h], in `dtype`, turned by RoPE.
+
+        Of several chips, each has all heads for its own slots: that is where their rings are.
+        """
         queries = rope.rotate(self.query(x), chunk.angles).astype(self.dtype)
-        keys = rope.rotate(key_value[..., 0, :], chunk.angles).astype(self.dtype)
+        queries = self.chips.by_slot(queries, 2)
+        x, angles = self.chips.own((x, chunk.angles))
+        key_value = self.key_value(x)
+        keys = rope.rotate(key_value[..., 0, :], angles).astype(self.dtype)
         return queries, keys, key_value[..., 1, :].astype(self.dtype)
 
     def _out(self, mixed: Array) -> Activations:
+        if self.chips.model > 1:  # half the bytes between chips; the product rounds so anyway
+            mixed = self.chips.by_part(mixed.astype(self.dtype), 2)
         return self.out(mixed.reshape(*mixed.shape[:2], -1))
 
 
@@ -176,15 +190,16 @@ class Mlp(nn.Module):
 
     config: GriffinConfig
     dtype: DTypeLike
+    chips: Chips = ALONE
 
     def setup(self) -> None:
         width, inner = self.config.width, self.config.mlp_width
         self.up = Linear(width, (2, inner))
-        self.down = Linear(inner, (width,))
+        self.down = Linear(inner, (width,), summed=self.chips)
 
     def __call__(self, x: Activations) -> Activations:
         """[b t d] to float32 [b t d]."""
-        if not features_first.pays(x.shape[0] * x.shape[1]):
+        if self.chips.model > 1 or not features_first.pays(x.shape[0] * x.shape[1]):
             return self._rows_first(x)
         weights = (self.up.kernel, self.up.bias, self.down.kernel, self.down.bias)
         chosen: Array = lax.platform_dependent(
@@ -213,14 +228,15 @@ class ResidualBlock(nn.Module):
     kind: str
     dtype: DTypeLike
     kernels: Kernels = "plain"
+    chips: Chips = ALONE
 
     def setup(self) -> None:
         temporal = RecurrentBlock if self.kind == RECURRENT else AttentionBlock
         self.temporal_norm = Norm(self.config.width)
         # Any: a checker cannot know that the state's type goes with the block's kind.
-        self.temporal: Any = temporal(self.config, self.dtype, self.kernels)
+        self.temporal: Any = temporal(self.config, self.dtype, self.kernels, self.chips)
         self.channel_norm = Norm(self.config.width)
-        self.mlp = Mlp(self.config, self.dtype)
+        self.mlp = Mlp(self.config, self.dtype, self.chips)
 
     def forward(self, x: Activations, chunk: Chunk) -> Activations:
         """Whole sequences from an empty state."""

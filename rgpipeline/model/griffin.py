@@ -7,6 +7,7 @@ from jax.typing import DTypeLike
 
 from rgpipeline.model import rope
 from rgpipeline.model.blocks import Chunk, ResidualBlock
+from rgpipeline.model.chips import ALONE, Chips
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.kernels import Kernels, head
 from rgpipeline.model.kernels.head import Choice
@@ -22,23 +23,32 @@ class Griffin(nn.Module):
     parameters are a plain nested dict, as `params.py` describes.
 
     Attributes:
-        config: Shapes and constants.
+        config: Shapes and constants; of one chip's share, if there are several.
         dtype: What activations are rounded to where they cross memory, and the dtype of rings
             and conv tails: float32 or bfloat16. Weights bring their own dtype.
         kernels: Whether Pallas kernels may be used (see `kernels`).
+        chips: Those that the model is divided among; state and tokens are this chip's then, as
+            `sharding` says. Hidden values are the same on all chips of a group, logits are of
+            this chip's part of the vocabulary.
     """
 
     config: GriffinConfig
     dtype: DTypeLike = jnp.float32
     kernels: Kernels = "plain"
+    chips: Chips = ALONE
 
     def setup(self) -> None:
         config = self.config
         self.embedder = Embedder(
-            config.vocab_size, config.width, config.scale_embeddings, config.logits_soft_cap
+            config.vocab_size,
+            config.width,
+            config.scale_embeddings,
+            config.logits_soft_cap,
+            self.chips,
         )
         self.blocks = [
-            ResidualBlock(config, kind, self.dtype, self.kernels) for kind in config.block_types
+            ResidualBlock(config, kind, self.dtype, self.kernels, self.chips)
+            for kind in config.block_types
         ]
         self.final_norm = Norm(config.width)
 

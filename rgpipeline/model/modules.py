@@ -2,10 +2,12 @@
 
 import math
 
+import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
 from rgpipeline.model import layers
+from rgpipeline.model.chips import ALONE, Chips
 from rgpipeline.model.shapes import Activations, Gated, Logits, Tokens
 
 
@@ -16,11 +18,13 @@ class Linear(nn.Module):
         width: Width of the input, i.
         out: The output's axes, o.
         biased: Whether there is a bias.
+        summed: The chips among which the input is divided: their products are summed.
     """
 
     width: int
     out: tuple[int, ...]
     biased: bool = True
+    summed: Chips = ALONE
 
     def setup(self) -> None:
         init = nn.initializers.normal(1 / math.sqrt(self.width))
@@ -29,7 +33,10 @@ class Linear(nn.Module):
 
     def __call__(self, x: Array) -> Array:
         """[... i] to float32 [... *o]."""
-        return layers.linear(x, self.kernel, self.bias)
+        if self.summed.model == 1:
+            return layers.linear(x, self.kernel, self.bias)
+        product = self.summed.summed(layers.linear(x, self.kernel))
+        return product if self.bias is None else product + self.bias
 
 
 class BlockDiagonal(nn.Module):
@@ -76,12 +83,14 @@ class Embedder(nn.Module):
         width: d.
         scaled: Whether embeddings are multiplied by sqrt(d).
         soft_cap: Bound of the logits; 0 for none.
+        chips: Those among which the vocabulary is divided; v is this one's part of it.
     """
 
     vocab_size: int
     width: int
     scaled: bool
     soft_cap: float
+    chips: Chips = ALONE
 
     def setup(self) -> None:
         init = nn.initializers.normal(1 / math.sqrt(self.width))
@@ -89,7 +98,12 @@ class Embedder(nn.Module):
 
     def encode(self, tokens: Tokens) -> Activations:
         """int32 [b t] to float32 [b t d]."""
-        return layers.embed(self.embedding, tokens, self.scaled)
+        if self.chips.model == 1:
+            return layers.embed(self.embedding, tokens, self.scaled)
+        tokens = tokens - self.chips.place() * self.vocab_size
+        mine = (tokens >= 0) & (tokens < self.vocab_size)
+        rows = layers.embed(self.embedding, tokens, self.scaled)
+        return self.chips.found(jnp.where(mine[..., None], rows, 0.0))
 
     def logits(self, hidden: Array) -> Logits:
         """[... d] to float32 [... v]."""

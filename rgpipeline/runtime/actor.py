@@ -25,6 +25,7 @@ from rgpipeline.plan.folder import PLAN
 from rgpipeline.records import Assignment, WorkerReport
 from rgpipeline.runtime.crew import Hello, Reply
 from rgpipeline.runtime.logs import log_to_stderr
+from rgpipeline.runtime.meshes import devices_of
 from rgpipeline.runtime.metrics import WorkerMetrics
 from rgpipeline.runtime.nodes import Node
 from rgpipeline.runtime.placement import Placement, core_shares, environment
@@ -71,7 +72,11 @@ class WorkerActor:
         store = open_store(job.output.path, resolve_options(job.storage_options))
         require_same_output(store)
         self._worker = Worker(
-            job, plan, store, attempt=seat.attempt, open_engine=factory or _open_engine(job)
+            job,
+            plan,
+            store,
+            attempt=seat.attempt,
+            open_engine=factory or _open_engine(job, seat.placement),
         )
         self._metrics = WorkerMetrics(job.name, seat.name)
         if self._leaving:
@@ -110,14 +115,15 @@ def require_same_output(store: Store) -> None:
         )
 
 
-def _open_engine(job: Job) -> EngineFactory:
+def _open_engine(job: Job, placement: Placement) -> EngineFactory:
     """The factory with a model in it, its compiled programs kept on this host."""
     from rgpipeline.engine import factory
 
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     factory.use_compilation_cache(Path(cache) if cache else _scratch() / "programs")
     weights = Path(job.workers.cache) if job.workers.cache else None
-    return partial(factory.open_engine, mesh=job.workers.mesh, cache=weights)
+    given = devices_of(placement)
+    return partial(factory.open_engine, mesh=job.workers.mesh, cache=weights, devices=given)
 
 
 def _prepare(placement: Placement, node: Node | None) -> IO[str] | None:

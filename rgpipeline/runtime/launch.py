@@ -30,6 +30,7 @@ from rgpipeline.runtime.crew import Crew
 from rgpipeline.runtime.driver import Driver
 from rgpipeline.runtime.ending import believed, mark_finished, summary_of
 from rgpipeline.runtime.journal import Journal
+from rgpipeline.runtime.meshes import check_mesh
 from rgpipeline.runtime.metrics import JobMetrics
 from rgpipeline.runtime.nodes import Cluster, look
 from rgpipeline.runtime.placement import Placement, choose
@@ -141,12 +142,15 @@ class _Run:
         while True:
             cluster = look()
             try:
-                return cluster, choose(self.job.workers, cluster)
+                placement = choose(self.job.workers, cluster)
             except UserError as error:
                 waited = time.monotonic() - looked
                 if waited >= (0.0 if local else _GROWING_S if cluster.grows else _JOINING_S):
                     raise
                 seconds, waits = time.monotonic() - self.began, f"hosts: {error}"
+            else:
+                check_mesh(self.job.workers, placement)
+                return cluster, placement
             if self.watch is not None:
                 self.watch(before_it_begins(before, seconds=seconds, waiting_for=waits))
             if self.stop.wait(1.0):

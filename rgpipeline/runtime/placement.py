@@ -168,7 +168,7 @@ def _asked_for(spec: WorkersSpec, cluster: Cluster) -> Placement:
     elif spec.chips == "auto" and kind != "gpu":
         missing = f"workers.chips: how many {_NOUN[kind][1]}s a worker takes"
     else:
-        return Placement(kind, 1 if spec.chips == "auto" else spec.chips, accelerator_type)
+        return Placement(kind, _units(spec, kind, ()), accelerator_type)
     raise UserError(
         f"{_refusal(spec, cluster)}. Its autoscaler may add what is missing, once it is told what; "
         f"say {missing}"
@@ -193,7 +193,7 @@ def _units(spec: WorkersSpec, kind: Kind, sizes: Sequence[int]) -> int:
     if spec.chips != "auto":
         return spec.chips
     if kind == "gpu":
-        return 1
+        return spec.mesh.model * (1 if spec.mesh.data == "auto" else spec.mesh.data)
     if kind == "tpu":
         chips = Counter(sizes)
         return max(chips, key=lambda size: (chips[size] * size, size))

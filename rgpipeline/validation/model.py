@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 from rgpipeline.errors import RgpipelineError
 from rgpipeline.io.options import resolve_options
+from rgpipeline.model.chips import Chips
 from rgpipeline.model.opening import open_checkpoint
+from rgpipeline.model.sharding import check_model
 from rgpipeline.plan import Plan
 from rgpipeline.spec import Job, Sampling
 from rgpipeline.worker.opening import open_prompts
@@ -16,7 +18,9 @@ def model_faults(job: Job, plan: Plan | None) -> list[str]:
     faults: list[str] = []
     vocab_size = None
     try:
-        vocab_size = open_checkpoint(job.model.weights, options).config.vocab_size
+        config = open_checkpoint(job.model.weights, options).config
+        vocab_size = config.vocab_size
+        check_model(config, Chips(model=job.workers.mesh.model), "workers.mesh")
     except RgpipelineError as error:
         faults.append(str(error))
     if plan is not None and (vocab_size is not None or job.model.tokenizer is not None):

@@ -1,0 +1,61 @@
+"""The programs that move one sequence's state into a slot or out of it.
+
+`slot` is a number among the worker's; of several chips, each looks whether the slot is its own.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rgpipeline.engine.state import SlotState
+from rgpipeline.model.chips import Chips
+from rgpipeline.model.sharding import map_rows
+from rgpipeline.model.state import GriffinState
+
+
+def assign_vocabulary_rows(
+    chips: Chips, state: SlotState, slot: jax.Array, bias: jax.Array, seen: jax.Array
+) -> SlotState:
+    """Sets one slot's logit bias (float32 [v] or [0]) and token counts (int32 [v] or [0])."""
+    put = partial(_put, chips, slot, True)
+    sampling = state.sampling._replace(
+        bias=put(state.sampling.bias, bias[None]), seen=put(state.sampling.seen, seen[None])
+    )
+    return state._replace(sampling=sampling)
+
+
+def extract(chips: Chips, state: SlotState, slot: jax.Array) -> GriffinState:
+    """A copy of one slot's model state, with a batch axis of 1; all chips get it."""
+
+    def take(by_chip: bool, leaf: jax.Array) -> jax.Array:
+        place, mine = _place(chips, slot, by_chip, leaf)
+        return chips.taken(lax.dynamic_slice_in_dim(leaf, place, 1), mine, by_chip)
+
+    rows: GriffinState = map_rows(take, state.model)
+    return rows
+
+
+def insert(chips: Chips, state: SlotState, slot: jax.Array, rows: GriffinState) -> SlotState:
+    """Puts a copied state into a slot."""
+    return state._replace(model=map_rows(partial(_put, chips, slot), state.model, rows))
+
+
+def _put(
+    chips: Chips, slot: jax.Array, by_chip: bool, leaf: jax.Array, row: jax.Array
+) -> jax.Array:
+    """`leaf` with `row` [1 ...] as the slot's, where the slot is this chip's."""
+    place, mine = _place(chips, slot, by_chip, leaf)
+    if chips.count > 1:
+        row = jnp.where(mine, row, lax.dynamic_slice_in_dim(leaf, place, 1))
+    return lax.dynamic_update_slice_in_dim(leaf, row, place, 0)
+
+
+def _place(
+    chips: Chips, slot: jax.Array, by_chip: bool, leaf: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Where the slot is in this chip's part of `leaf`, and whether it is there at all."""
+    held = leaf.shape[0]
+    place = slot - chips.first_slot(held, by_chip)
+    return jnp.clip(place, 0, held - 1), (place >= 0) & (place < held)

@@ -1,0 +1,89 @@
+"""Several chips say what one says, however they are divided; on eight CPU devices."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+EIGHT = {
+    "JAX_PLATFORMS": "cpu",
+    # Eight devices on few cores, and more to compile than to run.
+    "XLA_FLAGS": "--xla_force_host_platform_device_count=8 --xla_cpu_multi_thread_eigen=false "
+    "--xla_backend_optimization_level=0",
+}
+DIVIDED = ("1x8", "2x4", "4x2", "8x1")  # data x model
+CLOSE = 2e-5  # float32 sums in another order
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    path = tmp_path_factory.mktemp("layouts") / "told.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.sharding.on_eight", str(path)],
+        env=os.environ | EIGHT,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    answers: dict[str, Any] = json.loads(path.read_text())
+    return answers
+
+
+@pytest.mark.parametrize("layout", DIVIDED)
+def test_every_layout_generates_what_one_device_does(told: dict[str, Any], layout: str) -> None:
+    alone, divided = told["1x1"]["at once"], told[layout]["at once"]
+
+    assert divided["tokens"] == alone["tokens"]
+    for found, expected in zip(divided["logprobs"], alone["logprobs"], strict=True):
+        np.testing.assert_allclose(found, expected, atol=CLOSE)
+
+
+@pytest.mark.parametrize("layout", DIVIDED)
+def test_every_layout_scores_as_one_device_does(told: dict[str, Any], layout: str) -> None:
+    for found, expected in zip(told[layout]["scores"], told["1x1"]["scores"], strict=True):
+        np.testing.assert_allclose(found, expected, atol=CLOSE)
+
+
+@pytest.mark.parametrize("layout", DIVIDED)
+def test_within_a_layout_bytes_depend_on_no_slot_company_or_interruption(
+    told: dict[str, Any], layout: str
+) -> None:
+    assert told[layout]["interrupted"] == told[layout]["at once"]
+
+
+def test_a_sequence_goes_on_from_one_layout_to_the_next(told: dict[str, Any]) -> None:
+    for moved in told["moved"]:
+        assert moved["tokens"] == told["1x1"]["at once"]["tokens"]
+
+
+def test_the_rows_of_these_tests_differ(told: dict[str, Any]) -> None:
+    tokens = told["1x1"]["at once"]["tokens"]
+
+    assert len({tuple(row) for row in tokens}) == len(tokens) == 18
+
+
+def test_a_step_sums_twice_a_block_and_moves_neither_weights_nor_state(
+    told: dict[str, Any],
+) -> None:
+    """Four blocks, one of them attention."""
+    assert told["collectives"]["decode"] == {
+        "all-reduce": 1,  # the embeddings
+        "all-to-all": 2 * 4 + 2 * 1 + 1,  # halves of blocks; queries and their answers; logits
+        "all-gather": 2 * 4 + 1,  # halves of blocks; the tokens drawn
+    }
+
+
+def test_a_chunk_of_prompts_takes_no_more(told: dict[str, Any]) -> None:
+    """Of the last block the state is wanted, and its output is nobody's."""
+    assert told["collectives"]["prefill"] == {
+        "all-reduce": 1,
+        "all-to-all": 2 * 3 + 2 * 1,
+        "all-gather": 2 * 3,
+    }

@@ -1,0 +1,49 @@
+"""A vocabulary in parts: each part's best block is offered, and the best offer is the whole's."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rgpipeline.engine.blockwise import best_offer, noise, offer, rate_of, token_of
+from rgpipeline.engine.softmax import log_probabilities, share_of_softmax
+from rgpipeline.model.kernels.head import BLOCK, choose
+from rgpipeline.model.state import Position
+
+ROWS, WIDTH, CAP, PARTS = 32, 128, 30.0, 4
+BLOCKS = 2  # of a part
+rng = np.random.default_rng(0)
+TABLE = jnp.asarray(rng.normal(size=(PARTS * BLOCKS * BLOCK, WIDTH)), jnp.bfloat16)
+HIDDEN = jnp.asarray(rng.normal(size=(ROWS, WIDTH)) * 0.3, jnp.bfloat16)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 4.0])
+def test_the_best_offer_is_what_one_head_over_all_chooses(temperature: float) -> None:
+    words = jnp.stack([jnp.arange(ROWS, dtype=jnp.uint32)] * 2, axis=1)
+    position = Position(*(jnp.full(ROWS, value, jnp.int32) for value in (0, 5, 0, 0)))
+    gumbel, uniform = noise(words, position, PARTS * BLOCKS)
+    rate = rate_of(jnp.full(ROWS, temperature, jnp.float32))
+    whole = token_of(
+        choose(HIDDEN, TABLE, rate, gumbel, soft_cap=CAP, interpret=True), rate, uniform
+    )
+
+    offers, size = [], BLOCKS * BLOCK
+    for part in range(PARTS):
+        table = TABLE[part * size : (part + 1) * size]
+        mine = gumbel[:, part * BLOCKS : (part + 1) * BLOCKS]
+        choice = choose(HIDDEN, table, rate, mine, soft_cap=CAP, interpret=True)
+        offers.append(offer(choice, rate, mine, token_of(choice, rate, uniform) + part * size))
+
+    np.testing.assert_array_equal(best_offer(jnp.stack(offers), rate), whole)
+    assert len(set((np.asarray(whole) // size).tolist())) == PARTS
+
+
+def test_shares_of_a_softmax_make_the_whole() -> None:
+    logits = rng.normal(size=(PARTS, ROWS, 32)).astype(np.float32) * 5
+    targets = rng.integers(0, PARTS * 32, ROWS)
+    shares = [share_of_softmax(part, targets - 32 * i) for i, part in enumerate(logits)]
+
+    told = log_probabilities(jnp.stack(shares)[:, None])[0]
+
+    whole = np.concatenate(logits.astype(np.float64), axis=1)
+    expected = whole[np.arange(ROWS), targets] - np.log(np.exp(whole).sum(axis=1))
+    np.testing.assert_allclose(told, expected, atol=1e-5)
