@@ -45,9 +45,12 @@ _PARAMETERS: dict[Path, int] = {
     ("down", "kernel"): 1,
 }
 
+# Layers whose input is divided: what stands beside their kernels for each output is on every chip.
+_SUMMED = {"linear_out", "out", "down"}
+
 # State by the names of its fields. The rest is small, and known to every chip of a group.
 _BY_CHANNEL = {"h", "conv"}
-_BY_CHIP = {"keys", "values", "bias", "seen"}
+_BY_CHIP = {"keys", "values", "scales", "bias", "seen"}
 
 # Of a chip's memory, what weights may take at most where the parts are for us to choose.
 _WEIGHTS_SHARE = 0.4
@@ -56,9 +59,12 @@ Tree = Any
 
 
 def param_spec(path: Path) -> PartitionSpec:
-    """How the parameter at `path` is divided."""
-    axis = _PARAMETERS.get(path[-2:])
-    return _spec() if axis is None else _spec(*[None] * axis, MODEL)
+    """How the parameter at `path` is divided; its scales, if it has some, go with it."""
+    name = path[-1].removesuffix("_scale")
+    axis = _PARAMETERS.get((path[-2], name))
+    if axis is None or (name != path[-1] and path[-2] in _SUMMED):
+        return _spec()
+    return _spec(*[None] * axis, MODEL)
 
 
 def param_specs(params: Tree) -> Tree:

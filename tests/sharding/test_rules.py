@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from jax.sharding import AbstractMesh
+from jax.sharding import AbstractMesh, PartitionSpec
 
 from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.lowering import placed, tree_bytes
@@ -13,7 +13,7 @@ from rgpipeline.errors import UserError
 from rgpipeline.model.chips import Chips
 from rgpipeline.model.config import known_config
 from rgpipeline.model.params import param_shapes
-from rgpipeline.model.sharding import check_model, check_slots, chips_for
+from rgpipeline.model.sharding import check_model, check_slots, chips_for, param_spec
 
 TWO, NINE = known_config("recurrentgemma-2b"), known_config("recurrentgemma-9b")
 
@@ -28,6 +28,20 @@ def test_weights_are_divided_by_the_model_axis_and_no_other() -> None:
     each = tree_bytes(placed(params, mesh(2, 4), PARAMS))
 
     assert each == pytest.approx(tree_bytes(params) / 4, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("path", "axes"),
+    [
+        (("blocks_0", "mlp", "up", "kernel_scale"), (None, "model")),
+        (("blocks_0", "mlp", "down", "kernel_scale"), ()),
+        (("embedder", "embedding_scale"), ("model",)),
+    ],
+)
+def test_scales_go_with_the_outputs_of_their_matrix(
+    path: tuple[str, ...], axes: tuple[str | None, ...]
+) -> None:
+    assert param_spec(path) == PartitionSpec(*axes)
 
 
 def test_state_is_divided_among_all_chips() -> None:
