@@ -21,8 +21,9 @@ from rgpipeline.engine.slots import Slots, Tenant
 from rgpipeline.errors import RowError
 from rgpipeline.records import Emission, Request
 
-# Prefill calls between two decode blocks at most, so that a long prompt doesn't stall the others.
-PACKS_PER_STEP = 8
+# Prefill calls between two decode blocks at most. A block costs the same however many slots are
+# empty, so they are filled first; but nobody waits for ever while prompts keep coming.
+PACKS_PER_STEP = 64
 
 _NO_TOKENS = np.zeros((0,), np.int32)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rgpipeline.engine.api import PrefillPack
 
-PATIENCE = 4  # decode blocks that a chunk waits for company in its pack
+PATIENCE = 2  # decode blocks that a chunk waits for company in its pack
 
 
 @dataclass(slots=True)
