@@ -43,7 +43,9 @@ def _limit(result: Result) -> Iterator[Line]:
                 row[f"{what}_{kind}"] for kind in ("tokens_per_s", "limit", "of_limit")
             )
             label = f"{what} {row['dtype']} {row['slots']} slots"
-            yield label, f"{rate:,.0f} of {most:,.0f} tok/s = {share:.2f}"
+            fastest = row[f"{what}_of_fastest"]
+            told = f"{rate:,.0f} of {most:,.0f} tok/s = {share:.2f} ({fastest:.2f} of the fastest)"
+            yield label, told
 
 
 def _peers(result: Result) -> Iterator[Line]:

@@ -26,9 +26,10 @@ from bench.peers.exchange import (
 from bench.peers.ours import settings_for
 from rgpipeline.engine.factory import use_compilation_cache
 from rgpipeline.engine.settings import pack_tokens
-from rgpipeline.model import checkpoint, features_first, layers
+from rgpipeline.model import checkpoint, layers
 from rgpipeline.model.checkpoint import Dtype
 from rgpipeline.model.config import GriffinConfig
+from rgpipeline.model.features_first import product
 from rgpipeline.model.params import flatten
 
 Matrices = list[jax.Array]  # [*o i], or a block-diagonal one [n g i i]
@@ -37,10 +38,10 @@ _PREFILL_CALLS = 8
 
 
 class Matmuls:
-    """Multiplies as many rows as a decode step, or a prefill call, has."""
+    """Multiplies as many rows as a decode step, or a prefill call, has, in one way."""
 
-    def __init__(self, model: str) -> None:
-        self._model = model
+    def __init__(self, model: str, way: Way) -> None:
+        self._model, self._way = model, way
         self._weights = lru_cache(maxsize=1)(self._open)
 
     def _open(self, dtype: str) -> tuple[GriffinConfig, Matrices, jax.Array]:
@@ -53,8 +54,9 @@ class Matmuls:
         """`setup.batch` rows for a step; a call's tokens, without the head, for prefill."""
         config, matrices, table = self._weights(setup.dtype)
         tokens = pack_tokens(settings_for(config, setup))
-        step_s = _seconds([*matrices, table], setup.batch, PROBE_STEPS)
-        return Rates(tokens / _seconds(matrices, tokens, _PREFILL_CALLS), step_s)
+        step_s = _seconds(self._way, [*matrices, table], setup.batch, PROBE_STEPS)
+        prefill_s = _seconds(self._way, matrices, tokens, _PREFILL_CALLS)
+        return Rates(tokens / prefill_s, step_s)
 
     def run(self, setup: Setup, batches: Batches, options: Mapping[str, Any]) -> Run:
         """Nothing is generated here."""
@@ -65,12 +67,8 @@ class Matmuls:
         raise NotImplementedError
 
 
-def _seconds(matrices: Matrices, rows: int, steps: int) -> float:
-    """Seconds to multiply `rows` rows by each of the matrices once, the faster of two ways."""
-    return min(_seconds_of(way, matrices, rows, steps) for way in (_rows_first, _features_first))
-
-
-def _seconds_of(way: Way, matrices: Matrices, rows: int, steps: int) -> float:
+def _seconds(way: Way, matrices: Matrices, rows: int, steps: int) -> float:
+    """Seconds to multiply `rows` rows by each of the matrices once."""
     program = jax.jit(partial(_multiply, way=way, rows=rows, steps=steps))
     start = jnp.float32(0)
     program(matrices, start).block_until_ready()
@@ -102,18 +100,25 @@ def _times(way: Way, matrix: jax.Array, carry: jax.Array, rows: int) -> jax.Arra
     return jnp.asarray(lax.dynamic_index_in_dim(product.reshape(-1), place, keepdims=False))
 
 
-def _rows_first(x: jax.Array, matrix: jax.Array) -> jax.Array:
+def rows_first(x: jax.Array, matrix: jax.Array) -> jax.Array:
+    """`x @ W.T`, as models are written."""
     return layers.linear(x, matrix)
 
 
-def _features_first(x: jax.Array, matrix: jax.Array) -> jax.Array:
-    return features_first.product(matrix, x, 1)
+def features_first(x: jax.Array, matrix: jax.Array) -> jax.Array:
+    """`W @ x.T`, which leaves it to what follows to turn the result."""
+    return product(matrix, x, 1)
 
 
-def _open(arguments: argparse.Namespace) -> Matmuls:
-    use_compilation_cache(arguments.cache)
-    return Matmuls(str(arguments.model))
+def serve_matmuls(way: Way) -> None:
+    """The main program of a peer that multiplies in this way."""
+
+    def open_peer(arguments: argparse.Namespace) -> Matmuls:
+        use_compilation_cache(arguments.cache)
+        return Matmuls(str(arguments.model), way)
+
+    serve(open_peer)
 
 
 if __name__ == "__main__":
-    serve(_open)
+    serve_matmuls(rows_first)
