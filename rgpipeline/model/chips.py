@@ -4,10 +4,10 @@ In a step: two sums a residual block, of the temporal half's output and the MLP'
 two exchanges more, of queries and of what they gathered. Beside these, the embeddings, and what a
 sampler needs of a divided vocabulary.
 
-A sum is not left to an all-reduce. A TPU passes pieces of the array around a ring and adds in the
-order in which they come by, so that a number's last bits depend on where in the array it stands: a
-row's on its slot. An exchange of pieces, a sum of each in the order of the chips, and a gather of
-what came of it move the same bytes, and every row's bits are its own.
+A sum of more than two is not left to an all-reduce. A TPU passes pieces of the array around a ring
+and adds in the order in which they come by, so that a number's last bits depend on where in the
+array it stands: a row's on its slot. An exchange of pieces, a sum of each in the order of the
+chips, and a gather of what came of it move the same bytes, and every row's bits are its own.
 
     chip 0   a0 | a1        a0 b0        a0+b0       a0+b0 | a1+b1
     chip 1   b0 | b1        a1 b1        a1+b1       a0+b0 | a1+b1
@@ -59,8 +59,8 @@ class Chips:
 
     def summed(self, part: Array) -> Array:
         """The sum of what the chips of a group have, [... d]; each gets it."""
-        if self.model == 1:
-            return part
+        if self.model <= 2:  # the sum of two is the same in either order
+            return self.found(part)
         *rows, width = part.shape
         pieces = part.reshape(*rows, self.model, width // self.model)
         mine = _exchange(pieces, split=len(rows), join=0, tiled=False)
@@ -68,7 +68,10 @@ class Chips:
         return jnp.asarray(lax.all_gather(total, MODEL, axis=len(rows), tiled=True))
 
     def found(self, part: Array) -> Array:
-        """What one chip of a group has and for which the others have zeros; each gets it."""
+        """What one chip of a group has and for which the others have zeros; each gets it.
+
+        An all-reduce: the order of its additions is nobody's to say.
+        """
         return _sum(part, (MODEL,)) if self.model > 1 else part
 
     def place(self) -> Array:

@@ -46,9 +46,9 @@ def test_collectives_are_counted_for_a_step(divided: Compiled) -> None:
     collectives = program_cost(divided.programs["decode"].module).collectives
 
     assert {name: count // divided.steps for name, count in collectives.items()} == {
-        "all-reduce": 1,
-        "all-to-all": 2 * 3 + 2 * 1,
-        "all-gather": 2 * 3 + 1,
+        "all-reduce": 1 + 2 * 3,  # of two chips, whose sum has no order
+        "all-to-all": 2 * 1,
+        "all-gather": 1,
     }
 
 

@@ -144,7 +144,7 @@ def main(path: str) -> None:
     told["moved"] = [
         interrupted(engines[a], engines[b]).told() for a, b in (((1, 8), (4, 2)), ((2, 4), (1, 1)))
     ]
-    told["collectives"] = collectives((2, 4))
+    told["collectives"] = {"2x4": collectives((2, 4)), "4x2": collectives((4, 2))}
     Path(path).write_text(json.dumps(told))
 
 

@@ -73,16 +73,24 @@ def test_a_step_sums_twice_a_block_and_moves_neither_weights_nor_state(
     told: dict[str, Any],
 ) -> None:
     """Four blocks, one of them attention."""
-    assert told["collectives"]["decode"] == {
+    assert told["collectives"]["2x4"]["decode"] == {
         "all-reduce": 1,  # the embeddings
         "all-to-all": 2 * 4 + 2 * 1 + 1,  # halves of blocks; queries and their answers; logits
         "all-gather": 2 * 4 + 1,  # halves of blocks; the tokens drawn
     }
 
 
+def test_of_two_chips_each_sum_is_one_all_reduce(told: dict[str, Any]) -> None:
+    assert told["collectives"]["4x2"]["decode"] == {
+        "all-reduce": 1 + 2 * 4,
+        "all-to-all": 2 * 1 + 1,
+        "all-gather": 1,
+    }
+
+
 def test_a_chunk_of_prompts_takes_no_more(told: dict[str, Any]) -> None:
     """Of the last block the state is wanted, and its output is nobody's."""
-    assert told["collectives"]["prefill"] == {
+    assert told["collectives"]["2x4"]["prefill"] == {
         "all-reduce": 1,
         "all-to-all": 2 * 3 + 2 * 1,
         "all-gather": 2 * 3,
