@@ -160,11 +160,13 @@ def _random_params(config: GriffinConfig, settings: EngineSettings) -> Params:
     """Drawn on the device: 2B parameters would take the host minutes."""
 
     def draw(key: jax.Array, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        if leaf.dtype == jnp.int8:
+            return jax.random.randint(key, leaf.shape, -127, 128, leaf.dtype)
         scale = leaf.shape[-1] ** -0.5
         drawn: jax.Array = jax.random.normal(key, leaf.shape, jnp.float32) * scale
         return drawn.astype(leaf.dtype)
 
-    leaves = flatten(param_shapes(config, jnp.dtype(settings.dtype)))
+    leaves = flatten(param_shapes(config, jnp.dtype(settings.dtype), settings.quantize == "int8"))
     drawn = jax.jit(draw, static_argnums=1)
     keys = jax.random.split(jax.random.key(0), len(leaves))
     return nest(

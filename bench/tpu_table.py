@@ -89,7 +89,8 @@ def _prefill() -> Iterator[str]:
         if report is None or report.prefill is None:
             continue
         prefill = report.prefill
-        least_s = prefill.flops_per_chunk / chip_of(_ONE_CHIP).flops_per_s
+        peak = chip_of(_ONE_CHIP).flops_per_s * (2 if quantize == "int8" else 1)
+        least_s = prefill.flops_per_chunk / peak
         yield (
             f"| {'int8' if quantize == 'int8' else 'bf16'} "
             f"| {prefill.hbm_bytes_per_chunk / 1e9:.2f} "

@@ -60,6 +60,14 @@ def test_log_probabilities_are_the_official_ones(generator, expected):
         np.testing.assert_array_equal(done.logprobs.top[:, 0], done.logprobs.sampled)
 
 
+def test_a_model_in_int8_scores_nearly_the_same(expected):
+    prompt, logits = expected["prompt_5"], expected["logits_5"].astype(np.float64)
+    model = Generator.load(HF, dtype="float32", quantize="int8", slots=4, prefill_chunk=16)
+    exact = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+    off = model.score([prompt.tolist()])[0] - exact[np.arange(len(prompt) - 1), prompt[1:]]
+    assert 0 < np.abs(off).mean() < 0.2
+
+
 def test_scores_are_the_official_log_probabilities(generator, expected):
     prompt, logits = expected["prompt_5"], expected["logits_5"].astype(np.float64)
     logprobs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))

@@ -51,7 +51,7 @@ def generate(
         str, typer.Option("--dtype", metavar="auto|float32|bfloat16", help="Of weights and state.")
     ] = "auto",
     quantize: Annotated[
-        str, typer.Option("--quantize", metavar="none|int8", help="int8 halves the weights.")
+        str, typer.Option("--quantize", metavar="none|int8", help="int8 halves weights and state.")
     ] = "none",
     echo: Annotated[bool, typer.Option("--echo", help="Print the prompt first.")] = False,
 ) -> int:

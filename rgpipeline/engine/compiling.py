@@ -59,7 +59,8 @@ def compile_request(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Compiles the programs a request names, in its order. Raises UserError."""
     config = _config(request["model"], request["storage_options"])
     devices = _devices(request["topology"])
-    params = param_shapes(config, jnp.dtype(request["dtype"]))
+    quantized = request["quantize"] == "int8"
+    params = param_shapes(config, jnp.dtype(request["dtype"]), quantized)
     chips = _chips(config, params, devices, request)
     mesh = mesh_of(devices, chips)
     settings = _settings(config, request, tree_bytes(placed(params, mesh, PARAMS)), chips)
@@ -71,6 +72,8 @@ def compile_request(request: dict[str, Any], folder: Path) -> dict[str, Any]:
         "prefill_tokens": worker.prefill_tokens,
         "decode_flops": worker.decode_flops,
         "prefill_flops": worker.prefill_flops,
+        "decode_int8_flops": worker.decode_int8_flops,
+        "prefill_int8_flops": worker.prefill_int8_flops,
         "weights_bytes": tree_bytes(worker.params),
         "state_bytes": tree_bytes(worker.state),
         "programs": {name: _compile(worker, name, folder) for name in request["programs"]},

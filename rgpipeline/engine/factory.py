@@ -58,14 +58,15 @@ def open_engine(
       UserError: an option this build can't honour, or chips that the model can't be divided among.
     """
     chips = _chips(mesh, devices)
-    if model.quantize != "none":
-        raise UserError("model.quantize: int8 is not supported by this version; use none")
     dtype = model.dtype if settled is None else settled.dtype
     if chips.model > 1:
         check_model(read_config(model.weights, storage_options, cache), chips, "workers.mesh")
     grid = mesh_of(jax.local_devices(), chips)
     config, params, loaded = checkpoint.load(
-        *(model.weights, dtype, storage_options), place=placing(grid), cache=cache
+        *(model.weights, dtype, storage_options),
+        place=placing(grid),
+        cache=cache,
+        quantized=model.quantize == "int8",
     )
     settings = settled or settle(
         config,
@@ -85,7 +86,9 @@ def open_engine(
         kernels=kernels,
         mesh=grid,
     )
-    states = min(settings.slots, _PREFIX_BYTES // state_bytes(config, settings.dtype))
+    states = min(
+        settings.slots, _PREFIX_BYTES // state_bytes(config, settings.dtype, settings.quantize)
+    )
     return OpenedEngine(Loop(built, prefix_states=states), settings)
 
 

@@ -67,6 +67,7 @@ class GriffinEngine:
         self.settings = settings
         self._params = params
         self._dtype = jnp.dtype(settings.dtype)
+        self._quantized = settings.quantize == "int8"
         self._on = on = OnChips.of(mesh)
         chips = on.chips
         self._model = model = Griffin(share_of(config, chips), self._dtype, kernels, chips)
@@ -108,7 +109,7 @@ class GriffinEngine:
         return shapes
 
     def _empty(self, features: SamplingFeatures) -> Callable[[], SlotState]:
-        return partial(empty_slots, self.config, self.slots, self._dtype, features)
+        return partial(empty_slots, self.config, self.slots, self._dtype, features, self._quantized)
 
     def widen(self, state: SlotState, features: SamplingFeatures) -> SlotState:
         """See `api.Engine.widen`."""
@@ -177,7 +178,7 @@ class GriffinEngine:
 
     def upload(self, arrays: Mapping[str, NDArray[np.generic]]) -> GriffinState:
         """See `api.Engine.upload`."""
-        wanted = jax.eval_shape(lambda: init_state(self.config, 1, self._dtype))
+        wanted = jax.eval_shape(lambda: self._rows(1))
         leaves, tree = jax.tree.flatten(wanted)
         found = []
         for name, leaf in zip(_named(wanted), leaves, strict=True):
@@ -200,9 +201,13 @@ class GriffinEngine:
     ) -> list[NDArray[np.float32]]:
         """See `api.Engine.score`."""
         shape = self._pack_shapes[0]
-        empty = partial(init_state, self.config, shape[0], self._dtype)
+        empty = partial(self._rows, shape[0])
         init = partial(self._on.make, empty)
         return score_texts(partial(self._jitted.score, self._params), init, shape, texts, scored)
+
+    def _rows(self, count: int) -> GriffinState:
+        """Empty states of sequences that are in no slot."""
+        return init_state(self.config, count, self._dtype, self._quantized)
 
 
 def _pack_shapes(chunk: int, pack_tokens: int, parts: int) -> list[tuple[int, int]]:

@@ -1,7 +1,7 @@
 """A worker's own programs with shapes in place of arrays: nothing is loaded, nothing runs."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +23,11 @@ from rgpipeline.engine.on_chips import (
 )
 from rgpipeline.engine.settings import pack_tokens
 from rgpipeline.engine.tenancies import settings_arrays
-from rgpipeline.errors import UserError
 from rgpipeline.model.config import ATTENTION, GriffinConfig
 from rgpipeline.model.kernels import for_platform
 from rgpipeline.model.params import flatten, param_shapes
+from rgpipeline.model.quantize import is_quantized
+from rgpipeline.model.recipes import Path
 from rgpipeline.model.sharding import shardings
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import Sampling
@@ -64,6 +65,8 @@ class WorkerPrograms:
     prefill_tokens: int  # tokens of one prefill call
     decode_flops: int  # of one step, by the matrix products that the model consists of
     prefill_flops: int  # of one call
+    decode_int8_flops: int  # those of them that are products of int8
+    prefill_int8_flops: int
 
 
 def worker_programs(
@@ -86,8 +89,6 @@ def worker_programs(
     Raises:
       UserError: settings that this version can't honour.
     """
-    if settings.quantize != "none":
-        raise UserError("--quantize int8 is not supported by this version; use none")
     platform = platform or (mesh.devices.flat[0].platform if mesh else jax.default_backend())
     on = OnChips.of(mesh)
     engine = GriffinEngine(
@@ -98,11 +99,13 @@ def worker_programs(
         kernels=for_platform(platform),
         mesh=mesh,
     )
-    params = placed(param_shapes(config, jnp.dtype(settings.dtype)), mesh, PARAMS)
+    quantized = settings.quantize == "int8"
+    params = placed(param_shapes(config, jnp.dtype(settings.dtype), quantized), mesh, PARAMS)
     state = placed(engine.shapes(features), mesh, STATE)
     arguments = _arguments(engine, params, state, mesh)
     jitted = engine.programs(features)
     rows, length = engine.pack_shapes[0]
+    int8 = int8_flops if quantized else lambda *_: 0
     return WorkerPrograms(
         programs={name: Program(jitted[name], arguments[name]) for name in jitted},
         params=params,
@@ -110,6 +113,8 @@ def worker_programs(
         prefill_tokens=rows * length,
         decode_flops=model_flops(config, settings.slots, settings.slots),
         prefill_flops=model_flops(config, rows * length, 0),
+        decode_int8_flops=int8(config, settings.slots, settings.slots),
+        prefill_int8_flops=int8(config, rows * length, 0),
     )
 
 
@@ -118,13 +123,21 @@ def model_flops(config: GriffinConfig, tokens: int, logits: int) -> int:
 
     Attention counts a whole window for each token; what is elementwise does not count.
     """
-    shapes = flatten(param_shapes(config, jnp.float32))
-    kernels: int = sum(
-        math.prod(leaf.shape) for path, leaf in shapes.items() if path[-1] == "kernel"
-    )
+    kernels = _parameters(config, lambda path: path[-1] == "kernel")
     keys = 2 * config.heads * config.head_dim * (config.window + 1)
     attention = config.block_types.count(ATTENTION) * keys
     return 2 * (tokens * (kernels + attention) + logits * config.vocab_size * config.width)
+
+
+def int8_flops(config: GriffinConfig, tokens: int, logits: int) -> int:
+    """Those of `model_flops` that a quantized model does in int8."""
+    kernels = _parameters(config, lambda path: path[-1] == "kernel" and is_quantized(path))
+    return 2 * (tokens * kernels + logits * config.vocab_size * config.width)
+
+
+def _parameters(config: GriffinConfig, counts: Callable[[Path], bool]) -> int:
+    shapes = flatten(param_shapes(config, jnp.float32))
+    return sum(math.prod(leaf.shape) for path, leaf in shapes.items() if counts(path))
 
 
 def placed(tree: Tree, mesh: Mesh | None, kind: Kind) -> Tree:

@@ -121,7 +121,8 @@ def _chosen(
     model: Griffin, params: Params, hidden: jax.Array, state: SlotState, position: Position
 ) -> jax.Array | None:
     """Tokens that the head draws itself, int32 [s]; None if it has no kernel that can."""
-    table, chips = params["embedder"]["embedding"], model.chips
+    embedder, chips = params["embedder"], model.chips
+    table, scale = embedder["embedding"], embedder.get("embedding_scale")
     choose = head.chosen(model.kernels, hidden.shape[0], table, model.config.logits_soft_cap)
     if choose is None:
         return None
@@ -130,6 +131,7 @@ def _chosen(
     def draw(
         place: jax.Array,
         table: jax.Array,
+        scale: jax.Array | None,
         hidden: jax.Array,
         sampling: SamplingState,
         position: Position,
@@ -137,11 +139,11 @@ def _chosen(
         rate = rate_of(sampling.temperature)
         gumbel, uniform = noise(sampling.draw, position, chips.model * blocks)
         gumbel = lax.dynamic_slice_in_dim(gumbel, place * blocks, blocks, 1)
-        choice = choose(hidden, table, rate, gumbel)
+        choice = choose(hidden, table, scale, rate, gumbel)
         token = token_of(choice, rate, uniform) + place * table.shape[0]
         return token if chips.model == 1 else offer(choice, rate, gumbel, token)
 
-    operands = (chips.place(), table, hidden, state.sampling, position)
+    operands = (chips.place(), table, scale, hidden, state.sampling, position)
     nothing = state.token if chips.model == 1 else jnp.zeros((3, hidden.shape[0]), jnp.int32)
     found = fenced(jnp.any(state.active), draw, *operands, otherwise=nothing)
     if chips.model == 1:

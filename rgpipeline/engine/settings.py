@@ -41,7 +41,7 @@ def settle(
       UserError: the slots asked for can't be divided so.
     """
     cpu = (platform or jax.default_backend()) == "cpu"
-    fitting = max(1, int(free_bytes * _STATE_SHARE) // state_bytes(config, dtype))
+    fitting = max(1, int(free_bytes * _STATE_SHARE) // state_bytes(config, dtype, quantize))
     each = min(_CPU_SLOTS if cpu else _ACCELERATOR_SLOTS, _power_of_two(fitting))
     slots = each * chips.count if spec.slots == "auto" else spec.slots
     check_slots(slots, chips, "engine.slots")
@@ -64,11 +64,16 @@ def pack_tokens(
     return max(settings.prefill_chunk, 128 if cpu else 1024) * chips.data
 
 
-def state_bytes(config: GriffinConfig, dtype: Literal["float32", "bfloat16"]) -> int:
+def state_bytes(
+    config: GriffinConfig,
+    dtype: Literal["float32", "bfloat16"],
+    quantize: Literal["none", "int8"] = "none",
+) -> int:
     """Device memory of one sequence's state, in bytes."""
     width = 4 if dtype == "float32" else 2
     recurrent = config.lru_width * (4 + (config.conv_width - 1) * width)
-    attention = 2 * config.window * config.head_dim * width
+    key = config.head_dim + 4 if quantize == "int8" else config.head_dim * width
+    attention = 2 * config.window * key
     kinds = config.block_types
     return kinds.count("recurrent") * recurrent + kinds.count("attention") * attention + 64
 

@@ -25,13 +25,17 @@ class SlotState(NamedTuple):
 
 
 def empty_slots(
-    config: GriffinConfig, slots: int, dtype: jnp.dtype, features: SamplingFeatures
+    config: GriffinConfig,
+    slots: int,
+    dtype: jnp.dtype,
+    features: SamplingFeatures,
+    quantized: bool = False,
 ) -> SlotState:
-    """All slots idle."""
+    """All slots idle; `quantized` as in `init_state`."""
     # Separate arrays, although all are zero: a donated buffer may be given only once.
     token, remaining, banned_for = (jnp.zeros((slots,), jnp.int32) for _ in range(3))
     return SlotState(
-        model=init_state(config, slots, dtype),
+        model=init_state(config, slots, dtype, quantized),
         token=token,
         active=jnp.zeros((slots,), jnp.bool_),
         remaining=remaining,

@@ -31,7 +31,7 @@ def decode_cost(compiled: Compiled, chip: Chip, chips: int) -> DecodeCost:
     cost = program_cost(program.module, program.kernels)
     moved, cycles = cost.traffic.total // steps, cost.cycles // steps
     flops = compiled.decode_flops // chips
-    bound = _bound(chip, moved, cycles, flops)
+    bound = _bound(chip, moved, cycles, flops, compiled.decode_int8_flops // chips)
     return DecodeCost(
         hbm_bytes_per_step=moved,
         minimum_hbm_bytes_per_step=compiled.weights_bytes + compiled.state_bytes,
@@ -48,7 +48,8 @@ def prefill_cost(compiled: Compiled, chip: Chip, chips: int) -> PrefillCost:
     program = compiled.programs["prefill"]
     cost = program_cost(program.module, program.kernels)
     flops = compiled.prefill_flops // chips
-    bound = _bound(chip, cost.traffic.total, cost.cycles, flops)
+    int8_flops = compiled.prefill_int8_flops // chips
+    bound = _bound(chip, cost.traffic.total, cost.cycles, flops, int8_flops)
     return PrefillCost(
         hbm_bytes_per_chunk=cost.traffic.total,
         flops_per_chunk=flops,
@@ -94,7 +95,8 @@ def uncounted(compiled: Compiled) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _bound(chip: Chip, moved: int, cycles: int, flops: int = 0) -> Bound:
-    # Bundles know nothing of a matrix unit that is still busy: no kernel beats the peak.
-    computing = max(cycles / chip.clock_hz, flops / chip.flops_per_s)
+def _bound(chip: Chip, moved: int, cycles: int, flops: int = 0, int8_flops: int = 0) -> Bound:
+    # Bundles know nothing of a matrix unit that is still busy: no kernel beats the peak, which is
+    # twice as high for those of the operations that are of int8.
+    computing = max(cycles / chip.clock_hz, (flops - int8_flops / 2) / chip.flops_per_s)
     return Bound(moved / chip.hbm_bytes_per_s, computing)

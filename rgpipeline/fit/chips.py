@@ -14,7 +14,7 @@ class Chip:
     hbm_bytes: int  # what a program may use; the compiler's own limit
     hbm_bytes_per_s: float
     clock_hz: float
-    flops_per_s: float  # of bfloat16 products; of int8 they are at most twice as many
+    flops_per_s: float  # of bfloat16 products; of int8 twice as many
     chips_per_host: int  # at most
 
 

@@ -89,6 +89,8 @@ class Compiled:
     state_bytes: int
     programs: Mapping[str, CompiledProgram]
     mesh: tuple[int, int] = (1, 1)  # data, model
+    decode_int8_flops: int = 0  # of `decode_flops`
+    prefill_int8_flops: int = 0  # of `prefill_flops`
 
 
 def compile_programs(request: CompileRequest) -> Compiled:

@@ -109,10 +109,11 @@ def _trial(compiled: Compiled, chip: Chip) -> Trial:
 
 def _nothing_fits(asked: CompileRequest, known: Mapping[int, Compiled], chip: Chip) -> str:
     memory = hbm_bytes(known[min(known)], chip)
+    other = ", or --quantize int8" if asked.quantize == "none" else ""
     return (
         f"{asked.model} does not fit {asked.topology} with even {min(known)} slots: weights are "
         f"{memory.weights / 2**30:.2f} GiB a chip, of {memory.capacity / 2**30:.2f}; "
-        "take a chip with more memory"
+        f"take a chip with more memory{other}"
     )
 
 

@@ -19,10 +19,11 @@ def limit_sentence(report: FitReport) -> str:
     """One sentence that says what limits."""
     memory = report.hbm_bytes
     if report.decode is None or not report.fits:
+        other = ", or --quantize int8" if report.quantize == "none" else ""
         return (
             f"{report.slots} slots do not fit: {_gib(memory.total)} of memory are needed, "
             f"{_gib(memory.total - memory.capacity)} more than the chip has; "
-            f"fewer slots would do (--slots max finds how many)"
+            f"fewer slots would do (--slots max finds how many){other}"
         )
     chip = chip_of(report.topology)
     moved = report.decode.hbm_bytes_per_step / chip.hbm_bytes_per_s

@@ -8,8 +8,8 @@ line, the line gives a candidate, and from there it goes step by step.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# Rows of a memory tile: other numbers of slots are padded to them.
-TILE = 8
+# Rows of a memory tile of int8: other numbers of slots are padded to them.
+TILE = 32
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ class Generator:
           tokenizer: default: tokenizer.model beside the weights; without one, prompts are token
             ids and completions have no text.
           dtype: of weights and state; `auto` is float32 on a CPU.
-          quantize: none; int8 is not in this version, and refused.
+          quantize: int8 halves the memory of weights and of attention's state, next to bfloat16.
           slots: sequences decoded at once.
           prefill_chunk, steps_per_dispatch: tokens and steps of one call to the device.
           mesh: how this process's chips are divided: `{"data": 4, "model": 2}`; one chip without

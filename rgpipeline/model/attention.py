@@ -13,9 +13,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from rgpipeline.model import layers
+from rgpipeline.model import layers, rings
 from rgpipeline.model.shapes import Active, Keys, Lengths, Mask, Queries
-from rgpipeline.model.state import AttentionState, Position
+from rgpipeline.model.state import AttentionState, Position, Rings
 
 _MASKED = -2.3819763e38  # the official library's, finite so that no row can become NaN
 
@@ -103,38 +103,22 @@ def ring_source(state: AttentionState, position: Position, length: int) -> Sourc
     return Source(state.keys, state.values, known[:, None] & reach)
 
 
-def write_chunk(
-    state: AttentionState, keys: Keys, values: Keys, position: Position, lengths: Lengths
-) -> AttentionState:
-    """The ring once the first `lengths` tokens of each row are in it, the newest in each slot."""
-    window = state.keys.shape[1]
-    offset = (jnp.arange(window) - position.ring[:, None]) % window
-    last_lap = jnp.maximum(lengths[:, None] - 1 - offset, 0) // window
-    index = jnp.minimum(offset + last_lap * window, keys.shape[1] - 1)[..., None]
-    written = (offset < lengths[:, None])[..., None]
-
-    def merge(ring: Array, new: Array) -> Array:
-        return jnp.where(written, jnp.take_along_axis(new.astype(ring.dtype), index, axis=1), ring)
-
-    return AttentionState(merge(state.keys, keys), merge(state.values, values))
-
-
 def prefill(
     queries: Queries,
     keys: Keys,
     values: Keys,
-    state: AttentionState,
+    state: Rings,
     position: Position,
     lengths: Lengths,
-) -> tuple[Array, AttentionState]:
+) -> tuple[Array, Rings]:
     """A chunk of each row: what its tokens gather, [b t n h], and the rings after those that count.
 
     Past a row's length what is gathered means nothing.
     """
     window = state.keys.shape[1]
-    past = ring_source(state, position, keys.shape[1])
+    past = ring_source(rings.read(state, queries.dtype), position, keys.shape[1])
     own = chunk_source(keys, values, window)
-    after = write_chunk(state, keys, values, position, lengths)
+    after = rings.write_chunk(state, keys, values, position, lengths)
     return attend(queries, (past, own)), after
 
 
@@ -142,41 +126,19 @@ def decode(
     queries: Queries,
     keys: Keys,
     values: Keys,
-    state: AttentionState,
+    state: Rings,
     position: Position,
     active: Active,
-) -> tuple[Array, AttentionState]:
+) -> tuple[Array, Rings]:
     """One token of each row: what it gathers, float32 [b 1 n h], and the rings with it."""
-    after, overwritten = write_one(state, keys, values, position, active)
-    sources = decode_sources(after, overwritten, position)
+    after, overwritten = rings.write_one(state, keys, values, position, active)
+    sources = decode_sources(
+        rings.read(after, queries.dtype), rings.read(overwritten, queries.dtype), position
+    )
     if queries.dtype != jnp.float32:
         return attend(queries, sources), after
     mixed: Array = lax.platform_dependent(queries, sources, cpu=attend_one, default=attend)
     return mixed, after
-
-
-def write_one(
-    state: AttentionState, keys: Keys, values: Keys, position: Position, active: Active
-) -> tuple[AttentionState, AttentionState]:
-    """Puts one token, [b 1 h], into the rings of the rows that are active.
-
-    Returns:
-        The rings after it, and what it overwrote, [b 1 h]: the token `window` before it, if the
-        ring was full.
-    """
-    rows = jnp.arange(keys.shape[0])
-
-    def put(ring: Array, new: Array) -> tuple[Array, Array]:
-        old = ring[rows, position.ring]
-        new = jnp.where(active[:, None], new[:, 0].astype(ring.dtype), old)
-        return _write_rows(ring, position.ring, new), old[:, None]
-
-    (keys_after, keys_before) = put(state.keys, keys)
-    (values_after, values_before) = put(state.values, values)
-    return (
-        AttentionState(keys_after, values_after),
-        AttentionState(keys_before, values_before),
-    )
 
 
 def decode_sources(
@@ -194,22 +156,3 @@ def decode_sources(
         Source(after.keys, after.values, known[:, None]),
         Source(overwritten.keys, overwritten.values, full[:, None]),
     )
-
-
-def _write_rows(ring: Array, slot: Array, new: Array) -> Array:
-    """`ring` [b w h] with `new` [b h] in each row's `slot` [b].
-
-    A scatter is done in place, but XLA's CPU backend has none for bfloat16: it would convert the
-    whole ring to float32 and back. A select over the ring costs less than half of that.
-    """
-
-    def scatter(ring: Array, slot: Array, new: Array) -> Array:
-        return ring.at[jnp.arange(ring.shape[0]), slot].set(new)
-
-    def select(ring: Array, slot: Array, new: Array) -> Array:
-        here = jnp.arange(ring.shape[1]) == slot[:, None]
-        return jnp.where(here[..., None], new[:, None], ring)
-
-    if ring.dtype == jnp.float32:
-        return scatter(ring, slot, new)
-    return jnp.asarray(lax.platform_dependent(ring, slot, new, cpu=select, default=scatter))

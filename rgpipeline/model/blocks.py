@@ -13,7 +13,7 @@ from flax import linen as nn
 from jax import Array, lax
 from jax.typing import DTypeLike
 
-from rgpipeline.model import attention, conv, features_first, rglru, rope
+from rgpipeline.model import attention, conv, features_first, rglru, rings, rope
 from rgpipeline.model.chips import ALONE, Chips
 from rgpipeline.model.config import RECURRENT, GriffinConfig
 from rgpipeline.model.kernels import (
@@ -25,7 +25,7 @@ from rgpipeline.model.kernels import (
 )
 from rgpipeline.model.modules import BlockDiagonal, Linear, Norm
 from rgpipeline.model.shapes import Activations, Active, ConvTail, Lengths, Start
-from rgpipeline.model.state import AttentionState, BlockState, Position, RecurrentState
+from rgpipeline.model.state import BlockState, Position, RecurrentState, Rings
 
 
 class Chunk(NamedTuple):
@@ -52,14 +52,14 @@ class RecurrentBlock(nn.Module):
 
     def setup(self) -> None:
         width, inner = self.config.width, self.config.lru_width
-        self.linear_xy = Linear(width, (2, inner))
+        self.linear_xy = Linear(width, (2, inner), kernels=self.kernels)
         self.conv_kernel = self.param(
             "conv_kernel", nn.initializers.normal(0.1), (self.config.conv_width, inner)
         )
         self.conv_bias = self.param("conv_bias", nn.initializers.zeros, (inner,))
         self.gates = BlockDiagonal(inner, self.config.heads, 2)
         self.a_param = self.param("a_param", nn.initializers.zeros, (inner,))
-        self.linear_out = Linear(inner, (width,), summed=self.chips)
+        self.linear_out = Linear(inner, (width,), summed=self.chips, kernels=self.kernels)
 
     def forward(self, x: Activations, chunk: Chunk) -> Activations:
         """Whole sequences from an empty state: [b t d] to float32 [b t d]."""
@@ -131,9 +131,9 @@ class AttentionBlock(nn.Module):
 
     def setup(self) -> None:
         width, heads, size = self.config.width, self.config.heads, self.config.head_dim
-        self.query = Linear(width, (heads, size), biased=False)
-        self.key_value = Linear(width, (2, size), biased=False)
-        self.out = Linear(heads * size, (width,), summed=self.chips)
+        self.query = Linear(width, (heads, size), biased=False, kernels=self.kernels)
+        self.key_value = Linear(width, (2, size), biased=False, kernels=self.kernels)
+        self.out = Linear(heads * size, (width,), summed=self.chips, kernels=self.kernels)
 
     def forward(self, x: Activations, chunk: Chunk) -> Activations:
         """Whole sequences from an empty state: [b t d] to float32 [b t d]."""
@@ -142,24 +142,26 @@ class AttentionBlock(nn.Module):
         return self._out(attention.attend(queries, (own,)))
 
     def prefill(
-        self, x: Activations, chunk: Chunk, lengths: Lengths, state: AttentionState
-    ) -> tuple[Activations, AttentionState]:
+        self, x: Activations, chunk: Chunk, lengths: Lengths, state: Rings
+    ) -> tuple[Activations, Rings]:
         """A chunk that goes on from `state`."""
         position, lengths = self.chips.own((chunk.position, lengths))
-        fused = prefill_attention.chosen(self.kernels, x.shape[1], state)
+        floats = rings.read(state, self.dtype)
+        fused = prefill_attention.chosen(self.kernels, x.shape[1], floats)
         if fused is not None:
             queries = self.chips.by_slot(self.query(x), 2)
             x, angles = self.chips.own((x, chunk.angles))
             key_value = jnp.moveaxis(self.key_value(x), 2, 0)
-            mixed, after = fused(queries, key_value, angles, state, position, lengths)
+            mixed, floats = fused(queries, key_value, angles, floats, position, lengths)
+            after = rings.take_over(state, floats, position, lengths)
             return self._out(mixed), after
         projected = self._project(x, chunk)
         mixed, after = attention.prefill(*projected, state, position, lengths)
         return self._out(mixed), after
 
     def decode(
-        self, x: Activations, chunk: Chunk, active: Active, state: AttentionState
-    ) -> tuple[Activations, AttentionState]:
+        self, x: Activations, chunk: Chunk, active: Active, state: Rings
+    ) -> tuple[Activations, Rings]:
         """One token of each row, [b 1 d]."""
         projected = self._project(x, chunk)
         decode = decode_attention.chosen(self.kernels, state) or attention.decode
@@ -190,16 +192,18 @@ class Mlp(nn.Module):
 
     config: GriffinConfig
     dtype: DTypeLike
+    kernels: Kernels = "plain"
     chips: Chips = ALONE
 
     def setup(self) -> None:
         width, inner = self.config.width, self.config.mlp_width
-        self.up = Linear(width, (2, inner))
-        self.down = Linear(inner, (width,), summed=self.chips)
+        self.up = Linear(width, (2, inner), kernels=self.kernels)
+        self.down = Linear(inner, (width,), summed=self.chips, kernels=self.kernels)
 
     def __call__(self, x: Activations) -> Activations:
         """[b t d] to float32 [b t d]."""
-        if self.chips.model > 1 or not features_first.pays(x.shape[0] * x.shape[1]):
+        few = features_first.pays(x.shape[0] * x.shape[1])
+        if self.chips.model > 1 or self.up.kernel_scale is not None or not few:
             return self._rows_first(x)
         weights = (self.up.kernel, self.up.bias, self.down.kernel, self.down.bias)
         chosen: Array = lax.platform_dependent(
@@ -236,7 +240,7 @@ class ResidualBlock(nn.Module):
         # Any: a checker cannot know that the state's type goes with the block's kind.
         self.temporal: Any = temporal(self.config, self.dtype, self.kernels, self.chips)
         self.channel_norm = Norm(self.config.width)
-        self.mlp = Mlp(self.config, self.dtype, self.chips)
+        self.mlp = Mlp(self.config, self.dtype, self.kernels, self.chips)
 
     def forward(self, x: Activations, chunk: Chunk) -> Activations:
         """Whole sequences from an empty state."""

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
-from rgpipeline.model import recipes
+from rgpipeline.model import quantize, recipes
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.opening import open_checkpoint
 from rgpipeline.model.params import Params, nest, stored_dtype
@@ -36,6 +36,7 @@ def load(
     storage_options: StorageOptions | None = None,
     place: Place | None = None,
     cache: Path | None = None,
+    quantized: bool = False,
 ) -> tuple[GriffinConfig, Params, np.dtype[Any]]:
     """Reads a model from a Hugging Face folder or an official Flax (orbax) folder.
 
@@ -52,6 +53,7 @@ def load(
         cache: A local folder for copies of remote weights, shared by all processes of a machine.
             Without it safetensors are read from the store straight into memory, and official
             checkpoints are copied to `opening.CACHE`, for orbax to read.
+        quantized: Matrices become int8 (see `quantize`), each as it is read.
 
     Returns:
         The configuration, the parameters (see `params.py`) and the dtype that was settled on.
@@ -66,9 +68,9 @@ def load(
     put = place or _to_default_device
     placed: dict[recipes.Path, Any] = {}
     for recipe, parts in _read_ahead(reader, sorted(needed, key=_values, reverse=True)):
-        array = put(recipe.path, _built(recipe, parts, settled))
+        built = _built(recipe, parts, settled, quantized)
         # A device still copying keeps the host's array: one at a time.
-        placed[recipe.path] = array.block_until_ready()
+        placed |= {path: put(path, built.pop(path)).block_until_ready() for path in list(built)}
     _give_back()
     return config, nest(placed), settled
 
@@ -97,11 +99,22 @@ def _next(coming: deque[tuple[Recipe, int, Future[Parts]]]) -> tuple[Recipe, Par
     return recipe, reading.result()
 
 
-def _built(recipe: Recipe, parts: Parts, dtype: np.dtype[Any]) -> HostArray:
-    """The parameter; `parts` are given up, so that they are not kept while the next are read."""
-    value = np.ascontiguousarray(recipe.build(parts), dtype=stored_dtype(recipe.path, dtype))
+def _built(
+    recipe: Recipe, parts: Parts, dtype: np.dtype[Any], quantized: bool
+) -> dict[recipes.Path, HostArray]:
+    """The parameter, with its scales if it is quantized, by their places.
+
+    `parts` are given up, so that they are not kept while the next are read.
+    """
+    path, value = recipe.path, recipe.build(parts)
+    built: dict[recipes.Path, HostArray]
+    if quantized and quantize.is_quantized(path):
+        numbers, scales = quantize.quantized_weights(value)
+        built = {path: numbers, quantize.scale_path(path): scales}
+    else:
+        built = {path: np.ascontiguousarray(value, dtype=stored_dtype(path, dtype))}
     parts.clear()
-    return value
+    return built
 
 
 def _give_back() -> None:

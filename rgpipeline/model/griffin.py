@@ -9,8 +9,7 @@ from rgpipeline.model import rope
 from rgpipeline.model.blocks import Chunk, ResidualBlock
 from rgpipeline.model.chips import ALONE, Chips
 from rgpipeline.model.config import GriffinConfig
-from rgpipeline.model.kernels import Kernels, head
-from rgpipeline.model.kernels.head import Choice
+from rgpipeline.model.kernels import Kernels
 from rgpipeline.model.modules import Embedder, Norm
 from rgpipeline.model.shapes import Activations, Active, Lengths, Logits, Token, Tokens
 from rgpipeline.model.state import GriffinState, Position, advance, at_start, start
@@ -117,15 +116,6 @@ class Griffin(nn.Module):
     def logits(self, hidden: Array) -> Logits:
         """Scores of every next token from hidden values [... d], float32 [... v]."""
         return self.embedder.logits(hidden)
-
-    def choose(self, hidden: Array, rate: Array, noise: Array) -> Choice | None:
-        """A block of the vocabulary for each row and its logits; arguments as `head.choose`.
-
-        None if that takes a kernel that is not to be used: then there are only `logits`.
-        """
-        table = self.embedder.embedding
-        choose = head.chosen(self.kernels, hidden.shape[0], table, self.config.logits_soft_cap)
-        return None if choose is None else choose(hidden, table, rate, noise)
 
     def _chunk(self, position: Position, length: int) -> Chunk:
         first = jnp.arange(length) == 0

@@ -2,8 +2,9 @@
 
 The rules of mixed precision, for a model in bfloat16: matrix products take bfloat16 operands and
 sum in float32; everything elementwise is float32, and what crosses memory in bulk is rounded
-back. The official library computes norms, gates and logits in bfloat16 throughout; that these
-are float32 here costs nothing next to the products and makes the output closer to float32's.
+back. Matrices in int8 are multiplied in int8 (see `quantize`). The official library computes
+norms, gates and logits in bfloat16 throughout; that these are float32 here costs nothing next to
+the products and makes the output closer to float32's.
 """
 
 import math
@@ -14,23 +15,36 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import DTypeLike
 
-from rgpipeline.model import cpu_dots, features_first
+from rgpipeline.model import cpu_dots, features_first, quantize
+from rgpipeline.model.kernels import Kernels, quantize_rows
 from rgpipeline.model.shapes import Logits
 
 _NORM_EPSILON = 1e-6
 
 
-def linear(x: Array, kernel: Array, bias: Array | None = None) -> Array:
+def linear(
+    x: Array,
+    kernel: Array,
+    bias: Array | None = None,
+    scale: Array | None = None,
+    kernels: Kernels = "plain",
+) -> Array:
     """`x @ kernel.T + bias`: the one place where activations meet a weight matrix.
 
     Args:
         x: [... i]; rounded to the kernel's dtype first.
         kernel: [*o i], any number of output axes.
         bias: [*o].
+        scale: float32 [*o], of a kernel in int8.
+        kernels: Whether Pallas kernels may be used.
 
     Returns:
         float32 [... *o].
     """
+    if scale is not None:
+        quantized = quantize_rows.chosen(kernels, x.shape[-1]) or quantize.quantized_rows
+        whole = quantize.matmul(x, kernel, scale, quantized)
+        return whole if bias is None else whole + bias.astype(jnp.float32)
     *out, width = kernel.shape
     *rows, _ = x.shape
     matrix = kernel.reshape(-1, width)
@@ -82,23 +96,28 @@ def rms_norm(x: Array, scale: Array) -> Array:
     return x * lax.rsqrt(variance + _NORM_EPSILON) * (scale.astype(jnp.float32) + 1)
 
 
-def embed(table: Array, tokens: Array, scaled: bool) -> Array:
+def embed(table: Array, tokens: Array, scaled: bool, scale: Array | None = None) -> Array:
     """Rows of `table` [v d] for `tokens` [...], float32 [... d], times sqrt(d) if `scaled`.
+
+    `scale`, float32 [v], is that of a table in int8.
 
     sqrt(d) is rounded to bfloat16, as it was in training (official `modules.Embedder.encode`).
     """
     rows = jnp.take(table, tokens, axis=0, mode="clip").astype(jnp.float32)
+    if scale is not None:
+        rows = rows * jnp.take(scale, tokens, mode="clip")[..., None]
     if not scaled:
         return rows
     return rows * np.float32(ml_dtypes.bfloat16(math.sqrt(table.shape[-1])))
 
 
-def tied_logits(table: Array, hidden: Array, soft_cap: float) -> Logits:
+def tied_logits(table: Array, hidden: Array, soft_cap: float, scale: Array | None = None) -> Logits:
     """Scores of every token, float32 [... v]; capped to (-soft_cap, soft_cap) if it is not 0.
 
     Float32 because a bfloat16 logit near 20 has a step of 0.125, which reorders tokens.
+    `scale`, float32 [v], is that of a table in int8.
     """
-    logits = _matmul(hidden, table)
+    logits = _matmul(hidden, table) if scale is None else quantize.matmul(hidden, table, scale)
     return jnp.tanh(logits / soft_cap) * soft_cap if soft_cap else logits
 
 

@@ -6,36 +6,50 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from rgpipeline.model import layers
+from rgpipeline.model import layers, quantize
 from rgpipeline.model.chips import ALONE, Chips
+from rgpipeline.model.kernels import Kernels
 from rgpipeline.model.shapes import Activations, Gated, Logits, Tokens
+
+
+def _scale(module: nn.Module, name: str) -> Array | None:
+    """The scales of a parameter that is in int8; None if it is not."""
+    name = quantize.scale_path((name,))[-1]
+    return module.get_variable("params", name) if module.has_variable("params", name) else None
 
 
 class Linear(nn.Module):
     """A linear layer to any number of output axes; `kernel` [*o i], `bias` [*o].
+
+    In int8, there is a `kernel_scale` [*o] too.
 
     Attributes:
         width: Width of the input, i.
         out: The output's axes, o.
         biased: Whether there is a bias.
         summed: The chips among which the input is divided: their products are summed.
+        kernels: Whether Pallas kernels may be used (see `kernels`).
     """
 
     width: int
     out: tuple[int, ...]
     biased: bool = True
     summed: Chips = ALONE
+    kernels: Kernels = "plain"
 
     def setup(self) -> None:
         init = nn.initializers.normal(1 / math.sqrt(self.width))
         self.kernel = self.param("kernel", init, (*self.out, self.width))
+        self.kernel_scale = _scale(self, "kernel")
         self.bias = self.param("bias", nn.initializers.zeros, self.out) if self.biased else None
 
     def __call__(self, x: Array) -> Array:
         """[... i] to float32 [... *o]."""
         if self.summed.model == 1:
-            return layers.linear(x, self.kernel, self.bias)
-        product = self.summed.summed(layers.linear(x, self.kernel))
+            return layers.linear(x, self.kernel, self.bias, self.kernel_scale, self.kernels)
+        product = self.summed.summed(
+            layers.linear(x, self.kernel, None, self.kernel_scale, self.kernels)
+        )
         return product if self.bias is None else product + self.bias
 
 
@@ -78,6 +92,8 @@ class Norm(nn.Module):
 class Embedder(nn.Module):
     """The table that is both the first layer and the last; `embedding` [v d].
 
+    In int8, there is an `embedding_scale` [v] too.
+
     Attributes:
         vocab_size: v.
         width: d.
@@ -95,16 +111,17 @@ class Embedder(nn.Module):
     def setup(self) -> None:
         init = nn.initializers.normal(1 / math.sqrt(self.width))
         self.embedding = self.param("embedding", init, (self.vocab_size, self.width))
+        self.embedding_scale = _scale(self, "embedding")
 
     def encode(self, tokens: Tokens) -> Activations:
         """int32 [b t] to float32 [b t d]."""
         if self.chips.model == 1:
-            return layers.embed(self.embedding, tokens, self.scaled)
+            return layers.embed(self.embedding, tokens, self.scaled, self.embedding_scale)
         tokens = tokens - self.chips.place() * self.vocab_size
         mine = (tokens >= 0) & (tokens < self.vocab_size)
-        rows = layers.embed(self.embedding, tokens, self.scaled)
+        rows = layers.embed(self.embedding, tokens, self.scaled, self.embedding_scale)
         return self.chips.found(jnp.where(mine[..., None], rows, 0.0))
 
     def logits(self, hidden: Array) -> Logits:
         """[... d] to float32 [... v]."""
-        return layers.tied_logits(self.embedding, hidden, self.soft_cap)
+        return layers.tied_logits(self.embedding, hidden, self.soft_cap, self.embedding_scale)

@@ -20,8 +20,11 @@ accelerator's compiler it is all the same.
     blocks_{i}.mlp.down.kernel, .bias   [d m], [d]
     final_norm.scale                    [d]
 
-Kernels and the embedding have the model's dtype. The rest, a thousandth of the whole, is float32
-always: it takes part in float32 arithmetic only (see `layers`).
+A quantized model holds the embedding and all kernels but the gates' in int8, and beside each its
+scales, float32 and one axis shorter: `embedder.embedding_scale` [v], `….kernel_scale` [*o].
+
+Else kernels and the embedding have the model's dtype. The rest, a thousandth of the whole, is
+float32 always: it takes part in float32 arithmetic only (see `layers`).
 """
 
 from typing import Any, TypeAlias
@@ -30,6 +33,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from rgpipeline.model import quantize
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.griffin import Griffin
 from rgpipeline.model.recipes import Path
@@ -37,16 +41,23 @@ from rgpipeline.model.recipes import Path
 Params: TypeAlias = dict[str, Any]
 
 
-def param_shapes(config: GriffinConfig, dtype: DTypeLike) -> Params:
+def param_shapes(config: GriffinConfig, dtype: DTypeLike, quantized: bool = False) -> Params:
     """The tree with a `jax.ShapeDtypeStruct` at every leaf; nothing is computed."""
     tokens = jnp.zeros((1, 1), jnp.int32)
     variables = jax.eval_shape(Griffin(config).init, jax.random.key(0), tokens)
     shapes = flatten(variables["params"])
-    return nest({path: _struct(path, leaf.shape, dtype) for path, leaf in shapes.items()})
+    structs = {}
+    for path, leaf in shapes.items():
+        if quantized and quantize.is_quantized(path):
+            structs[path] = _struct(leaf.shape, jnp.int8)
+            structs[quantize.scale_path(path)] = _struct(leaf.shape[:-1], jnp.float32)
+        else:
+            structs[path] = _struct(leaf.shape, stored_dtype(path, dtype))
+    return nest(structs)
 
 
 def stored_dtype(path: Path, dtype: DTypeLike) -> DTypeLike:
-    """The dtype in which a model of `dtype` keeps the parameter at `path`."""
+    """The dtype in which a model of `dtype`, not quantized, keeps the parameter at `path`."""
     return dtype if path[-1] in ("kernel", "embedding") else jnp.float32
 
 
@@ -70,6 +81,6 @@ def nest(flat: dict[Path, Any]) -> Params:
     return tree
 
 
-def _struct(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> jax.ShapeDtypeStruct:
-    struct: jax.ShapeDtypeStruct = jax.ShapeDtypeStruct(shape, stored_dtype(path, dtype))  # type: ignore[no-untyped-call]
+def _struct(shape: tuple[int, ...], dtype: DTypeLike) -> jax.ShapeDtypeStruct:
+    struct: jax.ShapeDtypeStruct = jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
     return struct

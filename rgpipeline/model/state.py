@@ -55,7 +55,23 @@ class AttentionState(NamedTuple):
     values: Array
 
 
-BlockState = RecurrentState | AttentionState
+class QuantizedAttentionState(NamedTuple):
+    """The same in eight bits (see `quantize`): keys and values int8 [b w h].
+
+    Attributes:
+        keys: As in `AttentionState`.
+        values: As in `AttentionState`.
+        scales: Of the keys and of the values, float32 [b 2 w]: side by side, so that one copy of
+            a few kilobytes brings both of a sequence.
+    """
+
+    keys: Array
+    values: Array
+    scales: Array
+
+
+Rings = AttentionState | QuantizedAttentionState
+BlockState = RecurrentState | Rings
 
 
 class GriffinState(NamedTuple):
@@ -88,8 +104,13 @@ def at_start(position: Position) -> Array:
     return (position.high | position.low) == 0
 
 
-def init_state(config: GriffinConfig, batch: int, dtype: DTypeLike) -> GriffinState:
-    """Empty states for `batch` rows; rings and conv tails in `dtype`, recurrences in float32."""
+def init_state(
+    config: GriffinConfig, batch: int, dtype: DTypeLike, quantized: bool = False
+) -> GriffinState:
+    """Empty states for `batch` rows; rings and conv tails in `dtype`, recurrences in float32.
+
+    `quantized`: rings are int8.
+    """
 
     def block(kind: str) -> BlockState:
         if kind == RECURRENT:
@@ -97,6 +118,11 @@ def init_state(config: GriffinConfig, batch: int, dtype: DTypeLike) -> GriffinSt
             tail = tuple(jnp.zeros(shape, dtype) for _ in range(config.conv_width - 1))
             return RecurrentState(jnp.zeros(shape, jnp.float32), tail)
         ring = (batch, config.window, config.head_dim)
+        if quantized:
+            scales = jnp.zeros((batch, 2, config.window), jnp.float32)
+            return QuantizedAttentionState(
+                jnp.zeros(ring, jnp.int8), jnp.zeros(ring, jnp.int8), scales
+            )
         return AttentionState(jnp.zeros(ring, dtype), jnp.zeros(ring, dtype))
 
     return GriffinState(start(batch), tuple(block(kind) for kind in config.block_types))

@@ -20,7 +20,7 @@ from rgpipeline.records import Emission, EngineSettings, Request, Snapshot, draw
 from rgpipeline.spec import Sampling
 
 MODEL = Path(__file__).parent.parent / "golden" / "a" / "hf"
-DTYPES = ("float32", "bfloat16")
+HELD = ("float32", "bfloat16", "int8")
 SLOTS, CHUNK, STEPS = 4, 32, 3
 
 # Each needs another decode program, and all programs must say the same of a row.
@@ -76,15 +76,17 @@ class Answer:
 
 
 @cache
-def engine(dtype: str) -> GriffinEngine:
-    config, params, _ = checkpoint.load(str(MODEL), dtype)
-    settled = EngineSettings(dtype, SLOTS, CHUNK, STEPS)
+def engine(held: str) -> GriffinEngine:
+    quantized = held == "int8"
+    dtype = "float32" if quantized else held
+    config, params, _ = checkpoint.load(str(MODEL), dtype, quantized=quantized)
+    settled = EngineSettings(dtype, SLOTS, CHUNK, STEPS, "int8" if quantized else "none")
     return GriffinEngine(config, params, settled, pack_tokens=2 * CHUNK)
 
 
 @cache
-def alone(row: Row, dtype: str) -> Answer:
-    loop, answer = Loop(engine(dtype)), Answer()
+def alone(row: Row, held: str) -> Answer:
+    loop, answer = Loop(engine(held)), Answer()
     loop.submit([row.request(0)])
     while not loop.idle:
         for emission in loop.step():
@@ -108,11 +110,11 @@ CHANCE = st.integers(0, 2**32 - 1).map(Random)
 EXAMPLES = settings(max_examples=40, deadline=None)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("held", HELD)
 @given(rows=ROWS, random=CHANCE, prefixes=st.sampled_from([0, 1, 8]))
 @EXAMPLES
-def test_in_any_order_and_company_with_or_without_shared_prefixes(dtype, rows, random, prefixes):
-    loop = Loop(engine(dtype), prefix_states=prefixes)
+def test_in_any_order_and_company_with_or_without_shared_prefixes(held, rows, random, prefixes):
+    loop = Loop(engine(held), prefix_states=prefixes)
     waiting = random.sample(range(len(rows)), len(rows))
     answers = [Answer() for _ in rows]
     while waiting or not loop.idle:
@@ -120,16 +122,16 @@ def test_in_any_order_and_company_with_or_without_shared_prefixes(dtype, rows, r
         loop.submit(rows[key].request(key) for key in arriving)
         for emission in loop.step():
             answers[emission.key] = answers[emission.key].and_then(emission)
-    assert answers == [alone(row, dtype) for row in rows]
+    assert answers == [alone(row, held) for row in rows]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("held", HELD)
 @given(rows=ROWS, random=CHANCE, every=st.integers(1, 6))
 @EXAMPLES
-def test_interrupted_at_any_block_and_resumed_on_any_engine(dtype, rows, random, every):
+def test_interrupted_at_any_block_and_resumed_on_any_engine(held, rows, random, every):
     answers, snapshots = [Answer() for _ in rows], [None for _ in rows]
     while unfinished := [key for key, answer in enumerate(answers) if answer.finish is None]:
-        loops = [Loop(engine(dtype), prefix_states=2) for _ in range(2)]
+        loops = [Loop(engine(held), prefix_states=2) for _ in range(2)]
         for key in unfinished:
             random.choice(loops).submit([rows[key].request(key, snapshots[key])])
         emissions = [e for _ in range(every) for loop in loops for e in loop.step()]
@@ -137,17 +139,17 @@ def test_interrupted_at_any_block_and_resumed_on_any_engine(dtype, rows, random,
             answers[emission.key] = answers[emission.key].and_then(emission)
             snapshots[emission.key] = emission.snapshot
         every += 1  # a prompt of many chunks gets through in the end
-    assert answers == [alone(row, dtype) for row in rows]
+    assert answers == [alone(row, held) for row in rows]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("held", HELD)
 @given(rows=ROWS, random=CHANCE, dies_at=st.integers(2, 12))
 @EXAMPLES
-def test_killed_and_resumed_from_the_last_snapshots(dtype, rows, random, dies_at):
+def test_killed_and_resumed_from_the_last_snapshots(held, rows, random, dies_at):
     published = [Answer() for _ in rows]
     snapshots: list[Snapshot | None] = [None for _ in rows]
     unpublished = list(published)
-    loop = Loop(engine(dtype), prefix_states=2)
+    loop = Loop(engine(held), prefix_states=2)
     loop.submit(row.request(key) for key, row in enumerate(rows))
     for _ in range(dies_at):
         loop.request_snapshot(random.randrange(len(rows)))
@@ -156,7 +158,7 @@ def test_killed_and_resumed_from_the_last_snapshots(dtype, rows, random, dies_at
             if emission.snapshot is not None or emission.finish is not None:
                 published[emission.key] = unpublished[emission.key]
                 snapshots[emission.key] = emission.snapshot
-    resumed = Loop(engine(dtype))
+    resumed = Loop(engine(held))
     resumed.submit(
         row.request(key, snapshots[key])
         for key, row in enumerate(rows)
@@ -165,7 +167,7 @@ def test_killed_and_resumed_from_the_last_snapshots(dtype, rows, random, dies_at
     while not resumed.idle:
         for emission in resumed.step():
             published[emission.key] = published[emission.key].and_then(emission)
-    assert published == [alone(row, dtype) for row in rows]
+    assert published == [alone(row, held) for row in rows]
 
 
 def test_the_rows_of_these_tests_take_different_ways() -> None:

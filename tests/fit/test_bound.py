@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from rgpipeline.fit.bound import decode_apart, decode_cost, prefill_cost
 from rgpipeline.fit.chips import Chip
 from rgpipeline.fit.compiled import Compiled, CompiledProgram
@@ -52,6 +54,14 @@ def test_no_kernel_beats_the_peak() -> None:
     quick = replace(COMPILED, decode_flops=20_000_000)
 
     assert decode_cost(quick, SLOW, chips=1).tokens_per_second_bound == 26 / 20e-3
+
+
+def test_the_peak_is_twice_as_high_in_int8() -> None:
+    quick = replace(COMPILED, decode_flops=20_000_000, decode_int8_flops=12_000_000)
+
+    assert decode_cost(quick, SLOW, chips=1).tokens_per_second_bound == pytest.approx(
+        26 / 14e-3, rel=1e-4
+    )
 
 
 def test_figures_are_of_one_chip() -> None:

@@ -19,6 +19,7 @@ from rgpipeline.model.kernels import (
     decode_attention,
     head,
     prefill_attention,
+    quantize_rows,
     recurrence,
     recurrence_scan,
 )
@@ -45,6 +46,13 @@ def programs():
         (queries, new, new, state.blocks[2], state.position, flags),
         3,
     )
+    rings = jax.eval_shape(lambda: init_state(CONFIG, SLOTS, jnp.bfloat16, quantized=True))
+    yield (
+        "decode_attention_int8",
+        decode_attention.decode,
+        (queries, new, new, rings.blocks[2], state.position, flags),
+        3,
+    )
     temporal = params["blocks_0"]["temporal"]
     weights = recurrence.Weights(
         *(temporal[name] for name in ("conv_kernel", "conv_bias")),
@@ -54,12 +62,20 @@ def programs():
     both = shape(2, SLOTS, inner)
     yield "recurrence", recurrence.step, (both, weights, flags, flags, state.blocks[0]), 4
     yield from of_chunks(weights)
+    yield "quantize_rows", quantize_rows.quantized_rows, (shape(SLOTS, CONFIG.mlp_width),), ()
     table = params["embedder"]["embedding"]
     noise = shape(SLOTS, CONFIG.vocab_size // head.BLOCK, dtype=jnp.float32)
     yield (
         "head",
         lambda *given: head.choose(*given, soft_cap=30.0),
-        (shape(SLOTS, width), table, numbers, noise),
+        (shape(SLOTS, width), table, None, numbers, noise),
+        (),
+    )
+    embedder = param_shapes(CONFIG, jnp.bfloat16, quantized=True)["embedder"]
+    yield (
+        "head_int8",
+        lambda *given: head.choose(*given, soft_cap=30.0),
+        (shape(SLOTS, width), embedder["embedding"], embedder["embedding_scale"], numbers, noise),
         (),
     )
 

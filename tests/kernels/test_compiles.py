@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-KERNELS = {"decode_attention", "recurrence", "recurrence_scan", "prefill_attention", "head"}
+KERNELS = {
+    *("decode_attention", "decode_attention_int8", "recurrence", "recurrence_scan"),
+    *("prefill_attention", "head", "head_int8", "quantize_rows"),
+}
 LIBTPU = {
     "TPU_SKIP_MDS_QUERY": "1",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",

@@ -8,6 +8,7 @@ from scipy import stats
 from rgpipeline.engine.blockwise import noise, rate_of, token_of
 from rgpipeline.model.kernels.head import BLOCK, LOWEST, Choice, choose, chosen
 from rgpipeline.model.layers import tied_logits
+from rgpipeline.model.quantize import quantized_rows
 from rgpipeline.model.state import Position
 
 ROWS, WIDTH, CAP = 512, 128, 30.0
@@ -15,17 +16,19 @@ VOCAB = 5 * BLOCK + 40  # more than a grid step, and the last block is not whole
 BLOCKS = 6
 rng = np.random.default_rng(0)
 TABLE = jnp.asarray(rng.normal(size=(VOCAB, WIDTH)), jnp.bfloat16)
+INT8, SCALE = quantized_rows(TABLE)
 HIDDEN = jnp.asarray(rng.normal(size=(ROWS, WIDTH)) * 0.3, jnp.bfloat16)
 
 
-def run(hidden, temperature, at: int = 5) -> tuple[Choice, np.ndarray]:
+def run(hidden, temperature, at: int = 5, quantized: bool = False) -> tuple[Choice, np.ndarray]:
     """The choice and the tokens; each row has random bits of its own."""
     rows = hidden.shape[0]
     words = jnp.stack([jnp.arange(rows, dtype=jnp.uint32), jnp.full(rows, 9, jnp.uint32)], axis=1)
     position = Position(*(jnp.full(rows, value, jnp.int32) for value in (0, at, 0, 0)))
     gumbel, uniform = noise(words, position, BLOCKS)
     rate = rate_of(jnp.asarray(temperature, jnp.float32))
-    choice = choose(hidden, TABLE, rate, gumbel, soft_cap=CAP, interpret=True)
+    table = (INT8, SCALE) if quantized else (TABLE, None)
+    choice = choose(hidden, *table, rate, gumbel, soft_cap=CAP, interpret=True)
     return choice, np.asarray(token_of(choice, rate, uniform))
 
 
@@ -33,15 +36,24 @@ def same_hidden(rows: int) -> jnp.ndarray:
     return jnp.broadcast_to(HIDDEN[:1], (rows, WIDTH))
 
 
-def test_greedy_rows_get_the_most_probable_token() -> None:
-    logits = tied_logits(TABLE, HIDDEN, CAP)
-    np.testing.assert_array_equal(run(HIDDEN, np.zeros(ROWS))[1], logits.argmax(-1))
+def logits_of(quantized: bool) -> np.ndarray:
+    """The plain way's."""
+    table, scale = (INT8, SCALE) if quantized else (TABLE, None)
+    return np.asarray(tied_logits(table, HIDDEN, CAP, scale))
 
 
-def test_the_logits_kept_are_those_of_the_block_chosen() -> None:
-    choice, _ = run(HIDDEN, np.full(ROWS, 3.0))
+@pytest.mark.parametrize("quantized", [False, True])
+def test_greedy_rows_get_the_most_probable_token(quantized: bool) -> None:
+    expected = logits_of(quantized).argmax(-1)
+    found = run(HIDDEN, np.zeros(ROWS), quantized=quantized)[1]
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_the_logits_kept_are_those_of_the_block_chosen(quantized: bool) -> None:
+    choice, _ = run(HIDDEN, np.full(ROWS, 3.0), quantized=quantized)
     logits = np.full((ROWS, BLOCKS * BLOCK), LOWEST, np.float32)
-    logits[:, :VOCAB] = tied_logits(TABLE, HIDDEN, CAP)
+    logits[:, :VOCAB] = logits_of(quantized)
     expected = logits.reshape(ROWS, BLOCKS, BLOCK)[np.arange(ROWS), choice.block]
     np.testing.assert_allclose(choice.logits, expected, atol=2e-4)
     assert len(set(np.asarray(choice.block).tolist())) == BLOCKS
@@ -78,6 +90,12 @@ def test_a_rows_token_does_not_depend_on_its_neighbours() -> None:
     temperature = np.linspace(0, 5, ROWS)
     others = HIDDEN.at[1:].set(0)
     assert run(HIDDEN, temperature[::-1])[1][0] == run(others, temperature[::-1])[1][0]
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_rows_that_fill_no_whole_products_get_what_they_do_among_others(quantized: bool) -> None:
+    some = run(HIDDEN[:272], np.ones(272), quantized=quantized)[1]
+    np.testing.assert_array_equal(some, run(HIDDEN, np.ones(ROWS), quantized=quantized)[1][:272])
 
 
 @pytest.mark.parametrize(

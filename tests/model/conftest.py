@@ -14,6 +14,7 @@ ARITHMETIC = (
     "layers",
     "modules",
     "rglru",
+    "rings",
     "rope",
     "state",
 )

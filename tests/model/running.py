@@ -16,8 +16,10 @@ from rgpipeline.model.state import GriffinState, init_state
 class Runner:
     """One model's compiled programs."""
 
-    def __init__(self, config: GriffinConfig, params: Any, dtype: Any = jnp.float32) -> None:
-        self.config, self.params, self.dtype = config, params, dtype
+    def __init__(
+        self, config: GriffinConfig, params: Any, dtype: Any = jnp.float32, quantized: bool = False
+    ) -> None:
+        self.config, self.params, self.dtype, self.quantized = config, params, dtype, quantized
         self.model = Griffin(config, dtype)
 
     def _program(self, method: str) -> Any:
@@ -40,7 +42,7 @@ class Runner:
         return self._program("logits")
 
     def empty(self, batch: int) -> GriffinState:
-        return init_state(self.config, batch, self.dtype)
+        return init_state(self.config, batch, self.dtype, self.quantized)
 
     def in_chunks(
         self, prompts: Sequence[np.ndarray], chunk: int, state: GriffinState | None = None

@@ -23,14 +23,14 @@ def test_the_best_offer_is_what_one_head_over_all_chooses(temperature: float) ->
     gumbel, uniform = noise(words, position, PARTS * BLOCKS)
     rate = rate_of(jnp.full(ROWS, temperature, jnp.float32))
     whole = token_of(
-        choose(HIDDEN, TABLE, rate, gumbel, soft_cap=CAP, interpret=True), rate, uniform
+        choose(HIDDEN, TABLE, None, rate, gumbel, soft_cap=CAP, interpret=True), rate, uniform
     )
 
     offers, size = [], BLOCKS * BLOCK
     for part in range(PARTS):
         table = TABLE[part * size : (part + 1) * size]
         mine = gumbel[:, part * BLOCKS : (part + 1) * BLOCKS]
-        choice = choose(HIDDEN, table, rate, mine, soft_cap=CAP, interpret=True)
+        choice = choose(HIDDEN, table, None, rate, mine, soft_cap=CAP, interpret=True)
         offers.append(offer(choice, rate, mine, token_of(choice, rate, uniform) + part * size))
 
     np.testing.assert_array_equal(best_offer(jnp.stack(offers), rate), whole)

@@ -23,8 +23,9 @@ def expected() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def opened():
-    return open_engine(ModelSpec(dtype="float32", **MODEL), EngineSpec(**ENGINE), {})
+def opened(request):
+    model = ModelSpec(dtype="float32", quantize=request.param, **MODEL)
+    return open_engine(model, EngineSpec(**ENGINE), {})
 
 
 def reopening(opened, act=lambda: None, at: int = -1):
@@ -49,18 +50,19 @@ def reopening(opened, act=lambda: None, at: int = -1):
     return factory
 
 
-def job(folder, expected, **sampling):
+def job(folder, expected, quantize="none", **sampling):
     rows = [{"ids": expected[f"prompt_{i}"].tolist()} for i in range(6)]
     return plan_job(
         folder,
         rows,
-        model={**MODEL, "dtype": "float32"},
+        model={**MODEL, "dtype": "float32", "quantize": quantize},
         engine=ENGINE,
         sampling={"ignore_eos": True, **sampling},
         output={"segment_tokens": 24},
     )
 
 
+@pytest.mark.parametrize("opened", ["none"], indirect=True)
 def test_greedy_rows_are_the_official_continuations(tmp_path, expected, opened):
     given = job(tmp_path, expected, max_tokens=56, temperature=0, logprobs=5)
     finish(given.worker(open_engine=reopening(opened)), given.assignments)
@@ -72,11 +74,13 @@ def test_greedy_rows_are_the_official_continuations(tmp_path, expected, opened):
         np.testing.assert_allclose(top, expected[f"top5_logp_{i}"], atol=2e-4)
 
 
+@pytest.mark.parametrize("opened", ["none", "int8"], indirect=True)
 def test_interrupted_rows_have_the_bytes_of_undisturbed_ones(tmp_path, expected, opened):
     sampling = {"max_tokens": 150, "logprobs": 2, "repetition_penalty": 1.2, "seed": 4}
-    calm = job(tmp_path / "calm", expected, **sampling)
+    held = opened.settings.quantize
+    calm = job(tmp_path / "calm", expected, held, **sampling)
     finish(calm.worker(open_engine=reopening(opened)), calm.assignments)
-    rough = job(tmp_path / "rough", expected, **sampling)
+    rough = job(tmp_path / "rough", expected, held, **sampling)
     for life, steps in enumerate([9, 20, 31]):
         worker = rough.worker(
             f"life{life}",

@@ -20,11 +20,13 @@ from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from rgpipeline.model import quantize
 from rgpipeline.model.kernels import Kernels, shape_of
 
 BLOCK = 256
 LOWEST = -3.4e38  # the logit of what is past the vocabulary
 _STEP_BLOCKS = 4  # blocks a grid step
+_TILE = {jnp.dtype(jnp.bfloat16): 16, jnp.dtype(jnp.int8): 32}  # rows of a memory tile
 _MOST_ROWS = 256  # rows a product
 _LANES = 128
 _VMEM_BYTES = 64 << 20
@@ -37,12 +39,12 @@ class Choice(NamedTuple):
     block: Array
 
 
-Choose = Callable[[Array, Array, Array, Array], Choice]
+Choose = Callable[[Array, Array, Array | None, Array, Array], Choice]
 
 
 def chosen(kernels: Kernels, batch: int, table: Any, soft_cap: float) -> Choose | None:
     """`choose` for these shapes; None where the TPU's tiles forbid it."""
-    if kernels == "plain" or batch % 16 or table.shape[1] % _LANES or table.dtype != jnp.bfloat16:
+    if kernels == "plain" or batch % 16 or table.shape[1] % _LANES or table.dtype not in _TILE:
         return None
     return partial(choose, soft_cap=soft_cap, interpret=kernels == "interpret")
 
@@ -50,6 +52,7 @@ def chosen(kernels: Kernels, batch: int, table: Any, soft_cap: float) -> Choose 
 def choose(
     hidden: Array,
     table: Array,
+    scale: Array | None,
     rate: Array,
     noise: Array,
     *,
@@ -60,39 +63,56 @@ def choose(
 
     Args:
         hidden: [b d].
-        table: The embedding, bfloat16 [v d].
+        table: The embedding, bfloat16 or int8 [v d].
+        scale: float32 [v], of a table in int8.
         rate: float32 [b], one over the temperature; 0 takes the block with the largest logit, the
             first such if there are several.
         noise: float32 [b v/BLOCK], rounded up: a Gumbel variate for each block.
         soft_cap: Bound of the logits; 0 for none.
         interpret: As in `pallas_call`.
     """
-    batch, width = hidden.shape
-    vocab = table.shape[0]
+    asked, (vocab, width) = hidden.shape[0], table.shape
+    rows, batch = _rows(asked, _TILE[table.dtype])
     tokens = BLOCK * _STEP_BLOCKS
     steps = pl.cdiv(vocab, tokens)
     missing = pl.cdiv(steps * _STEP_BLOCKS, _LANES) * _LANES - noise.shape[1]
+    noise = jnp.pad(noise, ((0, batch - asked), (0, missing)))
+    hidden, rate = (jnp.pad(one, ((0, batch - asked), (0, 0))) for one in (hidden, rate[:, None]))
+    numbers, scales = (hidden.astype(table.dtype), []) if scale is None else _scaled(hidden, scale)
+    one_column = pl.BlockSpec((batch, 1), lambda step: (0, 0))
+    of_scales = [one_column, pl.BlockSpec((1, tokens), lambda step: (0, step))]
     column = pltpu.VMEM((batch, 1), jnp.float32)
     logits, block = pl.pallas_call(
-        partial(_kernel, vocab=vocab, soft_cap=soft_cap),
+        partial(_kernel, rows=rows, vocab=vocab, soft_cap=soft_cap),
         grid=(steps,),
         in_specs=[
             pl.BlockSpec((batch, width), lambda step: (0, 0)),
             pl.BlockSpec((tokens, width), lambda step: (step, 0)),
-            pl.BlockSpec((batch, 1), lambda step: (0, 0)),
+            one_column,
             pl.BlockSpec((batch, _LANES), lambda step: (0, lax.div(step * _STEP_BLOCKS, _LANES))),
+            *of_scales[: len(scales)],
         ],
-        out_specs=[
-            pl.BlockSpec((batch, BLOCK), lambda step: (0, 0)),
-            pl.BlockSpec((batch, 1), lambda step: (0, 0)),
-        ],
+        out_specs=[pl.BlockSpec((batch, BLOCK), lambda step: (0, 0)), one_column],
         out_shape=[shape_of((batch, BLOCK), jnp.float32), shape_of((batch, 1), jnp.int32)],
         scratch_shapes=[column, column],
         compiler_params=pltpu.CompilerParams(vmem_limit_bytes=_VMEM_BYTES),
         interpret=interpret,
         name="head",
-    )(hidden.astype(table.dtype), table, rate[:, None], jnp.pad(noise, ((0, 0), (0, missing))))
-    return Choice(logits, block[:, 0])
+    )(numbers, table, rate, noise, *scales)
+    return Choice(logits[:asked], block[:asked, 0])
+
+
+def _rows(batch: int, tile: int) -> tuple[int, int]:
+    """Rows a product, of as few products as may be, and rows of all: at least the batch."""
+    products = pl.cdiv(batch, _MOST_ROWS)
+    rows = pl.cdiv(pl.cdiv(batch, products), tile) * tile
+    return rows, products * rows
+
+
+def _scaled(hidden: Array, scale: Array) -> tuple[Array, list[Array]]:
+    """Hidden values in int8, and the scales of a row [b 1] and of a token [1 v]."""
+    numbers, of_rows = quantize.quantized_rows(hidden)
+    return numbers, [of_rows[:, None], scale[None]]
 
 
 def _kernel(
@@ -100,11 +120,8 @@ def _kernel(
     table: Any,
     rate: Any,
     noise: Any,
-    chosen: Any,
-    block: Any,
-    highest: Any,
-    bonus: Any,
-    *,
+    *refs: Any,
+    rows: int,
     vocab: int,
     soft_cap: float,
 ) -> None:
@@ -113,9 +130,9 @@ def _kernel(
     Two blocks are compared by the difference of their largest logits, so that a low temperature
     costs no digits.
     """
+    *scales, chosen, block, highest, bonus = refs
     step = pl.program_id(0)
     batch, tokens = hidden.shape[0], table.shape[0]
-    rows = max(n for n in range(16, _MOST_ROWS + 1, 16) if batch % n == 0)
     lane = lax.broadcasted_iota(jnp.int32, (rows, _LANES), 1)
     token = lax.broadcasted_iota(jnp.int32, (1, tokens), 1) + step * tokens
 
@@ -130,8 +147,11 @@ def _kernel(
             hidden[these],
             table[...],
             (((1,), (1,)), ((), ())),
-            preferred_element_type=jnp.float32,
+            preferred_element_type=jnp.int32 if scales else jnp.float32,
         )
+        if scales:
+            of_rows, of_tokens = scales
+            product = product.astype(jnp.float32) * of_rows[these] * of_tokens[...]
         capped = jnp.tanh(product * (1 / soft_cap)) * soft_cap if soft_cap else product
         logits = jnp.where(token < vocab, capped, LOWEST)
         speed = rate[these]

@@ -17,8 +17,8 @@ from jax.experimental.pallas import tpu as pltpu
 
 from rgpipeline.model import rope
 from rgpipeline.model.kernels import Kernels, shape_of
-from rgpipeline.model.kernels.decode_attention import written
 from rgpipeline.model.kernels.prefill_plan import Plan
+from rgpipeline.model.kernels.ring_copies import written
 from rgpipeline.model.kernels.softmax_sums import LANES, Sums
 from rgpipeline.model.state import AttentionState, Position
 

@@ -1,0 +1,175 @@
+"""What the decode attention kernel brings in of the rings, and what it writes back.
+
+A ring of 16 bits is two arrays, keys and values; one of 8 bits has a third, their scales. Each is
+brought in by chunks of slots, and of each the memory tile with the new token is written back.
+"""
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import ml_dtypes
+from jax import Array, lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+from jax.typing import DTypeLike
+
+from rgpipeline.model.state import Rings
+
+CHUNK = 512  # slots of a ring that are read together
+_TILE_BYTES = 32  # of a column of a memory tile, the least that can be written: 16 of bfloat16
+_LANES = 128
+
+
+class Refs(NamedTuple):
+    """What the kernel works with; in VMEM, the first axis is the half that is in turn."""
+
+    ring: Any  # int32 [b], in SMEM
+    count: Any  # int32 [b], in SMEM: slots that hold a token, or -1 where a row is not active
+    new_scales: (
+        Any  # float32 [2b], in SMEM: of each row's new key and value; None if there are none
+    )
+    queries: Any  # [g n h]
+    new: Any  # [g 2 h]
+    mixed: Any  # [g n h]
+    rings: tuple[Any, ...]  # [b w h] twice and perhaps [b 2 w], in HBM
+    buffers: tuple[Any, ...]  # [2 g w h] or [2 g 2 w], the rings of two groups
+    tiles: tuple[Any, ...]  # [2 g t h] or [2 g 2 t], what is written back
+    reads: Any  # semaphores [2 3], of keys, values and scales
+    writes: Any  # semaphores [2 3]
+
+    @property
+    def group(self) -> int:
+        """Sequences a step."""
+        members: int = self.queries.shape[0]
+        return members
+
+    @property
+    def window(self) -> int:
+        """Slots of a ring."""
+        slots: int = self.buffers[0].shape[2]
+        return slots
+
+
+def scratch(state: Rings, group: int) -> list[Any]:
+    """Memory for the last fields of `Refs`: buffers, tiles, semaphores."""
+    _, window, size = state.keys.shape
+    rows = _TILE_BYTES // state.keys.dtype.itemsize
+    rings = [ring.dtype for ring in (state.keys, state.values)]
+    buffers = [pltpu.VMEM((2, group, window, size), dtype) for dtype in rings]
+    tiles = [pltpu.VMEM((2, group, rows, size), dtype) for dtype in rings]
+    if len(state) > len(rings):
+        buffers.append(pltpu.VMEM((2, group, 2, window), jnp.float32))
+        tiles.append(pltpu.VMEM((2, group, 2, _LANES), jnp.float32))
+    semaphores = pltpu.SemaphoreType.DMA((2, 3))
+    return [*buffers, *tiles, semaphores, semaphores]
+
+
+def fetch(refs: Refs, group: Array) -> None:
+    """Starts to bring into VMEM what a group's rings hold."""
+    for held, copies in _reads(refs, group):
+
+        @pl.when(held)
+        def start(copies: list[Any] = copies) -> None:
+            for copy in copies:
+                copy.start()
+
+
+def finish_fetch(refs: Refs, group: Array) -> None:
+    """Waits until it is there."""
+    for held, copies in _reads(refs, group):
+
+        @pl.when(held)
+        def wait(copies: list[Any] = copies) -> None:
+            for copy in copies:
+                copy.wait()
+
+
+def _reads(refs: Refs, group: Array) -> Iterator[tuple[Array, list[Any]]]:
+    """Each chunk of a group's rings: whether to read it, and how.
+
+    What is not read keeps what was there, of another row perhaps. Its weight is 0, so it must be
+    a number: hence the first groups read all, and `written` lets nothing else in.
+    """
+    half = group & 1
+    for member, first in product(range(refs.group), range(0, refs.window, CHUNK)):
+        row, slots = group * refs.group + member, pl.ds(first, CHUNK)
+        copies = [
+            pltpu.make_async_copy(
+                ring.at[row, *_place(which, slots)],
+                refs.buffers[which].at[half, member, *_place(which, slots)],
+                refs.reads.at[half, which],
+            )
+            for which, ring in enumerate(refs.rings)
+        ]
+        yield (refs.count[row] > first) | (group < 2), copies
+
+
+def _place(which: int, slots: Any) -> tuple[Any, ...]:
+    """Some slots of one sequence's keys or values, [w h], or of their scales, [2 w]."""
+    return (slots,) if which < 2 else (slice(None), slots)
+
+
+def write(refs: Refs, group: Array, member: int) -> None:
+    """Starts to write the tiles in which the row's new token stands."""
+    half, row = group & 1, group * refs.group + member
+    for which, tiles in enumerate(refs.tiles):
+        tile, buffer = tiles.at[half, member], refs.buffers[which]
+        slots = _slots_of_tile(refs, which, row)
+        old = buffer[half, member, *_place(which, slots)]
+        slot = lax.broadcasted_iota(jnp.int32, tile.shape, 0 if which < 2 else 1)
+        here = slot == (refs.ring[row] & (slots.size - 1))
+        tile[...] = _with_new(refs, which, row, member, old, here)
+
+    @pl.when(refs.count[row] >= 0)
+    def start() -> None:
+        for copy in _writes(refs, group, member):
+            copy.start()
+
+
+def _with_new(refs: Refs, which: int, row: Array, member: int, old: Array, here: Array) -> Array:
+    """A tile with the new token where `here` is true."""
+    if which == 2:
+        is_key = lax.broadcasted_iota(jnp.int32, here.shape, 0) == 0
+        new = jnp.where(is_key, refs.new_scales[2 * row], refs.new_scales[2 * row + 1])
+        return jnp.where(here, new, old)
+    new = refs.new[member, which][None]
+    if old.dtype == jnp.int8:
+        return jnp.where(here, new, old.astype(jnp.int32)).astype(jnp.int8)
+    new = written(new.astype(jnp.float32), old.dtype)
+    return jnp.where(here, new, old.astype(jnp.float32)).astype(old.dtype)
+
+
+def written(new: Array, dtype: DTypeLike) -> Array:
+    """What goes into a ring: always a number, so that no row can spoil another (see `_reads`)."""
+    largest = float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
+    return jnp.where(new != new, 0.0, jnp.clip(new, -largest, largest))
+
+
+def finish_write(refs: Refs, group: Array) -> None:
+    """Waits until a group's tiles are written."""
+    for member in range(refs.group):
+
+        @pl.when(refs.count[group * refs.group + member] >= 0)
+        def wait(member: int = member) -> None:
+            for copy in _writes(refs, group, member):
+                copy.wait()
+
+
+def _writes(refs: Refs, group: Array, member: int) -> list[Any]:
+    half, row = group & 1, group * refs.group + member
+    return [
+        pltpu.make_async_copy(
+            refs.tiles[which].at[half, member],
+            ring.at[row, *_place(which, _slots_of_tile(refs, which, row))],
+            refs.writes.at[half, which],
+        )
+        for which, ring in enumerate(refs.rings)
+    ]
+
+
+def _slots_of_tile(refs: Refs, which: int, row: Array) -> Any:
+    """The slots of the tile that the row's new token is in."""
+    slots = refs.tiles[which].shape[2 if which < 2 else 3]
+    return pl.ds(pl.multiple_of(refs.ring[row] & -slots, slots), slots)

@@ -1,0 +1,95 @@
+"""Eight-bit integers in place of floats: every row has a scale, the largest number in it is 127.
+
+    weights       a row of a matrix is what one output is made of; the embedding's rows are tokens
+    activations   a row is a token: scaled as they come, so that no row depends on its neighbours
+    rings         a row is the key or the value of one token
+
+A product of two such matrices is exact in int32, so its bits depend on no order of summing; the
+two scales are applied to the result. Norms, biases, convolutions and the RG-LRU's gates and decays
+stay as they are: together a hundredth of the weights, and the state's memory hangs on them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.typing import DTypeLike
+from numpy.typing import NDArray
+
+from rgpipeline.model.recipes import HostArray, Path
+
+LARGEST = 127.0
+_HOST_VALUES = 1 << 20  # values that are float32 on the host at one time
+LEAST_SCALE = 1e-30  # one over it is still a number
+_CPU_ROWS = 4  # of a product, at least
+
+
+def is_quantized(path: Path) -> bool:
+    """Whether int8 models hold the parameter at `path` in int8, with a scale beside it."""
+    return path[-1] == "embedding" or (path[-1] == "kernel" and path[-2] != "gates")
+
+
+def scale_path(path: Path) -> Path:
+    """Where the scales of the parameter at `path` stand: one axis fewer, the last."""
+    return (*path[:-1], f"{path[-1]}_scale")
+
+
+def quantized_weights(value: HostArray) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """A matrix [*o i] of any float dtype as int8 [*o i] and float32 scales [*o], on the host.
+
+    Beside the two, float32 copies of a million values are needed at a time.
+    """
+    matrix = value.reshape(-1, value.shape[-1])
+    numbers = np.empty(matrix.shape, np.int8)
+    scales = np.empty(len(matrix), np.float32)
+    step = max(1, _HOST_VALUES // matrix.shape[1])
+    for first in range(0, len(matrix), step):
+        rows = matrix[first : first + step].astype(np.float32)
+        scale = np.maximum(np.abs(rows).max(axis=1) / np.float32(LARGEST), LEAST_SCALE)
+        rows *= (1 / scale)[:, None]
+        numbers[first : first + step] = np.rint(rows, out=rows)
+        scales[first : first + step] = scale
+    return numbers.reshape(value.shape), scales.reshape(value.shape[:-1])
+
+
+def quantized_rows(x: Array) -> tuple[Array, Array]:
+    """Floats [... i] as int8 [... i] and float32 scales [...]."""
+    x = x.astype(jnp.float32)
+    scale = jnp.maximum(jnp.max(jnp.abs(x), axis=-1) / LARGEST, LEAST_SCALE)
+    return jnp.round(x * (1 / scale)[..., None]).astype(jnp.int8), scale
+
+
+def dequantized(numbers: Array, scale: Array, dtype: DTypeLike) -> Array:
+    """The floats that int8 [... i] with scales [...] stand for."""
+    return jnp.asarray(numbers.astype(jnp.float32) * scale[..., None], dtype)
+
+
+def matmul(
+    x: Array, kernel: Array, scale: Array, quantized: Callable[..., Any] = quantized_rows
+) -> Array:
+    """Floats [... i] by int8 [*o i] with scales [*o]: float32 [... *o].
+
+    `quantized` does what `quantized_rows` does, to [r i].
+    """
+    numbers, row_scale = quantized(x.reshape(-1, x.shape[-1]))
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    axes = tuple(range(x.ndim - 1, x.ndim - 1 + scale.ndim))
+    product = lax.platform_dependent(numbers, matrix, cpu=_cpu_product, default=_product)
+    # The output's axes come before the scales: only then XLA fuses all of it into the product.
+    product = product.reshape(*x.shape[:-1], *scale.shape).astype(jnp.float32)
+    scaled: Array = product * jnp.expand_dims(row_scale.reshape(x.shape[:-1]), axes) * scale
+    return scaled
+
+
+def _product(left: Array, right: Array) -> Array:
+    """int8 [r i] by int8 [o i] to int32 [r o]."""
+    dimensions = (((1,), (1,)), ((), ()))
+    return lax.dot_general(left, right, dimensions, preferred_element_type=jnp.int32)
+
+
+def _cpu_product(left: Array, right: Array) -> Array:
+    """The same. XLA's CPU backend takes longer for one row than for several."""
+    rows = left.shape[0]
+    return _product(jnp.pad(left, ((0, max(0, _CPU_ROWS - rows)), (0, 0))), right)[:rows]

@@ -1,0 +1,123 @@
+"""The rings of past keys and values: read as floats, and written.
+
+The token at position p stands in slot `p mod window`. Rings hold the model's dtype, or int8 with a
+scale for each token's key and value.
+"""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.typing import DTypeLike
+
+from rgpipeline.model import quantize
+from rgpipeline.model.shapes import Active, Keys, Lengths
+from rgpipeline.model.state import AttentionState, Position, QuantizedAttentionState, Rings
+
+
+def read(state: Rings, dtype: DTypeLike) -> AttentionState:
+    """The rings as floats: as they are, or in `dtype` if they are quantized."""
+    if isinstance(state, AttentionState):
+        return state
+    keys, values = (
+        quantize.dequantized(ring, state.scales[:, which], dtype)
+        for which, ring in enumerate((state.keys, state.values))
+    )
+    return AttentionState(keys, values)
+
+
+def as_held(keys: Keys, values: Keys, like: Rings) -> Rings:
+    """New tokens, [b t h], in the form in which the rings hold them.
+
+    Quantized rings hold numbers only: read in bulk, what overflowed in one row must not leave
+    anything that another could trip over.
+    """
+    if isinstance(like, AttentionState):
+        return AttentionState(keys.astype(like.keys.dtype), values.astype(like.values.dtype))
+    largest = float(np.finfo(np.float32).max)
+    (keys, key_scales), (values, value_scales) = (
+        quantize.quantized_rows(
+            jnp.nan_to_num(new.astype(jnp.float32), posinf=largest, neginf=-largest)
+        )
+        for new in (keys, values)
+    )
+    return QuantizedAttentionState(keys, values, jnp.stack([key_scales, value_scales], axis=1))
+
+
+def write_chunk(
+    state: Rings, keys: Keys, values: Keys, position: Position, lengths: Lengths
+) -> Rings:
+    """The ring once the first `lengths` tokens of each row are in it, the newest in each slot."""
+    window = state.keys.shape[1]
+    offset = _offset(position, window)
+    last_lap = jnp.maximum(lengths[:, None] - 1 - offset, 0) // window
+    index = jnp.minimum(offset + last_lap * window, keys.shape[1] - 1)[..., None]
+    written = (offset < lengths[:, None])[..., None]
+
+    def merge(ring: Array, new: Array) -> Array:
+        return jnp.where(written, jnp.take_along_axis(new, index, axis=1), ring)
+
+    return _each(merge, state, as_held(keys, values, state))
+
+
+def take_over(state: Rings, after: AttentionState, position: Position, lengths: Lengths) -> Rings:
+    """`write_chunk`, where the rings after it are there already, as floats."""
+    if isinstance(state, AttentionState):
+        return after
+    written = (_offset(position, after.keys.shape[1]) < lengths[:, None])[..., None]
+    new = as_held(after.keys, after.values, state)
+    return _each(lambda ring, new: jnp.where(written, new, ring), state, new)
+
+
+def write_one(
+    state: Rings, keys: Keys, values: Keys, position: Position, active: Active
+) -> tuple[Rings, Rings]:
+    """Puts one token, [b 1 h], into the rings of the rows that are active.
+
+    Returns:
+        The rings after it, and what it overwrote, [b 1 h]: the token `window` before it, if the
+        ring was full.
+    """
+    rows = jnp.arange(keys.shape[0])
+
+    def put(ring: Array, new: Array, old: Array) -> Array:
+        new = jnp.where(active[:, None], new[:, 0], old[:, 0])
+        return _write_rows(ring, position.ring, new)
+
+    overwritten = _each(lambda ring: ring[rows, position.ring][:, None], state)
+    return _each(put, state, as_held(keys, values, state), overwritten), overwritten
+
+
+def _each(function: Callable[..., Array], *states: Rings) -> Rings:
+    """`function` of the arrays that several rings have in the same place, each [b w ...]."""
+    keys = function(*(state.keys for state in states))
+    values = function(*(state.values for state in states))
+    scales = [s.scales.swapaxes(1, 2) for s in states if isinstance(s, QuantizedAttentionState)]
+    if not scales:
+        return AttentionState(keys, values)
+    return QuantizedAttentionState(keys, values, function(*scales).swapaxes(1, 2))
+
+
+def _offset(position: Position, window: int) -> Array:
+    """How many tokens on each slot of the ring is written, int32 [b w]."""
+    return (jnp.arange(window) - position.ring[:, None]) % window
+
+
+def _write_rows(ring: Array, slot: Array, new: Array) -> Array:
+    """`ring` [b w h] with `new` [b h] in each row's `slot` [b].
+
+    A scatter is done in place, but XLA's CPU backend has none for bfloat16: it would convert the
+    whole ring to float32 and back. A select over the ring costs less than half of that.
+    """
+
+    def scatter(ring: Array, slot: Array, new: Array) -> Array:
+        return ring.at[jnp.arange(ring.shape[0]), slot].set(new)
+
+    def select(ring: Array, slot: Array, new: Array) -> Array:
+        here = jnp.arange(ring.shape[1]) == slot[:, None]
+        return jnp.where(here[..., None], new[:, None], ring)
+
+    if ring.dtype != jnp.bfloat16:
+        return scatter(ring, slot, new)
+    return jnp.asarray(lax.platform_dependent(ring, slot, new, cpu=select, default=scatter))
