@@ -53,7 +53,7 @@ def most_slots(
 
 def _candidate(attempt: Callable[[int], Trial], capacity: int, step: int, far: int) -> Trial:
     """A trial near the capacity: where the line through two refusals meets it."""
-    first = attempt(_down(far, step))
+    first = attempt(max(step, _down(far, step)))
     while first.fits:
         first = attempt(first.slots * 2)
     most = _down((capacity - first.weights_bytes) / first.slot_bytes, step)
