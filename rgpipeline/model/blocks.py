@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import Array, lax
+from jax import Array
 from jax.typing import DTypeLike
 
-from rgpipeline.model import attention, conv, features_first, rglru, rings, rope
+from rgpipeline.model import attention, conv, rglru, rings, rope
 from rgpipeline.model.chips import ALONE, Chips
 from rgpipeline.model.config import RECURRENT, GriffinConfig
 from rgpipeline.model.kernels import (
@@ -23,6 +23,7 @@ from rgpipeline.model.kernels import (
     recurrence,
     recurrence_scan,
 )
+from rgpipeline.model.mlp import Mlp
 from rgpipeline.model.modules import BlockDiagonal, Linear, Norm
 from rgpipeline.model.shapes import Activations, Active, ConvTail, Lengths, Start
 from rgpipeline.model.state import BlockState, Position, RecurrentState, Rings
@@ -185,44 +186,6 @@ class AttentionBlock(nn.Module):
         if self.chips.model > 1:  # half the bytes between chips; the product rounds so anyway
             mixed = self.chips.by_part(mixed.astype(self.dtype), 2)
         return self.out(mixed.reshape(*mixed.shape[:2], -1))
-
-
-class Mlp(nn.Module):
-    """A gated MLP: `down(gelu(up[0]) * up[1])`, GeLU in its tanh form."""
-
-    config: GriffinConfig
-    dtype: DTypeLike
-    kernels: Kernels = "plain"
-    chips: Chips = ALONE
-
-    def setup(self) -> None:
-        width, inner = self.config.width, self.config.mlp_width
-        self.up = Linear(width, (2, inner), kernels=self.kernels)
-        self.down = Linear(inner, (width,), summed=self.chips, kernels=self.kernels)
-
-    def __call__(self, x: Activations) -> Activations:
-        """[b t d] to float32 [b t d]."""
-        few = features_first.pays(x.shape[0] * x.shape[1])
-        if self.chips.model > 1 or self.up.kernel_scale is not None or not few:
-            return self._rows_first(x)
-        weights = (self.up.kernel, self.up.bias, self.down.kernel, self.down.bias)
-        chosen: Array = lax.platform_dependent(
-            x, *weights, cpu=self._features_first, default=lambda x, *_: self._rows_first(x)
-        )
-        return chosen
-
-    def _rows_first(self, x: Activations) -> Activations:
-        both = self.up(x).astype(self.dtype)
-        gated = jax.nn.gelu(both[..., 0, :].astype(jnp.float32)) * both[..., 1, :]
-        return self.down(gated)
-
-    def _features_first(
-        self, x: Activations, up: Array, up_bias: Array, down: Array, down_bias: Array
-    ) -> Activations:
-        width = self.config.width
-        weights = (up.reshape(-1, width), up_bias.reshape(-1), down, down_bias)
-        rows = x.reshape(-1, width)
-        return features_first.gated_mlp(rows, *weights, dtype=self.dtype).reshape(x.shape)
 
 
 class ResidualBlock(nn.Module):
