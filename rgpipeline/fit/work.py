@@ -14,7 +14,7 @@ from rgpipeline.worker.prompts import Prompts
 # Rows that are tokenized; the rest is taken to be like them. A thousand rows tell the mean of
 # lengths that differ as much as texts do to a few percent.
 _ROWS = 1024
-_SHARDS = 16
+_SHARDS = 16  # that they come from, at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ def count_work(job: Job) -> Work:
     plan = make_plan(job)
     prompts = open_prompts(job, plan, options)
     counter = _Counter(prompts)
-    few = plan.rows <= _ROWS
-    chosen = plan.shards[:: 1 if few else -(-len(plan.shards) // _SHARDS)]
+    shards = max(_SHARDS, -(-_ROWS * len(plan.shards) // plan.rows))
+    chosen = plan.shards[:: -(-len(plan.shards) // shards)]
     for shard in chosen:
         counter.add(plan, shard, options, -(-_ROWS // len(chosen)))
     if not counter.rows:
