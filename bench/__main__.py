@@ -10,6 +10,7 @@ from bench import plots, report
 from bench.field import HF, OFFICIAL, OURS, Field
 from bench.folders import OUT
 from bench.machine import machine
+from bench.planning import BATCHES
 from bench.sections import SECTIONS
 
 
@@ -19,7 +20,8 @@ def main() -> None:
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {}
-    with Field(out, arguments.quick, tuple(arguments.peers), arguments.repeat) as field:
+    options = (tuple(arguments.peers), arguments.repeat, tuple(arguments.batches))
+    with Field(out, arguments.quick, *options) as field:
         for name in arguments.only:
             print(f"{name.replace('_', ' ')}", flush=True)
             began = time.time()
@@ -45,6 +47,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=everything, default=everything)
     peers = [OURS, OFFICIAL, HF]
     parser.add_argument("--peers", nargs="+", choices=peers, default=peers)
+    parser.add_argument(
+        "--batches", nargs="+", type=int, default=BATCHES, help="batch sizes for peers to try"
+    )
     parser.add_argument("--repeat", type=int, default=1, help="times; the fastest counts")
     parser.add_argument(
         "--quick", action="store_true", help="a tiny model, to try the bench itself"

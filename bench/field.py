@@ -24,6 +24,7 @@ class Field:
     quick: bool = False
     peers: tuple[str, ...] = (OURS, OFFICIAL, HF)
     repeat: int = 1
+    batches: tuple[int, ...] = planning.BATCHES  # to try
     _open: dict[str, Process] = field(default_factory=dict)
     _rates: dict[str, dict[Setup, Rates]] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
@@ -64,7 +65,7 @@ class Field:
     def rates(self, peer: str) -> dict[Setup, Rates]:
         """What each setup of a peer does, warmed up."""
         if peer not in self._rates:
-            batches = planning.QUICK_BATCHES if self.quick else planning.BATCHES
+            batches = planning.QUICK_BATCHES if self.quick else self.batches
             self._rates[peer] = planning.measure(self.process(peer).measure, batches)
             for setup, rates in self._rates[peer].items():
                 print(
