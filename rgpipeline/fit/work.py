@@ -40,8 +40,8 @@ def count_work(job: Job) -> Work:
     plan = make_plan(job)
     prompts = open_prompts(job, plan, options)
     counter = _Counter(prompts)
-    shards = max(_SHARDS, -(-_ROWS * len(plan.shards) // plan.rows))
-    chosen = plan.shards[:: -(-len(plan.shards) // shards)]
+    shards = max(_SHARDS, _ROWS * len(plan.shards) // max(1, plan.rows))
+    chosen = plan.shards[:: max(1, len(plan.shards) // shards)]
     for shard in chosen:
         counter.add(plan, shard, options, -(-_ROWS // len(chosen)))
     if not counter.rows:
