@@ -8,6 +8,7 @@ its own keys; the ring is written afterwards:
     chunk  [ q8 q9 ]                q8 sees k4..k7 of the ring, and k8
 """
 
+from functools import reduce
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -46,9 +47,7 @@ def attend(queries: Queries, sources: tuple[Source, ...]) -> Array:
         )
         for source in sources
     ]
-    highest = jnp.stack([jnp.max(score, axis=-1) for score in scores]).max(axis=0)[..., None]
-    weights = [jnp.exp(score - highest) for score in scores]
-    total = sum(jnp.sum(weight, axis=-1, keepdims=True) for weight in weights)
+    weights, total = _weights(scores, keys=-1)
     mixed = sum(
         layers.contract("btns,bsh->btnh", weight.astype(source.values.dtype), source.values)
         for weight, source in zip(weights, sources, strict=True)
@@ -71,14 +70,20 @@ def attend_one(queries: Queries, sources: tuple[Source, ...]) -> Array:
         )
         for source in sources
     ]
-    highest = jnp.stack([jnp.max(score, axis=1) for score in scores]).max(axis=0)[:, None]
-    weights = [jnp.exp(score - highest) for score in scores]
-    total = jnp.stack([jnp.sum(weight, axis=1) for weight in weights]).sum(axis=0)[..., None]
+    weights, total = _weights(scores, keys=1)
     mixed = sum(
         layers.contract("bsn,bsh->bnh", weight, source.values)
         for weight, source in zip(weights, sources, strict=True)
     )
-    return jnp.asarray(mixed / total)[:, None]
+    return jnp.asarray(mixed / total.swapaxes(1, 2))[:, None]
+
+
+def _weights(scores: list[Array], *, keys: int) -> tuple[list[Array], Array]:
+    """Each source's weights and the sum of all of them; `keys` is the axis of keys, kept as 1."""
+    most = [jnp.max(score, axis=keys, keepdims=True) for score in scores]
+    highest = reduce(jnp.maximum, most)
+    weights = [jnp.exp(score - highest) for score in scores]
+    return weights, reduce(jnp.add, [jnp.sum(w, axis=keys, keepdims=True) for w in weights])
 
 
 def chunk_source(keys: Keys, values: Keys, window: int) -> Source:

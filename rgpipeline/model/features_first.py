@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import DTypeLike
 
+from rgpipeline.model.precision import precision_of
+
 _MOST_ROWS = 128
 
 
@@ -25,12 +27,11 @@ def pays(rows: int) -> bool:
 
 def product(matrix: Array, x: Array, contracted: int) -> Array:
     """[o i] by x, whose axis `contracted` is i and whose other one is r, to float32 [o r]."""
-    exact = matrix.dtype == jnp.float32
     return lax.dot_general(
         matrix,
         x.astype(matrix.dtype),
         (((1,), (contracted,)), ((), ())),
-        precision=lax.Precision.HIGHEST if exact else lax.Precision.DEFAULT,
+        precision=precision_of(matrix.dtype),
         preferred_element_type=jnp.float32,
     )
 

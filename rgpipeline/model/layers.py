@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 from jax import Array, lax
-from jax.typing import DTypeLike
 
 from rgpipeline.model import cpu_dots, features_first, quantize
 from rgpipeline.model.kernels import Kernels, quantize_rows
+from rgpipeline.model.precision import precision_of
 from rgpipeline.model.shapes import Logits
 
 _NORM_EPSILON = 1e-6
@@ -83,7 +83,7 @@ def block_diagonal(x: Array, kernel: Array, bias: Array) -> Array:
 
 def contract(equation: str, left: Array, right: Array) -> Array:
     """An einsum of two arrays of one dtype, summed in float32; returns float32."""
-    return cpu_dots.einsum(equation, left, right, _precision(left.dtype))
+    return cpu_dots.einsum(equation, left, right, precision_of(left.dtype))
 
 
 def rms_norm(x: Array, scale: Array) -> Array:
@@ -131,11 +131,6 @@ def _matmul(x: Array, matrix: Array) -> Array:
         x.astype(matrix.dtype),
         matrix,
         (((x.ndim - 1,), (1,)), ((), ())),
-        precision=_precision(matrix.dtype),
+        precision=precision_of(matrix.dtype),
         preferred_element_type=jnp.float32,
     )
-
-
-def _precision(dtype: DTypeLike) -> lax.Precision:
-    """Float32 products are float32's: TPUs and GPUs would take fewer bits by default."""
-    return lax.Precision.HIGHEST if dtype == jnp.float32 else lax.Precision.DEFAULT
