@@ -1,11 +1,8 @@
 """Mosaic compiles every kernel, and XLA gives it its operands without copying a state."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+
+from tests.processes import output_of
 
 KERNELS = {
     *("decode_attention", "decode_attention_int8", "recurrence", "recurrence_scan"),
@@ -21,15 +18,8 @@ LARGEST_COPY = 8 << 20  # bytes; a ring of 64 slots has 64 MiB
 
 @pytest.mark.parametrize("topology", ["v5e:1x1x1", "v6e:1x1"])
 def test_kernels_compile_and_copy_no_state(topology: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.kernels.compiling", topology],
-        env=os.environ | LIBTPU,
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    copied = {name: int(number) for name, number in map(str.split, done.stdout.splitlines())}
+    told = output_of("tests.kernels.compiling", topology, environment=LIBTPU)
+
+    copied = {name: int(number) for name, number in map(str.split, told.splitlines())}
     assert copied.keys() == KERNELS
     assert all(number < LARGEST_COPY for number in copied.values()), copied

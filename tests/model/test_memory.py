@@ -1,9 +1,6 @@
 """Opening weights costs the memory of the weights, whatever their store, and little more."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +13,9 @@ import pytest
 from rgpipeline.model import hf_layout
 from rgpipeline.model.config import GRIFFIN_CYCLE, GriffinConfig, cycle
 from tests.model import hf_folder
+from tests.processes import output_of
 from tests.stores.servers import Place
 
-ROOT = Path(__file__).parent.parent.parent
 LARGE = GriffinConfig(32_000, 1024, 3072, 8, 1024, cycle(GRIFFIN_CYCLE, 21), window=512)
 NARROW = replace(LARGE, vocab_size=512, width=64, mlp_width=64, heads=2, lru_width=64)
 
@@ -31,15 +28,9 @@ class Cost(NamedTuple):
 
 def cost(weights: str, dtype: str, options: dict[str, Any]) -> Cost:
     """Of opening and generating, in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.model.peak_memory", weights, dtype, json.dumps(options)],
-        env={**os.environ, "JAX_PLATFORMS": "cpu"},
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    return Cost(**json.loads(done.stdout))
+    arguments = (weights, dtype, json.dumps(options))
+    told = output_of("tests.model.peak_memory", *arguments, environment={"JAX_PLATFORMS": "cpu"})
+    return Cost(**json.loads(told))
 
 
 def write(folder: Path, config: GriffinConfig) -> Path:

@@ -1,14 +1,12 @@
 """Several chips say what one says, however they are divided; on eight CPU devices."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+from tests.processes import output_of
 
 EIGHT = {
     "JAX_PLATFORMS": "cpu",
@@ -23,15 +21,7 @@ CLOSE = 2e-5  # float32 sums in another order
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     path = tmp_path_factory.mktemp("layouts") / "told.json"
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.sharding.on_eight", str(path)],
-        env=os.environ | EIGHT,
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    output_of("tests.sharding.on_eight", str(path), environment=EIGHT)
     answers: dict[str, Any] = json.loads(path.read_text())
     return answers
 
