@@ -24,7 +24,7 @@ from rgpipeline.worker import Worker
 from rgpipeline.worker.policy import WorkerPolicy
 from tests.worker.ten_tokens import factory, write_tokenizer
 
-PATIENCE_S = 30.0
+PATIENCE_S = 240.0  # nobody waits so long but on a machine that has much else to do
 PROMPTS = [[1, 2], [1, 3, 9], [1, 7], [1, 4, 4], [1, 6, 8], [1, 9], [1, 3], [1, 8, 8, 3]]
 
 
@@ -146,7 +146,10 @@ def until(condition: Callable[[], object], *workers: Worker) -> None:
 
 
 def settled(value: Callable[[], object], still_s: float = 0.2) -> None:
-    """Waits until `value` has stopped changing."""
+    """Waits until `value` has stopped changing, or a thread that changes it was kept from it.
+
+    So the tests that use it may find too little, and never too much: wait for the least first.
+    """
     last, since = value(), time.monotonic()
     while time.monotonic() - since < still_s:
         time.sleep(0.01)

@@ -43,9 +43,11 @@ def started(maker, ahead_bytes: int = 10_000) -> Feeder:
 def test_only_so_much_is_made_ready_ahead(held):
     feeder = started(Endless())
     feeder.feed(held)
+    until(lambda: feeder.beat >= 11)
     settled(lambda: feeder.beat)
     assert feeder.beat == 11  # ten that fit, and the one that waits for room
     assert feeder.take() is not None
+    until(lambda: feeder.beat >= 12)
     settled(lambda: feeder.beat)
     assert feeder.beat == 12
     feeder.close()

@@ -1,5 +1,6 @@
 """Interrupted work goes on with the same bytes, wherever and however often."""
 
+import re
 from threading import Thread
 
 import numpy as np
@@ -13,7 +14,7 @@ from rgpipeline.io.snapshots import Snapshots
 from rgpipeline.records import SampleKey, Snapshot
 from rgpipeline.worker.policy import WorkerPolicy
 from tests.fake_engine import FakeEngine
-from tests.worker.hand import PROMPTS, Instead, finish, plan_job, running, until
+from tests.worker.hand import PATIENCE_S, PROMPTS, Instead, finish, plan_job, running, until
 from tests.worker.ten_tokens import TellingEngine, expected, factory
 
 ENDLESS = {"max_tokens": None, "ignore_eos": True}
@@ -108,6 +109,18 @@ def tokens_published(given) -> int:
     return sum(row["completion_tokens"] for row in given.rows())
 
 
+def tokens_saved(given) -> int:
+    """How far the one snapshot there is has come."""
+    (name,) = given.snapshots()
+    return int(name.split("-")[-1].split(".")[0])
+
+
+def doublings(worker) -> list[int]:
+    """Each k for which the worker has generated at positions from 2^k to 2^(k + 1)."""
+    told = (re.fullmatch(r"position_(\d+)_tokens", key) for key in worker.report().details)
+    return [int(found[1]) for found in told if found]
+
+
 def until_more_is_published(given, worker) -> None:
     """Two parts, and so many tokens that they are worth saving."""
     before = len(given.parts())
@@ -122,9 +135,8 @@ def test_a_sequence_without_end_goes_on_from_where_it_was_drained(endless):
         with running(worker):
             worker.hold(endless.assignments)
             until_more_is_published(endless, worker)
-        (name,) = endless.snapshots()
-        saved = int(name.split("-")[-1].split(".")[0])
-        assert saved > tokens_published(endless) - 16  # less than a segment is soon made again
+        # Less than a segment is soon made again.
+        assert tokens_saved(endless) > tokens_published(endless) - 16
     rows = endless.rows()
     tokens = [token for row in rows for token in row["completion_ids"]]
     assert tokens == expected([1, 2], len(tokens), ignore_eos=True)
@@ -166,14 +178,13 @@ def test_a_resumed_sequence_is_not_generated_from_its_start(endless):
     with running(worker := endless.worker("first", policy=WorkerPolicy(part_s=0.0))):
         worker.hold(endless.assignments)
         until_more_is_published(endless, worker)
-    done = worker.report().completion_tokens
+    saved = tokens_saved(endless)
     again = endless.worker("second")
     with running(again):
         again.hold(endless.assignments)
-        until(lambda: again.report().completion_tokens, again)
+        until(lambda: doublings(again), again)
     assert again.report().prompt_tokens == 0
-    (position, *_) = sorted(k for k, v in again.report().details.items() if "_tokens" in k and v)
-    assert 2 ** (int(position.split("_")[1]) + 1) > done
+    assert 2 ** (min(doublings(again)) + 1) > saved > WorkerPolicy().snapshot_tokens
 
 
 def test_only_the_newest_snapshot_of_a_sequence_is_kept(endless):
@@ -238,7 +249,7 @@ def test_few_states_are_on_their_way_to_the_store_at_once(tmp_path):
             raise StoreError("no snapshots today")
         return given.store.create(name, data)
 
-    policy = WorkerPolicy(part_s=30.0, snapshots_at_once=3)
+    policy = WorkerPolicy(part_s=2 * PATIENCE_S, save_s=2 * PATIENCE_S, snapshots_at_once=3)
     store = Instead(given.store, create=create)
     worker = given.worker(store=store, open_engine=factory(Watched, slots=8), policy=policy)
     thread = Thread(target=worker.run, daemon=True)
@@ -247,4 +258,5 @@ def test_few_states_are_on_their_way_to_the_store_at_once(tmp_path):
     until(lambda: worker.report().completion_tokens > 2000, worker)
     assert Watched.downloads == 3
     worker.drain()
-    thread.join(30)
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
