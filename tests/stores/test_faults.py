@@ -12,11 +12,12 @@ from rgpipeline.errors import OutputError, StoreError
 from rgpipeline.io.retry import Retry
 from rgpipeline.io.store import RetryingStore, open_store
 from tests.io.schedules import MemoryStore
+from tests.ports import free_ports
 from tests.stores.proxy import Fault, FaultyProxy, faulty_proxy
-from tests.stores.seaweed import SECRET, Seaweed, free_ports, seaweed
+from tests.stores.seaweed import SECRET, Seaweed, seaweed
 from tests.stores.servers import Place
 
-SOON = Retry(deadline_s=20.0, first_s=0.01, longest_s=0.1)
+SOON = Retry(deadline_s=120.0, first_s=0.01, longest_s=0.1)
 
 
 @pytest.fixture
