@@ -13,24 +13,24 @@ from rgpipeline.errors import StoreError
 from rgpipeline.io import contact
 from rgpipeline.io.contact import require_answers
 from tests.cli.mistakes.case import Bench
+from tests.ports import free_ports
 from tests.stores.servers import Place
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For those who wait for nobody: whoever does answer may take his time."""
     monkeypatch.setattr(contact, "PATIENCE_S", 0.5)
 
 
 @pytest.fixture
-def closed() -> str:
+def closed(impatient: None) -> str:
     """Where nobody listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_ports(1)[0]}"
 
 
 @pytest.fixture
-def mute() -> Iterator[str]:
+def mute(impatient: None) -> Iterator[str]:
     """Where connections are taken, and nothing is said."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
@@ -70,6 +70,7 @@ def test_a_refusal_is_an_answer(moto_server: Place) -> None:
     require_answers(["s3://no-such-bucket/in"], moto_server.storage_options)
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("endpoint", ["http://[", "http://h:port", "no address", "http://"])
 def test_an_address_that_is_none_raises_nothing_else(endpoint: str) -> None:
     with contextlib.suppress(StoreError):  # or left to whoever asks in earnest

@@ -1,6 +1,7 @@
 """What paths name: files, folders, globs and lists, alike on every store."""
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -75,6 +76,7 @@ def test_a_version_is_the_same_however_the_file_was_found(tree: Place) -> None:
 
 def test_a_version_tells_one_content_from_the_next(tree: Place) -> None:
     before = current_version(f"{tree.url}/a.parquet", tree.storage_options)
+    time.sleep(0.02)  # the times that a disk notes may be as coarse as the kernel's tick
     fs, path = tree.filesystem()
     fs.pipe_file(f"{path}/a.parquet", b"A.PARQUET")
     assert current_version(f"{tree.url}/a.parquet", tree.storage_options) != before
