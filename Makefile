@@ -64,10 +64,12 @@ SEEDS ?= 2000
 simulate: $(STAMP)
 	$(BIN)/python -m tests.simulator --seeds $(SEEDS) $(ARGS)
 
-# Whatever may stand in a file that a person gives us, further than the tests go.
+# Whatever may stand in a file that a person gives us, further than the tests go; and examples of
+# everything else that they haven't seen.
 EXAMPLES ?= 5000
 fuzz: $(STAMP)
 	RGP_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/cli/test_fuzz.py --timeout 3600
+	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile others --timeout 3600
 
 # The documentation, into site/; anything that points nowhere is an error.
 docs: $(STAMP)
