@@ -1,11 +1,16 @@
 """One Ray cluster for all tests here: four cores in name, workers that find the tests' engines."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import ray
+from ray._private.authentication.authentication_token_setup import (
+    maybe_enable_token_auth_if_token_available,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -13,17 +18,17 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="package")
 def cluster() -> Iterator[None]:
     path, before = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), dict(os.environ)
-    os.environ |= {"PYTHONPATH": path, "RAY_health_check_period_ms": "500"}
-    ray.init(
-        address="local",
-        num_cpus=4,
-        include_dashboard=False,
-        object_store_memory=80 << 20,
-        log_to_driver=False,
-        logging_level="ERROR",
-        _system_config={"metrics_report_interval_ms": 500},
-    )
+    settings = {"RAY_health_check_period_ms": "500", "RAY_memory_monitor_refresh_ms": "0"}
+    os.environ |= {"PYTHONPATH": path, **settings}
+    command = [sys.executable, "-m", "tests.runtime.head"]
+    head = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert head.stdout is not None
+    address = head.stdout.readline().decode().strip()
+    assert address, "the cluster did not start"
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)  # the head has made one
+    ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
+    head.communicate()
     os.environ.clear()
     os.environ.update(before)

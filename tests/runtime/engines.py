@@ -16,7 +16,7 @@ from rgpipeline.records import EngineSettings
 from tests.fake_engine import FakeBlock, FakeEngine, FakeState
 
 _BRISK_BLOCKS = 40  # before it crawls: a few shards' work
-_CRAWL_S = 0.25
+_CRAWL_S = 1.0  # a worker that makes no progress for much longer would be taken for a hung one
 
 
 class SlowEngine(FakeEngine):
@@ -38,9 +38,17 @@ class SlowEngine(FakeEngine):
         return super().prefill(state, pack)
 
     def decode(self, state: FakeState, features: SamplingFeatures) -> tuple[FakeState, FakeBlock]:
-        hurry = self.blocks < _BRISK_BLOCKS or self.hurry is None or self.hurry.exists()
-        time.sleep(self.block_s if hurry else _CRAWL_S)
+        time.sleep(self.block_s)
+        if self.blocks >= _BRISK_BLOCKS and self.hurry is not None:
+            crawl(self.hurry)
         return super().decode(state, features)
+
+
+def crawl(hurry: Path) -> None:
+    """Waits for the file, but not for long."""
+    until = time.monotonic() + _CRAWL_S
+    while not hurry.exists() and time.monotonic() < until:
+        time.sleep(0.02)
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,18 @@ from rgpipeline import run
 from rgpipeline.dispatch.view import JobView
 from rgpipeline.io.parts import part_names
 from rgpipeline.io.store import open_store
+from rgpipeline.output import read_heartbeat
 from rgpipeline.spec import Job
 from tests.runtime.drivers import drive
 from tests.runtime.engines import Slow
 from tests.runtime.jobs import answers, job_over, prompts, right_answers
 
 
-def wait_for_parts(job: Job, driver: subprocess.Popen[bytes], parts: int) -> None:
+def wait_until_it_is_at_work(job: Job, driver: subprocess.Popen[bytes]) -> None:
+    """It has said that it is there, and published some of the rows."""
     store = open_store(job.output.path)
-    while len(part_names(store)) < parts:
-        assert driver.poll() is None, "the driver ended before it was killed"
+    while read_heartbeat(store) is None or len(part_names(store)) < 2:
+        assert driver.poll() is None, "the driver ended too soon"
         time.sleep(0.05)
 
 
@@ -42,7 +44,7 @@ def test_a_job_goes_on_after_the_end_of_its_driver(
     given = prompts(200)
     job = job_over(tmp_path, given)
     driver = drive(tmp_path, job, address)
-    wait_for_parts(job, driver, 2)
+    wait_until_it_is_at_work(job, driver)
     driver.send_signal(end)
     assert driver.wait() == code
     assert run(job, open_engine=Slow(tmp_path)).outcome == "finished"
@@ -53,7 +55,7 @@ def test_two_drivers_share_the_work_and_say_so(tmp_path: Path, address: str) -> 
     given = prompts(300)
     job = job_over(tmp_path, given)
     other = drive(tmp_path, job, address)
-    wait_for_parts(job, other, 1)
+    wait_until_it_is_at_work(job, other)
     engine = Slow(tmp_path, crawling=True)
     seen: list[JobView] = []
 

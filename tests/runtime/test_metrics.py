@@ -3,6 +3,7 @@
 import json
 import re
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -40,14 +41,17 @@ def test_the_dashboards_panels_have_their_own_ids_and_places() -> None:
 
 @pytest.mark.usefixtures("cluster")
 def test_a_nodes_metrics_port_serves_them(tmp_path: Path) -> None:
-    port = ray.nodes()[0]["MetricsExportPort"]
     # Counters appear with their first count: here are no failures, and no prefill that takes time.
     silent = {"rows_failed", "store_errors", "prefill_seconds"}
     awaited = EXPORTED - {f"ray_rgpipeline_{name}_total" for name in silent}
     engine, served = Slow(tmp_path, crawling=True), set[str]()
 
     def scrape(_: JobView) -> None:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
+        port = ray.nodes()[0]["MetricsExportPort"]
+        with (
+            suppress(OSError),  # the node's agent may be starting yet
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page,
+        ):
             served.update(re.findall(r"^ray_rgpipeline_\w+", page.read().decode(), re.MULTILINE))
         if served >= awaited:
             engine.hurry()

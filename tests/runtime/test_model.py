@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from rgpipeline import run
 from rgpipeline.dispatch.view import JobView
 from rgpipeline.spec import Job
 from rgpipeline.worker.opening import Opened
+from tests.runtime.engines import crawl
 from tests.runtime.jobs import job_over, prompts, rows_of
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -36,12 +36,12 @@ class Crawling:
         (self.folder / f"{os.getpid()}.pid").touch()
         step, steps = opened.loop.step, iter(range(BRISK_STEPS))
 
-        def crawl() -> Any:
-            if next(steps, None) is None and not (self.folder / "hurry").exists():
-                time.sleep(0.25)
+        def slowly() -> Any:
+            if next(steps, None) is None:
+                crawl(self.folder / "hurry")
             return step()
 
-        opened.loop.step = crawl
+        opened.loop.step = slowly
         return opened
 
 

@@ -1,7 +1,6 @@
 """Which cluster a run works on."""
 
 import os
-import socket
 import subprocess
 import sys
 
@@ -10,6 +9,7 @@ import ray
 
 from rgpipeline.errors import UserError
 from rgpipeline.runtime.session import connected
+from tests.ports import free_ports
 
 _CONNECT = """
 from rgpipeline.runtime.session import connected
@@ -30,19 +30,13 @@ def connect_elsewhere(**environment: str) -> str:
     return done.stdout.strip()
 
 
-def closed_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 @pytest.mark.usefixtures("cluster")
 def test_another_runs_private_cluster_is_left_alone() -> None:
     assert connect_elsewhere() == "local"
 
 
 def test_a_cluster_that_is_gone_is_not_waited_for() -> None:
-    assert connect_elsewhere(RAY_ADDRESS=f"127.0.0.1:{closed_port()}") == "local"
+    assert connect_elsewhere(RAY_ADDRESS=f"127.0.0.1:{free_ports(1)[0]}") == "local"
 
 
 @pytest.mark.parametrize(

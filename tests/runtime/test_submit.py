@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,10 +16,11 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
 from rgpipeline import open_output
-from rgpipeline.errors import JobError, UserError
+from rgpipeline.errors import JobError, RgpipelineError, UserError
 from rgpipeline.output import read_status
 from rgpipeline.output.stopping import request_stop
 from rgpipeline.runtime.submit import submit
+from tests.ports import free_ports
 from tests.stores.servers import Place
 
 RAY = Path(sys.executable).with_name("ray")
@@ -29,7 +29,7 @@ RAY = Path(sys.executable).with_name("ray")
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """`ray start --head` on loopback; its dashboard's address."""
-    port, agent, client = free_port(), free_port(), free_port()
+    port, agent, client = free_ports(3)
     scratch = tempfile.mkdtemp(prefix="rgp-ray")  # short: unix sockets lie in it
     command = [
         str(RAY), "start", "--head", "--block", "--node-ip-address=127.0.0.1", "--port=0",
@@ -45,14 +45,8 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     wait_for(address, started)
     yield address
     started.terminate()
-    started.wait(30)
+    started.wait(240)
     shutil.rmtree(scratch, ignore_errors=True)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
@@ -62,7 +56,7 @@ def wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
             return
         except AuthenticationError:
             return  # it is up, and asks for a token
-        except ConnectionError:
+        except OSError:  # nobody listens, or not everything is there yet
             time.sleep(0.2)
     raise AssertionError("ray start has failed")
 
@@ -91,8 +85,8 @@ def stop_when_running(place: Place) -> None:
         try:
             if read_status(place.url, place.storage_options).state == "running":
                 return request_stop(place.url, place.storage_options)
-        except UserError:
-            pass  # there is no plan yet
+        except RgpipelineError:
+            pass  # there is no plan yet, or its store is slow to answer
         time.sleep(0.2)
 
 
