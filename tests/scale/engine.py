@@ -6,18 +6,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.loop import Loop
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import EngineSpec, ModelSpec
-from tests.fake_engine import FakeEngine
+from tests.fake_engine import FakeBlock, FakeEngine, FakeState
 from tests.worker.ten_tokens import Opened
 
 _SLOTS = 256
 
 
+class Measured(FakeEngine):
+    """Notes its process's memory after every block, a line of MiB each: by work done, not time."""
+
+    def __init__(self, notes: Path) -> None:
+        super().__init__(slots=_SLOTS, steps=1, chunk=_SLOTS)
+        self.pack_shapes = [(_SLOTS, 4)]
+        self._notes, self._process = notes.open("w"), psutil.Process()
+
+    def decode(self, state: FakeState, features: SamplingFeatures) -> tuple[FakeState, FakeBlock]:
+        decoded = super().decode(state, features)
+        print(self._process.memory_info().rss / 2**20, file=self._notes, flush=True)
+        return decoded
+
+
 @dataclass(frozen=True)
 class Instant:
-    """Opens it, and notes the process in `folder`."""
+    """Opens it; its notes are in `folder`."""
 
     folder: Path
 
@@ -28,7 +45,5 @@ class Instant:
         storage_options: Mapping[str, Mapping[str, Any]],
         settled: EngineSettings | None = None,
     ) -> Opened:
-        (self.folder / f"{os.getpid()}.pid").touch()
-        built = FakeEngine(slots=_SLOTS, steps=1, chunk=_SLOTS)
-        built.pack_shapes = [(_SLOTS, 4)]
+        built = Measured(self.folder / f"{os.getpid()}.mib")
         return Opened(Loop(built), settled or EngineSettings("float32", _SLOTS, 4, 1))

@@ -2,17 +2,14 @@
 
 import resource
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rgpipeline import run
-from rgpipeline.dispatch.view import JobView
 from rgpipeline.jobfile import parse_job
 from rgpipeline.plan import make_plan
 from rgpipeline.spec import Job
@@ -72,23 +69,19 @@ def planned(job: Job) -> Figures:
 
 def done(job: Job, folder: Path) -> Figures:
     """Runs the job; the memory of its driver (this process) and workers, early and at most."""
-    seen: list[tuple[float, float]] = []  # share of rows done, MiB of the largest worker
-
-    def watch(view: JobView) -> None:
-        seen.append((view.rows_done / view.rows, max(map(_mib, folder.glob("*.pid")), default=0.0)))
-
     before, began = _peak_mib(), time.monotonic()
-    summary = run(job, address="local", open_engine=Instant(folder), watch=watch)
+    summary = run(job, address="local", open_engine=Instant(folder))
     seconds = time.monotonic() - began
     assert summary.outcome == "finished", summary.message
-    early = [mib for share, mib in seen if 0.0 < share <= 0.25] or [seen[0][1]]
+    noted = [[float(mib) for mib in note.read_text().split()] for note in folder.glob("*.mib")]
+    early = [mib for life in noted for mib in life[: len(life) // 4]]
     return {
         "run_s": round(seconds, 1),
         "rows_per_s": round(summary.rows_done / seconds),
         "driver_mib_before": before,
         "driver_mib": _peak_mib(),
         "worker_mib_early": round(max(early)),
-        "worker_mib": round(max(mib for _, mib in seen)),
+        "worker_mib": round(max(mib for life in noted for mib in life)),
         **_counted(f"{folder}/out"),
     }
 
@@ -101,12 +94,6 @@ def _counted(output: str) -> Figures:
         f"FROM '{output}/*.parquet'"
     ).fetchall()[0]
     return {"rows": rows, "different_rows": different, "wrong_rows": wrong}
-
-
-def _mib(note: Path) -> float:
-    with suppress(psutil.NoSuchProcess):
-        return float(psutil.Process(int(note.stem)).memory_info().rss / 2**20)
-    return 0.0
 
 
 def _peak_mib() -> int:
