@@ -1,4 +1,4 @@
-"""What a decoded block means for one tenant."""
+"""What a decoded block means for its tenants."""
 
 from collections.abc import Mapping
 
@@ -10,25 +10,55 @@ from rgpipeline.engine.slots import Tenant
 from rgpipeline.records import Emission, FinishReason, Snapshot, TokenLogprobs
 
 
-def emission(
-    tenant: Tenant, block: DecodedBlock, arrays: Mapping[str, NDArray[np.generic]] | None
-) -> Emission:
-    """The tenant's tokens in the block, credited to it.
+class BlockRead:
+    """A decoded block, slot by slot.
 
-    `arrays` is its state after the block, if a snapshot was asked for; a sequence that ended
-    needs none.
+    How much each slot gained is worked out for all of them at once: numpy asked 256 times would
+    take longer than all the rest that the host does for a block.
     """
-    slot, codes = tenant.slot, block.codes[:, tenant.slot]
-    emitted = int(np.count_nonzero((codes != IDLE) & (codes != STOPPED)))
-    tenant.generated += emitted
-    finish = _finish(codes)
-    return Emission(
-        key=tenant.request.key,
-        token_ids=block.tokens[:emitted, slot].copy(),
-        finish=finish,
-        logprobs=_logprobs(block, slot, emitted, tenant.request.sampling.logprobs),
-        snapshot=None if arrays is None or finish is not None else snapshot(tenant, arrays),
-    )
+
+    def __init__(self, block: DecodedBlock) -> None:
+        codes = block.codes
+        emitted = (codes != IDLE) & (codes != STOPPED)
+        self._tokens = block.tokens.T.copy()  # [s, k]
+        self._logprobs = block.logprobs
+        self._emitted: list[int] = np.count_nonzero(emitted, axis=0).tolist()
+        self._stopped: list[bool] = (codes == STOPPED).any(axis=0).tolist()
+        self._last: list[bool] = (codes == LAST).any(axis=0).tolist()
+
+    def emission(
+        self, tenant: Tenant, arrays: Mapping[str, NDArray[np.generic]] | None
+    ) -> Emission:
+        """The tenant's tokens in the block, credited to it.
+
+        `arrays` is its state after the block, if a snapshot was asked for; a sequence that ended
+        needs none.
+        """
+        slot = tenant.slot
+        emitted, finish = self._emitted[slot], self._finish(slot)
+        tenant.generated += emitted
+        return Emission(
+            key=tenant.request.key,
+            token_ids=self._tokens[slot, :emitted],
+            finish=finish,
+            logprobs=self._told(slot, emitted, tenant.request.sampling.logprobs),
+            snapshot=None if arrays is None or finish is not None else snapshot(tenant, arrays),
+        )
+
+    def _finish(self, slot: int) -> FinishReason | None:
+        if self._stopped[slot]:
+            return "stop"
+        return "length" if self._last[slot] else None
+
+    def _told(self, slot: int, emitted: int, wanted: int) -> TokenLogprobs | None:
+        if not wanted or self._logprobs is None:
+            return None
+        top = wanted if wanted > 1 else 0
+        return TokenLogprobs(
+            sampled=self._logprobs.sampled[:emitted, slot].copy(),
+            top_ids=self._logprobs.top_ids[:emitted, slot, :top].copy(),
+            top=self._logprobs.top[:emitted, slot, :top].copy(),
+        )
 
 
 def snapshot(tenant: Tenant, arrays: Mapping[str, NDArray[np.generic]]) -> Snapshot:
@@ -36,20 +66,3 @@ def snapshot(tenant: Tenant, arrays: Mapping[str, NDArray[np.generic]]) -> Snaps
     before = tenant.request.snapshot.generated if tenant.request.snapshot else 0
     read = {name: np.asarray(array) for name, array in arrays.items()}
     return Snapshot(arrays=read, generated=before + tenant.generated)
-
-
-def _finish(codes: NDArray[np.int8]) -> FinishReason | None:
-    if STOPPED in codes:
-        return "stop"
-    return "length" if LAST in codes else None
-
-
-def _logprobs(block: DecodedBlock, slot: int, emitted: int, wanted: int) -> TokenLogprobs | None:
-    if not wanted or block.logprobs is None:
-        return None
-    top = wanted if wanted > 1 else 0
-    return TokenLogprobs(
-        sampled=block.logprobs.sampled[:emitted, slot].copy(),
-        top_ids=block.logprobs.top_ids[:emitted, slot, :top].copy(),
-        top=block.logprobs.top[:emitted, slot, :top].copy(),
-    )

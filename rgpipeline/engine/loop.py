@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rgpipeline.engine.api import Engine, PendingBlock, Rows, State, Tenancy
 from rgpipeline.engine.checks import request_fault, stop_ids, token_fault
-from rgpipeline.engine.emissions import emission, snapshot
+from rgpipeline.engine.emissions import BlockRead, snapshot
 from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.seating import Seating
 from rgpipeline.engine.slots import Slots, Tenant
@@ -214,13 +214,13 @@ class Loop(Generic[State, Rows]):
         return _InFlight(block, tenants, snapshots)
 
     def _read(self, flight: _InFlight) -> list[Emission]:
-        block = flight.block.read()
+        block = BlockRead(flight.block.read())
         self.beat += 1
         emissions = []
         for tenant in flight.tenants:
             if tenant.gone:
                 continue
-            emissions.append(emission(tenant, block, flight.snapshots.get(tenant.slot)))
+            emissions.append(block.emission(tenant, flight.snapshots.get(tenant.slot)))
             if emissions[-1].finish is not None:
                 tenant.gone = True
                 self._slots.release(tenant)

@@ -25,6 +25,9 @@ class _Prompt:
     waited: int = 0
 
 
+_Seated = list[tuple[int, _Prompt]]  # each with its row
+
+
 class PrefillQueue:
     """Prompts in slots, not prefilled to their end yet."""
 
@@ -62,37 +65,39 @@ class PrefillQueue:
         None when nothing is worth a call yet: no pack is full, no chunk has waited long, and
         there is no hurry (the device has other work).
         """
-        best: tuple[float, int] | None = None
-        for index, (rows, _) in enumerate(self._shapes):
-            seated = self._seated(index)
+        if not self._prompts:
+            return None
+        best: tuple[float, int, _Seated] | None = None
+        for index, seated in enumerate(self._seated()):
             if not seated:
                 continue
-            fill = len(seated) / rows
+            fill = len(seated) / self._shapes[index][0]
             due = hurry or fill == 1.0 or any(p.waited >= PATIENCE for _, p in seated)
             if due and (best is None or fill > best[0]):
-                best = (fill, index)
-        return None if best is None else self._pack(best[1])
+                best = (fill, index, seated)
+        return None if best is None else self._pack(*best[1:])
 
     def _shape_of(self, prompt: _Prompt) -> int:
         left = len(prompt.tokens) - prompt.done
-        holding = [i for i, (_, tokens) in enumerate(self._shapes) if tokens >= left]
-        return holding[-1] if holding else 0
+        for index in range(len(self._shapes) - 1, 0, -1):
+            if self._shapes[index][1] >= left:
+                return index
+        return 0
 
-    def _seated(self, index: int) -> list[tuple[int, _Prompt]]:
-        """Prompts for a call of this shape, first come first served, each with its row."""
-        rows = self._shapes[index][0] // self._parts
-        taken: Counter[int] = Counter()
-        seated = []
+    def _seated(self) -> list[_Seated]:
+        """For each shape, the prompts for a call of it, first come first served."""
+        taken: Counter[tuple[int, int]] = Counter()
+        seated: list[_Seated] = [[] for _ in self._shapes]
         for prompt in self._prompts:
-            part = prompt.slot * self._parts // self._idle_slot
-            if self._shape_of(prompt) == index and taken[part] < rows:
-                seated.append((part * rows + taken[part], prompt))
-                taken[part] += 1
+            index, part = self._shape_of(prompt), prompt.slot * self._parts // self._idle_slot
+            rows = self._shapes[index][0] // self._parts
+            if taken[index, part] < rows:
+                seated[index].append((part * rows + taken[index, part], prompt))
+                taken[index, part] += 1
         return seated
 
-    def _pack(self, index: int) -> tuple[PrefillPack, list[tuple[int, int]]]:
+    def _pack(self, index: int, seated: _Seated) -> tuple[PrefillPack, list[tuple[int, int]]]:
         rows, size = self._shapes[index]
-        seated = self._seated(index)
         pack = PrefillPack(
             tokens=np.zeros((rows, size), np.int32),
             lengths=np.zeros((rows,), np.int32),

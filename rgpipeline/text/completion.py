@@ -82,6 +82,8 @@ class CompletionText:
         self._unmatched = state["unmatched"]
 
     def _take(self, plain: list[int]) -> Cut:
+        if not self._unmatched:  # as for most, and for all after their first tokens
+            return self._matcher.push(self._detokenizer.push(plain))
         free, matched = plain[: self._unmatched], plain[self._unmatched :]
         self._unmatched -= len(free)
         before = self._detokenizer.push(free)

@@ -244,7 +244,6 @@ class Session:
             self._publisher.finish(held)
 
     def _look(self) -> None:
-        view = look(self._loop, (a.key for a in self._open.values()), self._newest)
-        made_ready = self._feeder.at
-        keys = view.working_on if made_ready is None else (*view.working_on, made_ready)
-        self.view = replace(view, waiting=view.waiting + len(self._texts), working_on=keys)
+        queued = (assembly.key for assembly in self._open.values())
+        texts, made_ready = len(self._texts), self._feeder.at
+        self.view = look(self._loop, queued, self._newest, texts=texts, made_ready=made_ready)
