@@ -29,7 +29,7 @@ from rgpipeline.worker.work import Held
 
 _log = logging.getLogger(__name__)
 
-_LOOK_S = 0.5  # between looks at the clock
+_LOOK_S = 5.0  # between looks for shards that were taken away, when nothing is due
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,7 @@ class Publisher:
         self._news: deque[News] = deque()
         self._waiting_bytes = 0
         self._closed = False
+        self._sleeps_until = -math.inf  # the thread, if nobody wakes it
         self._error: Exception | None = None
         self._thread = Thread(target=self._run, name="publisher", daemon=True)
         self.beat = 0  # grows with every part and snapshot
@@ -107,6 +108,7 @@ class Publisher:
             if log.parts > output.log.parts:
                 output.refreshed = -math.inf
             output.helds.append(held)
+            self._wake_for(output)
 
     def add(self, shard: int, rows: Iterable[OutputRow], forget: SampleKey | None = None) -> None:
         """Hands in rows of an open shard; `forget`: a sample whose snapshots go thereafter."""
@@ -117,7 +119,7 @@ class Publisher:
             self._waiting_bytes += output.add(rows, now)
             if forget is not None:
                 output.forget(forget, now)
-            self._changed.notify_all()
+            self._wake_for(output)
 
     def save(self, save: Save) -> None:
         """Hands in a sequence's state."""
@@ -127,7 +129,7 @@ class Publisher:
                 return
             self._waiting_bytes += output.save(save, time.monotonic())
             self.saving += 1
-            self._changed.notify_all()
+            self._wake_for(output)
 
     def finish(self, held: Held) -> None:
         """All of an assignment has been handed in: publish it now, and say whether it is done."""
@@ -169,20 +171,26 @@ class Publisher:
         with self._changed:
             while True:
                 self._drop_released()
-                output = self._first_due()
-                if output is not None:
-                    pending, output.pending = output.pending, Pending()
-                    return output, pending
+                now = time.monotonic()
+                first = min(self._shards.values(), key=self._due_at, default=None)
+                due = math.inf if first is None else self._due_at(first)
+                if first is not None and due <= now:
+                    pending, first.pending = first.pending, Pending()
+                    return first, pending
                 if self._closed:
                     return None
-                self._changed.wait(_LOOK_S)
+                self._sleeps_until = min(due, now + _LOOK_S)
+                self._changed.wait(self._sleeps_until - now)
+                self._sleeps_until = -math.inf
 
-    def _first_due(self) -> ShardOutput | None:
-        now = time.monotonic()
-        for output in self._shards.values():
-            if output.due(now, self._policy) or (self._closed and output.pending.since is not None):
-                return output
-        return None
+    def _due_at(self, output: ShardOutput) -> float:
+        waits = output.pending.since is not None
+        return -math.inf if self._closed and waits else output.due_at(self._policy)
+
+    def _wake_for(self, output: ShardOutput) -> None:
+        """Not for every row: a thread that wakes costs more than the row does."""
+        if self._due_at(output) < self._sleeps_until:
+            self._changed.notify_all()
 
     def _drop_released(self) -> None:
         for shard, output in list(self._shards.items()):

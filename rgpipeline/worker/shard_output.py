@@ -1,5 +1,6 @@
 """What one shard has waiting to be published, and its publishing."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -70,16 +71,16 @@ class ShardOutput:
         self.pending.forget.append(key)
         self._grow(0, now)
 
-    def due(self, now: float, policy: WorkerPolicy) -> bool:
-        """Whether what waits has gathered for long enough, or somebody waits for it."""
+    def due_at(self, policy: WorkerPolicy) -> float:
+        """When what waits has gathered for long enough; `-inf` where somebody waits for it."""
         pending = self.pending
-        if any(held.closing and not held.dropped for held in self.helds):
-            return True
-        if now - self.refreshed >= policy.refresh_s and self.helds:
-            return True
-        patience = policy.save_s if pending.saves else policy.part_s
-        aged = pending.since is not None and now - pending.since >= patience
-        return aged or pending.nbytes >= policy.part_bytes
+        closing = any(held.closing and not held.dropped for held in self.helds)
+        if closing or pending.nbytes >= policy.part_bytes:
+            return -math.inf
+        look = self.refreshed + policy.refresh_s if self.helds else math.inf
+        if pending.since is None:
+            return look
+        return min(look, pending.since + (policy.save_s if pending.saves else policy.part_s))
 
     def _grow(self, nbytes: int, now: float) -> int:
         self.pending.nbytes += nbytes

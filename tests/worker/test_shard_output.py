@@ -23,11 +23,9 @@ def output(tmp_path: Path) -> ShardOutput:
 
 
 def test_a_row_waits_for_others(output: ShardOutput) -> None:
-    assert not output.due(29.0, POLICY)
-    assert output.due(30.0, POLICY)
+    assert output.due_at(POLICY) == 30.0
 
 
 def test_a_state_is_saved_soon_and_the_rows_before_it_with_it(output: ShardOutput) -> None:
     output.save(STATE, now=0.0)
-    assert not output.due(0.5, POLICY)
-    assert output.due(1.0, POLICY)
+    assert output.due_at(POLICY) == 1.0
