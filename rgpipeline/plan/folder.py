@@ -1,10 +1,9 @@
 """The job's folder: the plan made there once, and found again by everyone after."""
 
-import hashlib
 import json
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,8 +13,8 @@ from rgpipeline.errors import OutputError
 from rgpipeline.io.store import Store
 from rgpipeline.plan.make import find_inputs, make_plan
 from rgpipeline.plan.record import Plan, identity
-from rgpipeline.records import EngineSettings, InputFile
-from rgpipeline.spec import EngineSpec, Job
+from rgpipeline.records import InputFile
+from rgpipeline.spec import Job
 
 JOB = "_rgp/job.json"
 PLAN = "_rgp/plan.json"
@@ -90,28 +89,6 @@ def read_plan(store: Store) -> Plan | None:
         raise OutputError(
             f"{store.url(PLAN)}: not understood by rgpipeline {__version__}: {error!r}"
         ) from error
-
-
-def settle(store: Store, engine: EngineSpec, settings: EngineSettings) -> EngineSettings:
-    """Records what `auto` came to, if nobody has; returns what holds for every worker.
-
-    A job resumed with another `engine:` section settles anew, once.
-    """
-    store.create(_settings_name(engine), json.dumps(asdict(settings)).encode())
-    return settled(store, engine) or settings
-
-
-def settled(store: Store, engine: EngineSpec) -> EngineSettings | None:
-    """What was settled for an `engine:` section; None when nothing was."""
-    try:
-        return EngineSettings(**json.loads(store.read(_settings_name(engine))))
-    except FileNotFoundError:
-        return None
-
-
-def _settings_name(engine: EngineSpec) -> str:
-    digest = hashlib.sha256(json.dumps(engine.model_dump(), sort_keys=True).encode()).hexdigest()
-    return f"_rgp/engine-{digest[:8]}.json"
 
 
 def _create(plan: Plan, store: Store) -> Plan:

@@ -113,7 +113,9 @@ def cut_shards(rows: Sequence[int], size: int) -> tuple[Shard, ...]:
 def rows_of_a_shard(rows: int, workers: WorkersSpec, samples: int = 1) -> int:
     """How many of `rows` a shard gets, so that as many workers as there may be are kept busy.
 
-    `samples`: of each row; a row of many is as much work as many rows.
+    `samples`: of each row; a row of many is as much work as many rows. Those that a row asks for
+    itself, in its column of `sampling`, aren't known here: of Parquet only footers are read, and
+    the greatest `n` in one would cut a job into far too many shards for the sake of one row.
     """
     if workers.count == "auto":
         shards = max(_UNTOLD, _PER_WORKER * workers.min)

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from rgpipeline.io.store import Store
 from rgpipeline.output import Status
-from rgpipeline.plan import Plan, settled
+from rgpipeline.plan import Plan
+from rgpipeline.plan.settled import divisions
 from rgpipeline.report.events import Event, Run
 from rgpipeline.report.history import History
 from rgpipeline.spec import Job
@@ -36,16 +37,16 @@ def job_facts(
     store: Store, job: Job, plan: Plan, runs: Sequence[Run], told: History | None
 ) -> Iterator[tuple[str, str]]:
     """(name, value) of what a person comparing two runs wants to know."""
-    engine = settled(store, job.engine)
     began = _began(runs)
     yield "task", job.task
     yield "weights", job.model.weights
-    if engine is not None:
+    for (data, model), engine in sorted(divisions(store, job.engine).items()):
+        divided = "" if data * model == 1 else f", on data {data} × model {model} chips"
         yield "arithmetic", f"{engine.dtype}, quantize {engine.quantize}"
         yield (
             "engine",
             f"{count(engine.slots)} slots, prefill chunks of {count(engine.prefill_chunk)}, "
-            f"{counted(engine.steps_per_dispatch, 'step')} a dispatch",
+            f"{counted(engine.steps_per_dispatch, 'step')} a dispatch{divided}",
         )
     size_of = size(sum(file.size for file in plan.files))
     yield "input", f"{counted(plan.rows, 'row')} in {counted(len(plan.files), 'file')}, {size_of}"

@@ -30,7 +30,7 @@ from rgpipeline.runtime.crew import Crew
 from rgpipeline.runtime.driver import Driver
 from rgpipeline.runtime.ending import believed, mark_finished, summary_of
 from rgpipeline.runtime.journal import Journal
-from rgpipeline.runtime.meshes import check_mesh
+from rgpipeline.runtime.meshes import check_mesh, other_meshes, with_counted_mesh
 from rgpipeline.runtime.metrics import JobMetrics
 from rgpipeline.runtime.nodes import Cluster, look
 from rgpipeline.runtime.placement import Placement, choose
@@ -102,10 +102,12 @@ class _Run:
     def drive(self, address: str) -> Summary:
         before = _before(self.plan, self.progress)
         cluster, placement = self._find_room(address == "local", before)
-        warnings = [*self.plan.warnings, *_others_at_it(self.store)]
+        job = with_counted_mesh(self.job, placement)
+        meshes = other_meshes(self.store, job)
+        warnings = [*self.plan.warnings, *meshes, *_others_at_it(self.store)]
         journal = Journal(self.store, self.stop.set)
         nodes = NodeWatch(cluster)
-        crew = Crew(RayActors(self.job, self.plan, placement, nodes.node, self.open_engine))
+        crew = Crew(RayActors(job, self.plan, placement, nodes.node, self.open_engine))
         dispatch = Dispatch(self._work(), Policy.of(self.job.faults))
         driver = Driver(
             dispatch,

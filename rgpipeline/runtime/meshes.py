@@ -1,12 +1,14 @@
-"""Whether a worker has the chips that the job's mesh divides."""
+"""How the chips of a job's workers are divided: whether it goes, in numbers, and as before."""
 
 from rgpipeline.errors import UserError
+from rgpipeline.io.store import Store
+from rgpipeline.plan.settled import division, divisions
 from rgpipeline.runtime.placement import Placement
-from rgpipeline.spec import WorkersSpec
+from rgpipeline.spec import Job, WorkersSpec
 
 
 def check_mesh(spec: WorkersSpec, placement: Placement) -> None:
-    """Raises UserError where it has not: before any worker is started."""
+    """Raises UserError where workers lack the chips for it: before any worker is started."""
     mesh, chips = spec.mesh, devices_of(placement) or 1
     least = mesh.model * (1 if mesh.data == "auto" else mesh.data)
     if least > chips or (mesh.data == "auto" and chips % mesh.model):
@@ -21,6 +23,34 @@ def check_mesh(spec: WorkersSpec, placement: Placement) -> None:
         )
 
 
+def with_counted_mesh(job: Job, placement: Placement) -> Job:
+    """The job with its mesh in numbers, as `check_mesh` has found it possible."""
+    mesh = job.workers.mesh
+    if mesh.data == "auto":
+        mesh = mesh.model_copy(update={"data": (devices_of(placement) or 1) // mesh.model})
+    return job.model_copy(update={"workers": job.workers.model_copy(update={"mesh": mesh})})
+
+
+def other_meshes(store: Store, job: Job) -> list[str]:
+    """A warning where the job has been worked at with chips divided otherwise.
+
+    `job`: with its mesh in numbers.
+    """
+    now = division(job.workers.mesh)
+    others = [parts for parts in sorted(divisions(store, job.engine)) if parts != now]
+    if not others:
+        return []
+    then = " and ".join(map(_described, others))
+    return [
+        f"a worker's chips are divided as {_described(now)} now, and were as {then} earlier in "
+        f"this job; rows still to come may round differently"
+    ]
+
+
 def devices_of(placement: Placement) -> int | None:
     """Accelerators that jax must see in a worker's process; None where it runs on its CPU."""
     return None if placement.kind == "cpu" else placement.units
+
+
+def _described(parts: tuple[int, int]) -> str:
+    return f"data {parts[0]} × model {parts[1]}"

@@ -46,11 +46,12 @@ def open_settled(
 
     The first worker's are recorded. Should two be first at once, the later one opens again.
     """
-    known = settled(store, job.engine)
+    mesh = job.workers.mesh
+    known = settled(store, job.engine, mesh)
     opened = open_engine(job.model, job.engine, options, known)
     if known is not None:
         return opened
-    agreed = settle(store, job.engine, opened.settings)
+    agreed = settle(store, job.engine, opened.settings, mesh)
     if agreed == opened.settings:
         return opened
     del opened  # its memory is needed

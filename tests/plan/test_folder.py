@@ -11,10 +11,8 @@ from rgpipeline.errors import OutputError, RgpipelineError
 from rgpipeline.io.local import LocalStore
 from rgpipeline.io.retry import Retry
 from rgpipeline.io.store import RetryingStore, open_store
-from rgpipeline.plan import open_or_create, settle, settled
+from rgpipeline.plan import open_or_create
 from rgpipeline.plan.folder import PLAN
-from rgpipeline.records import EngineSettings
-from rgpipeline.spec import EngineSpec
 from tests.io.schedules import FaultyStore, Killed, MemoryStore, Schedule, interleave, patient
 from tests.plan.jobs import job, prompts
 from tests.stores.servers import Place
@@ -213,19 +211,3 @@ def test_shards_cut_for_other_workers_at_the_same_moment_hold(tmp_path: Path) ->
     plan = open_or_create(job(tmp_path, workers={"count": 2}), store)
     assert len(plan.shards) == 625
     assert plan == begin(tmp_path)
-
-
-def test_what_auto_came_to_is_settled_once(folder: Path) -> None:
-    store = store_of(folder)
-    auto, first = EngineSpec(), EngineSettings("float32", 8, 64, 4)
-    assert settled(store, auto) is None
-    assert settle(store, auto, first) == first
-    assert settle(store, auto, EngineSettings("bfloat16", 16, 64, 4)) == first
-    assert settled(store, auto) == first
-
-
-def test_another_engine_section_settles_anew(folder: Path) -> None:
-    store = store_of(folder)
-    settle(store, EngineSpec(), EngineSettings("float32", 8, 64, 4))
-    other = EngineSettings("float32", 16, 64, 4)
-    assert settle(store, EngineSpec(slots=16), other) == other

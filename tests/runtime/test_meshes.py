@@ -1,18 +1,30 @@
 """A job's mesh and the chips of its workers: what doesn't go together is told at once."""
 
+from pathlib import Path
+
 import pytest
 
 from rgpipeline.errors import UserError
-from rgpipeline.runtime.meshes import check_mesh, devices_of
+from rgpipeline.io.store import open_store
+from rgpipeline.jobfile import parse_job
+from rgpipeline.plan import settle
+from rgpipeline.records import EngineSettings
+from rgpipeline.runtime.meshes import check_mesh, devices_of, other_meshes, with_counted_mesh
 from rgpipeline.runtime.nodes import Cluster, Node
 from rgpipeline.runtime.placement import Placement, choose
-from rgpipeline.spec import WorkersSpec
+from rgpipeline.spec import Job, MeshSpec, WorkersSpec
 
 V5E = Placement("tpu", 8, "TPU-V5LITEPOD")
+SETTINGS = EngineSettings("bfloat16", 512, 256, 16)
 
 
 def spec(**mesh: object) -> WorkersSpec:
     return WorkersSpec.model_validate({"mesh": mesh})
+
+
+def job_with(**mesh: object) -> Job:
+    paths = {"model": {"weights": "demo"}, "input": {"path": "in"}, "output": {"path": "out"}}
+    return parse_job({**paths, "workers": {"mesh": mesh}}, "job")
 
 
 @pytest.mark.parametrize("mesh", [{}, {"model": 4}, {"data": 2, "model": 4}, {"data": 1}])
@@ -44,3 +56,28 @@ def test_a_worker_takes_as_many_gpus_as_its_mesh_divides() -> None:
 def test_jax_must_see_the_accelerators_and_on_a_cpu_nothing() -> None:
     assert devices_of(V5E) == 8
     assert devices_of(Placement("cpu", 8)) is None
+
+
+@pytest.mark.parametrize(
+    ("placement", "mesh", "counted"),
+    [
+        (V5E, {}, MeshSpec(data=8, model=1)),
+        (V5E, {"model": 4}, MeshSpec(data=2, model=4)),
+        (V5E, {"data": 1, "model": 2}, MeshSpec(data=1, model=2)),
+        (Placement("cpu", 8), {}, MeshSpec(data=1, model=1)),
+    ],
+)
+def test_workers_get_their_mesh_in_numbers(
+    placement: Placement, mesh: dict[str, object], counted: MeshSpec
+) -> None:
+    assert with_counted_mesh(job_with(**mesh), placement).workers.mesh == counted
+
+
+def test_a_job_that_goes_on_with_chips_divided_otherwise_is_told(tmp_path: Path) -> None:
+    store, on_eight = open_store(str(tmp_path)), with_counted_mesh(job_with(), V5E)
+    settle(store, on_eight.engine, SETTINGS, on_eight.workers.mesh)
+
+    (warning,) = other_meshes(store, with_counted_mesh(job_with(model=4), V5E))
+
+    assert "divided as data 2 × model 4 now, and were as data 8 × model 1" in warning
+    assert other_meshes(store, on_eight) == []

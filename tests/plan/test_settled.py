@@ -1,0 +1,46 @@
+"""What `auto` came to holds for every worker, until the engine or the chips are others."""
+
+from pathlib import Path
+
+import pytest
+
+from rgpipeline.io.store import RetryingStore, open_store
+from rgpipeline.plan import settle, settled
+from rgpipeline.plan.settled import divisions
+from rgpipeline.records import EngineSettings
+from rgpipeline.spec import EngineSpec, MeshSpec
+
+AUTO, FIRST = EngineSpec(), EngineSettings("float32", 8, 64, 4)
+OTHER = EngineSettings("float32", 16, 64, 4)
+EIGHT = MeshSpec(data=8, model=1)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RetryingStore:
+    return open_store(str(tmp_path))
+
+
+def test_it_is_settled_once(store: RetryingStore) -> None:
+    assert settled(store, AUTO) is None
+    assert settle(store, AUTO, FIRST) == FIRST
+    assert settle(store, AUTO, OTHER) == FIRST
+    assert settled(store, AUTO) == FIRST
+
+
+def test_another_engine_section_settles_anew(store: RetryingStore) -> None:
+    settle(store, AUTO, FIRST)
+    assert settle(store, EngineSpec(slots=16), OTHER) == OTHER
+
+
+def test_chips_divided_otherwise_settle_anew(store: RetryingStore) -> None:
+    settle(store, AUTO, FIRST)
+    assert settled(store, AUTO, EIGHT) is None
+    assert settle(store, AUTO, OTHER, EIGHT) == OTHER
+    assert settled(store, AUTO) == FIRST
+
+
+def test_every_division_that_the_job_has_seen_is_known(store: RetryingStore) -> None:
+    settle(store, AUTO, FIRST)
+    settle(store, AUTO, OTHER, EIGHT)
+    settle(store, EngineSpec(slots=16), OTHER, MeshSpec(data=2, model=2))
+    assert divisions(store, AUTO) == {(1, 1): FIRST, (8, 1): OTHER}
