@@ -39,12 +39,16 @@ class RayActors:
         self._node_of = node_of
         # Once in the object store, from where hosts fetch it; not once for each worker.
         self._given = (ray.put(with_absolute_paths(job)), ray.put(plan), open_engine)
+        # So is the class. Of the calls Ray keeps no history: they are questions without end.
+        self._make = ray.remote(WorkerActor).options(
+            **placement.options(),
+            max_restarts=0,
+            scheduling_strategy="SPREAD",
+            enable_task_events=False,
+        )
 
     def start(self, name: str, attempt: str) -> Any:
-        make = ray.remote(WorkerActor).options(
-            **self._placement.options(), max_restarts=0, scheduling_strategy="SPREAD"
-        )
-        return make.remote(Seat(name, attempt, self._placement))
+        return self._make.remote(Seat(name, attempt, self._placement))
 
     def kill(self, actor: Any) -> None:
         ray.kill(actor, no_restart=True)

@@ -3,6 +3,10 @@
 What travels: the job, whole and without a secret in it (`${NAME}` is resolved by whoever reads it,
 from the environment there), and this very package, so that driver and workers are what was
 checked here. Everything it imports must be on the cluster.
+
+The package travels as a folder, whose content names it. A wheel would be worse: every host would
+run `pip install` on it with all it depends on, beside the jax that was chosen for its chips, and
+two builds of one version would be taken for the same.
 """
 
 import asyncio
@@ -119,7 +123,11 @@ def _hand_over(client: JobSubmissionClient, submission: str, job: Job) -> None:
                 client.submit_job(
                     entrypoint="python3 -m rgpipeline.cli run job.yaml",
                     submission_id=submission,
-                    runtime_env={"working_dir": folder, "py_modules": [str(files("rgpipeline"))]},
+                    runtime_env={
+                        "working_dir": folder,
+                        "py_modules": [str(files("rgpipeline"))],
+                        "excludes": ["__pycache__"],  # of this machine's Python, and ever another
+                    },
                     metadata={"output": job.output.path},
                 )
                 return
