@@ -203,7 +203,8 @@ def test_short_sequences_are_not_saved_when_drained(tmp_path):
 
 
 def test_long_work_is_saved_without_a_segment_or_an_end(tmp_path):
-    given = plan_job(tmp_path, [{"ids": p} for p in PROMPTS], sampling=ENDLESS, shard_rows=8)
+    boundless = {"sampling": ENDLESS, "output": {"segment_tokens": 1 << 40}, "shard_rows": 8}
+    given = plan_job(tmp_path, [{"ids": p} for p in PROMPTS], **boundless)
     eager = WorkerPolicy(part_s=0.0, snapshot_s=0.0, snapshot_tokens=50)
     with running(worker := given.worker(slots=8, policy=eager)):
         worker.hold(given.assignments)
