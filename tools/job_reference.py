@@ -36,8 +36,9 @@ output: {path: out/first}
 ```
 
 What may change when a job is run again, to resume it: `workers`, `faults`, `storage_options`, and
-`engine`, with a warning that rows still to come may round differently. Anything else belongs to
-another output.
+`engine`. Where `engine` is another, or a worker's chips are divided otherwise (`workers.chips`,
+`workers.mesh`, other hosts), a warning says that rows still to come may round differently, and what
+`auto` means is settled anew. Anything else belongs to another output.
 """
 
 _SECTIONS = {
