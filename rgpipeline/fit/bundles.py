@@ -8,7 +8,8 @@ a cycle. Loops are seen by their branch backwards and counted by the constant th
     0xa   : > { ... %p42 = scmp.ge.s32.totalorder %s45, 16 }
     0xb   : > { sbr.rel (!%p42) target = $region462 }          and four bundles more
 
-What is jumped over is counted as if it ran, so the count is of the longest way.
+Of what is jumped over, only that counts as not run which every run jumps over (see `jumps`): the
+count is of the longest way.
 """
 
 import re
@@ -16,12 +17,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rgpipeline.fit.jumps import DELAY, jumps
+
 _BUNDLE = re.compile(r"^\s*(?:0x[0-9a-f]+|0)\s+(?:[A-Z]{2})?\s*:[\s>]*\{")
 _START = re.compile(r"Start region (\d+)")
 _BRANCH = re.compile(r"sbr\.rel (?:\(!?%(\w+)\) )?target = \$region(\d+)")
 _TEST = re.compile(r"%(p\w+) = scmp\.(?:ge|eq)\.s32\.totalorder %\w+, (\d+)\b")
 _DMA = re.compile(r"dma\.(\w+)_to_(\w+)[^;]*?/\*size_in_granules=\*/(\d+)")
-_DELAY = 4  # bundles after a branch that run before it takes effect
 _GRANULE = 32  # bytes
 
 _NAME = re.compile(r"^\d+-(.+)-\d+-final_bundles\.txt$")
@@ -50,8 +52,9 @@ def read_kernel(text: str) -> KernelCode:
     loops = _loops(bundles)
     times = [1] * len(bundles)
     for loop in loops:
-        for at in range(loop.first, min(loop.last + 1, len(bundles))):
-            times[at] *= loop.turns or 1
+        body = bundles[loop.first : loop.last + 1]
+        for at, turns in enumerate(_turns(body, loop.turns), loop.first):
+            times[at] *= turns
     written = sum(
         int(size) * _GRANULE * count
         for bundle, count in zip(bundles, times, strict=True)
@@ -97,8 +100,19 @@ def _loops(bundles: list[str]) -> list[_Loop]:
         tests |= {name: int(limit) for name, limit in _TEST.findall(bundle)}
         for predicate, region in _BRANCH.findall(bundle):
             if region in starts:
-                loops.append(_Loop(starts[region], at + _DELAY, tests.get(predicate)))
+                loops.append(_Loop(starts[region], at + DELAY, tests.get(predicate)))
     return loops
+
+
+def _turns(body: list[str], turns: int | None) -> list[int]:
+    """How many of a loop's turns run each of its bundles."""
+    if turns is None:
+        return [1] * len(body)
+    idle: list[set[int]] = [set() for _ in body]
+    for jump in jumps(body, turns):
+        for at in range(jump.first, jump.last + 1):
+            idle[at] |= jump.turns
+    return [turns - len(those) for those in idle]
 
 
 def _groups(text: str) -> Iterator[tuple[str, list[str]]]:
