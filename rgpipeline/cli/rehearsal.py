@@ -17,7 +17,9 @@ from rgpipeline.wording import count, counted, size
 
 def print_rehearsal(job: Job, *, as_json: bool) -> int:
     """Plans the job, says what is to be done, and does nothing of it. Returns the exit code."""
-    require_answers([*job.input.path, job.output.path], job.storage_options)
+    model = job.model
+    places = [*job.input.path, job.output.path, model.weights, model.tokenizer]
+    require_answers(places, job.storage_options)
     store = open_store(job.output.path, job.storage_options)
     warnings = check_folder(job, store)
     begun = read_plan(store)

@@ -14,6 +14,7 @@ from rgpipeline.fit.compiled import Compiled, CompileRequest, compile_programs
 from rgpipeline.fit.memory import fits, hbm_bytes
 from rgpipeline.fit.report import FitReport
 from rgpipeline.fit.search import TILE, Trial, most_slots
+from rgpipeline.io.contact import require_answers
 
 # decode and prefill decide; the others show that they compile, and add their code.
 _PROGRAMS = ("decode", "prefill", "insert", "assign")
@@ -41,10 +42,12 @@ def fit(request: FitRequest) -> FitReport:
 
     Raises:
       UserError: the topology, mesh or model is not usable; the message says why.
+      StoreError: the model's store doesn't answer.
       RgpipelineError: the compiler failed.
     """
     chip = chip_of(request.topology)
     asked = _compile_request(request, chip)
+    require_answers([request.model], request.storage_options)
     compiled = _most(asked, chip) if request.slots == "max" else compile_programs(asked)
     if request.dump_hlo is not None:
         _dump(compiled, request.dump_hlo)

@@ -9,6 +9,7 @@ from rgpipeline.fit.chips import chips_in
 from rgpipeline.fit.estimate import FitRequest, fit
 from rgpipeline.fit.report import FitReport
 from rgpipeline.fit.work import Work, count_work
+from rgpipeline.io.contact import require_answers
 from rgpipeline.spec import Job
 from rgpipeline.wording import count, counted, duration
 
@@ -79,10 +80,13 @@ def fit_job(
 
     Raises:
       UserError: input, model, topology or mesh can't be used.
+      StoreError: a store of the job's input or model doesn't answer.
       RgpipelineError: the compiler failed.
     """
-    work = count_work(job)
     request = job_request(job, topology)
+    places = [*job.input.path, job.model.weights, job.model.tokenizer]
+    require_answers(places, job.storage_options)
+    work = count_work(job)
     report = fit(replace(request, slots=slots or request.slots, dump_hlo=dump_hlo))
     hosts = _HOSTS if job.workers.count == "auto" else (job.workers.count,)
     return JobEstimate(work, report, hosts)

@@ -82,7 +82,7 @@ class Generator:
         )
         chips = section(MeshSpec, "mesh", **mesh) if mesh else None
         options = resolve_options(storage_options)
-        require_answers(filter(None, [model.weights, model.tokenizer]), options)
+        require_answers([model.weights, model.tokenizer], options)
         words = _open_tokenizer(model, options)
         use_compilation_cache(CACHE)
         weights_cache = None if cache is None else Path(cache)

@@ -32,14 +32,14 @@ _ENVIRONMENT = {
 }
 
 
-def require_answers(urls: Iterable[str], options: StorageOptions | None) -> None:
+def require_answers(urls: Iterable[str | None], options: StorageOptions | None) -> None:
     """Raises StoreError naming every store behind `urls` that gives no answer in time.
 
     Any answer will do, a refusal too: what it says is for whoever comes with a real question.
-    Local paths, and stores of other kinds, are passed over.
+    Local paths, stores of other kinds, and None are passed over.
     """
     resolved = resolve_options(options)
-    probes = [_Probe(url, resolved) for url in _one_of_each(urls)]
+    probes = [_Probe(url, resolved) for url in _one_of_each(filter(None, urls))]
     deadline = time.monotonic() + PATIENCE_S
     silent = [p for p in probes if not p.answered.wait(max(0.0, deadline - time.monotonic()))]
     if silent:

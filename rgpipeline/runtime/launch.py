@@ -69,7 +69,9 @@ def run(
         for.
     """
     began = time.monotonic()
-    require_answers([*job.input.path, job.output.path], job.storage_options)
+    model = job.model
+    places = [*job.input.path, job.output.path, model.weights, model.tokenizer]
+    require_answers(places, job.storage_options)
     store = open_store(job.output.path, job.storage_options)
     plan = open_or_create(job, store)
     progress = read_progress(store, plan)

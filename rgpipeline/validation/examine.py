@@ -83,12 +83,11 @@ def _examine(job: Job, known: frozenset[str]) -> Findings:
     return Findings(tuple(faults), tuple(warnings), plan)
 
 
-def _places(job: Job, known: frozenset[str]) -> Iterator[str]:
+def _places(job: Job, known: frozenset[str]) -> Iterator[str | None]:
     """All that a job reads from or writes to."""
     if "input" in known:
         yield from job.input.path
     if "output" in known:
         yield job.output.path
     if "model" in known:
-        yield job.model.weights
-        yield from filter(None, [job.model.tokenizer])
+        yield from (job.model.weights, job.model.tokenizer)

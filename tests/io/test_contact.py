@@ -100,3 +100,24 @@ def test_commands_say_so_instead_of_waiting(
     bench.set("storage_options", s3(closed)).save()
     assert call([word.format(closed=closed) for word in command]) != 0
     assert f"s3://b/out: the store at {closed} does not answer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["run", "job.yaml"], ["run", "job.yaml", "--dry-run"], ["validate", "job.yaml"],
+     ["fit", "job.yaml", "--topology", "v5e:1x1x1"],
+     ["fit", "--model", "{closed}/model", "--topology", "v5e:1x1x1"]],
+    ids=["run", "dry run", "validate", "fit", "fit model"],
+)  # fmt: skip
+def test_a_models_store_is_asked_before_anything_is_begun(
+    command: list[str],
+    closed: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Bench(tmp_path).set("model.weights", f"{closed}/model").save()
+    assert call([word.format(closed=closed) for word in command]) != 0
+    assert f"{closed}/model: its store does not answer" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
