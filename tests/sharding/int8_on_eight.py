@@ -1,0 +1,95 @@
+"""Reads texts with an int8 model, on one device and divided in several ways among eight.
+
+A process of its own, because a CPU is made eight devices before jax begins. Writes the file named
+on the command line, `.npz`: by layout, the logits of every place, and the rings at the end.
+"""
+
+import sys
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.sharding import PartitionSpec
+
+from rgpipeline.engine.on_chips import PARAMS, STATE, OnChips, by_slot
+from rgpipeline.model import rings
+from rgpipeline.model.chips import DATA, MODEL, Chips
+from rgpipeline.model.config import ATTENTION, RECURRENT, GriffinConfig
+from rgpipeline.model.griffin import Griffin
+from rgpipeline.model.params import flatten, nest
+from rgpipeline.model.quantize import is_quantized, quantized_weights, scale_path
+from rgpipeline.model.random import random_params
+from rgpipeline.model.sharding import mesh_of, share_of
+from rgpipeline.model.state import GriffinState, init_state
+
+LAYOUTS = ((1, 1), (8, 1), (2, 4))  # data, model
+SIZES = GriffinConfig(256, 128, 256, 8, 128, (RECURRENT, ATTENTION), window=16)
+ROWS, CHUNK, CHUNKS, STEPS = 16, 16, 2, 8  # rings come round in the second chunk
+TEXTS = np.random.default_rng(0).integers(3, 256, (ROWS, CHUNK * CHUNKS + STEPS), np.int32)
+
+
+def read(
+    model: Griffin, params: Any, tokens: Array, state: GriffinState
+) -> tuple[Array, GriffinState]:
+    """Logits [b t v] of whole texts, in chunks first and then one token at a time."""
+    apply = partial(model.apply, {"params": params})
+    rows = tokens.shape[0]
+
+    def chunk(state: GriffinState, tokens: Array) -> tuple[GriffinState, Array]:
+        hidden, state = apply(tokens, jnp.full(rows, CHUNK), state, method="prefill")
+        return state, hidden.swapaxes(0, 1)
+
+    def step(state: GriffinState, token: Array) -> tuple[GriffinState, Array]:
+        hidden, state = apply(token, token >= 0, state, method="decode")
+        return state, hidden
+
+    prompts, rest = jnp.split(tokens, [CHUNK * CHUNKS], axis=1)
+    state, in_chunks = lax.scan(chunk, state, prompts.reshape(rows, CHUNKS, CHUNK).swapaxes(0, 1))
+    state, stepped = lax.scan(step, state, rest.T)
+    hidden = jnp.concatenate([*in_chunks, stepped]).swapaxes(0, 1)
+    return apply(hidden, method="logits"), state
+
+
+def in_int8(params: Any) -> Any:
+    held = {}
+    for path, value in flatten(params).items():
+        if is_quantized(path):
+            held[path], held[scale_path(path)] = quantized_weights(np.asarray(value))
+        else:
+            held[path] = np.asarray(value)
+    return nest(held)
+
+
+def outcome(layout: tuple[int, int], params: Any, *, quantized: bool) -> tuple[Array, Array]:
+    """Logits and rings [2 b w h]."""
+    chips = Chips(*layout)
+    on = OnChips.of(mesh_of(jax.devices(), chips))
+    program = on.jit(
+        partial(read, Griffin(share_of(SIZES, chips), jnp.float32, chips=chips)),
+        (PARAMS, by_slot, STATE),
+        lambda params, tokens, state: (PartitionSpec(DATA, None, MODEL), state),
+    )
+    state = on.make(lambda: init_state(SIZES, ROWS, jnp.float32, quantized))
+    logits, state = program(on.put(params, PARAMS), TEXTS, state)
+    held = jax.device_get(state.blocks[1])
+    return logits, jnp.stack(rings.read(held, jnp.float32))
+
+
+def main(path: str) -> None:
+    floats = random_params(SIZES, 1, jnp.float32)
+    told = {"floats": outcome((1, 1), floats, quantized=False)}
+    params = in_int8(floats)
+    for layout in LAYOUTS:
+        told["x".join(map(str, layout))] = outcome(layout, params, quantized=True)
+    np.savez(
+        path,
+        **{f"{name} logits": logits for name, (logits, _) in told.items()},
+        **{f"{name} rings": held for name, (_, held) in told.items()},
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
