@@ -22,6 +22,7 @@ def cluster() -> Iterator[None]:
     os.environ |= {"PYTHONPATH": path, **settings}
     command = [sys.executable, "-m", "tests.runtime.head"]
     head = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert head.stdin is not None
     assert head.stdout is not None
     address = head.stdout.readline().decode().strip()
     assert address, "the cluster did not start"
@@ -29,6 +30,7 @@ def cluster() -> Iterator[None]:
     ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
-    head.communicate()
+    head.stdin.close()
+    head.wait()
     os.environ.clear()
     os.environ.update(before)

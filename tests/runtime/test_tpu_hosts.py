@@ -56,7 +56,9 @@ class Hosts:
         assert accepted
 
     def shutdown(self) -> None:
-        self._slice.communicate()
+        assert self._slice.stdin is not None
+        self._slice.stdin.close()
+        self._slice.wait()
 
     def _told(self) -> str:
         assert self._slice.stdout is not None
