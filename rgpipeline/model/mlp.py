@@ -39,9 +39,18 @@ class Mlp(nn.Module):
         return chosen
 
     def _rows_first(self, x: Activations) -> Activations:
-        both = self.up(x).astype(self.dtype)
-        gated = jax.nn.gelu(both[..., 0, :].astype(jnp.float32)) * both[..., 1, :]
-        return self.down(gated)
+        gate, value = self._branches(x)
+        return self.down(jax.nn.gelu(gate.astype(jnp.float32)) * value)
+
+    def _branches(self, x: Activations) -> tuple[Array, Array]:
+        """Both branches, [b t m] in `dtype`."""
+        if self.kernels == "plain" or self.up.kernel_scale is None:
+            both = self.up(x).astype(self.dtype)
+            return both[..., 0, :], both[..., 1, :]
+        # By a TPU's compiler, two products of int8 take little more than half the time of one that
+        # is twice as wide: prompts are read a quarter faster. In bfloat16 it makes no difference.
+        gate, value = (self.up.branch(x, which).astype(self.dtype) for which in range(2))
+        return gate, value
 
     def _features_first(
         self, x: Activations, up: Array, up_bias: Array, down: Array, down_bias: Array

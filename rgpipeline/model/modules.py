@@ -52,6 +52,13 @@ class Linear(nn.Module):
         )
         return product if self.bias is None else product + self.bias
 
+    def branch(self, x: Array, which: int) -> Array:
+        """[... i] to float32 [... *o[1:]]: the layer's outputs with `which` on the first axis."""
+        bias, scale = (
+            None if whole is None else whole[which] for whole in (self.bias, self.kernel_scale)
+        )
+        return layers.linear(x, self.kernel[which], bias, scale, self.kernels)
+
 
 class BlockDiagonal(nn.Module):
     """Several block-diagonal layers of one input; `kernel` [n g i i], `bias` [g n i].
