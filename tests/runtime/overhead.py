@@ -1,7 +1,8 @@
-"""`python -m tests.runtime.overhead`: how busy many workers are kept on few cores.
+"""`python -m tests.runtime.overhead`: how busy many devices are kept by few cores.
 
-Every worker's engine takes 50 ms a block, asleep, as an accelerator would be waited for. What is
-left of 100 % went to the driver, to Ray and to the workers' own Python.
+Each worker has a device of its own (see `device`), which takes 50 ms a block; the processors are
+shared by all workers, the driver and Ray. A device is busy while it has a block: what it lacks to
+100 % is time in which its host was not there to hand over the next one.
 """
 
 import argparse
@@ -9,60 +10,25 @@ import os
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import ray
 
 from rgpipeline import run
-from rgpipeline.engine.features import SamplingFeatures
-from rgpipeline.engine.loop import Loop
-from rgpipeline.records import EngineSettings
-from tests.fake_engine import FakeBlock, FakeEngine, FakeState
+from rgpipeline.dispatch.view import JobView
 from tests.runtime.conftest import ROOT
-from tests.runtime.engines import Opened
+from tests.runtime.device import Devices, Note
 from tests.runtime.jobs import job_over, prompts
 
-_NOTE_EVERY = 20  # blocks
-
-
-class TimedEngine(FakeEngine):
-    """Sleeps for each block, and notes when which block ended."""
-
-    def __init__(self, slots: int, block_s: float, notes: Path) -> None:
-        super().__init__(slots=slots)
-        self._block_s = block_s
-        self._notes = notes.open("a")
-        self._blocks = 0
-
-    def decode(self, state: FakeState, features: SamplingFeatures) -> tuple[FakeState, FakeBlock]:
-        time.sleep(self._block_s)
-        self._blocks += 1
-        if self._blocks % _NOTE_EVERY == 0:
-            print(time.time(), self._blocks, file=self._notes, flush=True)
-        return super().decode(state, features)
-
-
-@dataclass(frozen=True)
-class Timed:
-    """Opens timed engines."""
-
-    folder: Path
-    block_s: float
-    slots: int
-
-    def __call__(self, *_: Any) -> Opened:
-        notes = self.folder / f"{os.getpid()}.notes"
-        loop = Loop(TimedEngine(self.slots, self.block_s, notes))
-        return Opened(loop, EngineSettings("float32", self.slots, 4, 3))
+_BLOCKS_A_ROW = 7  # of 3 tokens, about: what prompts of these lengths take
+_SAMPLE_S = 5.0
 
 
 def measure(workers: int, seconds: float, slots: int, block_s: float) -> None:
-    blocks_a_row = 7  # of 3 tokens, about: what prompts of these lengths take
-    rows = int(workers * slots * seconds / (block_s * blocks_a_row))
+    rows = int(workers * slots * seconds / (block_s * _BLOCKS_A_ROW))
     os.environ["PYTHONPATH"] = str(ROOT)
     ray.init(
         address="local", num_cpus=workers, include_dashboard=False,
@@ -72,51 +38,63 @@ def measure(workers: int, seconds: float, slots: int, block_s: float) -> None:
         folder = Path(name)
         section = {"accelerator": "cpu", "count": workers, "chips": 1}
         job = job_over(folder, prompts(rows), workers=section)
-        used: dict[str, float] = {}
-        engine = Timed(folder, block_s, slots)
-        summary = run(job, open_engine=engine, watch=lambda _: used.update(_cpu_seconds()))
-        notes = [
-            [(float(t), int(n)) for t, n in (line.split() for line in file.open())]
-            for file in folder.glob("*.notes")
-        ]
+        devices, processors = Devices(folder, workers, slots, block_s), Processors()
+        summary = run(job, open_engine=devices, watch=processors.sample)
+        notes = devices.notes()
     ray.shutdown()
-    begin = max(worker[0][0] for worker in notes)
-    end = min(worker[-1][0] for worker in notes)
-    shares = [_busy(worker, begin, end, block_s) for worker in notes]
-    print(f"{len(notes)} workers, {rows:,} rows, {summary.outcome} in {summary.seconds:.0f} s")
-    print(f"all at work for {end - begin:.0f} s: busy {sum(shares) / len(shares):.1%}")
-    print(f"least busy {min(shares):.1%}")
-    for name, spent in sorted(used.items()):
-        print(f"  {spent / summary.seconds:6.1%} of a core  {name}")
+    print(f"{workers} workers of {slots} slots: {rows:,} rows, {summary.outcome}")
+    begin, end = max(first.at for first, *_ in notes), min(last.at for *_, last in notes)
+    inside = [[note for note in device if begin <= note.at <= end] for device in notes]
+    busy = [_blocks(device) * block_s / (device[-1].at - device[0].at) for device in inside]
+    in_use = sum(device[-1].slots - device[0].slots for device in inside)
+    print(f"all at work for {end - begin:.0f} s: devices busy {sum(busy) / len(busy):.1%}")
+    print(f"  the least busy {min(busy):.1%}")
+    print(f"  slots in use {in_use / slots / sum(map(_blocks, inside)):.1%}")
+    for kind, share in sorted(processors.shares(begin, end).items()):
+        print(f"  {share:6.1%} of a core  {kind}")
 
 
-def _cpu_seconds() -> dict[str, float]:
-    """What this process and its children have used of the processors, by kind."""
-    used: dict[str, float] = defaultdict(float)
-    ours = psutil.Process()
-    for process in [ours, *ours.children(recursive=True)]:
-        with suppress(psutil.Error):
-            title = " ".join(process.cmdline())
-            times = process.cpu_times()
-            used["driver" if process == ours else _kind(title)] += times.user + times.system
-    return used
+def _blocks(notes: Sequence[Note]) -> int:
+    return notes[-1].blocks - notes[0].blocks
+
+
+class Processors:
+    """Who uses them, looked at now and then."""
+
+    def __init__(self) -> None:
+        self._samples: list[tuple[float, dict[str, float]]] = [(time.monotonic(), {})]
+
+    def sample(self, _: JobView) -> None:
+        """Notes what this process and its children have used so far."""
+        if time.monotonic() - self._samples[-1][0] < _SAMPLE_S:
+            return
+        used: dict[str, float] = defaultdict(float)
+        ours = psutil.Process()
+        for process in [ours, *ours.children(recursive=True)]:
+            with suppress(psutil.Error):
+                kind = "driver" if process == ours else _kind(" ".join(process.cmdline()))
+                times = process.cpu_times()
+                used[kind] += times.user + times.system
+        self._samples.append((time.monotonic(), used))
+
+    def shares(self, begin: float, end: float) -> dict[str, float]:
+        """Cores used by each kind of process, between two moments of the monotonic clock."""
+        inside = [sample for sample in self._samples if begin <= sample[0] <= end]
+        if len(inside) < 2:
+            return {}
+        (since, before), (until, after) = inside[0], inside[-1]
+        return {kind: (after[kind] - before[kind]) / (until - since) for kind in after}
 
 
 def _kind(title: str) -> str:
     return "workers" if "WorkerActor" in title else "the rest of Ray"
 
 
-def _busy(notes: list[tuple[float, int]], begin: float, end: float, block_s: float) -> float:
-    inside = [(when, blocks) for when, blocks in notes if begin <= when <= end]
-    (first, few), (last, many) = inside[0], inside[-1]
-    return (many - few) * block_s / (last - first)
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.runtime.overhead", description=__doc__)
     parser.add_argument("--workers", type=int, default=64)
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--slots", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=40.0)
+    parser.add_argument("--slots", type=int, default=8)
     parser.add_argument("--block", type=float, default=0.05, help="seconds")
     asked = parser.parse_args()
     measure(asked.workers, asked.seconds, asked.slots, asked.block)
