@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rgpipeline.engine.state import SlotState
+from rgpipeline.model import writes
 from rgpipeline.model.chips import Chips
 from rgpipeline.model.sharding import map_rows
 from rgpipeline.model.state import GriffinState
@@ -49,7 +50,7 @@ def _put(
     place, mine = _place(chips, slot, by_chip, leaf)
     if chips.count > 1:
         row = jnp.where(mine, row, lax.dynamic_slice_in_dim(leaf, place, 1))
-    return lax.dynamic_update_slice_in_dim(leaf, row, place, 0)
+    return writes.set_row(leaf, place, row)
 
 
 def _place(

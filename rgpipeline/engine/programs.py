@@ -21,6 +21,7 @@ from rgpipeline.engine.sampling import Sampled, SamplingState, count_token, only
 from rgpipeline.engine.softmax import log_probabilities, share_of_softmax
 from rgpipeline.engine.state import SlotState
 from rgpipeline.engine.tenancies import Settings
+from rgpipeline.model import writes
 from rgpipeline.model.chips import Chips
 from rgpipeline.model.griffin import Griffin
 from rgpipeline.model.kernels import head
@@ -61,7 +62,7 @@ def prefill(
         return jnp.where(begins, jnp.zeros((), row.dtype), row)
 
     def write(by_chip: bool, leaf: jax.Array, row: jax.Array) -> jax.Array:
-        return leaf.at[places(by_chip, leaf)].set(row, mode="drop", unique_indices=True)
+        return writes.set_rows(leaf, places(by_chip, leaf), row)
 
     rows = map_rows(read, state.model)
     _, rows = _apply(model, params, "prefill", tokens, lengths, rows)

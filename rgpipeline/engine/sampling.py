@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 from jax.extend.random import threefry_2x32
 
+from rgpipeline.engine.argmax import argmax
 from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.fences import fenced
 from rgpipeline.engine.inverse import inverse
@@ -123,7 +124,7 @@ def sample(
     if features.bias or features.penalties or features.bans:
         shape = partial(_shape, features=features)
         shaped = fenced(wanted, shape, logits, state, banned, otherwise=logits)
-    token = _argmax(shaped)
+    token = argmax(shaped)
     if features.draws:
         scaled = fenced(jnp.any(draws), _scale, shaped, state.temperature, otherwise=shaped)
         if features.truncates:
@@ -191,13 +192,6 @@ def _ban(logits: jax.Array, banned: jax.Array) -> jax.Array:
     rows = jnp.arange(logits.shape[0])[:, None]
     ids = jnp.where(banned < 0, logits.shape[1], banned)
     return logits.at[rows, ids].set(LOWEST, mode="drop")
-
-
-def _argmax(values: jax.Array) -> jax.Array:
-    """First index of the largest value, by two plain reductions (XLA's CPU argmax is scalar)."""
-    largest = jnp.max(values, axis=-1, keepdims=True)
-    index = lax.broadcasted_iota(jnp.int32, values.shape, 1)
-    return jnp.min(jnp.where(values >= largest, index, values.shape[-1] - 1), axis=-1)
 
 
 def _scale(shaped: jax.Array, temperature: jax.Array) -> jax.Array:

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from jax.typing import DTypeLike
 
-from rgpipeline.model import quantize
+from rgpipeline.model import quantize, writes
 from rgpipeline.model.shapes import Active, Keys, Lengths
 from rgpipeline.model.state import AttentionState, Position, QuantizedAttentionState, Rings
 
@@ -83,7 +83,7 @@ def write_one(
 
     def put(ring: Array, new: Array, old: Array) -> Array:
         new = jnp.where(active[:, None], new[:, 0], old[:, 0])
-        return _write_rows(ring, position.ring, new)
+        return writes.set_one_in_each_row(ring, position.ring, new)
 
     overwritten = _each(lambda ring: ring[rows, position.ring][:, None], state)
     return _each(put, state, as_held(keys, values, state), overwritten), overwritten
@@ -102,22 +102,3 @@ def _each(function: Callable[..., Array], *states: Rings) -> Rings:
 def _offset(position: Position, window: int) -> Array:
     """How many tokens on each slot of the ring is written, int32 [b w]."""
     return (jnp.arange(window) - position.ring[:, None]) % window
-
-
-def _write_rows(ring: Array, slot: Array, new: Array) -> Array:
-    """`ring` [b w h] with `new` [b h] in each row's `slot` [b].
-
-    A scatter is done in place, but XLA's CPU backend has none for bfloat16: it would convert the
-    whole ring to float32 and back. A select over the ring costs less than half of that.
-    """
-
-    def scatter(ring: Array, slot: Array, new: Array) -> Array:
-        return ring.at[jnp.arange(ring.shape[0]), slot].set(new)
-
-    def select(ring: Array, slot: Array, new: Array) -> Array:
-        here = jnp.arange(ring.shape[1]) == slot[:, None]
-        return jnp.where(here[..., None], new[:, None], ring)
-
-    if ring.dtype != jnp.bfloat16:
-        return scatter(ring, slot, new)
-    return jnp.asarray(lax.platform_dependent(ring, slot, new, cpu=select, default=scatter))

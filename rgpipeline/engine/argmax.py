@@ -1,0 +1,35 @@
+"""The most probable token of each row."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+_BLOCK = 256
+
+
+def argmax(values: jax.Array) -> jax.Array:
+    """First index of the largest value of each row, [s v] to int32 [s]."""
+    first: jax.Array = lax.platform_dependent(values, cpu=_by_block, default=_first_largest)
+    return first
+
+
+def _by_block(values: jax.Array) -> jax.Array:
+    """The first block with the largest value, then the first place in it.
+
+    Two plain reductions of whole rows take four passes over them on a CPU, this takes one.
+    """
+    rows, vocab = values.shape
+    size = math.gcd(vocab, _BLOCK)
+    blocks = values.reshape(rows, -1, size)
+    block = _first_largest(jnp.max(blocks, axis=-1))
+    inside = jnp.take_along_axis(blocks, block[:, None, None], axis=1)[:, 0]
+    return block * size + _first_largest(inside)
+
+
+def _first_largest(values: jax.Array) -> jax.Array:
+    """By two plain reductions (XLA's CPU argmax is scalar)."""
+    largest = jnp.max(values, axis=-1, keepdims=True)
+    index = lax.broadcasted_iota(jnp.int32, values.shape, 1)
+    return jnp.min(jnp.where(values >= largest, index, values.shape[-1] - 1), axis=-1)
