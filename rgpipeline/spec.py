@@ -6,9 +6,16 @@ applies overrides and turns every fault into one message.
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 Auto = Literal["auto"]
 Count = Annotated[int, Field(ge=1)]
@@ -27,6 +34,16 @@ class Spec(BaseModel):
     """Base of every section: immutable, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, value: Any, field: ValidationInfo) -> Any:
+        """YAML's `yes` and `on` are true, which Python would take for 1."""
+        if isinstance(value, bool) and _is_number(
+            cls.model_fields[field.field_name or ""].annotation
+        ):
+            raise ValueError(f"should be a number; found {value}")
+        return value
 
 
 class Sampling(Spec):
@@ -292,6 +309,11 @@ class Job(Spec):
                     f"environment of driver and workers"
                 )
         return value
+
+
+def _is_number(annotation: Any) -> bool:
+    """Whether a field of this type takes numbers."""
+    return annotation in (int, float) or any(map(_is_number, get_args(annotation)))
 
 
 def _texts(options: Any, path: str = "") -> Iterator[tuple[str, str]]:

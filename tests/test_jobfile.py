@@ -69,6 +69,9 @@ def test_dates_and_exponents_are_what_a_person_means(write):
             "engine.slots: should be 'auto' or a valid integer; found 'many'",
         ),
         ("workers: 3", "workers: should be a section of key: value lines; found 3"),
+        ("sampling: {n: yes}", "sampling.n: should be a number; found True"),
+        ("engine: {slots: on}", "engine.slots: should be a number; found True"),
+        ("sampling: {n:2}", "sampling.n:2: unknown key; put a space after the colon"),
         ("task: scor", "task: should be 'generate' or 'score'; found 'scor'"),
     ],
 )

@@ -54,8 +54,8 @@ def _facts(job: Job, plan: Plan, done: int, warnings: tuple[str, ...]) -> dict[s
 
 def _lines(job: Job, plan: Plan, done: int, begun: bool) -> Iterator[str]:
     files = f"{counted(len(plan.files), 'file')}, {size(sum(file.size for file in plan.files))}"
-    sampling = job.sampling.model_dump(exclude_defaults=True)
-    told = ", ".join(f"{name} {value}" for name, value in sampling.items()) or "as by default"
+    sampling = job.sampling.model_dump(mode="json", exclude_defaults=True)
+    told = ", ".join(f"{n} {json.dumps(v)}" for n, v in sampling.items()) or "as by default"
     state = f"{count(done)} of {count(plan.rows)} rows are done" if begun else "new"
     yield f"{job.name}: nothing was run; this is what would be"
     yield f"  task     {job.task}"

@@ -95,6 +95,8 @@ def _hint(place: Place, model: type[BaseModel]) -> str:
     """The key of the same section that was meant, or the section in which the key belongs."""
     key, section = str(place[-1]), _section(place, model)
     known = list(section.model_fields) if section else []
+    if key.partition(":")[0] in known:
+        return "; put a space after the colon"
     begun = [name for name in known if len(key) > 1 and name.startswith(key)]
     near = difflib.get_close_matches(key, known, n=1) or begun
     elsewhere = [path for path in _paths(model) if path.rpartition(".")[2] == key]
