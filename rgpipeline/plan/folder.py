@@ -35,7 +35,7 @@ def open_or_create(job: Job, store: Store) -> Plan:
         _require_empty(store)
         plan = make_plan(job)
         require_usable(store)
-        store.create(JOB, _job_json(job))
+        store.create(JOB, job.model_dump_json(indent=1).encode())
         saved = read_job(store) or job
         _require_same_job(job, saved, store)
         return _create(plan, store)
@@ -70,8 +70,8 @@ def read_job(store: Store) -> Job | None:
     except FileNotFoundError:
         return None
     try:
-        return Job.model_validate(json.loads(data)["job"])
-    except (ValidationError, ValueError, KeyError, TypeError) as error:
+        return Job.model_validate_json(data)
+    except ValidationError as error:
         raise OutputError(
             f"{store.url(JOB)}: not understood by rgpipeline {__version__}: {error}"
         ) from error
@@ -100,11 +100,6 @@ def _create(plan: Plan, store: Store) -> Plan:
             f"{store.url(PLAN)}: planned by another driver just now, over other inputs; run again"
         )
     return plan
-
-
-def _job_json(job: Job) -> bytes:
-    facts = {"version": 1, "rgpipeline": __version__, "job": job.model_dump(mode="json")}
-    return json.dumps(facts, indent=1).encode()
 
 
 def _require_empty(store: Store) -> None:

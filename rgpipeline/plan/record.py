@@ -79,6 +79,7 @@ class Plan:
         return json.dumps(
             {
                 "version": 1,
+                "rgpipeline": __version__,
                 "fingerprint": self.fingerprint,
                 "rows": self.rows,
                 "format": self.format,

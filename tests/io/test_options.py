@@ -78,7 +78,7 @@ def test_a_secret_is_written_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyP
     written = [p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()]
     assert not any(SECRET.encode() in data for data in written)
     there = json.loads((tmp_path / "out/_rgp/job.json").read_text())
-    assert there["job"]["storage_options"] == options
+    assert there["storage_options"] == options
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from rgpipeline.errors import OutputError, RgpipelineError
 from rgpipeline.io.local import LocalStore
 from rgpipeline.io.retry import Retry
 from rgpipeline.io.store import RetryingStore, open_store
+from rgpipeline.jobfile import load_job
 from rgpipeline.plan import open_or_create
 from rgpipeline.plan.folder import PLAN
 from tests.io.schedules import FaultyStore, Killed, MemoryStore, Schedule, interleave, patient
@@ -38,7 +39,7 @@ def test_the_first_makes_the_plan_and_others_find_it(folder: Path) -> None:
     assert found == made
     there = json.loads((folder / "out/_rgp/plan.json").read_text())
     assert there["fingerprint"] == made.fingerprint
-    assert json.loads((folder / "out/_rgp/job.json").read_text())["job"]["name"] == "job"
+    assert load_job(folder / "out/_rgp/job.json") == job(folder)  # whoever has it can run it
     assert sorted(p.name for p in (folder / "out/_rgp").iterdir()) == ["job.json", "plan.json"]
 
 
