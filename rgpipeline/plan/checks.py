@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
-from rgpipeline.errors import InputError, JobError
 from rgpipeline.io.columns import AddedColumns
 from rgpipeline.io.json_types import is_json
 from rgpipeline.spec import Columns, Job
@@ -20,34 +19,35 @@ def used_columns(job: Job, columns: Columns) -> list[str]:
     return named + list(PromptTemplate(job.input.template).fields if job.input.template else ())
 
 
-def check_columns(job: Job, columns: Columns, schema: pa.Schema) -> None:
-    """Raises InputError for columns that are missing or of a type that can't be used, all told."""
+def column_faults(job: Job, columns: Columns, schema: pa.Schema) -> list[str]:
+    """The columns that are missing or of a type that can't be used, all told."""
     faults: list[str] = []
     for field, name in columns.model_dump().items():
         if name is None:
             continue
         missing = _missing(f"input.columns.{field}", name, schema)
         faults += missing or _misfit(field, schema.field(name))
-    if job.input.template:
-        PromptTemplate(job.input.template).check_columns(schema.names)
+    for name in PromptTemplate(job.input.template).fields if job.input.template else ():
+        faults += _missing("input.template", name, schema)
     for name in () if job.output.keep == "all" else job.output.keep:
         faults += _missing("output.keep", name, schema)
-    if faults:
-        raise InputError("\n".join(faults))
+    return faults
 
 
-def check_names(job: Job, kept: Sequence[str]) -> None:
-    """Raises JobError when a column we add has the name of a kept one, or two kept ones agree."""
+def name_faults(job: Job, kept: Sequence[str]) -> list[str]:
+    """What is wrong if a column we add has the name of a kept one, or two kept ones agree."""
+    faults: list[str] = []
     twice = sorted({name for name in kept if kept.count(name) > 1})
     if twice:
-        raise JobError(f"the input has, or output.keep names, columns twice: {', '.join(twice)}")
+        faults.append(f"the input has, or output.keep names, columns twice: {', '.join(twice)}")
     added = AddedColumns.of(job)
     taken = [name for name in added.names if name in kept]
     if taken:
-        raise JobError(
+        faults.append(
             f"the input already has columns named {', '.join(taken)}, which the output adds; set "
             f'output.prefix (for instance "rg_"), or leave them out by output.keep'
         )
+    return faults
 
 
 def _missing(where: str, name: str, schema: pa.Schema) -> list[str]:

@@ -19,7 +19,7 @@ from rgpipeline.io.parts import part_name
 from rgpipeline.io.paths import Inputs, expand_inputs, takes_in
 from rgpipeline.io.readers import Scan
 from rgpipeline.io.retry import Retry
-from rgpipeline.plan.checks import check_columns, check_names, used_columns
+from rgpipeline.plan.checks import column_faults, name_faults, used_columns
 from rgpipeline.plan.record import Plan, identity
 from rgpipeline.records import InputFile, Shard, Span
 from rgpipeline.spec import Job, WorkersSpec
@@ -52,9 +52,9 @@ def make_plan(job: Job, retry: Retry | None = None) -> Plan:
     partitions = [f for f in partition_fields(f.path for f in files) if f.name not in own.names]
     schema = pa.schema([*own, *partitions])
     columns = BATCH_COLUMNS if inputs.format == "openai-batch" else job.input.columns
-    check_columns(job, columns, schema)
     kept = _kept(job, inputs.format, schema)
-    check_names(job, kept)
+    if faults := [*column_faults(job, columns, schema), *name_faults(job, kept)]:
+        raise InputError("\n".join(faults))
     read = {*kept, *used_columns(job, columns)}
     return Plan(
         job=identity(job),

@@ -1,7 +1,6 @@
 """Prompts filled from columns: `"Summarise:\\n{text}\\n"`."""
 
-import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import date, time
 from numbers import Number
 from string import Formatter
@@ -46,18 +45,6 @@ class PromptTemplate:
             if name is not None:
                 break
         return head
-
-    def check_columns(self, columns: Collection[str]) -> None:
-        """Raises JobError naming the fields that are not among `columns`."""
-        for name in self.fields:
-            if name in columns:
-                continue
-            near = difflib.get_close_matches(name, columns, n=1)
-            hint = f"; did you mean {{{near[0]}}}?" if near else ""
-            raise JobError(
-                f"input.template: no column {name!r} in the input (it has "
-                f"{', '.join(sorted(columns))}){hint}"
-            )
 
     def fill(self, row: Mapping[str, object]) -> str:
         """The prompt of one row; numbers and dates are spelled as Python's `str` does.

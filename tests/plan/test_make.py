@@ -117,7 +117,7 @@ def test_a_column_called_id_and_mapped_to_it_is_not_kept_twice(tmp_path: Path) -
     write_input(tmp_path, "a.parquet", {"prompt": ["a"], "id": ["n"]})
     mapped = job(tmp_path, input={"columns": {"prompt": "prompt", "id": "id"}})
     assert make_plan(mapped).kept == ("prompt",)
-    with pytest.raises(JobError, match=r"already has columns named id, .*set output.prefix"):
+    with pytest.raises(InputError, match=r"already has columns named id, .*set output.prefix"):
         make_plan(job(tmp_path))
     assert make_plan(job(tmp_path, output={"prefix": "rg_"})).kept == ("prompt", "id")
 

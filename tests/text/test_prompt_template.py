@@ -66,15 +66,6 @@ def test_a_faulty_template_is_a_job_error(template: str, names: str) -> None:
     assert "input.template" in str(caught.value)
 
 
-def test_an_unknown_column_is_named_with_the_known_and_the_nearest() -> None:
-    with pytest.raises(JobError, match=r"'txt'.*\(it has id, text\); did you mean \{text\}"):
-        PromptTemplate("{txt}").check_columns(["text", "id"])
-
-
-def test_known_columns_pass() -> None:
-    PromptTemplate("{text}").check_columns(["text", "id"])
-
-
 @pytest.mark.parametrize("row", [{}, {"text": None}])
 def test_a_missing_or_null_value_is_a_row_error(row: dict) -> None:
     with pytest.raises(RowError, match=r"'text'.*null or missing"):

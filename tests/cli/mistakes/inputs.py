@@ -150,11 +150,15 @@ CASES = [
     Mistake(
         "a template over a column that isn't there",
         lambda b: b.set("input.template", "Say {nam}"),
-        ("input.template", "no column 'nam'", "did you mean {name}?"),
+        ("input.template", "no column 'nam'", "did you mean 'name'?"),
     ),
     Mistake(
         "several columns at once",
-        setting("input.columns", {"prompt": "promt", "id": "nme"}),
-        ("no column 'promt'", "no column 'nme'"),
+        lambda b: (
+            b.set("input.template", "{promt} {nme}")
+            .set("output.keep", ["n", "n", "mn"])
+            .set("input.columns", {"id": "idd"})
+        ),
+        ("no column 'promt'", "no column 'nme'", "no column 'mn'", "no column 'idd'", "twice: n"),
     ),
 ]
