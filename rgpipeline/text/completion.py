@@ -1,7 +1,7 @@
 """A completion's text as its tokens come: detokenised, and cut at the first stop string."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, Protocol, TypedDict
 
 from rgpipeline.text.detokenize import DetokenizerState, IncrementalDetokenizer
 from rgpipeline.text.stops import Cut, StopMatcher, StopState
@@ -22,6 +22,32 @@ class Pushed(NamedTuple):
     emit: str  # text that no stop string can claim any more
     hit: str | None  # the stop string found; nothing after `emit` belongs to the completion
     tokens: int  # of those pushed that belong to the sequence: up to the one that told of the hit
+
+
+class SequenceText(Protocol):
+    """What becomes of a sequence's tokens as text."""
+
+    def push(self, ids: TokenIds) -> Pushed:
+        """Takes the next tokens."""
+
+    def flush(self) -> Cut:
+        """The rest, when no more tokens follow."""
+
+    def state(self) -> CompletionState | None:
+        """What goes beside a snapshot; None where there is nothing to remember."""
+
+
+class NoText:
+    """A sequence of a model without a tokenizer: all its tokens count, and none has a text."""
+
+    def push(self, ids: TokenIds) -> Pushed:
+        return Pushed("", None, len(ids))
+
+    def flush(self) -> Cut:
+        return Cut("", None)
+
+    def state(self) -> None:
+        return None
 
 
 class CompletionText:

@@ -55,9 +55,9 @@ class Tokenizer:
         found = cls.find(url, storage_options)
         if found is None:
             raise WeightsError(
-                f"{url}: no {_FILE} there; prompts of token ids need it too, since completions "
-                f"are written as text. Copy the checkpoint's sentencepiece model there, or give "
-                f"its address as model.tokenizer (a tokenizer.json alone does not do)"
+                f"{url}: no {_FILE} there; only prompts of token ids do without it, scored or "
+                f"with output.token_ids: true. Copy the checkpoint's sentencepiece model there, or "
+                f"give its address as model.tokenizer (a tokenizer.json alone does not do)"
             )
         return found
 

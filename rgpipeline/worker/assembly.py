@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgpipeline.records import Emission, FinishReason, OutputRow, TokenLogprobs
-from rgpipeline.text.completion import CompletionText
+from rgpipeline.text.completion import CompletionText, NoText, SequenceText
 from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.worker.logprobs import LogprobTail
 from rgpipeline.worker.rows import placed
@@ -31,8 +31,13 @@ class Shape:
 class Assembly:
     """One sequence under way."""
 
-    def __init__(self, held: Held, work: ToGenerate, tokenizer: Tokenizer, shape: Shape) -> None:
-        """Starts a sample, or goes on from the notes beside its snapshot."""
+    def __init__(
+        self, held: Held, work: ToGenerate, tokenizer: Tokenizer | None, shape: Shape
+    ) -> None:
+        """Starts a sample, or goes on from the notes beside its snapshot.
+
+        Without a tokenizer its completion is null.
+        """
         notes = work.notes
         sampling = work.request.sampling
         self.held = held
@@ -45,12 +50,13 @@ class Assembly:
         self.saved = notes["segment"] * shape.segment_tokens + notes["tokens"] if notes else 0
         self._id, self._samples, self._place = work.id, work.samples, work.place
         self._shape = shape
-        self._text = CompletionText(
-            tokenizer,
-            sampling.stop,
-            unmatched=sampling.min_tokens,
-            state=notes["text"] if notes else None,
-        )
+        self._text: SequenceText = NoText()
+        self._has_text = tokenizer is not None
+        if tokenizer is not None:
+            text = notes["text"] if notes else None
+            self._text = CompletionText(
+                tokenizer, sampling.stop, unmatched=sampling.min_tokens, state=text
+            )
         self._segment: int = notes["segment"] if notes else 0
         self._tokens: int = notes["tokens"] if notes else 0  # since the last border
         self._pieces: list[str] = [notes["completion"]] if notes else []
@@ -126,7 +132,7 @@ class Assembly:
             sample=self.key.sample,
             samples=self._samples,
             segment=self._segment,
-            completion=None if error else "".join(self._pieces),
+            completion="".join(self._pieces) if self._has_text and not error else None,
             finish_reason=finish,
             prompt_tokens=self.prompt_tokens,
             completion_tokens=0 if error else self._tokens,

@@ -61,16 +61,26 @@ def open_settled(
 def open_prompts(job: Job, plan: Plan, options: StorageOptions) -> Prompts:
     """What makes prompts of the plan's rows. Raises WeightsError when the tokenizer is unusable."""
     weights = job.model.weights
-    tokenizer = Tokenizer.load(job.model.tokenizer or weights, options)
+    url = job.model.tokenizer or weights
+    find = Tokenizer.load if _has_texts(job, plan) else Tokenizer.find
+    tokenizer = find(url, options)
     template = PromptTemplate(job.input.template) if job.input.template else None
     chat = _open_chat(weights, tokenizer, plan, options)
     return Prompts(plan.columns, job.sampling, tokenizer, chat, template)
 
 
+def _has_texts(job: Job, plan: Plan) -> bool:
+    """Whether a text is read or written; ids alone need no tokenizer."""
+    columns, sampling = plan.columns, job.sampling
+    read = columns.prompt or columns.messages or columns.completion or job.input.template
+    ids_are_kept = job.task == "score" or job.output.token_ids
+    return bool(read or sampling.stop or job.model.tokenizer or not ids_are_kept)
+
+
 def _open_chat(
-    weights: str, tokenizer: Tokenizer, plan: Plan, options: StorageOptions
+    weights: str, tokenizer: Tokenizer | None, plan: Plan, options: StorageOptions
 ) -> ChatTemplate | str:
-    if plan.columns.messages is None:
+    if plan.columns.messages is None or tokenizer is None:
         return "no messages column is mapped"
     try:
         return ChatTemplate.load(weights, tokenizer, options)

@@ -33,7 +33,7 @@ class Prompts:
 
     columns: Columns
     sampling: Sampling
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None  # None where neither prompts nor completions are texts
     chat: ChatTemplate | str = "no messages column is mapped"
     template: PromptTemplate | None = None
 
@@ -41,7 +41,7 @@ class Prompts:
         """The prompt of a row, by column name. Raises RowError naming the column at fault."""
         sampling = self._sampling(row)
         if self.template is not None:
-            return Prompt(self.tokenizer.encode(self.template.fill(row)), sampling)
+            return Prompt(self._encode(self.template.fill(row)), sampling)
         columns = self.columns
         sources = [columns.prompt, columns.messages, columns.prompt_ids]
         given = [name for name in sources if name is not None and row[name] is not None]
@@ -75,13 +75,22 @@ class Prompts:
 
     def _sampling(self, row: Row) -> Sampling:
         name = self.columns.sampling
-        return self.sampling if name is None else merged(self.sampling, row[name], name)
+        if name is None:
+            return self.sampling
+        sampling = merged(self.sampling, row[name], name)
+        if sampling.stop and self.tokenizer is None:
+            raise RowError(f"{name}.stop: the model has no tokenizer; use stop_ids")
+        return sampling
 
     def _text(self, name: str, row: Row, *, bos: bool = True) -> list[int]:
         try:
-            return self.tokenizer.encode(row[name], bos=bos)
+            return self._encode(row[name], bos=bos)
         except RowError as error:
             raise RowError(f"{name!r}: {error}") from error
+
+    def _encode(self, text: str, *, bos: bool = True) -> list[int]:
+        assert self.tokenizer is not None, "`open_prompts` requires one for texts"
+        return self.tokenizer.encode(text, bos=bos)
 
     def _chat(self, messages: object, sampling: Sampling) -> Prompt:
         """A chat ends where the model ends its turn, as it does at end-of-sequence."""

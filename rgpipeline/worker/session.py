@@ -33,7 +33,7 @@ class Session:
         loop: Loop[Any, Any],
         feeder: Feeder,
         publisher: Publisher,
-        tokenizer: Tokenizer,
+        tokenizer: Tokenizer | None,
         shape: Shape,
         policy: WorkerPolicy,
     ) -> None:

@@ -55,6 +55,24 @@ def test_every_row_is_published_once_with_its_answer(tmp_path):
     assert (report.rows_done, report.rows_failed) == (10, 0)
 
 
+def test_ids_alone_need_no_tokenizer(tmp_path):
+    given = given_prompts(tmp_path, model={"weights": str(tmp_path)})
+    finish(given.worker(), given.assignments)
+    rows = given.rows()
+    assert [row["completion_ids"] for row in rows] == [expected(r["ids"], 20) for r in rows]
+    assert {(row["completion"], row["error"]) for row in rows} == {(None, None)}
+
+
+@pytest.mark.parametrize(
+    "sections", [{"output": {"token_ids": False}}, {"sampling": {"stop": "x"}}]
+)
+def test_who_wants_texts_needs_one(tmp_path, sections):
+    given = given_prompts(tmp_path, model={"weights": str(tmp_path)}, **sections)
+    report = finish(given.worker(), given.assignments)
+    assert report.fault == "user"
+    assert "no tokenizer.model there" in (report.error or "")
+
+
 def test_tokens_are_counted_as_they_are_published(tmp_path):
     given = given_prompts(tmp_path)
     report = finish(given.worker(), given.assignments)
