@@ -204,6 +204,11 @@ class OutputSpec(Spec):
     )
     token_ids: bool = Field(False, description="add the completion_ids column")
 
+    @field_validator("keep", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) and value != "all" else value
+
 
 class EngineSpec(Spec):
     """How a worker's device is used; `auto` is settled once and recorded beside the plan."""

@@ -42,6 +42,15 @@ def test_a_section_with_nothing_in_it_is_its_defaults(write):
     assert load_job(write(LEAST + "sampling:\nworkers:\n  mesh:\n")) == load_job(write(LEAST))
 
 
+def test_one_of_a_list_needs_no_list(write):
+    job = load_job(write(LEAST), ["output.keep=book", "sampling.stop=END", "sampling.stop_ids=7"])
+    assert (job.output.keep, job.sampling.stop, job.sampling.stop_ids) == (
+        ("book",),
+        ("END",),
+        (7,),
+    )
+
+
 def test_dates_and_exponents_are_what_a_person_means(write):
     job = load_job(write(LEAST + "name: 2026-11-24\nsampling: {temperature: 1e-3}"))
     assert (job.name, job.sampling.temperature) == ("2026-11-24", 0.001)
