@@ -67,13 +67,16 @@ def _as_json(texts: Iterable["WholeText"]) -> Iterator[str]:
         fields = {
             "id": text.id,
             "sample": text.sample,
-            "completion": text.text,
+            "completion": text.text if text.error is None else text.text or None,
             "finish_reason": text.finish_reason,
             "prompt_tokens": text.prompt_tokens,
             "completion_tokens": text.completion_tokens,
             "error": text.error,
         }
-        yield json.dumps({**text.kept, **fields}, ensure_ascii=False, default=str)
+        asked = {"completion_ids": text.completion_ids, "logprobs": text.logprobs}
+        fields |= {name: value for name, value in asked.items() if value is not None}
+        ours = {f"{text.prefix}{name}": value for name, value in fields.items()}
+        yield json.dumps({**text.kept, **ours}, ensure_ascii=False, default=str)
 
 
 def _as_batch(texts: Iterable["WholeText"]) -> Iterator[str]:

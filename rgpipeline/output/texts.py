@@ -1,7 +1,9 @@
 """Whole texts: the segments of every sample joined."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import pyarrow.dataset as ds
@@ -26,6 +28,9 @@ class WholeText:
     completion_tokens: int
     error: str | None
     kept: dict[str, Any] = field(default_factory=dict)  # the input columns carried along
+    completion_ids: list[int] | None = None  # where the job writes them
+    logprobs: Any = None  # the same: numbers, or lists of numbers by name
+    prefix: str = ""  # of the job's own columns
 
 
 def cat(
@@ -39,24 +44,38 @@ def cat(
     _, job, _ = open_job(url, storage_options)
     if job.task == "score":
         raise OutputError(f"{url}: task: score writes no texts; read its Parquet parts")
-    open_texts: dict[tuple[tuple[int, int], int], WholeText] = {}
-    pieces: dict[tuple[tuple[int, int], int], list[str]] = {}
+    under_way: dict[tuple[tuple[int, int], int], list[WholeText]] = {}
     given_up: set[tuple[int, int]] = set()  # rows that ended before all their samples did
-    for text in _segments(url, job.output.prefix, id, storage_options):
-        key = (text.row, text.sample)
-        begun = open_texts.pop(key, None)
-        tokens = text.completion_tokens + (begun.completion_tokens if begun else 0)
-        pieces.setdefault(key, []).append(text.text)
-        text = replace(text, completion_tokens=tokens)
-        if text.finish_reason is None:
-            open_texts[key] = text
-        else:
-            yield replace(text, text="".join(pieces.pop(key)))
-        if text.error is not None and text.samples == 1:
-            given_up.add(text.row)
-    for key, text in open_texts.items():
-        if text.row not in given_up:
-            yield replace(text, text="".join(pieces[key]))
+    for segment in _segments(url, job.output.prefix, id, storage_options):
+        key = (segment.row, segment.sample)
+        under_way.setdefault(key, []).append(segment)
+        if segment.finish_reason is not None:
+            yield _whole(under_way.pop(key))
+        if segment.error is not None and segment.samples == 1:
+            given_up.add(segment.row)
+    for segments in under_way.values():
+        if segments[0].row not in given_up:
+            yield _whole(segments)
+
+
+def _whole(segments: Sequence[WholeText]) -> WholeText:
+    return replace(
+        segments[-1],
+        text="".join(segment.text for segment in segments),
+        completion_tokens=sum(segment.completion_tokens for segment in segments),
+        completion_ids=_joined([segment.completion_ids for segment in segments]),
+        logprobs=_joined([segment.logprobs for segment in segments]),
+    )
+
+
+def _joined(values: Sequence[Any]) -> Any:
+    """Lists one after another, or those of each name; None where no segment has any."""
+    there = [value for value in values if value is not None]
+    if not there:
+        return None
+    if isinstance(there[0], dict):
+        return {name: _joined([value[name] for value in there]) for name in there[0]}
+    return list(chain.from_iterable(there))
 
 
 def _segments(
@@ -87,5 +106,16 @@ def _text(values: dict[str, Any], prefix: str, row: tuple[int, int], samples: in
     names = ("id", "sample", "finish_reason", "prompt_tokens", "completion_tokens", "error")
     ours = {name: values.pop(prefix + name) for name in names}
     text = values.pop(f"{prefix}completion") or ""
+    ids = values.pop(f"{prefix}completion_ids", None)
+    logprobs = values.pop(f"{prefix}logprobs", None)
     del values[f"{prefix}segment"]
-    return WholeText(text=text, row=row, samples=samples, kept=values, **ours)
+    return WholeText(
+        text=text,
+        row=row,
+        samples=samples,
+        kept=values,
+        completion_ids=ids,
+        logprobs=json.loads(logprobs) if isinstance(logprobs, str) else logprobs,
+        prefix=prefix,
+        **ours,
+    )

@@ -116,6 +116,13 @@ def test_cat_as_json_lines_carries_the_input_along(output: str, capsys: Captured
     }
 
 
+def test_json_lines_keep_what_the_input_calls_as_we_do(tmp_path: Path, capsys: Captured) -> None:
+    rows = [{"name": "n0", "prompt": "text", "completion": "theirs"}]
+    job = job_over(tmp_path, rows, input=COLUMNS, output={"prefix": "rg_"})
+    first = json.loads(printed(capsys, "cat", publish(job, answer), "--format", "jsonl"))
+    assert (first["completion"], first["rg_completion"]) == ("theirs", "answer 0")
+
+
 def test_cat_joins_segments(tmp_path: Path, capsys: Captured) -> None:
     def long(number: int, row: Mapping[str, Any]) -> Sequence[OutputRow]:
         first = replace(done("n", "once upon"), finish_reason=None)

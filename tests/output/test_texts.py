@@ -1,5 +1,6 @@
 """Whole texts: segments joined, each sample once, those that go on last."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,23 @@ def test_segments_are_joined_and_their_tokens_added(tmp_path: Path) -> None:
     first, *_ = texts(tmp_path, long, [done("b")], [done("c")])
     assert (first.text, first.completion_tokens) == ("In the beginning was", 20)
     assert (first.finish_reason, first.prompt_tokens, first.kept) == ("length", 2, {"prompt": "p0"})
+
+
+@pytest.mark.parametrize("wanted", [1, 2])
+def test_ids_and_log_probabilities_are_joined_too(tmp_path: Path, wanted: int) -> None:
+    def logprobs(*numbers: float) -> Any:
+        told = {"sampled": numbers, "top_ids": [[7]] * len(numbers)}
+        return json.dumps(told) if wanted == 2 else list(numbers)
+
+    long = [
+        piece("a", 0, "xy", completion_ids=[1, 2], logprobs=logprobs(-1.0, -2.0)),
+        piece("a", 1, "z", True, completion_ids=[3], logprobs=logprobs(-3.0)),
+    ]
+    sections = {"output": {"token_ids": True, "prefix": "rg_"}, "sampling": {"logprobs": wanted}}
+    (found,) = cat(publish(job_over(tmp_path, ROWS[:1], **sections), lambda *_: long))
+    assert (found.completion_ids, found.kept, found.prefix) == ([1, 2, 3], {"prompt": "p0"}, "rg_")
+    plain = [-1.0, -2.0, -3.0]
+    assert found.logprobs == (plain if wanted == 1 else {"sampled": plain, "top_ids": [[7]] * 3})
 
 
 def test_samples_of_a_row_are_texts_of_their_own(tmp_path: Path) -> None:
