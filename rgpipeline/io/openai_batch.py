@@ -64,6 +64,7 @@ _HARMLESS: dict[str, Callable[[Any], bool]] = {  # values that ask for nothing w
     "tools": lambda value: value == [],
     "response_format": lambda value: value == {"type": "text"},
 }
+_NAMES = ("custom_id", "url")
 _PROMPTS = {"prompt", "messages", "logprobs", "top_logprobs"}
 
 
@@ -72,6 +73,14 @@ class OpenAIBatchReader(JsonLinesReader):
 
     def parse(self, line: bytes) -> Row:
         return parse_request(parse_object(line))
+
+    def known(self, line: bytes) -> Row:
+        """The name and address of a refused request: by these its sender knows it."""
+        try:
+            request = parse_object(line)
+        except RowError:
+            return {}
+        return {key: request[key] for key in _NAMES if isinstance(request.get(key), str)}
 
     def schema(self, types: ColumnTypes) -> pa.Schema:
         return SCHEMA

@@ -94,9 +94,11 @@ class _ShardMaker:
         """Puts a row into `batch`: its samples, its text to score, or its refusal."""
         prompts, id = self._maker.prompts, self.input.default_id(row)
         try:
-            _require_none(self.input.faults.get(row))
             values = self._rows.slice(row, 1).to_pylist()[0]
-            id = prompts.row_id(values) or id
+            fault = self.input.faults.get(row)
+            if fault is None or values.get(prompts.columns.id) is not None:
+                id = prompts.row_id(values) or id
+            _require_none(fault)
             _require_none(self._failed.get(row))
             if self._maker.job.task == "score":
                 batch.score.append(self._to_score(row, id, values))

@@ -117,10 +117,11 @@ def test_what_cannot_be_done_is_refused_by_name(change: dict[str, Any], fault: s
 
 def test_a_file_has_always_the_same_columns_and_bad_requests_are_rows(tmp_path: Path) -> None:
     path = tmp_path / "batch.jsonl"
-    path.write_text(f"{json.dumps(request())}\nnot json\n{json.dumps(request(CHAT))}\n")
+    refused = json.dumps({**request(stream=True), "custom_id": "r-2"})
+    path.write_text(f"{json.dumps(request())}\nnot json\n{refused}\n")
     reader = OpenAIBatchReader(None)
     scan = reader.scan(FoundFile(str(path), "batch.jsonl", 0, ""))
     assert (scan.rows, scan.schema) == (3, SCHEMA)
     rows = reader.read(InputFile(str(path), "batch.jsonl", 0, "", 3), 0, 3, SCHEMA)
-    assert rows.table.column("custom_id").to_pylist() == ["r-1", None, "r-1"]
-    assert list(rows.faults) == [1]
+    assert rows.table.column("custom_id").to_pylist() == ["r-1", None, "r-2"]
+    assert list(rows.faults) == [1, 2]

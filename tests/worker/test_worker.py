@@ -153,6 +153,13 @@ def test_a_line_that_cannot_be_read_is_a_row_with_its_fault(tmp_path):
     assert bad["id"] == "in.jsonl#1"
 
 
+def test_a_row_that_cannot_be_read_whole_keeps_its_name(tmp_path):
+    rows = [{"ids": [1, 2], "name": "a", "k": "x"}, {"ids": [1, 3], "name": "b", "k": "\ud800"}]
+    given = plan_job(tmp_path, rows, columns={"prompt_ids": "ids", "id": "name"})
+    finish(given.worker(), given.assignments)
+    assert [(row["id"], bool(row["error"])) for row in given.rows()] == [("a", False), ("b", True)]
+
+
 def test_only_the_assigned_rows_are_done(tmp_path):
     given = given_prompts(tmp_path, 8, shard_rows=8)
     report = finish(given.worker(), [Assignment(given.plan.shards[0], (2, 5))])
