@@ -56,7 +56,7 @@ class _Numbers:
         return -1
 
 
-class _EvenSampler(official.Sampler):
+class _EvenSampler(official.Sampler):  # type: ignore[misc]
     """The sampler, with prompts padded further, where lengths would make it stumble.
 
     It reads all but the last token by one program for each length. XLA needs a quarter of an
@@ -156,7 +156,8 @@ def _griffin_config(fields: Mapping[str, Any]) -> Any:
 
 
 def _open(arguments: argparse.Namespace) -> Official:
-    jax.config.update("jax_compilation_cache_dir", str(arguments.cache / "official"))
+    cache = str(arguments.cache / "official")
+    jax.config.update("jax_compilation_cache_dir", cache)  # type: ignore[no-untyped-call]
     return Official(arguments.model)
 
 
