@@ -21,6 +21,8 @@ import numpy as np
 from rgpipeline.engine.api import UNLIMITED, PrefillPack, Tenancy
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.lowering import PLAIN
+from rgpipeline.engine.memory import device_memory
+from rgpipeline.engine.pace import MOST
 from rgpipeline.engine.settings import pack_tokens, settle
 from rgpipeline.errors import RgpipelineError
 from rgpipeline.fit import FitRequest, fit
@@ -80,7 +82,9 @@ def measure(
     """
     platform = jax.default_backend()
     settings = settle(
-        config, EngineSpec(slots=slots), dtype="bfloat16", quantize=quantize, free_bytes=0
+        *(config, EngineSpec(slots=slots, steps_per_dispatch=MOST), device_memory(), 0),
+        dtype="bfloat16",
+        quantize=quantize,
     )
     engine = GriffinEngine(
         config,
@@ -107,9 +111,9 @@ def _decode_rate(engine: GriffinEngine, state: Any, wanted_s: float) -> float:
 
     def stretch(state: Any, blocks: int) -> tuple[Any, float]:
         start = time.perf_counter()
-        state, pending = engine.decode(state, PLAIN)
+        state, pending = engine.decode(state, PLAIN, engine.steps)
         for _ in range(blocks - 1):
-            state, following = engine.decode(state, PLAIN)
+            state, following = engine.decode(state, PLAIN, engine.steps)
             pending.read()
             pending = following
         pending.read()

@@ -147,7 +147,7 @@ class EngineSettings:
     dtype: Literal["float32", "bfloat16"]
     slots: int
     prefill_chunk: int  # tokens
-    steps_per_dispatch: int
+    steps_per_dispatch: int | None  # None: each worker times its own; no bits depend on it
     quantize: Literal["none", "int8"] = "none"
 
 

@@ -218,7 +218,9 @@ class EngineSpec(Spec):
         "auto", description="tokens of a prompt that go through the model in one call"
     )
     steps_per_dispatch: Auto | Count = Field(
-        "auto", description="tokens decoded in every slot by one call to the device"
+        "auto",
+        description="tokens decoded in every slot by one call to the device; no bytes "
+        "depend on it, and with auto each worker times its own",
     )
 
 

@@ -86,11 +86,13 @@ class FakeEngine:
                 )
         return self._hand_out(tuple(slots))
 
-    def decode(self, state: FakeState, features: SamplingFeatures) -> tuple[FakeState, FakeBlock]:
+    def decode(
+        self, state: FakeState, features: SamplingFeatures, steps: int
+    ) -> tuple[FakeState, FakeBlock]:
         slots = list(self._take(state))
-        tokens = np.zeros((self.steps, self.slots), np.int32)
-        codes = np.full((self.steps, self.slots), IDLE, np.int8)
-        for step in range(self.steps):
+        tokens = np.zeros((steps, self.slots), np.int32)
+        codes = np.full((steps, self.slots), IDLE, np.int8)
+        for step in range(steps):
             for index, slot in enumerate(slots):
                 if slot.active:
                     slots[index], codes[step, index] = _advance(slot)

@@ -53,7 +53,8 @@ _SECTIONS = {
     "distribution; then one draw. A row may override any of it by the column that "
     "`input.columns.sampling` names.",
     "engine": "How a worker's device is used. `auto` is settled once, by the first worker, and "
-    "recorded beside the plan, so that every worker and every later run agree.",
+    "recorded beside the plan, so that every worker and every later run agree; "
+    "[performance](performance.md) says what it comes to.",
     "workers": "How many workers, and on what.",
     "workers.mesh": "How one worker's chips are divided.",
     "faults": "What the job puts up with.",

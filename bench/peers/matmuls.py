@@ -53,7 +53,7 @@ class Matmuls:
     def measure(self, setup: Setup) -> Rates:
         """`setup.batch` rows for a step; a call's tokens, without the head, for prefill."""
         config, matrices, table = self._weights(setup.dtype)
-        tokens = pack_tokens(settings_for(config, setup))
+        tokens = pack_tokens(settings_for(config, 0, setup))
         step_s = _seconds(self._way, [*matrices, table], setup.batch, PROBE_STEPS)
         prefill_s = _seconds(self._way, matrices, tokens, _PREFILL_CALLS)
         return Rates(tokens / prefill_s, step_s)

@@ -22,10 +22,13 @@ from bench.peers.exchange import (
     serve,
 )
 from rgpipeline.engine.api import UNLIMITED, PrefillPack, Tenancy
-from rgpipeline.engine.factory import free_bytes, use_compilation_cache
+from rgpipeline.engine.factory import use_compilation_cache
 from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
+from rgpipeline.engine.lowering import tree_bytes
+from rgpipeline.engine.memory import device_memory
+from rgpipeline.engine.pace import Pace
 from rgpipeline.engine.settings import pack_tokens, settle
 from rgpipeline.model import checkpoint
 from rgpipeline.model.config import GriffinConfig
@@ -34,6 +37,7 @@ from rgpipeline.spec import EngineSpec, Sampling
 
 Dtype = Literal["float32", "bfloat16"]
 _PREFIX_STATES = 16
+_STEPS = 4  # a call, where it is the step that is timed
 FILLER = 7  # any token but BOS
 
 
@@ -46,7 +50,7 @@ class Ours:
 
     def _open(self, setup: Setup) -> GriffinEngine:
         config, params, _ = checkpoint.load(self._model, cast("Dtype", setup.dtype))
-        settings = settings_for(config, setup)
+        settings = settings_for(config, tree_bytes(params), setup)
         return GriffinEngine(config, params, settings, pack_tokens=pack_tokens(settings))
 
     def measure(self, setup: Setup) -> Rates:
@@ -62,17 +66,17 @@ class Ours:
         prefill_s = time.perf_counter() - start
 
         state = engine.assign(state, dict.fromkeys(range(engine.slots), _endless()))
-        blocks = max(2, PROBE_STEPS // engine.steps)
-        state, pending = engine.decode(state, SamplingFeatures())
+        blocks = max(2, PROBE_STEPS // _STEPS)
+        state, pending = engine.decode(state, SamplingFeatures(), _STEPS)
         pending.read()
         start = time.perf_counter()
-        state, pending = engine.decode(state, SamplingFeatures())
+        state, pending = engine.decode(state, SamplingFeatures(), _STEPS)
         for _ in range(blocks - 1):  # the host a block behind, as in the loop
-            state, following = engine.decode(state, SamplingFeatures())
+            state, following = engine.decode(state, SamplingFeatures(), _STEPS)
             pending.read()
             pending = following
         pending.read()
-        step_s = (time.perf_counter() - start) / (blocks * engine.steps)
+        step_s = (time.perf_counter() - start) / (blocks * _STEPS)
         return Rates(sum(int(pack.lengths.sum()) for pack in packs) / prefill_s, step_s)
 
     def run(self, setup: Setup, batches: Batches, options: Mapping[str, Any]) -> Run:
@@ -98,14 +102,12 @@ class Ours:
         return Curve((spans / CURVE_STEPS).tolist())
 
 
-def settings_for(config: GriffinConfig, setup: Setup) -> EngineSettings:
+def settings_for(config: GriffinConfig, weights_bytes: int, setup: Setup) -> EngineSettings:
     """What `auto` settles on, but for dtype and slots."""
     return settle(
-        config,
-        EngineSpec(slots=setup.batch),
+        *(config, EngineSpec(slots=setup.batch), device_memory(), weights_bytes),
         dtype=cast("Dtype", setup.dtype),
         quantize="none",
-        free_bytes=free_bytes(),
     )
 
 
@@ -148,7 +150,8 @@ def _warm_up_rows(engine: GriffinEngine) -> list[Row]:
 
 
 def _generate(engine: GriffinEngine, rows: list[Row], prefix_states: int) -> Run:
-    loop = Loop(engine, prefix_states=prefix_states)
+    pace = Pace(engine.settings.steps_per_dispatch)
+    loop = Loop(engine, prefix_states=prefix_states, pace=pace)
     process = psutil.Process()
     tokens: list[list[int]] = [[] for _ in rows]
     timeline = []

@@ -78,7 +78,7 @@ class Engine(Protocol[State, Rows]):
 
     @property
     def steps(self) -> int:
-        """Decode steps in a block."""
+        """Decode steps in a block: always, unless any number up to it will do."""
         ...
 
     @property
@@ -120,8 +120,10 @@ class Engine(Protocol[State, Rows]):
         """Starts decoding in slots that are ready, or (None) makes slots idle."""
         ...
 
-    def decode(self, state: State, features: SamplingFeatures) -> tuple[State, PendingBlock]:
-        """A block of steps for all slots; idle slots' states stay as they are, bit for bit.
+    def decode(
+        self, state: State, features: SamplingFeatures, steps: int
+    ) -> tuple[State, PendingBlock]:
+        """A block of `steps` for all slots; idle slots' states stay as they are, bit for bit.
 
         `features`: those that the state was last made or widened for.
         """

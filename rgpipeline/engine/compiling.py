@@ -11,6 +11,7 @@ import json
 import re
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
 
+from rgpipeline.engine.auto import Memory
 from rgpipeline.engine.lowering import (
     Tree,
     WorkerPrograms,
@@ -26,6 +28,7 @@ from rgpipeline.engine.lowering import (
     worker_programs,
 )
 from rgpipeline.engine.on_chips import PARAMS
+from rgpipeline.engine.pace import MOST
 from rgpipeline.engine.settings import settle
 from rgpipeline.errors import UserError, WeightsError
 from rgpipeline.io.options import StorageOptions, resolve_options
@@ -92,15 +95,16 @@ def _config(model: str, options: StorageOptions) -> GriffinConfig:
 def _settings(
     config: GriffinConfig, request: dict[str, Any], weights: int, chips: Chips
 ) -> EngineSettings:
-    return settle(
-        config,
-        EngineSpec(slots=request["slots"], **request["engine"]),
+    spec = EngineSpec(slots=request["slots"], **request["engine"])
+    hbm = request["hbm_bytes"]
+    settings = settle(
+        *(config, spec, Memory(hbm, hbm, cpu=False), weights),
         dtype=request["dtype"],
         quantize=request["quantize"],
-        free_bytes=max(0, request["hbm_bytes"] - weights),
         platform="tpu",
         chips=chips,
     )
+    return replace(settings, steps_per_dispatch=settings.steps_per_dispatch or MOST)
 
 
 def _compile(worker: WorkerPrograms, name: str, folder: Path) -> dict[str, Any]:

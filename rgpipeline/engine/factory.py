@@ -7,11 +7,14 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-import psutil
 
+from rgpipeline.engine.auto import PREFIX_BYTES, require_model, require_room
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
-from rgpipeline.engine.settings import pack_tokens, settle, state_bytes
+from rgpipeline.engine.lowering import tree_bytes
+from rgpipeline.engine.memory import device_memory
+from rgpipeline.engine.pace import Pace
+from rgpipeline.engine.settings import needs_of, pack_tokens, settle
 from rgpipeline.errors import UserError
 from rgpipeline.model import checkpoint
 from rgpipeline.model.chips import ALONE, Chips
@@ -20,9 +23,6 @@ from rgpipeline.model.opening import read_config
 from rgpipeline.model.sharding import check_model, check_slots, chips_for, mesh_of, placing
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec
-
-# Memory for states of shared prompt prefixes, beside the slots.
-_PREFIX_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ def open_engine(
     engine: EngineSpec,
     storage_options: Mapping[str, Mapping[str, Any]],
     settled: EngineSettings | None = None,
+    sequences: int | None = None,
     mesh: MeshSpec | None = None,
     cache: Path | None = None,
     devices: int | None = None,
@@ -49,47 +50,52 @@ def open_engine(
       engine: slots, chunk and steps, or `auto`.
       storage_options: fsspec options by protocol, secrets filled in.
       settled: what an earlier worker of the same job settled on; taken as it is.
+      sequences: that the whole job has, if that is known: more slots are of no use.
       mesh: how this process's chips are divided; one chip unless it says otherwise.
       cache: a local folder for copies of remote weights; see `checkpoint.load`.
       devices: accelerators that this process was given, all of which jax must see.
 
     Raises:
       WeightsError: the checkpoint can't be used.
-      UserError: an option this build can't honour, or chips that the model can't be divided among.
+      UserError: an option this build can't honour, chips that the model can't be divided among, or
+        memory that can't hold it and the slots.
     """
     chips = _chips(mesh, devices)
     dtype = model.dtype if settled is None else settled.dtype
     if chips.model > 1:
         check_model(read_config(model.weights, storage_options, cache), chips, "workers.mesh")
     grid = mesh_of(jax.local_devices(), chips)
+    memory = device_memory(chips.count)
     config, params, loaded = checkpoint.load(
         *(model.weights, dtype, storage_options),
         place=placing(grid),
         cache=cache,
         quantized=model.quantize == "int8",
+        check=lambda held: require_model(memory, held // chips.model),
     )
+    weights, name = tree_bytes(params), _named(loaded)
     settings = settled or settle(
-        config,
-        engine,
-        dtype=_named(loaded),
+        *(config, engine, memory, weights),
+        dtype=name,
         quantize=model.quantize,
-        free_bytes=free_bytes(chips.count),
         chips=chips,
+        sequences=sequences,
     )
     check_slots(settings.slots, chips, "engine.slots")
-    kernels = for_platform(jax.default_backend())
+    needs = needs_of(config, weights, settings.dtype, settings.quantize)
+    require_room(memory, needs, settings.slots, chips.count)
     built = GriffinEngine(
-        config,
-        params,
-        settings,
+        *(config, params, settings),
         pack_tokens=pack_tokens(settings, chips=chips),
-        kernels=kernels,
+        kernels=for_platform(jax.default_backend()),
         mesh=grid,
     )
-    states = min(
-        settings.slots, _PREFIX_BYTES // state_bytes(config, settings.dtype, settings.quantize)
+    loop = Loop(
+        built,
+        prefix_states=min(settings.slots, PREFIX_BYTES // needs.slot),
+        pace=Pace(settings.steps_per_dispatch),
     )
-    return OpenedEngine(Loop(built, prefix_states=states), settings)
+    return OpenedEngine(loop, settings)
 
 
 def _chips(mesh: MeshSpec | None, given: int | None) -> Chips:
@@ -108,15 +114,6 @@ def _chips(mesh: MeshSpec | None, given: int | None) -> Chips:
 
 def _named(dtype: np.dtype[Any]) -> Literal["float32", "bfloat16"]:
     return "float32" if dtype == np.float32 else "bfloat16"
-
-
-def free_bytes(devices: int = 1) -> int:
-    """Memory of one device not in use, in bytes; on CPUs, its part of the host's available."""
-    device = jax.local_devices()[0]
-    stats = device.memory_stats()
-    if stats and "bytes_limit" in stats:
-        return int(stats["bytes_limit"]) - int(stats["bytes_in_use"])
-    return int(psutil.virtual_memory().available) // devices
 
 
 def use_compilation_cache(folder: Path) -> None:

@@ -16,6 +16,7 @@ from rgpipeline.engine.api import DecodedBlock, PendingBlock, PrefillPack, Tenan
 from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.jitted import Jitted
 from rgpipeline.engine.on_chips import ROWS, OnChips
+from rgpipeline.engine.pace import MOST
 from rgpipeline.engine.sampling import empty_sampling_state
 from rgpipeline.engine.scoring import score_texts
 from rgpipeline.engine.state import SlotState, empty_slots
@@ -33,10 +34,11 @@ Params = Any
 @dataclass(frozen=True, slots=True)
 class _DeviceBlock:
     steps: programs.Steps
+    count: int  # of them that were run
 
     def read(self) -> DecodedBlock:
         """Waits for the device and brings the block to the host."""
-        steps = jax.device_get(self.steps)
+        steps = jax.tree.map(lambda rows: rows[: self.count], jax.device_get(self.steps))
         sampled = steps.sampled
         logprobs = None
         if sampled.logprob.shape[-1]:
@@ -72,7 +74,8 @@ class GriffinEngine:
         chips = on.chips
         self._model = model = Griffin(share_of(config, chips), self._dtype, kernels, chips)
         self._pack_shapes = _pack_shapes(settings.prefill_chunk, pack_tokens, chips.count)
-        self._jitted = Jitted(model, on, settings.steps_per_dispatch)
+        self._any_number = settings.steps_per_dispatch is None
+        self._jitted = Jitted(model, on, self.steps, self._any_number)
 
     @property
     def slots(self) -> int:
@@ -80,7 +83,7 @@ class GriffinEngine:
 
     @property
     def steps(self) -> int:
-        return self.settings.steps_per_dispatch
+        return self.settings.steps_per_dispatch or MOST
 
     @property
     def vocab_size(self) -> int:
@@ -144,15 +147,12 @@ class GriffinEngine:
         return state
 
     def decode(
-        self, state: SlotState, features: SamplingFeatures
+        self, state: SlotState, features: SamplingFeatures, steps: int
     ) -> tuple[SlotState, PendingBlock]:
         """See `api.Engine.decode`."""
-        state, steps = self.decode_program(features)(self._params, state)
-        return state, _DeviceBlock(steps)
-
-    def decode_program(self, features: SamplingFeatures) -> Callable[..., Any]:
-        """The compiled decode block (params, state) -> (state, steps) for these features."""
-        return self._jitted.decode(features)
+        number = (np.int32(steps),) if self._any_number else ()
+        state, rows = self._jitted.decode(features)(self._params, state, *number)
+        return state, _DeviceBlock(rows, steps)
 
     def programs(self, features: SamplingFeatures) -> Mapping[str, Any]:
         """What a job of these features calls again and again, jitted, for `lowering` to look at."""

@@ -16,11 +16,12 @@ class Jitted:
     A state that is given to one that changes it is given up.
     """
 
-    def __init__(self, model: Griffin, on: OnChips, steps: int) -> None:
-        """`steps` in a decode block."""
+    def __init__(self, model: Griffin, on: OnChips, steps: int, any_number: bool) -> None:
+        """`steps` in a decode block; at most, if it may have any number of them."""
         self._model = model
         self._on = on
         self._steps = steps
+        self._given = (PARAMS, STATE, everywhere) if any_number else (PARAMS, STATE)
         self._decode: dict[SamplingFeatures, Callable[..., Any]] = {}
         changes = partial(on.jit, made=_state_first)
         self.prefill = on.jit(
@@ -51,11 +52,17 @@ class Jitted:
         )
 
     def decode(self, features: SamplingFeatures) -> Callable[..., Any]:
-        """The decode block (params, state) -> (state, steps) for these features."""
+        """The decode block (params, state) -> (state, steps) for these features.
+
+        One that may have any number of steps takes the number as a third argument.
+        """
         if features not in self._decode:
-            program = partial(programs.decode, self._model, steps=self._steps, features=features)
+            program = partial(programs.decode, self._model, most=self._steps, features=features)
             self._decode[features] = self._on.jit(
-                program, (PARAMS, STATE), lambda _, state: (state, by_step(None)), donated=(1,)
+                program,
+                self._given,
+                lambda _, state, *__: (state, by_step(None)),
+                donated=(1,),
             )
         return self._decode[features]
 

@@ -16,6 +16,7 @@ from rgpipeline.engine.api import Engine, PendingBlock, Rows, State, Tenancy
 from rgpipeline.engine.checks import request_fault, stop_ids, token_fault
 from rgpipeline.engine.emissions import BlockRead, snapshot
 from rgpipeline.engine.features import SamplingFeatures
+from rgpipeline.engine.pace import Pace
 from rgpipeline.engine.seating import Seating
 from rgpipeline.engine.slots import Slots, Tenant
 from rgpipeline.errors import RowError
@@ -33,6 +34,8 @@ class _InFlight:
     """A dispatched block, with who sat where."""
 
     block: PendingBlock
+    steps: int
+    prefills: int  # calls made until it was dispatched
     tenants: list[Tenant]
     snapshots: Mapping[int, Mapping[str, NDArray[np.generic]]]  # by slot
 
@@ -40,9 +43,15 @@ class _InFlight:
 class Loop(Generic[State, Rows]):
     """One engine's slots kept busy: submit requests, call `step` until idle."""
 
-    def __init__(self, engine: Engine[State, Rows], *, prefix_states: int = 0) -> None:
-        """`prefix_states`: states of shared prompt prefixes to keep at most."""
+    def __init__(
+        self, engine: Engine[State, Rows], *, prefix_states: int = 0, pace: Pace | None = None
+    ) -> None:
+        """`prefix_states`: states of shared prompt prefixes to keep at most.
+
+        `pace`: of an engine whose blocks may have any number of steps.
+        """
         self._engine = engine
+        self._pace = pace or Pace(engine.steps)
         self._features = SamplingFeatures()
         self._state = engine.init(self._features)
         self._slots = Slots(engine.slots, engine.parts)
@@ -198,23 +207,24 @@ class Loop(Generic[State, Rows]):
         )
 
     def _dispatch(self) -> _InFlight | None:
-        tenants = self._slots.decoding()
-        self._seating.wait()
+        tenants, steps = self._slots.decoding(), self._pace.steps
+        self._seating.wait(steps)
         if not tenants:
             return None
-        self._state, block = self._engine.decode(self._state, self._features)
+        self._state, block = self._engine.decode(self._state, self._features, steps)
         snapshots = {}
         for tenant in tenants:
-            tenant.dispatched += self._engine.steps
+            tenant.dispatched += steps
             if tenant.wants_snapshot and not tenant.surely_done:
                 snapshots[tenant.slot] = self._engine.download(self._state, tenant.slot)
                 tenant.wants_snapshot = False
             if tenant.surely_done:
                 self._slots.release(tenant)
-        return _InFlight(block, tenants, snapshots)
+        return _InFlight(block, steps, self.prefills, tenants, snapshots)
 
     def _read(self, flight: _InFlight) -> list[Emission]:
         block = BlockRead(flight.block.read())
+        self._pace.read(flight.steps, flight.prefills, self.prefills)
         self.beat += 1
         emissions = []
         for tenant in flight.tenants:

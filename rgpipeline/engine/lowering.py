@@ -173,9 +173,10 @@ def _arguments(
     tokens = slots(_struct((rows, length), jnp.int32))
     slot = placed(_struct((), jnp.int32), mesh, everywhere)
     one = jax.tree.map(lambda leaf: _struct((1, *leaf.shape[1:]), leaf.dtype), state.model)
+    steps = () if engine.settings.steps_per_dispatch else (slot,)
     chosen, settings = settings_arrays(engine.slots, {})
     return {
-        "decode": (params, state),
+        "decode": (params, state, *steps),
         "prefill": (params, state, tokens, counts, counts, flags),
         "insert": (state, slot, placed(one, mesh, ROWS)),
         "assign": (state, slots(chosen), slots(settings)),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rgpipeline.engine.api import PrefillPack
 
-PATIENCE = 2  # decode blocks that a chunk waits for company in its pack
+PATIENCE = 8  # decode steps that a chunk waits for company in its pack
 
 
 @dataclass(slots=True)
@@ -22,7 +22,7 @@ class _Prompt:
     tokens: NDArray[np.int32]
     done: int
     fresh: bool
-    waited: int = 0
+    waited: int = 0  # decode steps
 
 
 _Seated = list[tuple[int, _Prompt]]  # each with its row
@@ -54,10 +54,10 @@ class PrefillQueue:
         """Forgets the prompt in `slot`, if there is one."""
         self._prompts = [prompt for prompt in self._prompts if prompt.slot != slot]
 
-    def wait(self) -> None:
-        """Another decode block went by."""
+    def wait(self, steps: int) -> None:
+        """So many decode steps go by."""
         for prompt in self._prompts:
-            prompt.waited += 1
+            prompt.waited += steps
 
     def next_pack(self, *, hurry: bool) -> tuple[PrefillPack, list[tuple[int, int]]] | None:
         """The next call and, for each of its prompts, (slot, tokens prefilled after it).

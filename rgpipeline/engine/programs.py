@@ -17,6 +17,7 @@ from rgpipeline.engine.api import GOES_ON, IDLE, LAST, STOPPED
 from rgpipeline.engine.blockwise import best_offer, noise, offer, rate_of, token_of
 from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.fences import fenced
+from rgpipeline.engine.repeated import repeated
 from rgpipeline.engine.sampling import Sampled, SamplingState, count_token, only_token, sample
 from rgpipeline.engine.softmax import log_probabilities, share_of_softmax
 from rgpipeline.engine.state import SlotState
@@ -73,11 +74,19 @@ def decode(
     model: Griffin,
     params: Params,
     state: SlotState,
+    steps: jax.Array | None = None,
     *,
-    steps: int,
+    most: int,
     features: SamplingFeatures,
 ) -> tuple[SlotState, Steps]:
-    """`steps` tokens for every active slot; a slot that ends goes idle within the block."""
+    """A token a step for every active slot; a slot that ends goes idle within the block.
+
+    Args:
+      model, params, state: as everywhere.
+      steps: how many, int32 scalar in [1, most]; None for `most`.
+      most: rows of what it brings; those beyond `steps` mean nothing.
+      features: what the sampler must be able to do.
+    """
 
     def logits_of(params: Params, hidden: jax.Array) -> jax.Array:
         return jnp.asarray(_apply(model, params, "logits", hidden))
@@ -95,7 +104,7 @@ def decode(
         state = state._replace(model=griffin)
         return _advance(state, _sampled(chips, logits, chosen, state, features), features, chips)
 
-    return lax.scan(step, state, length=steps)
+    return repeated(step, state, steps, most)
 
 
 def _sampled(

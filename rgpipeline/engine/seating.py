@@ -87,9 +87,9 @@ class Seating(Generic[State, Rows]):
                 ready.append(tenant)
         return state, ready
 
-    def wait(self) -> None:
-        """Another decode block went by."""
-        self._queue.wait()
+    def wait(self, steps: int) -> None:
+        """So many decode steps go by."""
+        self._queue.wait(steps)
 
     def _seat(self, state: State, tenant: Tenant) -> tuple[State, bool]:
         """Puts into the slot what exists of the request's state; True if that is all of it."""

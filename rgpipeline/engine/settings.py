@@ -4,56 +4,69 @@ from typing import Literal
 
 import jax
 
+from rgpipeline.engine.auto import Memory, Needs, slots_for
 from rgpipeline.model.chips import ALONE, Chips
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.sharding import check_slots
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import EngineSpec
 
-# A CPU's matrix multiply is near its best rate from about 64 rows on; an accelerator reads all
-# weights for every step, so the more slots share that reading the better.
-_CPU_SLOTS, _ACCELERATOR_SLOTS = 64, 256
-# Share of free memory that states may take; the rest is for temporaries and everybody else.
-_STATE_SHARE = 0.5
+# Where each worker does not find its own: a GPU's host waits for every turn of a loop whose number
+# of turns is not in the program, and could do nothing else meanwhile.
+_STEPS = {"gpu": 16}
 
 
 def settle(
     config: GriffinConfig,
     spec: EngineSpec,
+    memory: Memory,
+    weights_bytes: int,
     *,
     dtype: Literal["float32", "bfloat16"],
     quantize: Literal["none", "int8"],
-    free_bytes: int,
     platform: str | None = None,
     chips: Chips = ALONE,
+    sequences: int | None = None,
 ) -> EngineSettings:
     """Turns `auto` into numbers.
 
     Args:
       config: the model.
       spec: what the job asks for.
+      memory: of one device.
+      weights_bytes: of the weights that are on it.
       dtype, quantize: of the weights as loaded.
-      free_bytes: memory of one device left beside the weights.
       platform: cpu, gpu or tpu; default: what jax runs on.
       chips: those that the slots are divided among.
+      sequences: that the whole job has, if that is known.
 
     Raises:
       UserError: the slots asked for can't be divided so.
     """
-    cpu = (platform or jax.default_backend()) == "cpu"
-    fitting = max(1, int(free_bytes * _STATE_SHARE) // state_bytes(config, dtype, quantize))
-    each = min(_CPU_SLOTS if cpu else _ACCELERATOR_SLOTS, _power_of_two(fitting))
-    slots = each * chips.count if spec.slots == "auto" else spec.slots
+    platform = platform or jax.default_backend()
+    slots, chunk, steps = spec.slots, spec.prefill_chunk, spec.steps_per_dispatch
+    if slots == "auto":
+        needs = needs_of(config, weights_bytes, dtype, quantize)
+        most = None if sequences is None else -(-sequences // chips.count)
+        slots = slots_for(memory, needs, most) * chips.count
     check_slots(slots, chips, "engine.slots")
     return EngineSettings(
         dtype=dtype,
         slots=slots,
-        prefill_chunk=(128 if cpu else 256) if spec.prefill_chunk == "auto" else spec.prefill_chunk,
-        steps_per_dispatch=(4 if cpu else 16)
-        if spec.steps_per_dispatch == "auto"
-        else spec.steps_per_dispatch,
+        prefill_chunk=(128 if platform == "cpu" else 256) if chunk == "auto" else chunk,
+        steps_per_dispatch=_STEPS.get(platform) if steps == "auto" else steps,
         quantize=quantize,
     )
+
+
+def needs_of(
+    config: GriffinConfig,
+    weights_bytes: int,
+    dtype: Literal["float32", "bfloat16"],
+    quantize: Literal["none", "int8"],
+) -> Needs:
+    """What weights and slots take on one device."""
+    return Needs(weights_bytes, state_bytes(config, dtype, quantize), config.vocab_size)
 
 
 def pack_tokens(
@@ -76,7 +89,3 @@ def state_bytes(
     attention = 2 * config.window * key
     kinds = config.block_types
     return kinds.count("recurrent") * recurrent + kinds.count("attention") * attention + 64
-
-
-def _power_of_two(number: int) -> int:
-    return 1 << (number.bit_length() - 1)

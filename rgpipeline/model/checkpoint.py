@@ -37,6 +37,7 @@ def load(
     place: Place | None = None,
     cache: Path | None = None,
     quantized: bool = False,
+    check: Callable[[int], None] = lambda _: None,
 ) -> tuple[GriffinConfig, Params, np.dtype[Any]]:
     """Reads a model from a Hugging Face folder or an official Flax (orbax) folder.
 
@@ -54,6 +55,7 @@ def load(
             Without it safetensors are read from the store straight into memory, and official
             checkpoints are copied to `opening.CACHE`, for orbax to read.
         quantized: Matrices become int8 (see `quantize`), each as it is read.
+        check: Is told, before anything is read, how many bytes the parameters take; may raise.
 
     Returns:
         The configuration, the parameters (see `params.py`) and the dtype that was settled on.
@@ -65,6 +67,7 @@ def load(
     """
     config, reader, needed = open_checkpoint(url, storage_options, cache)
     settled = _settle(dtype, reader)
+    check(sum(_bytes_held(recipe, settled, quantized) for recipe in needed))
     put = place or _to_default_device
     placed: dict[recipes.Path, Any] = {}
     for recipe, parts in _read_ahead(reader, sorted(needed, key=_values, reverse=True)):
@@ -141,6 +144,13 @@ def _bytes(reader: TensorReader, name: str) -> int:
 
 def _values(recipe: Recipe) -> int:
     return sum(math.prod(shape) for _, shape in recipe.sources)
+
+
+def _bytes_held(recipe: Recipe, dtype: np.dtype[Any], quantized: bool) -> int:
+    """Of the parameter in memory, without the scales of one that is quantized."""
+    if quantized and quantize.is_quantized(recipe.path):
+        return _values(recipe)
+    return _values(recipe) * jnp.dtype(stored_dtype(recipe.path, dtype)).itemsize
 
 
 def _to_default_device(_: recipes.Path, value: HostArray) -> jax.Array:

@@ -46,7 +46,7 @@ def job_facts(
         yield (
             "engine",
             f"{count(engine.slots)} slots, prefill chunks of {count(engine.prefill_chunk)}, "
-            f"{counted(engine.steps_per_dispatch, 'step')} a dispatch{divided}",
+            f"{_steps(engine.steps_per_dispatch)} a dispatch{divided}",
         )
     size_of = size(sum(file.size for file in plan.files))
     yield "input", f"{counted(plan.rows, 'row')} in {counted(len(plan.files), 'file')}, {size_of}"
@@ -57,6 +57,10 @@ def job_facts(
         yield from _versions(began)
     if told is not None and _chips(runs):
         yield "devices", f"{count(_chips(runs))} to a worker"
+
+
+def _steps(number: int | None) -> str:
+    return "as many steps as each worker finds best" if number is None else counted(number, "step")
 
 
 def _versions(began: Event) -> Iterator[tuple[str, str]]:

@@ -24,9 +24,11 @@ _BLOCK_S = 0.01
 class SlowEngine(TellingEngine):
     """The engine worked out by hand, at the pace of a small model."""
 
-    def decode(self, state: FakeState, features: SamplingFeatures) -> tuple[FakeState, FakeBlock]:
+    def decode(
+        self, state: FakeState, features: SamplingFeatures, steps: int
+    ) -> tuple[FakeState, FakeBlock]:
         time.sleep(_BLOCK_S)
-        return super().decode(state, features)
+        return super().decode(state, features, steps)
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Tracked:
         engine: EngineSpec,
         storage_options: Mapping[str, Mapping[str, Any]],
         settled: EngineSettings | None = None,
+        sequences: int | None = None,
     ) -> Any:
         (self.folder / f"{os.getpid()}.pid").touch()
         if self.by_hand:

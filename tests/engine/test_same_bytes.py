@@ -1,4 +1,4 @@
-"""A sequence's bytes depend on its request alone: not on slot, company or interruptions.
+"""A sequence's bytes depend on its request alone: not on slot, company, interruptions or the clock.
 
 Whatever hypothesis makes of a workload, every row must come out as it does alone in an engine.
 """
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
+from rgpipeline.engine.pace import MOST, Pace
 from rgpipeline.model import checkpoint
 from rgpipeline.records import Emission, EngineSettings, Request, Snapshot, draw_words
 from rgpipeline.spec import Sampling
@@ -76,22 +77,38 @@ class Answer:
 
 
 @cache
-def engine(held: str) -> GriffinEngine:
+def engine(held: str, steps: int | None = None) -> GriffinEngine:
+    """`steps` in each of its blocks; None for one that takes any number."""
     quantized = held == "int8"
     dtype = "float32" if quantized else held
     config, params, _ = checkpoint.load(str(MODEL), dtype, quantized=quantized)
-    settled = EngineSettings(dtype, SLOTS, CHUNK, STEPS, "int8" if quantized else "none")
+    settled = EngineSettings(dtype, SLOTS, CHUNK, steps, "int8" if quantized else "none")
     return GriffinEngine(config, params, settled, pack_tokens=2 * CHUNK)
 
 
 @cache
 def alone(row: Row, held: str) -> Answer:
-    loop, answer = Loop(engine(held)), Answer()
+    loop, answer = Loop(engine(held), pace=Pace(STEPS)), Answer()
     loop.submit([row.request(0)])
     while not loop.idle:
         for emission in loop.step():
             answer = answer.and_then(emission)
     return answer
+
+
+class AnyPace(Pace):
+    """As if the clock said something else of every block."""
+
+    def __init__(self, random: Random) -> None:
+        super().__init__(None)
+        self._random = random
+
+    @property
+    def steps(self) -> int:
+        return self._random.choice((1, 2, 5, MOST))
+
+    def read(self, steps: int, before: int, now: int) -> None:
+        pass
 
 
 ROWS = st.lists(
@@ -113,8 +130,10 @@ EXAMPLES = settings(max_examples=40, deadline=None)
 @pytest.mark.parametrize("held", HELD)
 @given(rows=ROWS, random=CHANCE, prefixes=st.sampled_from([0, 1, 8]))
 @EXAMPLES
-def test_in_any_order_and_company_with_or_without_shared_prefixes(held, rows, random, prefixes):
-    loop = Loop(engine(held), prefix_states=prefixes)
+def test_in_any_order_and_company_and_at_any_pace_with_or_without_shared_prefixes(
+    held, rows, random, prefixes
+):
+    loop = Loop(engine(held), prefix_states=prefixes, pace=AnyPace(random))
     waiting = random.sample(range(len(rows)), len(rows))
     answers = [Answer() for _ in rows]
     while waiting or not loop.idle:
@@ -131,7 +150,7 @@ def test_in_any_order_and_company_with_or_without_shared_prefixes(held, rows, ra
 def test_interrupted_at_any_block_and_resumed_on_any_engine(held, rows, random, every):
     answers, snapshots = [Answer() for _ in rows], [None for _ in rows]
     while unfinished := [key for key, answer in enumerate(answers) if answer.finish is None]:
-        loops = [Loop(engine(held), prefix_states=2) for _ in range(2)]
+        loops = [Loop(engine(held), prefix_states=2, pace=AnyPace(random)) for _ in range(2)]
         for key in unfinished:
             random.choice(loops).submit([rows[key].request(key, snapshots[key])])
         emissions = [e for _ in range(every) for loop in loops for e in loop.step()]
@@ -149,7 +168,7 @@ def test_killed_and_resumed_from_the_last_snapshots(held, rows, random, dies_at)
     published = [Answer() for _ in rows]
     snapshots: list[Snapshot | None] = [None for _ in rows]
     unpublished = list(published)
-    loop = Loop(engine(held), prefix_states=2)
+    loop = Loop(engine(held), prefix_states=2, pace=AnyPace(random))
     loop.submit(row.request(key) for key, row in enumerate(rows))
     for _ in range(dies_at):
         loop.request_snapshot(random.randrange(len(rows)))
@@ -168,6 +187,16 @@ def test_killed_and_resumed_from_the_last_snapshots(held, rows, random, dies_at)
         for emission in resumed.step():
             published[emission.key] = published[emission.key].and_then(emission)
     assert published == [alone(row, held) for row in rows]
+
+
+def test_a_program_of_so_many_steps_says_what_one_of_any_number_does() -> None:
+    rows = [Row(31, 5, seed, 1, 30) for seed in range(SLOTS)]
+    loop, answers = Loop(engine("float32", STEPS)), [Answer() for _ in rows]
+    loop.submit(row.request(key) for key, row in enumerate(rows))
+    while not loop.idle:
+        for emission in loop.step():
+            answers[emission.key] = answers[emission.key].and_then(emission)
+    assert answers == [alone(row, "float32") for row in rows]
 
 
 def test_the_rows_of_these_tests_take_different_ways() -> None:

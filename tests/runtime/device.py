@@ -54,10 +54,10 @@ class DeviceEngine(FakeEngine):
         self._in_use = 0
 
     def decode(
-        self, state: FakeState, features: SamplingFeatures
+        self, state: FakeState, features: SamplingFeatures, steps: int
     ) -> tuple[FakeState, PendingBlock]:
         self._in_use += sum(slot.active for slot in state)
-        state, block = super().decode(state, features)
+        state, block = super().decode(state, features, steps)
         self._end = max(self._end, time.monotonic()) + self._block_s
         if self.blocks % _NOTE_EVERY == 0:
             print(self._end, self.blocks, self._in_use, file=self._notes, flush=True)

@@ -37,11 +37,13 @@ class SlowEngine(FakeEngine):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().prefill(state, pack)
 
-    def decode(self, state: FakeState, features: SamplingFeatures) -> tuple[FakeState, FakeBlock]:
+    def decode(
+        self, state: FakeState, features: SamplingFeatures, steps: int
+    ) -> tuple[FakeState, FakeBlock]:
         time.sleep(self.block_s)
         if self.blocks >= _BRISK_BLOCKS and self.hurry is not None:
             crawl(self.hurry)
-        return super().decode(state, features)
+        return super().decode(state, features, steps)
 
 
 def crawl(hurry: Path) -> None:

@@ -26,8 +26,10 @@ class Measured(FakeEngine):
         self.pack_shapes = [(_SLOTS, 4)]
         self._notes, self._process = notes.open("w"), psutil.Process()
 
-    def decode(self, state: FakeState, features: SamplingFeatures) -> tuple[FakeState, FakeBlock]:
-        decoded = super().decode(state, features)
+    def decode(
+        self, state: FakeState, features: SamplingFeatures, steps: int
+    ) -> tuple[FakeState, FakeBlock]:
+        decoded = super().decode(state, features, steps)
         print(self._process.memory_info().rss / 2**20, file=self._notes, flush=True)
         return decoded
 
@@ -44,6 +46,7 @@ class Instant:
         engine: EngineSpec,
         storage_options: Mapping[str, Mapping[str, Any]],
         settled: EngineSettings | None = None,
+        sequences: int | None = None,
     ) -> Opened:
         built = Measured(self.folder / f"{os.getpid()}.mib")
         return Opened(Loop(built), settled or EngineSettings("float32", _SLOTS, 4, 1))

@@ -44,8 +44,10 @@ def write_tokenizer(folder: Path) -> str:
 class TellingEngine(FakeEngine):
     """The fake engine with log-probabilities: minus a third of the token and one."""
 
-    def decode(self, state: FakeState, features: SamplingFeatures) -> tuple[FakeState, FakeBlock]:
-        state, block = super().decode(state, features)
+    def decode(
+        self, state: FakeState, features: SamplingFeatures, steps: int
+    ) -> tuple[FakeState, FakeBlock]:
+        state, block = super().decode(state, features, steps)
         tokens = block.block.tokens
         near = (tokens[..., None] + np.arange(features.logprobs, dtype=np.int32)) % 10
         told = TokenLogprobs(_logprob(tokens), near, _logprob(near))
@@ -70,6 +72,7 @@ def factory(engine_type: type[FakeEngine] = TellingEngine, **options: int):
         engine: EngineSpec,
         storage_options: Mapping[str, Mapping[str, Any]],
         settled: EngineSettings | None = None,
+        sequences: int | None = None,
     ) -> Opened:
         built = engine_type(**options)
         found = EngineSettings("float32", built.slots, built.pack_shapes[0][1], built.steps)

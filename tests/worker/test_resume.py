@@ -24,10 +24,10 @@ def interrupted_at(block: int, action):
     """A kind of engine that does `action` when it begins its nth block."""
 
     class Interrupted(TellingEngine):
-        def decode(self, state, features):
+        def decode(self, state, features, steps):
             if self.blocks == block:
                 action()
-            return super().decode(state, features)
+            return super().decode(state, features, steps)
 
     return Interrupted
 

@@ -106,9 +106,9 @@ def test_rows_of_several_shards_share_the_slots(tmp_path, engines):
     class Patient(Counted):
         """Begins when all rows are ready, so that only the slots limit it."""
 
-        def decode(self, state, features):
+        def decode(self, state, features, steps):
             until(lambda: worker._parts[1].beat >= 12)
-            return super().decode(state, features)
+            return super().decode(state, features, steps)
 
     given = given_prompts(
         tmp_path, 12, shard_rows=1, sampling={"max_tokens": 30, "ignore_eos": True}
@@ -171,9 +171,9 @@ def test_halves_of_a_shard_take_over_from_the_whole(tmp_path):
     cut = Event()
 
     class Gated(FakeEngine):
-        def decode(self, state, features):
+        def decode(self, state, features, steps):
             assert cut.wait(PATIENCE_S)
-            return super().decode(state, features)
+            return super().decode(state, features, steps)
 
     given = given_prompts(tmp_path, 8, shard_rows=8)
     worker, shard = given.worker(open_engine=factory(Gated, slots=2)), given.plan.shards[0]
@@ -358,10 +358,10 @@ def test_a_row_is_told_before_it_enters_its_slot(tmp_path):
 
 def test_an_engine_that_fails_leaves_what_was_finished_published(tmp_path):
     class Failing(FakeEngine):
-        def decode(self, state, features):
+        def decode(self, state, features, steps):
             if self.blocks == 6:  # the eight rows take two each, two rows at a time
                 raise RuntimeError("device lost")
-            return super().decode(state, features)
+            return super().decode(state, features, steps)
 
     given = given_prompts(tmp_path, 8, sampling={"max_tokens": 6, "ignore_eos": True})
     report = finish(given.worker(open_engine=factory(Failing, slots=2, steps=3)), given.assignments)

@@ -1,0 +1,73 @@
+"""Steps a call: from seconds by arithmetic, and found by timing a loop's own blocks."""
+
+import pytest
+
+from rgpipeline.engine.loop import Loop
+from rgpipeline.engine.pace import MOST, Pace, best_steps, line
+from tests.engine.test_loop import finish, request, texts
+from tests.fake_engine import FakeEngine, by_hand
+
+
+@pytest.mark.parametrize(
+    ("step_ms", "call_ms", "steps"),
+    [
+        (50, 0, 1),  # all of the host's work is hidden: blocks as short as they can be
+        (50, 0.2, 1),
+        (50, 1, 2),
+        (12, 1, 4),
+        (1, 1, 16),  # a tiny model: the host is what takes time
+        (0.01, 5, 16),  # and no more than what may wait for the end of a block
+    ],
+)
+def test_the_dearer_a_call_the_more_steps_it_takes(step_ms, call_ms, steps) -> None:
+    assert best_steps(step_ms / 1e3, call_ms / 1e3) == steps
+
+
+def test_a_step_and_a_call_are_the_line_through_two_blocks() -> None:
+    assert line(4, 0.230, 16, 0.830) == pytest.approx((0.050, 0.030))
+    assert line(4, 0.200, 16, 0.180) == (0.0, 0.200)  # noise, not a step that takes less than none
+
+
+class Timed(FakeEngine):
+    """Of which every step takes 1 s and every call more, by a clock of its own."""
+
+    def __init__(self, call_s: float) -> None:
+        super().__init__(slots=3, steps=MOST)
+        self.call_s, self.seconds, self.asked = call_s, 0.0, list[int]()
+
+    def prefill(self, state, pack):
+        self.seconds += 100
+        return super().prefill(state, pack)
+
+    def decode(self, state, features, steps):
+        self.seconds += self.call_s + steps
+        self.asked.append(steps)
+        return super().decode(state, features, steps)
+
+
+@pytest.mark.parametrize(("call_s", "found"), [(0.0, 1), (0.02, 2), (1.0, 16)])
+def test_a_loop_times_its_first_blocks_and_keeps_to_the_best(call_s: float, found: int) -> None:
+    engine = Timed(call_s)
+    loop = Loop(engine, pace=Pace(None, clock=lambda: engine.seconds))
+    loop.submit([request(0, [1], max_tokens=400, ignore_eos=True)])
+    finish(loop)
+    assert engine.asked[:2] == [4, 4]
+    assert set(engine.asked[20:]) == {found}
+
+
+def test_blocks_beside_which_prompts_are_read_are_not_timed() -> None:
+    engine = Timed(1.0)
+    loop = Loop(engine, pace=Pace(None, clock=lambda: engine.seconds))
+    for key in range(40):
+        loop.submit([request(key, [1, 2, 3], max_tokens=4)])
+        loop.step()
+    assert set(engine.asked) == {4}
+
+
+def test_rows_are_the_same_while_the_number_changes() -> None:
+    engine = Timed(0.1)
+    loop = Loop(engine, pace=Pace(None, clock=lambda: engine.seconds))
+    work = [([1, 2], 150), ([3], 61), ([7, 7, 2], 90), ([5], 40), ([4, 9], 133)]
+    loop.submit(request(i, p, max_tokens=n) for i, (p, n) in enumerate(work))
+    assert texts(finish(loop)) == {i: by_hand(p, n) for i, (p, n) in enumerate(work)}
+    assert len(set(engine.asked)) > 1
