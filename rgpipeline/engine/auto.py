@@ -49,16 +49,15 @@ class Needs:
         return self.weights + count * self.slot
 
 
-def slots_for(memory: Memory, needs: Needs, sequences: int | None = None) -> int:
+def slots_for(memory: Memory, needs: Needs) -> int:
     """Slots of one device: as many as pay, or as fit with all that a job may ask of them.
 
-    `sequences`: that there are for it; slots beyond them would only make a step longer. One slot at
-    least, whether it fits or not: see `require_room`.
+    One slot at least, whether it fits or not: see `require_room`. That a job has few rows makes no
+    slots fewer: a row would depend on how many others there are.
     """
     fitting = _rounded(_fitting(memory, needs))
     paying = _CPU_MOST if memory.cpu else _paying(needs)
-    filled = paying if sequences is None else max(1, -(-sequences // _ROWS)) * _ROWS
-    return min(paying, fitting, filled)
+    return min(paying, fitting)
 
 
 def require_model(memory: Memory, bytes_needed: int) -> None:

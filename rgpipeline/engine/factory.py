@@ -38,7 +38,6 @@ def open_engine(
     engine: EngineSpec,
     storage_options: Mapping[str, Mapping[str, Any]],
     settled: EngineSettings | None = None,
-    sequences: int | None = None,
     mesh: MeshSpec | None = None,
     cache: Path | None = None,
     devices: int | None = None,
@@ -50,7 +49,6 @@ def open_engine(
       engine: slots, chunk and steps, or `auto`.
       storage_options: fsspec options by protocol, secrets filled in.
       settled: what an earlier worker of the same job settled on; taken as it is.
-      sequences: that the whole job has, if that is known: more slots are of no use.
       mesh: how this process's chips are divided; one chip unless it says otherwise.
       cache: a local folder for copies of remote weights; see `checkpoint.load`.
       devices: accelerators that this process was given, all of which jax must see.
@@ -79,7 +77,6 @@ def open_engine(
         dtype=name,
         quantize=model.quantize,
         chips=chips,
-        sequences=sequences,
     )
     check_slots(settings.slots, chips, "engine.slots")
     needs = needs_of(config, weights, settings.dtype, settings.quantize)

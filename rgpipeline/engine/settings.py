@@ -26,7 +26,6 @@ def settle(
     quantize: Literal["none", "int8"],
     platform: str | None = None,
     chips: Chips = ALONE,
-    sequences: int | None = None,
 ) -> EngineSettings:
     """Turns `auto` into numbers.
 
@@ -38,7 +37,6 @@ def settle(
       dtype, quantize: of the weights as loaded.
       platform: cpu, gpu or tpu; default: what jax runs on.
       chips: those that the slots are divided among.
-      sequences: that the whole job has, if that is known.
 
     Raises:
       UserError: the slots asked for can't be divided so.
@@ -47,8 +45,7 @@ def settle(
     slots, chunk, steps = spec.slots, spec.prefill_chunk, spec.steps_per_dispatch
     if slots == "auto":
         needs = needs_of(config, weights_bytes, dtype, quantize)
-        most = None if sequences is None else -(-sequences // chips.count)
-        slots = slots_for(memory, needs, most) * chips.count
+        slots = slots_for(memory, needs) * chips.count
     check_slots(slots, chips, "engine.slots")
     return EngineSettings(
         dtype=dtype,

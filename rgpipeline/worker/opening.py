@@ -35,33 +35,27 @@ class EngineFactory(Protocol):
         engine: EngineSpec,
         storage_options: Mapping[str, Mapping[str, Any]],
         settled: EngineSettings | None = None,
-        sequences: int | None = None,
         /,
     ) -> Opened: ...
 
 
 def open_settled(
-    job: Job, plan: Plan, store: Store, options: StorageOptions, open_engine: EngineFactory
+    job: Job, store: Store, options: StorageOptions, open_engine: EngineFactory
 ) -> Opened:
     """An engine with the settings that all workers of the job share.
 
     The first worker's are recorded. Should two be first at once, the later one opens again.
     """
-    mesh, sequences = job.workers.mesh, _sequences(job, plan)
+    mesh = job.workers.mesh
     known = settled(store, job.engine, mesh)
-    opened = open_engine(job.model, job.engine, options, known, sequences)
+    opened = open_engine(job.model, job.engine, options, known)
     if known is not None:
         return opened
     agreed = settle(store, job.engine, opened.settings, mesh)
     if agreed == opened.settings:
         return opened
     del opened  # its memory is needed
-    return open_engine(job.model, job.engine, options, agreed, sequences)
-
-
-def _sequences(job: Job, plan: Plan) -> int | None:
-    """How many the whole job has; None where rows say themselves how many samples they want."""
-    return None if plan.columns.sampling is not None else plan.rows * job.sampling.n
+    return open_engine(job.model, job.engine, options, agreed)
 
 
 def open_prompts(job: Job, plan: Plan, options: StorageOptions) -> Prompts:

@@ -141,7 +141,7 @@ class Worker:
         job, plan, store, policy = self._job, self._plan, self._store, self._policy
         options = resolve_options(job.storage_options)
         prompts = open_prompts(job, plan, options)
-        opened = open_settled(job, plan, store, options, self._open_engine)
+        opened = open_settled(job, store, options, self._open_engine)
         dtype = opened.settings.dtype
         maker = RowMaker(job, plan, store, options, prompts, opened.loop.check_tokens, dtype)
         feeder = Feeder(maker, policy.ahead_bytes, self._wake.set)

@@ -45,7 +45,6 @@ class Tracked:
         engine: EngineSpec,
         storage_options: Mapping[str, Mapping[str, Any]],
         settled: EngineSettings | None = None,
-        sequences: int | None = None,
     ) -> Any:
         (self.folder / f"{os.getpid()}.pid").touch()
         if self.by_hand:

@@ -47,11 +47,6 @@ def test_a_cpu_worker_counts_on_its_own_part_of_the_host() -> None:
     require_room(part, Needs(30 * GIB, GIB, 256_000), 8)  # not in its part, but it can be had
 
 
-@pytest.mark.parametrize(("sequences", "slots"), [(0, 8), (5, 8), (20, 24), (63, 64), (1000, 64)])
-def test_no_more_slots_than_a_small_job_fills(sequences: int, slots: int) -> None:
-    assert slots_for(LAPTOP, SMALL, sequences) == slots
-
-
 def test_less_memory_than_the_slots_agreed_on_need() -> None:
     small = Memory(8 * GIB, 8 * GIB, cpu=False)
     with pytest.raises(UserError) as caught:

@@ -46,7 +46,6 @@ class Instant:
         engine: EngineSpec,
         storage_options: Mapping[str, Mapping[str, Any]],
         settled: EngineSettings | None = None,
-        sequences: int | None = None,
     ) -> Opened:
         built = Measured(self.folder / f"{os.getpid()}.mib")
         return Opened(Loop(built), settled or EngineSettings("float32", _SLOTS, 4, 1))

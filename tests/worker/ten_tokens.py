@@ -72,7 +72,6 @@ def factory(engine_type: type[FakeEngine] = TellingEngine, **options: int):
         engine: EngineSpec,
         storage_options: Mapping[str, Mapping[str, Any]],
         settled: EngineSettings | None = None,
-        sequences: int | None = None,
     ) -> Opened:
         built = engine_type(**options)
         found = EngineSettings("float32", built.slots, built.pack_shapes[0][1], built.steps)
