@@ -1,9 +1,10 @@
 """The official library's own sampler as a peer (`recurrentgemma.jax.Sampler`)."""
 
 import argparse
+import ctypes
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,6 @@ _COMPILE_EVENTS = (
     "/jax/core/compile/backend_compile_duration",
 )
 FILLER = 7
-_EVEN = 64  # tokens
 
 
 class _Numbers:
@@ -56,19 +56,6 @@ class _Numbers:
         return -1
 
 
-class _EvenSampler(official.Sampler):  # type: ignore[misc]
-    """The sampler, with prompts padded further, where lengths would make it stumble.
-
-    It reads all but the last token by one program for each length. XLA needs a quarter of an
-    hour and 15 GB to compile some lengths (494, say), and under two minutes for multiples of 64.
-    """
-
-    def _get_padded_tokens(self, tokens: Sequence[jax.Array]) -> jax.Array:
-        padded = super()._get_padded_tokens(tokens)
-        more = -(padded.shape[1] - 1) % _EVEN
-        return jnp.pad(padded, ((0, 0), (more, 0)), constant_values=self.vocab.pad_id())
-
-
 class Official:
     """The sampler, greedy; its programs are compiled for each prompt length and output length."""
 
@@ -83,7 +70,7 @@ class Official:
         params = official_params(self._model, jnp.dtype(dtype))
         config = _griffin_config(self._config)
         model = official.Griffin(config, dtype=jnp.dtype(dtype), param_dtype=jnp.dtype(dtype))
-        return _EvenSampler(model=model, vocab=_Numbers(self._config), params=params)
+        return official.Sampler(model=model, vocab=_Numbers(self._config), params=params)
 
     def _note(self, event: str, duration_secs: float, **_: str | int) -> None:
         if event in _COMPILE_EVENTS:
@@ -101,12 +88,15 @@ class Official:
         """One call for each batch, to its longest output; compilation is counted apart."""
         self._sampler(setup.dtype)
         tokens: list[list[int]] = []
-        compiled, start = self._compiled_s, time.perf_counter()
+        compiled, seconds = self._compiled_s, 0.0
         for batch in batches:
+            start = time.perf_counter()
             made = self._sample(setup, [prompt for prompt, _ in batch], max(n for _, n in batch))
             tokens += [row[:new] for row, (_, new) in zip(made, batch, strict=True)]
+            seconds += time.perf_counter() - start
+            _forget_programs()
         compile_s = self._compiled_s - compiled
-        return Run(time.perf_counter() - start - compile_s, compile_s, tokens)
+        return Run(seconds - compile_s, compile_s, tokens)
 
     def curve(self, setup: Setup, prompt: int, lengths: list[int]) -> Curve:
         """Goes on from a real prompt; between the lengths the counters are moved, not the model.
@@ -136,6 +126,12 @@ class Official:
         texts = [" ".join(map(str, prompt[1:])) for prompt in prompts]
         output = self._sampler(setup.dtype)(texts, new, end_sampling_at_eos_token=False)
         return [np.asarray(row).tolist() for row in output.tokens]
+
+
+def _forget_programs() -> None:
+    """Gives back what compiling took: gigabytes for each length of prompts."""
+    jax.clear_caches()  # type: ignore[no-untyped-call]
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 def _griffin_config(fields: Mapping[str, Any]) -> Any:
