@@ -142,7 +142,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """What arithmetic depends on; settled once for a job and recorded beside its plan."""
+    """How an engine is set up; settled once for a job and recorded beside its plan."""
 
     dtype: Literal["float32", "bfloat16"]
     slots: int

@@ -211,7 +211,7 @@ class OutputSpec(Spec):
 
 
 class EngineSpec(Spec):
-    """How a worker's device is used; `auto` is settled once and recorded beside the plan."""
+    """How a worker's device is used; what rows' bits depend on is settled once for a job."""
 
     slots: Auto | Count = Field("auto", description="sequences decoded at once, per worker")
     prefill_chunk: Auto | Count = Field(

@@ -16,7 +16,7 @@ from rgpipeline.engine.api import Engine, PendingBlock, Rows, State, Tenancy
 from rgpipeline.engine.checks import request_fault, stop_ids, token_fault
 from rgpipeline.engine.emissions import BlockRead, snapshot
 from rgpipeline.engine.features import SamplingFeatures
-from rgpipeline.engine.pace import Pace
+from rgpipeline.engine.pace import QUIET, Pace
 from rgpipeline.engine.seating import Seating
 from rgpipeline.engine.slots import Slots, Tenant
 from rgpipeline.errors import RowError
@@ -57,6 +57,7 @@ class Loop(Generic[State, Rows]):
         self._slots = Slots(engine.slots, engine.parts)
         self._seating = Seating(engine, self._slots, prefix_states)
         self._in_flight: _InFlight | None = None
+        self._quiet = 0  # blocks dispatched since the last prefill call
         self._refused: list[Emission] = []
         self.beat = 0  # grows with every prefill call and every block read
         self.prefills = 0  # prefill calls, to tell a step's prefill from its decode
@@ -167,12 +168,15 @@ class Loop(Generic[State, Rows]):
         self._start(ready)
 
     def _prefill(self) -> None:
+        if self._pace.searching and self._quiet < QUIET and self._slots.decoding():
+            return
         for _ in range(PACKS_PER_STEP):
             called = self._seating.prefill(self._state, hurry=not self._slots.decoding())
             if called is None:
                 return
             self._state, ready = called
             self.prefills += 1
+            self._quiet = 0
             self.beat += 1
             self._start(ready)
 
@@ -212,6 +216,7 @@ class Loop(Generic[State, Rows]):
         if not tenants:
             return None
         self._state, block = self._engine.decode(self._state, self._features, steps)
+        self._quiet += 1
         snapshots = {}
         for tenant in tenants:
             tenant.dispatched += steps

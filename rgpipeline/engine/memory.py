@@ -37,6 +37,8 @@ def _host_bytes() -> int:
 
 def _cores_share() -> float:
     """Workers on one host are pinned to cores of their own."""
-    cores = os.cpu_count() or 1
-    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
-    return own / cores
+    if not hasattr(os, "sched_getaffinity"):
+        return 1.0
+    # A container's first process has the container's cores, of which memory is the container's.
+    cores = len(os.sched_getaffinity(1))
+    return min(1.0, len(os.sched_getaffinity(0)) / cores)

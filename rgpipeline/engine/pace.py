@@ -21,7 +21,15 @@ from statistics import median
 # through the two medians is the time of a step and of a call. Others of them are the bounds, too.
 _TRIED = (4, 16)
 _TIMED = 5
+_BLOCKS = 64  # to try in: where sequences end sooner than long blocks do, short ones are best
 MOST = max(_TRIED)
+
+# Blocks between prefill calls while the number is searched: the last of so many can be timed.
+QUIET = 3
+
+# Beside steps that take longer, a call is nothing; and a long block would be long to wait for,
+# when a worker must leave.
+_SLOW_STEP_S = 0.25
 
 # Tokens of a sequence, where nobody knows them: what `max_tokens` is by default.
 _TOKENS = 256
@@ -50,7 +58,13 @@ class Pace:
         self._found = steps
         self._clock = clock
         self._times: dict[int, list[float]] = {tried: [] for tried in _TRIED}
+        self._read = 0  # blocks
         self._last: tuple[int, int, float] | None = None  # steps, work, when: of the last block
+
+    @property
+    def searching(self) -> bool:
+        """Whether blocks are still timed."""
+        return self._found is None
 
     @property
     def steps(self) -> int:
@@ -71,13 +85,19 @@ class Pace:
         """
         if self._found is not None:
             return
+        self._read += 1
+        if self._read == _BLOCKS:
+            self._found = _TRIED[0]
+            return
         at, last = self._clock(), self._last
         self._last = (steps, before, at)
         if last is None or (steps, before) != last[:2] or before != now:
             return
         times = self._times[steps]
         times.append(at - last[2])
-        if all(len(times) >= _TIMED for times in self._times.values()):
+        if len(times) == _TIMED and median(times) > _SLOW_STEP_S * steps:
+            self._found = _TRIED[0]
+        elif all(len(times) >= _TIMED for times in self._times.values()):
             self._settle()
 
     def _settle(self) -> None:

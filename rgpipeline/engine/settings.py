@@ -1,4 +1,4 @@
-"""What `auto` means: settled once for a job from the model and the device, then recorded."""
+"""What `auto` means: settled from the model and the device, once for a job, then recorded."""
 
 from typing import Literal
 

@@ -23,8 +23,7 @@ from rgpipeline.jobfile import parse_job
 from rgpipeline.jobfile.overrides import override
 from rgpipeline.output.dataset import open_job, open_output
 from rgpipeline.plan.record import Plan
-from rgpipeline.plan.settled import divisions
-from rgpipeline.records import EngineSettings, InputFile
+from rgpipeline.records import InputFile
 from rgpipeline.spec import Job
 
 NOTE = "_rgp/retry.json"
@@ -69,8 +68,7 @@ def prepare_retry(
         target.create(name, data)
         target.create(NOTE, json.dumps(note).encode())
         written = _written(target, store) or note
-    as_before = _settled([*divisions(store, job.engine).values()])
-    retried = _retry_job(job, plan, new, target.url(written["input"]), [*as_before, *overrides])
+    retried = _retry_job(job, plan, new, target.url(written["input"]), overrides)
     return Retry(retried, written["rows"], left_out)
 
 
@@ -171,21 +169,6 @@ def _id_column(plan: Plan) -> str:
     while name in plan.schema.names:
         name += "_"
     return name
-
-
-def _settled(found: Sequence[EngineSettings]) -> list[str]:
-    """Overrides by which few rows are done with the arithmetic of the many they were among.
-
-    None where that was nobody's, or several's: a job whose chips were divided in several ways.
-    """
-    if len(found) != 1:
-        return []
-    (settings,) = found
-    return [
-        f"model.dtype={settings.dtype}",
-        f"engine.slots={settings.slots}",
-        f"engine.prefill_chunk={settings.prefill_chunk}",
-    ]
 
 
 def _retry_job(job: Job, plan: Plan, new: str, path: str, overrides: Sequence[str]) -> Job:

@@ -1,7 +1,7 @@
 """Whole texts: the segments of every sample joined."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow.dataset as ds
 
 from rgpipeline.errors import OutputError
+from rgpipeline.io.columns import AddedColumns
 from rgpipeline.io.options import StorageOptions
 from rgpipeline.io.parts import entries_of, parse_part_name
 from rgpipeline.output.dataset import open_job, open_output
@@ -22,7 +23,7 @@ class WholeText:
     sample: int
     samples: int  # that its row has in all
     row: tuple[int, int]  # (shard, row within it): ids need not be unique
-    text: str
+    text: str  # empty where the job's model has no tokenizer
     finish_reason: str | None
     prompt_tokens: int
     completion_tokens: int
@@ -46,9 +47,13 @@ def cat(
         raise OutputError(f"{url}: task: score writes no texts; read its Parquet parts")
     under_way: dict[tuple[tuple[int, int], int], list[WholeText]] = {}
     given_up: set[tuple[int, int]] = set()  # rows that ended before all their samples did
-    for segment in _segments(url, job.output.prefix, id, storage_options):
+    added = frozenset(AddedColumns.of(job).names)
+    for segment in _segments(url, job.output.prefix, added, id, storage_options):
         key = (segment.row, segment.sample)
-        under_way.setdefault(key, []).append(segment)
+        before = under_way.setdefault(key, [])
+        if before:
+            before[-1] = replace(before[-1], kept={})  # every segment of a row has the same
+        before.append(segment)
         if segment.finish_reason is not None:
             yield _whole(under_way.pop(key))
         if segment.error is not None and segment.samples == 1:
@@ -64,8 +69,12 @@ def _whole(segments: Sequence[WholeText]) -> WholeText:
         text="".join(segment.text for segment in segments),
         completion_tokens=sum(segment.completion_tokens for segment in segments),
         completion_ids=_joined([segment.completion_ids for segment in segments]),
-        logprobs=_joined([segment.logprobs for segment in segments]),
+        logprobs=_joined([_parsed(segment.logprobs) for segment in segments]),
     )
+
+
+def _parsed(logprobs: Any) -> Any:
+    return json.loads(logprobs) if isinstance(logprobs, str) else logprobs
 
 
 def _joined(values: Sequence[Any]) -> Any:
@@ -79,7 +88,7 @@ def _joined(values: Sequence[Any]) -> Any:
 
 
 def _segments(
-    url: str, prefix: str, id: str | None, options: StorageOptions | None
+    url: str, prefix: str, added: Set[str], id: str | None, options: StorageOptions | None
 ) -> Iterator[WholeText]:
     """Every published segment, in the log's order, as a text of its own."""
     for fragment in open_output(url, options).get_fragments():
@@ -95,19 +104,23 @@ def _segments(
             for values in batch.to_pylist():
                 entry = next(entries)
                 if id is None or values[f"{prefix}id"] == id:
-                    yield _text(values, prefix, (place[0], entry.row), entry.samples)
+                    yield _text(values, prefix, added, (place[0], entry.row), entry.samples)
 
 
 def _ids(fragment: Any, prefix: str) -> set[str]:
     return set(fragment.to_table(columns=[f"{prefix}id"]).column(0).to_pylist())
 
 
-def _text(values: dict[str, Any], prefix: str, row: tuple[int, int], samples: int) -> WholeText:
+def _text(
+    values: dict[str, Any], prefix: str, added: Set[str], row: tuple[int, int], samples: int
+) -> WholeText:
     names = ("id", "sample", "finish_reason", "prompt_tokens", "completion_tokens", "error")
     ours = {name: values.pop(prefix + name) for name in names}
+    ids, logprobs = (
+        values.pop(name) if name in added else None  # or it is a column of the input's
+        for name in (f"{prefix}completion_ids", f"{prefix}logprobs")
+    )
     text = values.pop(f"{prefix}completion") or ""
-    ids = values.pop(f"{prefix}completion_ids", None)
-    logprobs = values.pop(f"{prefix}logprobs", None)
     del values[f"{prefix}segment"]
     return WholeText(
         text=text,
@@ -115,7 +128,7 @@ def _text(values: dict[str, Any], prefix: str, row: tuple[int, int], samples: in
         samples=samples,
         kept=values,
         completion_ids=ids,
-        logprobs=json.loads(logprobs) if isinstance(logprobs, str) else logprobs,
+        logprobs=logprobs,
         prefix=prefix,
         **ours,
     )

@@ -1,6 +1,7 @@
 """The job's folder: the plan made there once, and found again by everyone after."""
 
 import json
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -20,6 +21,7 @@ JOB = "_rgp/job.json"
 PLAN = "_rgp/plan.json"
 _NEW = "choose a new output.path for it"
 _SHOWN = 5
+_NOT_IN_YAML = re.compile(r"[\x7f-\x9f\ufffe\uffff]")
 
 
 def open_or_create(job: Job, store: Store) -> Plan:
@@ -35,7 +37,7 @@ def open_or_create(job: Job, store: Store) -> Plan:
         _require_empty(store)
         plan = make_plan(job)
         require_usable(store)
-        store.create(JOB, job.model_dump_json(indent=1).encode())
+        store.create(JOB, _as_json(job))
         saved = read_job(store) or job
         _require_same_job(job, saved, store)
         return _create(plan, store)
@@ -61,6 +63,12 @@ def check_folder(job: Job, store: Store) -> tuple[str, ...]:
     if found is not None:
         _require_same_inputs(job, found, store)
     return tuple(_engine_warnings(job, saved))
+
+
+def _as_json(job: Job) -> bytes:
+    """JSON that reads the same as YAML, and so as a job file."""
+    text = job.model_dump_json(indent=1)
+    return _NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
 
 
 def read_job(store: Store) -> Job | None:

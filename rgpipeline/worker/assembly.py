@@ -51,6 +51,8 @@ class Assembly:
         self._id, self._samples, self._place = work.id, work.samples, work.place
         self._shape = shape
         self._text: SequenceText = NoText()
+        if notes is not None and notes["text"] is None:
+            tokenizer = None  # it began without one, and half a text would look like a whole
         self._has_text = tokenizer is not None
         if tokenizer is not None:
             text = notes["text"] if notes else None

@@ -172,14 +172,15 @@ class Publisher:
             while True:
                 self._drop_released()
                 now = time.monotonic()
-                first = min(self._shards.values(), key=self._due_at, default=None)
-                due = math.inf if first is None else self._due_at(first)
-                if first is not None and due <= now:
-                    pending, first.pending = first.pending, Pending()
-                    return first, pending
+                dues = {shard: self._due_at(output) for shard, output in self._shards.items()}
+                first = min(dues, key=lambda shard: dues[shard], default=None)
+                if first is not None and dues[first] <= now:
+                    output = self._shards[first]
+                    pending, output.pending = output.pending, Pending()
+                    return output, pending
                 if self._closed:
                     return None
-                self._sleeps_until = min(due, now + _LOOK_S)
+                self._sleeps_until = min([*dues.values(), now + _LOOK_S])
                 self._changed.wait(self._sleeps_until - now)
                 self._sleeps_until = -math.inf
 

@@ -14,9 +14,9 @@ from rgpipeline.errors import InputError, OutputError
 from rgpipeline.io.store import open_store
 from rgpipeline.jobfile import parse_job
 from rgpipeline.output.retry import Retry, prepare_retry
-from rgpipeline.plan import make_plan, settle
-from rgpipeline.records import EngineSettings, OutputRow
-from rgpipeline.spec import EngineSpec, Job
+from rgpipeline.plan import make_plan
+from rgpipeline.records import OutputRow
+from rgpipeline.spec import Job
 from tests.published import done, failed, job_over, publish
 
 BAD = (3, 17, 18)  # in two shards of sixteen rows
@@ -70,15 +70,6 @@ def test_rows_are_read_from_the_input_as_it_is_now(tmp_path: Path) -> None:
     mended = [{**row, "text": row["text"].upper()} for row in ROWS]
     pq.write_table(pa.Table.from_pylist(mended), tmp_path / "input.parquet")
     assert [row["text"] for row in retried(job)[1]] == ["TEXT 3", "TEXT 17", "TEXT 18"]
-
-
-def test_few_rows_get_the_slots_of_the_many_they_were_among(tmp_path: Path) -> None:
-    job = job_over(tmp_path, ROWS, input=COLUMNS)
-    publish(job, answer)
-    settle(open_store(job.output.path), job.engine, EngineSettings("bfloat16", 48, 256, None))
-    prepared, _ = retried(job, overrides=["engine.prefill_chunk=128"])
-    assert prepared.job.model.dtype == "bfloat16"
-    assert prepared.job.engine == EngineSpec(slots=48, prefill_chunk=128)
 
 
 def test_sampling_and_the_rest_stay_but_for_overrides(tmp_path: Path) -> None:

@@ -29,18 +29,18 @@ def test_a_step_and_a_call_are_the_line_through_two_blocks() -> None:
 
 
 class Timed(FakeEngine):
-    """Of which every step takes 1 s and every call more, by a clock of its own."""
+    """Of which every step takes 10 ms and every call more, by a clock of its own."""
 
     def __init__(self, call_s: float) -> None:
         super().__init__(slots=3, steps=MOST)
         self.call_s, self.seconds, self.asked = call_s, 0.0, list[int]()
 
     def prefill(self, state, pack):
-        self.seconds += 100
+        self.seconds += 1
         return super().prefill(state, pack)
 
     def decode(self, state, features, steps):
-        self.seconds += self.call_s + steps
+        self.seconds += (self.call_s + steps) / 100
         self.asked.append(steps)
         return super().decode(state, features, steps)
 
@@ -56,12 +56,32 @@ def test_a_loop_times_its_first_blocks_and_keeps_to_the_best(call_s: float, foun
 
 
 def test_blocks_beside_which_prompts_are_read_are_not_timed() -> None:
+    """A prefill takes as long as a hundred steps: with one in a block, 16 would be found."""
+    engine = Timed(0.0)
+    loop = Loop(engine, pace=Pace(None, clock=lambda: engine.seconds))
+    for key in range(200):
+        loop.submit([request(key, [1, 2, 3], max_tokens=60)])
+        loop.step()
+    assert engine.asked[-1] == 1
+
+
+def test_sequences_shorter_than_a_long_block_get_short_ones() -> None:
     engine = Timed(1.0)
     loop = Loop(engine, pace=Pace(None, clock=lambda: engine.seconds))
-    for key in range(40):
-        loop.submit([request(key, [1, 2, 3], max_tokens=4)])
+    for key in range(200):
+        loop.submit([request(key, [1, 2, 3], max_tokens=9)])
         loop.step()
-    assert set(engine.asked) == {4}
+    assert engine.asked[-1] == 4
+
+
+def test_steps_that_take_long_are_not_tried_in_long_blocks() -> None:
+    pace, now = Pace(None, clock=lambda: seconds), 0
+    seconds = 0.0
+    while pace.searching:
+        seconds += 0.3 * pace.steps
+        pace.read(pace.steps, now, now)
+    assert pace.steps == 4
+    assert seconds < 0.3 * 4 * 10
 
 
 def test_rows_are_the_same_while_the_number_changes() -> None:

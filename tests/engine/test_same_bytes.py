@@ -189,14 +189,15 @@ def test_killed_and_resumed_from_the_last_snapshots(held, rows, random, dies_at)
     assert published == [alone(row, held) for row in rows]
 
 
-def test_a_program_of_so_many_steps_says_what_one_of_any_number_does() -> None:
+@pytest.mark.parametrize(("held", "steps"), [("float32", STEPS), ("bfloat16", 1)])
+def test_a_program_of_so_many_steps_says_what_one_of_any_number_does(held: str, steps: int) -> None:
     rows = [Row(31, 5, seed, 1, 30) for seed in range(SLOTS)]
-    loop, answers = Loop(engine("float32", STEPS)), [Answer() for _ in rows]
+    loop, answers = Loop(engine(held, steps)), [Answer() for _ in rows]
     loop.submit(row.request(key) for key, row in enumerate(rows))
     while not loop.idle:
         for emission in loop.step():
             answers[emission.key] = answers[emission.key].and_then(emission)
-    assert answers == [alone(row, "float32") for row in rows]
+    assert answers == [alone(row, held) for row in rows]
 
 
 def test_the_rows_of_these_tests_take_different_ways() -> None:

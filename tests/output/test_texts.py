@@ -50,6 +50,12 @@ def test_ids_and_log_probabilities_are_joined_too(tmp_path: Path, wanted: int) -
     assert found.logprobs == (plain if wanted == 1 else {"sampled": plain, "top_ids": [[7]] * 3})
 
 
+def test_an_input_column_called_as_one_that_the_job_does_not_write_is_kept(tmp_path: Path) -> None:
+    rows = [{"prompt": "p", "logprobs": 0.5}]
+    (found,) = cat(publish(job_over(tmp_path, rows), lambda *_: [done("a")]))
+    assert (found.kept, found.logprobs) == (rows[0], None)
+
+
 def test_samples_of_a_row_are_texts_of_their_own(tmp_path: Path) -> None:
     both = [
         piece("a", 0, "one ", sample=0, samples=2),

@@ -43,6 +43,12 @@ def test_the_first_makes_the_plan_and_others_find_it(folder: Path) -> None:
     assert sorted(p.name for p in (folder / "out/_rgp").iterdir()) == ["job.json", "plan.json"]
 
 
+def test_any_character_is_the_same_in_the_job_that_is_kept(folder: Path) -> None:
+    strings = ["\x7f", "\x85", "\x9b", "\uffff", "\u2028", "\U0001f600"]
+    begin(folder, sampling={"stop": strings})
+    assert load_job(folder / "out/_rgp/job.json").sampling.stop == tuple(strings)
+
+
 def test_it_is_so_on_every_store(folder: Path, place: Place) -> None:
     options = {"output": {"path": place.url}, "storage_options": place.storage_options}
     store = open_store(place.url, place.storage_options)

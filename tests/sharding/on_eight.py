@@ -17,6 +17,7 @@ import numpy as np
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.lowering import PLAIN, worker_programs
+from rgpipeline.engine.pace import Pace
 from rgpipeline.model.chips import Chips
 from rgpipeline.model.config import ATTENTION, GRIFFIN_CYCLE, RECURRENT, GriffinConfig, cycle
 from rgpipeline.model.params import flatten, nest
@@ -28,7 +29,7 @@ from rgpipeline.spec import Sampling
 LAYOUTS = ((1, 1), (1, 8), (2, 4), (4, 2), (8, 1))  # data, model
 SIZES = GriffinConfig(256, 64, 128, 8, 64, (ATTENTION, RECURRENT), window=16)
 DEEP = GriffinConfig(256, 64, 128, 8, 64, cycle(GRIFFIN_CYCLE, 4), window=16)
-SETTINGS = EngineSettings("float32", slots=16, prefill_chunk=16, steps_per_dispatch=2)
+SETTINGS = EngineSettings("float32", slots=16, prefill_chunk=16, steps_per_dispatch=None)
 NEW = 8
 ROWS = 18  # more than slots
 
@@ -90,7 +91,7 @@ def engine(layout: tuple[int, int]) -> GriffinEngine:
 
 
 def all_at_once(engine: GriffinEngine) -> Rows:
-    rows, loop = Rows(), Loop(engine, prefix_states=2)
+    rows, loop = Rows(), Loop(engine, prefix_states=2, pace=Pace(2))
     loop.submit(request(row) for row in range(ROWS))
     while not loop.idle:
         rows.take(loop.step())
@@ -99,12 +100,12 @@ def all_at_once(engine: GriffinEngine) -> Rows:
 
 def interrupted(engine: GriffinEngine, then: GriffinEngine) -> Rows:
     """In another order, a few at a time; drained midway, and gone on with on `then`."""
-    rows, loop = Rows(), Loop(engine, prefix_states=0)
+    rows, loop = Rows(), Loop(engine, prefix_states=0, pace=Pace(2))
     loop.submit(request(row) for row in reversed(range(ROWS)))
     for _ in range(4):
         rows.take(loop.step())
     rows.take(loop.drain())
-    loop = Loop(then, prefix_states=2)
+    loop = Loop(then, prefix_states=2, pace=Pace(2))
     for row in sorted(set(range(ROWS)) - rows.finished, key=lambda row: row * 7 % ROWS):
         loop.submit([request(row, rows.snapshots.get(row))])
         rows.take(loop.step())
