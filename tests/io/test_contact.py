@@ -36,6 +36,13 @@ def mute(impatient: None) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A job in the folder that commands run in."""
+    monkeypatch.chdir(tmp_path)
+    return Bench(tmp_path)
+
+
 def s3(endpoint: str) -> dict[str, dict[str, Any]]:
     return {"s3": {"endpoint_url": endpoint, "anon": True}}
 
@@ -89,15 +96,9 @@ def test_nothing_is_asked_of_a_disk(tmp_path: Path) -> None:
     ids=["run", "dry run", "validate", "status"],
 )  # fmt: skip
 def test_commands_say_so_instead_of_waiting(
-    command: list[str],
-    closed: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    command: list[str], closed: str, here: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    bench = Bench(tmp_path).set("output.path", "s3://b/out")
-    bench.set("storage_options", s3(closed)).save()
+    here.set("output.path", "s3://b/out").set("storage_options", s3(closed)).save()
     assert call([word.format(closed=closed) for word in command]) != 0
     assert f"s3://b/out: the store at {closed} does not answer" in capsys.readouterr().err
 
@@ -110,14 +111,9 @@ def test_commands_say_so_instead_of_waiting(
     ids=["run", "dry run", "validate", "fit", "fit model"],
 )  # fmt: skip
 def test_a_models_store_is_asked_before_anything_is_begun(
-    command: list[str],
-    closed: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    command: list[str], closed: str, here: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    Bench(tmp_path).set("model.weights", f"{closed}/model").save()
+    here.set("model.weights", f"{closed}/model").save()
     assert call([word.format(closed=closed) for word in command]) != 0
     assert f"{closed}/model: its store does not answer" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+    assert not (here.folder / "out").exists()
