@@ -169,7 +169,7 @@ class Loop(Generic[State, Rows]):
 
     def _prefill(self) -> None:
         if self._pace.searching and self._quiet < QUIET and self._slots.decoding():
-            return
+            return  # blocks beside which prompts are read can't be timed
         for _ in range(PACKS_PER_STEP):
             called = self._seating.prefill(self._state, hurry=not self._slots.decoding())
             if called is None:
