@@ -93,16 +93,15 @@ def measure(
         pack_tokens=pack_tokens(settings),
         kernels=for_platform(platform),
     )
-    state = engine.init(PLAIN)
     packs = _packs(engine, config.window)
-    state = engine.prefill(state, packs[0])  # compiles
-    engine.wait(state)
+    stage = engine.prefill(engine.stage(), packs[0])  # compiles
+    engine.wait(stage)
     start = time.perf_counter()
     for pack in packs:
-        state = engine.prefill(state, pack)
-    engine.wait(state)
+        stage = engine.prefill(stage, pack)
+    engine.wait(stage)
     prefill = sum(int(pack.lengths.sum()) for pack in packs) / (time.perf_counter() - start)
-    state = engine.assign(state, dict.fromkeys(range(slots), _endless()))
+    state = engine.assign(engine.init(PLAIN), dict.fromkeys(range(slots), _endless()))
     return Measured(slots, _decode_rate(engine, state, seconds), prefill)
 
 
@@ -130,18 +129,18 @@ def _decode_rate(engine: GriffinEngine, state: Any, wanted_s: float) -> float:
 
 
 def _packs(engine: GriffinEngine, tokens: int) -> list[PrefillPack]:
-    """Prompts of `tokens` tokens for all slots, in the longest chunks."""
+    """Prompts of `tokens` tokens for all places, in the longest chunks."""
     rows, size = engine.pack_shapes[0]
     packs = []
-    for first in range(0, engine.slots, rows):
-        slots = np.arange(first, first + rows, dtype=np.int32)
-        lengths = np.where(slots < engine.slots, size, 0).astype(np.int32)
+    for first in range(0, engine.staging, rows):
+        places = np.arange(first, first + rows, dtype=np.int32)
+        lengths = np.where(places < engine.staging, size, 0).astype(np.int32)
         for chunk in range(max(1, tokens // size)):
             packs.append(
                 PrefillPack(
                     tokens=np.full((rows, size), _TOKEN, np.int32),
                     lengths=lengths,
-                    slots=np.minimum(slots, engine.slots),
+                    places=np.minimum(places, engine.staging),
                     fresh=np.full((rows,), chunk == 0),
                 )
             )

@@ -32,6 +32,7 @@ class FakeSlot:
 
 
 FakeState = tuple[FakeSlot, ...]
+FakeStage = tuple[int, ...]  # what each place has added up
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class FakeBlock:
 
 
 class FakeEngine:
-    """`engine.api.Engine` over additions; every state handed in may be used once only."""
+    """`engine.api.Engine` over additions; what an operation may overwrite is used once only."""
 
     vocab_size = 10
     eos_ids = (0,)
@@ -51,11 +52,13 @@ class FakeEngine:
 
     def __init__(self, slots: int = 4, steps: int = 3, chunk: int = 4) -> None:
         self.slots = slots
+        self.staging = slots
         self.steps = steps
         self.pack_shapes: Sequence[tuple[int, int]] = [(2, chunk), (4, max(1, chunk // 2))]
         self.prefilled = 0
         self.blocks = 0
         self._live: object = None
+        self._stage: object = None
 
     def init(self, features: SamplingFeatures) -> FakeState:
         return self._hand_out((FakeSlot(),) * self.slots)
@@ -63,17 +66,20 @@ class FakeEngine:
     def widen(self, state: FakeState, features: SamplingFeatures) -> FakeState:
         return state
 
-    def prefill(self, state: FakeState, pack: PrefillPack) -> FakeState:
-        slots = list(self._take(state))
-        for row, slot in enumerate(pack.slots):
-            if slot == self.slots:
+    def stage(self) -> FakeStage:
+        return self._set((0,) * self.staging)
+
+    def prefill(self, stage: FakeStage, pack: PrefillPack) -> FakeStage:
+        assert stage is self._stage, "a donated stage was read again"
+        totals = list(stage)
+        for row, place in enumerate(pack.places):
+            if place == self.staging:
                 continue
-            assert not slots[slot].active
             length = int(pack.lengths[row])
-            before = 0 if pack.fresh[row] else slots[slot].total
-            slots[slot] = replace(slots[slot], total=before + int(pack.tokens[row, :length].sum()))
+            before = 0 if pack.fresh[row] else totals[place]
+            totals[place] = before + int(pack.tokens[row, :length].sum())
             self.prefilled += length
-        return self._hand_out(tuple(slots))
+        return self._set(tuple(totals))
 
     def assign(self, state: FakeState, tenancies: Mapping[int, Tenancy | None]) -> FakeState:
         slots = list(self._take(state))
@@ -100,21 +106,27 @@ class FakeEngine:
         self.blocks += 1
         return self._hand_out(tuple(slots)), FakeBlock(DecodedBlock(tokens, codes, None))
 
-    def extract(self, state: FakeState, slot: int) -> int:
-        return state[slot].total
+    def extract(self, stage: FakeStage, place: int) -> FakeStage:
+        assert stage is self._stage, "a donated stage was read again"
+        return stage[place : place + 1]
 
-    def insert(self, state: FakeState, slot: int, rows: int) -> FakeState:
+    def put(self, stage: FakeStage, place: int, rows: FakeStage) -> FakeStage:
+        assert stage is self._stage, "a donated stage was read again"
+        return self._set((*stage[:place], *rows, *stage[place + 1 :]))
+
+    def insert(self, state: FakeState, slot: int, rows: FakeStage) -> FakeState:
         slots = list(self._take(state))
-        slots[slot] = FakeSlot(total=rows)
+        assert not slots[slot].active
+        slots[slot] = FakeSlot(total=rows[0])
         return self._hand_out(tuple(slots))
 
     def download(self, state: FakeState, slot: int) -> Mapping[str, NDArray[np.generic]]:
         return {"total": np.int64(state[slot].total), "token": np.int32(state[slot].token)}  # type: ignore[dict-item]
 
-    def upload(self, arrays: Mapping[str, NDArray[np.generic]]) -> int:
-        return int(arrays["total"])
+    def upload(self, arrays: Mapping[str, NDArray[np.generic]]) -> FakeStage:
+        return (int(arrays["total"]),)
 
-    def wait(self, state: FakeState) -> None:
+    def wait(self, stage: FakeStage) -> None:
         pass
 
     def score(
@@ -129,6 +141,10 @@ class FakeEngine:
     def _take(self, state: FakeState) -> FakeState:
         assert state is self._live, "a donated state was read again"
         return state
+
+    def _set(self, stage: FakeStage) -> FakeStage:
+        self._stage = stage
+        return stage
 
     def _hand_out(self, state: FakeState) -> FakeState:
         self._live = state

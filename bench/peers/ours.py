@@ -57,14 +57,15 @@ class Ours:
         """Full packs of prefill, then blocks of decode with every slot busy."""
         engine = self._engine(setup)
         packs = _full_packs(engine)
-        state = engine.prefill(engine.init(SamplingFeatures()), packs[0])
-        engine.wait(state)
+        stage = engine.prefill(engine.stage(), packs[0])
+        engine.wait(stage)
         start = time.perf_counter()
         for pack in packs:
-            state = engine.prefill(state, pack)
-        engine.wait(state)
+            stage = engine.prefill(stage, pack)
+        engine.wait(stage)
         prefill_s = time.perf_counter() - start
 
+        state = engine.init(SamplingFeatures())
         state = engine.assign(state, dict.fromkeys(range(engine.slots), _endless()))
         blocks = max(2, PROBE_STEPS // _STEPS)
         state, pending = engine.decode(state, SamplingFeatures(), _STEPS)
@@ -112,19 +113,19 @@ def settings_for(config: GriffinConfig, weights_bytes: int, setup: Setup) -> Eng
 
 
 def _full_packs(engine: GriffinEngine) -> list[PrefillPack]:
-    """A prompt of `PROBE` tokens for every slot, as the loop would pack them."""
+    """A prompt of `PROBE` tokens for every place, as the loop would pack them."""
     rows, size = engine.pack_shapes[0]
     chunks = max(1, PROBE // size)
     packs = []
-    for first in range(0, engine.slots, rows):
-        slots = np.arange(first, first + rows, dtype=np.int32)
-        used = slots < engine.slots
+    for first in range(0, engine.staging, rows):
+        places = np.arange(first, first + rows, dtype=np.int32)
+        used = places < engine.staging
         for chunk in range(chunks):
             packs.append(
                 PrefillPack(
                     tokens=np.full((rows, size), FILLER, np.int32),
                     lengths=np.where(used, size, 0).astype(np.int32),
-                    slots=np.minimum(slots, engine.slots),
+                    places=np.minimum(places, engine.staging),
                     fresh=np.full((rows,), chunk == 0),
                 )
             )

@@ -1,9 +1,12 @@
-"""What the loop asks of an engine: six operations on a state that is handed back each time.
+"""What the loop asks of an engine: operations on states that are handed back each time.
 
 Free of jax: numpy and records at the boundary, so that a fake engine can be worked out by hand.
-An engine's state is opaque to the loop and immutable to it: every operation takes the state,
-may reuse its memory (the one passed in must not be read again), and returns the next.
-Slots are plain ints in [0, slots), whatever the layout below.
+An engine's states are opaque to the loop and immutable to it: an operation that changes one takes
+it, may reuse its memory (the one passed in must not be read again), and returns the next.
+
+There are two. Sequences are decoded in slots, plain ints in [0, slots). Prompts are read in the
+places of the stage, ints in [0, staging), whether or not a slot is free: so a prefill call can wait
+for company while all slots decode. What a prompt leads to is copied from its place into a slot.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +36,7 @@ class PrefillPack:
 
     tokens: NDArray[np.int32]  # [r, t]
     lengths: NDArray[np.int32]  # [r], tokens of the row that count
-    slots: NDArray[np.int32]  # [r], `engine.slots` (out of range) for rows not in use
+    places: NDArray[np.int32]  # [r], `engine.staging` (out of range) for rows not in use
     fresh: NDArray[np.bool_]  # [r], the chunk is the first of its prompt
 
 
@@ -69,11 +72,19 @@ class PendingBlock(Protocol):
 
 
 class Engine(Protocol[State, Rows]):
-    """A model in a fixed number of slots. Only `wait`, `score` and a block's `read` wait."""
+    """A model in a fixed number of slots; `Rows` are states of sequences that are in none.
+
+    Only `wait`, `score` and a block's `read` wait for the device.
+    """
 
     @property
     def slots(self) -> int:
         """Sequences decoded at once."""
+        ...
+
+    @property
+    def staging(self) -> int:
+        """Prompts that may be read at once, beside the slots."""
         ...
 
     @property
@@ -98,9 +109,9 @@ class Engine(Protocol[State, Rows]):
 
     @property
     def parts(self) -> int:
-        """Parts of equal size that the slots are in, and so the rows of a prefill pack.
+        """Parts of equal size that slots and places are in, and so the rows of a prefill pack.
 
-        Each is on a chip of its own: a slot's chunk must be in a row of the slot's part.
+        Each is on a chip of its own: a place's chunk must be in a row of the place's part.
         """
         ...
 
@@ -112,8 +123,12 @@ class Engine(Protocol[State, Rows]):
         """The same state, able to sample with `features` as well."""
         ...
 
-    def prefill(self, state: State, pack: PrefillPack) -> State:
-        """Continues each row's slot by its chunk. The slots must not be decoding."""
+    def stage(self) -> Rows:
+        """The stage, all of its places empty."""
+        ...
+
+    def prefill(self, stage: Rows, pack: PrefillPack) -> Rows:
+        """Continues each row's place by its chunk."""
         ...
 
     def assign(self, state: State, tenancies: Mapping[int, Tenancy | None]) -> State:
@@ -129,8 +144,12 @@ class Engine(Protocol[State, Rows]):
         """
         ...
 
-    def extract(self, state: State, slot: int) -> Rows:
-        """A copy of one slot's model state, left on the device."""
+    def extract(self, stage: Rows, place: int) -> Rows:
+        """A copy of what is in one place, left on the device."""
+        ...
+
+    def put(self, stage: Rows, place: int, rows: Rows) -> Rows:
+        """Puts a copied state into a place."""
         ...
 
     def insert(self, state: State, slot: int, rows: Rows) -> State:
@@ -149,8 +168,8 @@ class Engine(Protocol[State, Rows]):
         """
         ...
 
-    def wait(self, state: State) -> None:
-        """Waits until the device has done all that was asked of it."""
+    def wait(self, stage: Rows) -> None:
+        """Waits until the device has done all that was asked of it for these states."""
         ...
 
     def score(

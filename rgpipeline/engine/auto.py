@@ -10,6 +10,9 @@ from rgpipeline.errors import UserError
 # Memory for states of shared prompt prefixes, beside the slots.
 PREFIX_BYTES = 256 << 20
 
+# States of prompts that are read ahead of free slots, at most.
+STAGED = 32
+
 # A CPU's matrix multiply is near its best rate from so many rows on.
 _CPU_MOST = 64
 # An accelerator's step reads all weights and every slot's state. With states that weigh four times
@@ -45,8 +48,8 @@ class Needs:
     vocabulary: int  # tokens in it
 
     def slots(self, count: int) -> int:
-        """Of weights and `count` slots, with nothing beside them."""
-        return self.weights + count * self.slot
+        """Of weights, `count` slots and the prompts read for them, with nothing beside them."""
+        return self.weights + (count + min(count, STAGED)) * self.slot
 
 
 def slots_for(memory: Memory, needs: Needs) -> int:
@@ -92,7 +95,7 @@ def _paying(needs: Needs) -> int:
 
 def _fitting(memory: Memory, needs: Needs) -> int:
     kept = _CPU_KEPT if memory.cpu else _ACCELERATOR_KEPT
-    free = int(memory.ours * (1 - kept)) - PREFIX_BYTES - needs.weights
+    free = int(memory.ours * (1 - kept)) - PREFIX_BYTES - needs.weights - STAGED * needs.slot
     return max(1, free // (needs.slot + 4 * _SAMPLING * needs.vocabulary))
 
 

@@ -79,6 +79,7 @@ def compile_request(request: dict[str, Any], folder: Path) -> dict[str, Any]:
         "prefill_int8_flops": worker.prefill_int8_flops,
         "weights_bytes": tree_bytes(worker.params),
         "state_bytes": tree_bytes(worker.state),
+        "stage_bytes": tree_bytes(worker.stage),
         "programs": {name: _compile(worker, name, folder) for name in request["programs"]},
     }
 

@@ -30,6 +30,8 @@ from rgpipeline.records import EngineSettings, TokenLogprobs
 
 Params = Any
 
+_STAGED = 16  # prompts to choose from, where packs have fewer rows
+
 
 @dataclass(frozen=True, slots=True)
 class _DeviceBlock:
@@ -82,6 +84,10 @@ class GriffinEngine:
         return self.settings.slots
 
     @property
+    def staging(self) -> int:
+        return _staging(self.slots, self._pack_shapes, self.parts)
+
+    @property
     def steps(self) -> int:
         return self.settings.steps_per_dispatch or MOST
 
@@ -111,6 +117,11 @@ class GriffinEngine:
         shapes: SlotState = jax.eval_shape(self._empty(features))
         return shapes
 
+    def stage_shapes(self) -> GriffinState:
+        """The shapes in what `stage` makes."""
+        shapes: GriffinState = jax.eval_shape(partial(self._rows, self.staging))
+        return shapes
+
     def _empty(self, features: SamplingFeatures) -> Callable[[], SlotState]:
         return partial(empty_slots, self.config, self.slots, self._dtype, features, self._quantized)
 
@@ -126,12 +137,17 @@ class GriffinEngine:
         made = self._on.make(lambda: {name: getattr(make(), name) for name in grown})
         return state._replace(sampling=state.sampling._replace(**made))
 
-    def prefill(self, state: SlotState, pack: PrefillPack) -> SlotState:
+    def stage(self) -> GriffinState:
+        """See `api.Engine.stage`."""
+        stage: GriffinState = self._on.make(partial(self._rows, self.staging))
+        return stage
+
+    def prefill(self, stage: GriffinState, pack: PrefillPack) -> GriffinState:
         """See `api.Engine.prefill`."""
-        next_state: SlotState = self._jitted.prefill(
-            self._params, state, pack.tokens, pack.lengths, pack.slots, pack.fresh
+        after: GriffinState = self._jitted.prefill(
+            self._params, stage, pack.tokens, pack.lengths, pack.places, pack.fresh
         )
-        return next_state
+        return after
 
     def assign(self, state: SlotState, tenancies: Mapping[int, Tenancy | None]) -> SlotState:
         """See `api.Engine.assign`."""
@@ -158,10 +174,15 @@ class GriffinEngine:
         """What a job of these features calls again and again, jitted, for `lowering` to look at."""
         return self._jitted.often(features)
 
-    def extract(self, state: SlotState, slot: int) -> GriffinState:
+    def extract(self, stage: GriffinState, place: int) -> GriffinState:
         """See `api.Engine.extract`."""
-        rows: GriffinState = self._jitted.extract(state, slot)
+        rows: GriffinState = self._jitted.extract(stage, place)
         return rows
+
+    def put(self, stage: GriffinState, place: int, rows: GriffinState) -> GriffinState:
+        """See `api.Engine.put`."""
+        after: GriffinState = self._jitted.put(stage, place, rows)
+        return after
 
     def insert(self, state: SlotState, slot: int, rows: GriffinState) -> SlotState:
         """See `api.Engine.insert`."""
@@ -170,7 +191,7 @@ class GriffinEngine:
 
     def download(self, state: SlotState, slot: int) -> Mapping[str, NDArray[np.generic]]:
         """See `api.Engine.download`: names are the model state's paths, `token` and `seen`."""
-        arrays: dict[str, Any] = _named(self.extract(state, slot))
+        arrays: dict[str, Any] = _named(self.extract(state.model, slot))
         arrays["token"] = state.token[slot]
         if state.sampling.seen.shape[1]:
             arrays["seen"] = state.sampling.seen[slot]
@@ -192,9 +213,9 @@ class GriffinEngine:
         rows: GriffinState = self._on.put(jax.tree.unflatten(tree, found), ROWS)
         return rows
 
-    def wait(self, state: SlotState) -> None:
+    def wait(self, stage: GriffinState) -> None:
         """See `api.Engine.wait`."""
-        state.model.position.low.block_until_ready()
+        stage.position.low.block_until_ready()
 
     def score(
         self, texts: Sequence[NDArray[np.int32]], scored: Callable[[int, int], None]
@@ -208,6 +229,15 @@ class GriffinEngine:
     def _rows(self, count: int) -> GriffinState:
         """Empty states of sequences that are in no slot."""
         return init_state(self.config, count, self._dtype, self._quantized)
+
+
+def _staging(slots: int, pack_shapes: Sequence[tuple[int, int]], parts: int) -> int:
+    """Places to read prompts in: enough to fill packs from, but no more than slots.
+
+    On one chip these are up to `auto.STAGED`, for which it has memory left.
+    """
+    rows = max(rows for rows, _ in pack_shapes)
+    return min(slots, max(rows, -(-_STAGED // parts) * parts))
 
 
 def _pack_shapes(chunk: int, pack_tokens: int, parts: int) -> list[tuple[int, int]]:

@@ -27,7 +27,7 @@ class Jitted:
         self.prefill = on.jit(
             partial(programs.prefill, model),
             (PARAMS, STATE, by_slot, by_slot, by_slot, by_slot),
-            lambda params, state, *_: state,
+            lambda params, stage, *_: stage,
             donated=(1,),
         )
         self.score = on.jit(
@@ -45,10 +45,9 @@ class Jitted:
         self.insert = changes(
             partial(moves.insert, on.chips), (STATE, everywhere, ROWS), donated=(0,)
         )
+        self.put = changes(partial(moves.put, on.chips), (STATE, everywhere, ROWS), donated=(0,))
         self.extract = on.jit(
-            partial(moves.extract, on.chips),
-            (STATE, everywhere),
-            lambda state, _: ROWS(state.model),
+            partial(moves.extract, on.chips), (STATE, everywhere), lambda states, _: ROWS(states)
         )
 
     def decode(self, features: SamplingFeatures) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Where tokens come from: admit, prefill, dispatch, read, finish.
+"""Where tokens come from: prefill, seat, dispatch, read, finish.
 
 The host is one block behind the device: while block n + 1 runs, it reads block n and whoever called
 `step` detokenises it. A slot whose limit is sure to be reached is handed on at dispatch; one that
@@ -81,8 +81,8 @@ class Loop(Generic[State, Rows]):
 
     @property
     def working_on(self) -> list[Hashable]:
-        """Keys of the requests in slots."""
-        return [tenant.request.key for tenant in self._slots]
+        """Keys of the requests in slots, and of those whose prompts are being read."""
+        return [tenant.request.key for tenant in self._slots] + self._seating.reading
 
     def submit(self, requests: Iterable[Request]) -> None:
         """Queues requests; one that can't be done comes back as an emission with its error."""
@@ -94,12 +94,11 @@ class Loop(Generic[State, Rows]):
                 self._refused.append(Emission(request.key, _NO_TOKENS, "error", error=fault))
 
     def step(self) -> list[Emission]:
-        """Admits, prefills, dispatches a block, and returns what the block before it brought."""
-        self._admit()
+        """Prefills, dispatches a block, and returns what the block before it brought."""
         self._prefill()
         previous, self._in_flight = self._in_flight, self._dispatch()
         if previous is None and self._in_flight is None:
-            self._engine.wait(self._state)  # nothing but prefill to do: don't run ahead of it
+            self._seating.catch_up()  # nothing but prefill to do: don't run ahead of it
         refused, self._refused = self._refused, []
         return refused + (self._read(previous) if previous else [])
 
@@ -128,9 +127,8 @@ class Loop(Generic[State, Rows]):
         emissions = self._refused + (self._read(previous) if previous else [])
         self._refused = []
         for tenant in self._slots:
-            if tenant.decoding:
-                state = snapshot(tenant, self._engine.download(self._state, tenant.slot))
-                emissions.append(Emission(tenant.request.key, _NO_TOKENS, snapshot=state))
+            state = snapshot(tenant, self._engine.download(self._state, tenant.slot))
+            emissions.append(Emission(tenant.request.key, _NO_TOKENS, snapshot=state))
             self._evict(tenant)
         self._seating.drop_all()
         return emissions
@@ -163,24 +161,20 @@ class Loop(Generic[State, Rows]):
         if fault is not None:
             raise RowError(fault)
 
-    def _admit(self) -> None:
-        self._state, ready = self._seating.admit(self._state)
-        self._start(ready)
-
     def _prefill(self) -> None:
-        if self._pace.searching and self._quiet < QUIET and self._slots.decoding():
+        self._seat()
+        if self._pace.searching and self._quiet < QUIET and self._slots.occupied:
             return  # blocks beside which prompts are read can't be timed
         for _ in range(PACKS_PER_STEP):
-            called = self._seating.prefill(self._state, hurry=not self._slots.decoding())
-            if called is None:
+            if not self._seating.prefill(hurry=self._slots.free > 0):
                 return
-            self._state, ready = called
             self.prefills += 1
             self._quiet = 0
             self.beat += 1
-            self._start(ready)
+            self._seat()
 
-    def _start(self, tenants: Sequence[Tenant]) -> None:
+    def _seat(self) -> None:
+        self._state, tenants = self._seating.seat(self._state)
         if not tenants:
             return
         features = SamplingFeatures.union(t.request.sampling for t in tenants) | self._features
@@ -189,8 +183,6 @@ class Loop(Generic[State, Rows]):
             self._features = features
         tenancies: dict[int, Tenancy | None] = {t.slot: self._tenancy(t) for t in tenants}
         self._state = self._engine.assign(self._state, tenancies)
-        for tenant in tenants:
-            tenant.decoding = True
 
     def _tenancy(self, tenant: Tenant) -> Tenancy:
         request, sampling = tenant.request, tenant.request.sampling
@@ -211,7 +203,7 @@ class Loop(Generic[State, Rows]):
         )
 
     def _dispatch(self) -> _InFlight | None:
-        tenants, steps = self._slots.decoding(), self._pace.steps
+        tenants, steps = list(self._slots), self._pace.steps
         self._seating.wait(steps)
         if not tenants:
             return None
@@ -243,8 +235,5 @@ class Loop(Generic[State, Rows]):
 
     def _evict(self, tenant: Tenant) -> None:
         tenant.gone = True
-        if tenant.decoding:
-            self._state = self._engine.assign(self._state, {tenant.slot: None})
-        else:
-            self._seating.leave(tenant)
+        self._state = self._engine.assign(self._state, {tenant.slot: None})
         self._slots.release(tenant)

@@ -62,6 +62,7 @@ class WorkerPrograms:
     programs: Mapping[str, Program]  # decode, prefill, insert, assign
     params: Tree  # shapes
     state: Tree  # shapes
+    stage: Tree  # shapes
     prefill_tokens: int  # tokens of one prefill call
     decode_flops: int  # of one step, by the matrix products that the model consists of
     prefill_flops: int  # of one call
@@ -102,7 +103,8 @@ def worker_programs(
     quantized = settings.quantize == "int8"
     params = placed(param_shapes(config, jnp.dtype(settings.dtype), quantized), mesh, PARAMS)
     state = placed(engine.shapes(features), mesh, STATE)
-    arguments = _arguments(engine, params, state, mesh)
+    stage = placed(engine.stage_shapes(), mesh, STATE)
+    arguments = _arguments(engine, params, state, stage, mesh)
     jitted = engine.programs(features)
     rows, length = engine.pack_shapes[0]
     int8 = int8_flops if quantized else lambda *_: 0
@@ -110,6 +112,7 @@ def worker_programs(
         programs={name: Program(jitted[name], arguments[name]) for name in jitted},
         params=params,
         state=state,
+        stage=stage,
         prefill_tokens=rows * length,
         decode_flops=model_flops(config, settings.slots, settings.slots),
         prefill_flops=model_flops(config, rows * length, 0),
@@ -161,7 +164,7 @@ def tree_bytes(tree: Tree) -> int:
 
 
 def _arguments(
-    engine: GriffinEngine, params: Tree, state: Tree, mesh: Mesh | None
+    engine: GriffinEngine, params: Tree, state: Tree, stage: Tree, mesh: Mesh | None
 ) -> dict[str, tuple[Any, ...]]:
     rows, length = engine.pack_shapes[0]
 
@@ -177,7 +180,7 @@ def _arguments(
     chosen, settings = settings_arrays(engine.slots, {})
     return {
         "decode": (params, state, *steps),
-        "prefill": (params, state, tokens, counts, counts, flags),
+        "prefill": (params, stage, tokens, counts, counts, flags),
         "insert": (state, slot, placed(one, mesh, ROWS)),
         "assign": (state, slots(chosen), slots(settings)),
     }

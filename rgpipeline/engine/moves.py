@@ -1,6 +1,7 @@
-"""The programs that move one sequence's state into a slot or out of it.
+"""The programs that copy one sequence's state: out of a place or a slot, and into one.
 
-`slot` is a number among the worker's; of several chips, each looks whether the slot is its own.
+`slot` (or `place`) is a number among the worker's; of several chips, each looks whether it is its
+own.
 """
 
 from functools import partial
@@ -27,20 +28,28 @@ def assign_vocabulary_rows(
     return state._replace(sampling=sampling)
 
 
-def extract(chips: Chips, state: SlotState, slot: jax.Array) -> GriffinState:
-    """A copy of one slot's model state, with a batch axis of 1; all chips get it."""
+def extract(chips: Chips, states: GriffinState, place: jax.Array) -> GriffinState:
+    """A copy of one of the states, with a batch axis of 1; all chips get it."""
 
     def take(by_chip: bool, leaf: jax.Array) -> jax.Array:
-        place, mine = _place(chips, slot, by_chip, leaf)
-        return chips.taken(lax.dynamic_slice_in_dim(leaf, place, 1), mine, by_chip)
+        at, mine = _place(chips, place, by_chip, leaf)
+        return chips.taken(lax.dynamic_slice_in_dim(leaf, at, 1), mine, by_chip)
 
-    rows: GriffinState = map_rows(take, state.model)
+    rows: GriffinState = map_rows(take, states)
     return rows
+
+
+def put(
+    chips: Chips, states: GriffinState, place: jax.Array, rows: GriffinState
+) -> GriffinState:
+    """The states with a copied one in the place of one of them."""
+    after: GriffinState = map_rows(partial(_put, chips, place), states, rows)
+    return after
 
 
 def insert(chips: Chips, state: SlotState, slot: jax.Array, rows: GriffinState) -> SlotState:
     """Puts a copied state into a slot."""
-    return state._replace(model=map_rows(partial(_put, chips, slot), state.model, rows))
+    return state._replace(model=put(chips, state.model, slot, rows))
 
 
 def _put(

@@ -7,6 +7,7 @@ prompt is always cut at the same places, a copied state has the very bits of a f
 
 import hashlib
 from collections import Counter, OrderedDict
+from collections.abc import Sequence
 from typing import Generic
 
 import numpy as np
@@ -39,24 +40,24 @@ class PrefixCache(Generic[Rows]):
         self._expected.update(prefixes)
         return prefixes
 
-    def forget(self, prefixes: list[Prefix], slot: int | None) -> None:
+    def forget(self, prefixes: Sequence[Prefix], place: int | None) -> None:
         """The request that expected these has its state, or is gone; so is its ownership."""
         self._expected.subtract(prefixes)
         for prefix in prefixes:
             if self._expected[prefix] <= 0:
                 del self._expected[prefix]
-            if slot is not None and self._owners.get(prefix) == slot:
+            if place is not None and self._owners.get(prefix) == place:
                 del self._owners[prefix]
 
-    def claim(self, prefixes: list[Prefix], slot: int) -> bool:
-        """Makes `slot` the one that prefills these; False while another slot is at one of them."""
+    def claim(self, prefixes: Sequence[Prefix], place: int) -> bool:
+        """Makes `place` the one where these are read; False while another reads one of them."""
         missing = [p for p in prefixes if p not in self._states]
-        if any(self._owners.get(prefix, slot) != slot for prefix in missing):
+        if any(self._owners.get(prefix, place) != place for prefix in missing):
             return False
-        self._owners.update((p, slot) for p in missing if self._expected[p] > 1)
+        self._owners.update((p, place) for p in missing if self._expected[p] > 1)
         return True
 
-    def longest(self, prefixes: list[Prefix]) -> tuple[int, Rows | None]:
+    def longest(self, prefixes: Sequence[Prefix]) -> tuple[int, Rows | None]:
         """Tokens covered by the longest state kept (0 if none is), and the state."""
         for prefix in reversed(prefixes):
             if prefix in self._states:
@@ -64,7 +65,7 @@ class PrefixCache(Generic[Rows]):
                 return prefix[0], self._states[prefix]
         return 0, None
 
-    def reached(self, prefixes: list[Prefix], done: int) -> Prefix | None:
+    def reached(self, prefixes: Sequence[Prefix], done: int) -> Prefix | None:
         """The prefix that ends at `done`, if a second request expects it and none is kept."""
         for prefix in prefixes:
             if prefix[0] == done and self._expected[prefix] > 1 and prefix not in self._states:

@@ -42,32 +42,33 @@ class Steps(NamedTuple):
 def prefill(
     model: Griffin,
     params: Params,
-    state: SlotState,
+    stage: GriffinState,
     tokens: jax.Array,
     lengths: jax.Array,
-    slots: jax.Array,
+    places: jax.Array,
     fresh: jax.Array,
-) -> SlotState:
-    """Continues the slots of a pack by its chunks; shapes as in `api.PrefillPack`."""
+) -> GriffinState:
+    """Continues the places of a pack by its chunks; shapes as in `api.PrefillPack`."""
     chips = model.chips
 
-    def places(by_chip: bool, leaf: jax.Array) -> jax.Array:
-        """Where the slots' rows are in `leaf`; past its end if they are not wanted."""
-        wanted = chips.own(slots) if by_chip else slots
+    def of_leaf(by_chip: bool, leaf: jax.Array) -> jax.Array:
+        """Where the places' rows are in `leaf`; past its end if they are not wanted."""
+        wanted = chips.own(places) if by_chip else places
         return wanted - chips.first_slot(leaf.shape[0], by_chip)
 
     def read(by_chip: bool, leaf: jax.Array) -> jax.Array:
-        """The rows; those whose sequence begins now hold nothing of the slot's last tenant."""
-        row = leaf.at[places(by_chip, leaf)].get(mode="clip")
+        """The rows; those whose prompt begins now hold nothing of the place's last one."""
+        row = leaf.at[of_leaf(by_chip, leaf)].get(mode="clip")
         begins = _beside(chips.own(fresh) if by_chip else fresh, row)
         return jnp.where(begins, jnp.zeros((), row.dtype), row)
 
     def write(by_chip: bool, leaf: jax.Array, row: jax.Array) -> jax.Array:
-        return writes.set_rows(leaf, places(by_chip, leaf), row)
+        return writes.set_rows(leaf, of_leaf(by_chip, leaf), row)
 
-    rows = map_rows(read, state.model)
+    rows = map_rows(read, stage)
     _, rows = _apply(model, params, "prefill", tokens, lengths, rows)
-    return state._replace(model=map_rows(write, state.model, rows))
+    after: GriffinState = map_rows(write, stage, rows)
+    return after
 
 
 def decode(

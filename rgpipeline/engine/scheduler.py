@@ -1,7 +1,7 @@
-"""Which waiting request is admitted next: the one with the longest work.
+"""Which waiting request is read next: the one with the most tokens to write.
 
 Long sequences started last would leave one slot busy and the others idle at the end of a job;
-started first, the short ones fill in around them.
+started first, the short ones fill in around them. Of as many tokens, the longer prompt first.
 """
 
 import heapq
@@ -18,7 +18,7 @@ class Waiting:
     """Requests not admitted yet, longest work first, then in the order they came."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[int, int, Request, list[Prefix]]] = []
+        self._heap: list[tuple[int, int, int, Request, list[Prefix]]] = []
         self._arrivals = 0
 
     def __len__(self) -> int:
@@ -28,18 +28,19 @@ class Waiting:
         """Queues a request."""
         limit = request.sampling.max_tokens
         work = _ENDLESS if limit is None else limit
-        done = request.snapshot.generated if request.snapshot else -len(request.tokens)
-        heapq.heappush(self._heap, (done - work, self._arrivals, request, prefixes))
+        done = request.snapshot.generated if request.snapshot else 0
+        order = (done - work, -len(request.tokens), self._arrivals)
+        heapq.heappush(self._heap, (*order, request, prefixes))
         self._arrivals += 1
 
     def pop(self) -> tuple[Request, list[Prefix]]:
         """The request with the most tokens to go."""
-        _, _, request, prefixes = heapq.heappop(self._heap)
+        *_, request, prefixes = heapq.heappop(self._heap)
         return request, prefixes
 
     def remove(self, key: Hashable) -> list[Prefix] | None:
         """Drops a request that waits; returns its prefixes, or None if it doesn't wait."""
-        for index, (_, _, request, prefixes) in enumerate(self._heap):
+        for index, (*_, request, prefixes) in enumerate(self._heap):
             if request.key == key:
                 self._heap[index] = self._heap[-1]
                 self._heap.pop()

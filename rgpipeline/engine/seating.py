@@ -1,7 +1,8 @@
-"""From waiting to ready: requests get slots, and slots the state their prompt leads to.
+"""From waiting to seated: prompts are read on the stage, and what they lead to goes into slots.
 
 A state comes from a snapshot, from a prefix that another prompt shares, or from prefill; usually
-from the last two, one after the other.
+from the last two, one after the other. Prompts are read ahead of free slots, so that a slot need
+not wait for a prefill call, nor a call for a slot.
 """
 
 from collections.abc import Hashable
@@ -16,20 +17,28 @@ from rgpipeline.records import Request
 
 
 class Seating(Generic[State, Rows]):
-    """Requests that wait, and tenants whose slot isn't ready to decode."""
+    """Requests that wait, those whose prompt is being read, and those that only lack a slot."""
 
     def __init__(self, engine: Engine[State, Rows], slots: Slots, prefix_states: int) -> None:
         self._engine = engine
         self._slots = slots
         self._waiting = Waiting()
-        self._held: list[Tenant] = []  # in slots, waiting for a prefix another slot prefills
-        self._queue = PrefillQueue(engine.pack_shapes, engine.slots, engine.parts)
+        self._places = Slots(engine.staging, engine.parts)
+        self._held: list[Tenant] = []  # in places, waiting for a prefix that another one reads
+        self._ready: list[Tenant] = []  # in places, waiting for a slot
+        self._stage = engine.stage()
+        self._queue = PrefillQueue(engine.pack_shapes, engine.staging, engine.parts)
         self._prefixes = PrefixCache[Rows](max(t for _, t in engine.pack_shapes), prefix_states)
 
     @property
     def waiting(self) -> int:
         """Requests without a slot."""
-        return len(self._waiting)
+        return len(self._waiting) + self._places.occupied
+
+    @property
+    def reading(self) -> list[Hashable]:
+        """Keys of the requests on the stage."""
+        return [tenant.request.key for tenant in self._places]
 
     def add(self, request: Request) -> None:
         """Queues a request."""
@@ -38,71 +47,97 @@ class Seating(Generic[State, Rows]):
         self._waiting.add(request, prefixes)
 
     def drop(self, key: Hashable) -> None:
-        """Forgets the request if it waits."""
+        """Forgets the request if it has no slot yet."""
         prefixes = self._waiting.remove(key)
         if prefixes is not None:
             self._prefixes.forget(prefixes, None)
+        tenant = self._places.find(key)
+        if tenant is not None:
+            self._leave(tenant)
 
     def drop_all(self) -> None:
-        """Forgets every request that waits."""
+        """Forgets every request that has no slot yet."""
         while self._waiting:
             self._prefixes.forget(self._waiting.pop()[1], None)
+        for tenant in self._places:
+            self._leave(tenant)
 
-    def leave(self, tenant: Tenant) -> None:
-        """The tenant leaves before it was ready."""
-        self._queue.remove(tenant.slot)
-        self._held = [held for held in self._held if held is not tenant]
-        self._prefixes.forget(tenant.prefixes, tenant.slot)
+    def seat(self, state: State) -> tuple[State, list[Tenant]]:
+        """Fills free slots with what is ready; returns who got one."""
+        seated = []
+        self._fill()
+        while self._ready and self._slots.free:
+            reader = self._ready.pop(0)
+            tenant = self._slots.admit(reader.request)
+            state = self._engine.insert(state, tenant.slot, self._state_of(reader))
+            self._places.release(reader)
+            seated.append(tenant)
+            self._fill()
+        return state, seated
 
-    def admit(self, state: State) -> tuple[State, list[Tenant]]:
-        """Fills the free slots; returns those tenants that are ready at once."""
-        while self._waiting and self._slots.free:
-            self._held.append(self._slots.admit(*self._waiting.pop()))
-        held, self._held = self._held, []
-        ready = []
-        for tenant in held:
-            if not self._prefixes.claim(tenant.prefixes, tenant.slot):
-                self._held.append(tenant)
-                continue
-            state, is_ready = self._seat(state, tenant)
-            if is_ready:
-                ready.append(tenant)
-        return state, ready
-
-    def prefill(self, state: State, *, hurry: bool) -> tuple[State, list[Tenant]] | None:
-        """One prefill call, if one is due; returns the tenants it made ready."""
+    def prefill(self, *, hurry: bool) -> bool:
+        """One prefill call, if one is due; False if none is."""
         call = self._queue.next_pack(hurry=hurry)
         if call is None:
-            return None
+            return False
         pack, progress = call
-        state = self._engine.prefill(state, pack)
-        ready = []
-        for slot, done in progress:
-            tenant = self._slots.at(slot)
+        self._stage = self._engine.prefill(self._stage, pack)
+        for place, done in progress:
+            tenant = self._places.at(place)
             prefix = self._prefixes.reached(tenant.prefixes, done)
             if prefix is not None:
-                self._prefixes.keep(prefix, self._engine.extract(state, slot))
+                self._prefixes.keep(prefix, self._engine.extract(self._stage, place))
             if done == tenant.prefill_tokens:
-                self._prefixes.forget(tenant.prefixes, slot)
-                ready.append(tenant)
-        return state, ready
+                self._prefixes.forget(tenant.prefixes, place)
+                self._ready.append(tenant)
+        return True
 
     def wait(self, steps: int) -> None:
         """So many decode steps go by."""
         self._queue.wait(steps)
 
-    def _seat(self, state: State, tenant: Tenant) -> tuple[State, bool]:
-        """Puts into the slot what exists of the request's state; True if that is all of it."""
-        if tenant.request.snapshot is not None:
-            rows = self._engine.upload(tenant.request.snapshot.arrays)
-            return self._engine.insert(state, tenant.slot, rows), True
+    def catch_up(self) -> None:
+        """Waits until the device has read what it was given to read."""
+        self._engine.wait(self._stage)
+
+    def _fill(self) -> None:
+        """Gives free places to requests that wait, and something to do to those that can begin."""
+        while self._waiting and self._places.free:
+            self._held.append(self._places.admit(*self._waiting.pop()))
+        held, self._held = self._held, []
+        for tenant in held:
+            if tenant.request.snapshot is not None:
+                self._ready.append(tenant)
+            elif self._prefixes.claim(tenant.prefixes, tenant.slot):
+                self._begin(tenant)
+            else:
+                self._held.append(tenant)
+
+    def _begin(self, tenant: Tenant) -> None:
+        """Has the prompt read from where a known prefix ends."""
         done, copied = self._prefixes.longest(tenant.prefixes)
         if copied is not None:
-            state = self._engine.insert(state, tenant.slot, copied)
+            self._stage = self._engine.put(self._stage, tenant.slot, copied)
             if done == tenant.prefill_tokens:
                 self._prefixes.forget(tenant.prefixes, tenant.slot)
-                return state, True
-        # A prompt of one token has nothing to prefill, but its slot must be made fresh.
+                self._ready.append(tenant)
+                return
+        # A prompt of one token has nothing to prefill, but its place must be made fresh.
         tokens = tenant.request.tokens[:-1]
         self._queue.add(tenant.slot, tokens, done, fresh=copied is None)
-        return state, False
+
+    def _state_of(self, tenant: Tenant) -> Rows:
+        snapshot = tenant.request.snapshot
+        if snapshot is not None:
+            return self._engine.upload(snapshot.arrays)
+        return self._engine.extract(self._stage, tenant.slot)
+
+    def _leave(self, tenant: Tenant) -> None:
+        """The tenant of a place is gone before it got a slot."""
+        self._places.release(tenant)
+        if tenant in self._ready:
+            self._ready.remove(tenant)
+            return
+        self._queue.remove(tenant.slot)
+        self._held = [held for held in self._held if held is not tenant]
+        self._prefixes.forget(tenant.prefixes, tenant.slot)

@@ -1,10 +1,10 @@
-"""Who sits in which slot: pure bookkeeping, no device.
+"""Who sits in which slot, or which place of the stage: pure bookkeeping, no device.
 
 What the device brings late is credited through the tenancy that held at dispatch, never through
 the slot: a slot may have its next tenant by then.
 """
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from rgpipeline.engine.api import UNLIMITED
@@ -14,14 +14,16 @@ from rgpipeline.records import Request
 
 @dataclass(slots=True, eq=False)
 class Tenant:
-    """One request's stay in a slot; a new object for every stay is its tenancy number."""
+    """One request's stay in a slot (or a place); a new object for every stay is its tenancy number.
+
+    The counts are of a slot's tenants: those of places read.
+    """
 
     request: Request
     slot: int
-    prefixes: list[Prefix]
-    decoding: bool = False
+    prefixes: Sequence[Prefix] = ()
     generated: int = 0  # tokens sampled, as far as the host has read
-    dispatched: int = 0  # steps dispatched while it was decoding
+    dispatched: int = 0  # steps dispatched since it came
     gone: bool = False  # finished or cancelled: late tokens are dropped
     wants_snapshot: bool = False
 
@@ -71,7 +73,7 @@ class Slots:
     def occupied(self) -> int:
         return len(self._tenants)
 
-    def admit(self, request: Request, prefixes: list[Prefix]) -> Tenant:
+    def admit(self, request: Request, prefixes: Sequence[Prefix] = ()) -> Tenant:
         """Seats a request in a free slot."""
         slot = max(self._free, key=len).pop()
         tenant = Tenant(request, slot, prefixes)
@@ -91,10 +93,6 @@ class Slots:
     def at(self, slot: int) -> Tenant:
         """The tenant of an occupied slot."""
         return self._tenants[slot]
-
-    def decoding(self) -> list[Tenant]:
-        """Tenants that take part in the next decode block."""
-        return [tenant for tenant in self._tenants.values() if tenant.decoding]
 
     def __iter__(self) -> Iterator[Tenant]:
         return iter(list(self._tenants.values()))

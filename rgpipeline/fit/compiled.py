@@ -87,6 +87,7 @@ class Compiled:
     prefill_flops: int  # of one call, all chips
     weights_bytes: int
     state_bytes: int
+    stage_bytes: int
     programs: Mapping[str, CompiledProgram]
     mesh: tuple[int, int] = (1, 1)  # data, model
     decode_int8_flops: int = 0  # of `decode_flops`

@@ -32,13 +32,13 @@ def fits(compiled: Compiled, chip: Chip) -> bool:
 
 
 def _state(compiled: Compiled) -> int:
-    """Bytes of the state as it lies in memory, padding of its tiles included.
+    """Bytes of slots and stage; of slots as they lie in memory, padding of their tiles included.
 
-    The decode program's arguments are weights and state, and nothing else.
+    The decode program's arguments are weights and the slots' state, and nothing else.
     """
     decode = compiled.programs.get("decode")
     held = 0 if decode is None else decode.argument_bytes - compiled.weights_bytes
-    return max(compiled.state_bytes, held)
+    return max(compiled.state_bytes, held) + compiled.stage_bytes
 
 
 def _temporary(program: CompiledProgram, held: int) -> int:

@@ -35,9 +35,9 @@ class Timed(FakeEngine):
         super().__init__(slots=3, steps=MOST)
         self.call_s, self.seconds, self.asked = call_s, 0.0, list[int]()
 
-    def prefill(self, state, pack):
+    def prefill(self, stage, pack):
         self.seconds += 1
-        return super().prefill(state, pack)
+        return super().prefill(stage, pack)
 
     def decode(self, state, features, steps):
         self.seconds += (self.call_s + steps) / 100

@@ -29,6 +29,7 @@ COMPILED = Compiled(
     prefill_flops=800,
     weights_bytes=1000,
     state_bytes=24,
+    stage_bytes=12,
     programs={
         "decode": CompiledProgram(1.0, text=TWO_KERNELS),
         "prefill": CompiledProgram(1.0, text=TWO_KERNELS),

@@ -13,7 +13,7 @@ from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.loop import Loop
 from rgpipeline.errors import WeightsError
 from rgpipeline.records import EngineSettings
-from tests.fake_engine import FakeBlock, FakeEngine, FakeState
+from tests.fake_engine import FakeBlock, FakeEngine, FakeStage, FakeState
 
 _BRISK_BLOCKS = 40  # before it crawls: a few shards' work
 _CRAWL_S = 1.0  # a worker that makes no progress for much longer would be taken for a hung one
@@ -32,10 +32,10 @@ class SlowEngine(FakeEngine):
         self.poisoned = poisoned
         self.hurry = hurry
 
-    def prefill(self, state: FakeState, pack: PrefillPack) -> FakeState:
+    def prefill(self, stage: FakeStage, pack: PrefillPack) -> FakeStage:
         if self.poisoned and (pack.tokens[:, :3] == 9).all(axis=1).any():
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().prefill(state, pack)
+        return super().prefill(stage, pack)
 
     def decode(
         self, state: FakeState, features: SamplingFeatures, steps: int
