@@ -118,6 +118,33 @@ def test_a_snapshot_is_the_state_after_exactly_the_tokens_emitted_with_it():
     assert int(snapshot.arrays["total"]) == 3 + sum(told[:-1])
 
 
+def test_prompts_are_read_while_every_slot_is_busy():
+    engine = FakeEngine(slots=1, steps=1, chunk=4)
+    engine.staging = 3
+    loop = Loop(engine)
+    loop.submit(request(i, [1, 2, 3, 4, 5], max_tokens=90 - i) for i in range(5))
+    loop.step()
+    assert loop.occupied == 1
+    assert engine.prefilled == 4 * (1 + 3)
+    assert loop.working_on == [0, 1, 2, 3]
+
+
+def test_whoever_is_cancelled_at_any_moment_no_other_is_disturbed():
+    prompts = [[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 9, 9], [7], [5, 5, 5, 5, 5, 1]]
+    limits = [9, 30, 7, 12, 21]
+    for cancelled in range(len(prompts)):
+        for moment in range(12):
+            loop = Loop(FakeEngine(slots=2, steps=2), prefix_states=2)
+            loop.submit(request(i, p, max_tokens=limits[i]) for i, p in enumerate(prompts))
+            heard = [e for _ in range(moment) for e in loop.step()]
+            loop.cancel(cancelled)
+            told = texts(heard + finish(loop))
+            told.pop(cancelled, None)
+            assert told == {
+                i: by_hand(p, limits[i]) for i, p in enumerate(prompts) if i != cancelled
+            }
+
+
 def test_a_shared_prefix_is_prefilled_once():
     engine = FakeEngine(slots=4, chunk=4)
     loop = Loop(engine, prefix_states=8)
