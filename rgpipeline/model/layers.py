@@ -76,7 +76,7 @@ def block_diagonal(x: Array, kernel: Array, bias: Array) -> Array:
     """
     blocks, layers, out, _ = kernel.shape
     by_block = x.astype(kernel.dtype).reshape(*x.shape[:-1], blocks, -1)
-    product = contract("btni,ngji->gbtnj", by_block, kernel)
+    product = jnp.moveaxis(contract("btni,ngji->nbtgj", by_block, kernel), (3, 0), (0, 3))
     product = product + bias.astype(jnp.float32)[:, None, None]
     return product.reshape(layers, *x.shape[:-1], blocks * out)
 
