@@ -10,8 +10,9 @@ from rgpipeline.errors import UserError
 # Memory for states of shared prompt prefixes, beside the slots.
 PREFIX_BYTES = 256 << 20
 
-# States of prompts that are read ahead of free slots, at most.
-STAGED = 32
+# States of prompts that are read ahead of free slots: these, or as many as there are slots.
+# Enough to fill prefill calls from, which have room for 8 of the shortest chunks on a CPU.
+CPU_STAGED, ACCELERATOR_STAGED = 16, 32
 
 # A CPU's matrix multiply is near its best rate from so many rows on.
 _CPU_MOST = 64
@@ -48,8 +49,8 @@ class Needs:
     vocabulary: int  # tokens in it
 
     def slots(self, count: int) -> int:
-        """Of weights, `count` slots and the prompts read for them, with nothing beside them."""
-        return self.weights + (count + min(count, STAGED)) * self.slot
+        """Of weights and `count` slots, with nothing beside them."""
+        return self.weights + count * self.slot
 
 
 def slots_for(memory: Memory, needs: Needs) -> int:
@@ -95,8 +96,10 @@ def _paying(needs: Needs) -> int:
 
 def _fitting(memory: Memory, needs: Needs) -> int:
     kept = _CPU_KEPT if memory.cpu else _ACCELERATOR_KEPT
-    free = int(memory.ours * (1 - kept)) - PREFIX_BYTES - needs.weights - STAGED * needs.slot
-    return max(1, free // (needs.slot + 4 * _SAMPLING * needs.vocabulary))
+    free = int(memory.ours * (1 - kept)) - PREFIX_BYTES - needs.weights
+    staged = CPU_STAGED if memory.cpu else ACCELERATOR_STAGED
+    slot = needs.slot + 4 * _SAMPLING * needs.vocabulary
+    return max(1, free // (slot + needs.slot), (free - staged * needs.slot) // slot)
 
 
 def _rounded(slots: int) -> int:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rgpipeline.engine import programs
 from rgpipeline.engine.api import DecodedBlock, PendingBlock, PrefillPack, Tenancy
+from rgpipeline.engine.auto import CPU_STAGED
 from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.jitted import Jitted
 from rgpipeline.engine.on_chips import ROWS, OnChips
@@ -29,8 +30,6 @@ from rgpipeline.model.state import GriffinState, init_state
 from rgpipeline.records import EngineSettings, TokenLogprobs
 
 Params = Any
-
-_STAGED = 16  # prompts to choose from, where packs have fewer rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,10 +233,10 @@ class GriffinEngine:
 def _staging(slots: int, pack_shapes: Sequence[tuple[int, int]], parts: int) -> int:
     """Places to read prompts in: enough to fill packs from, but no more than slots.
 
-    On one chip these are up to `auto.STAGED`, for which it has memory left.
+    On one chip these are no more than what `auto` leaves memory for.
     """
     rows = max(rows for rows, _ in pack_shapes)
-    return min(slots, max(rows, -(-_STAGED // parts) * parts))
+    return min(slots, max(rows, -(-CPU_STAGED // parts) * parts))
 
 
 def _pack_shapes(chunk: int, pack_tokens: int, parts: int) -> list[tuple[int, int]]:

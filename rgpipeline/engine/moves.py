@@ -39,9 +39,7 @@ def extract(chips: Chips, states: GriffinState, place: jax.Array) -> GriffinStat
     return rows
 
 
-def put(
-    chips: Chips, states: GriffinState, place: jax.Array, rows: GriffinState
-) -> GriffinState:
+def put(chips: Chips, states: GriffinState, place: jax.Array, rows: GriffinState) -> GriffinState:
     """The states with a copied one in the place of one of them."""
     after: GriffinState = map_rows(partial(_put, chips, place), states, rows)
     return after

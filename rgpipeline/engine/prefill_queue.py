@@ -34,9 +34,7 @@ _Seated = list[tuple[int, _Prompt]]  # each with its row
 class PrefillQueue:
     """Prompts on the stage, not prefilled to their end yet."""
 
-    def __init__(
-        self, pack_shapes: Sequence[tuple[int, int]], places: int, parts: int = 1
-    ) -> None:
+    def __init__(self, pack_shapes: Sequence[tuple[int, int]], places: int, parts: int = 1) -> None:
         """`places` of the stage; `parts` of them and of rows, see `api.Engine.parts`."""
         self._shapes = sorted(pack_shapes, key=lambda shape: -shape[1])
         self._places = places

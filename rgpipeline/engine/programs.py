@@ -89,9 +89,6 @@ def decode(
       features: what the sampler must be able to do.
     """
 
-    def logits_of(params: Params, hidden: jax.Array) -> jax.Array:
-        return jnp.asarray(_apply(model, params, "logits", hidden))
-
     chips = model.chips
 
     def step(state: SlotState, _: None) -> tuple[SlotState, Steps]:
@@ -100,12 +97,38 @@ def decode(
         chosen = _chosen(model, held, hidden, state, griffin.position)
         if chosen is not None and not features.read_logits:
             return _advance(state._replace(model=griffin), only_token(chosen), features, chips)
-        unused = jnp.zeros((hidden.shape[0], model.config.vocab_size), jnp.float32)
-        logits = fenced(jnp.any(state.active), logits_of, held, hidden, otherwise=unused)
+        logits = _logits(model, held, hidden, jnp.any(state.active))
         state = state._replace(model=griffin)
         return _advance(state, _sampled(chips, logits, chosen, state, features), features, chips)
 
     return repeated(step, state, steps, most)
+
+
+def _logits(model: Griffin, params: Params, hidden: jax.Array, needed: jax.Array) -> jax.Array:
+    """Every slot's scores, float32 [s, v].
+
+    On a CPU, the vocabulary is the first axis of what comes through the fence, as the product is
+    made and as the largest is found fastest (see `features_first`): nothing need be turned there.
+    """
+
+    def by_slot(params: Params, hidden: jax.Array) -> jax.Array:
+        return jnp.asarray(_apply(model, params, "logits", hidden))
+
+    def by_token(params: Params, hidden: jax.Array) -> jax.Array:
+        return by_slot(params, hidden).T
+
+    shape = (hidden.shape[0], model.config.vocab_size)
+
+    def turned(params: Params, hidden: jax.Array, needed: jax.Array) -> jax.Array:
+        unused = jnp.zeros(shape[::-1], jnp.float32)
+        return fenced(needed, by_token, params, hidden, otherwise=unused).T
+
+    def plain(params: Params, hidden: jax.Array, needed: jax.Array) -> jax.Array:
+        unused = jnp.zeros(shape, jnp.float32)
+        return fenced(needed, by_slot, params, hidden, otherwise=unused)
+
+    chosen: jax.Array = lax.platform_dependent(params, hidden, needed, cpu=turned, default=plain)
+    return chosen
 
 
 def _sampled(

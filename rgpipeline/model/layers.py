@@ -117,8 +117,22 @@ def tied_logits(table: Array, hidden: Array, soft_cap: float, scale: Array | Non
     Float32 because a bfloat16 logit near 20 has a step of 0.125, which reorders tokens.
     `scale`, float32 [v], is that of a table in int8.
     """
-    logits = _matmul(hidden, table) if scale is None else quantize.matmul(hidden, table, scale)
-    return jnp.tanh(logits / soft_cap) * soft_cap if soft_cap else logits
+
+    def capped(logits: Array) -> Array:
+        return jnp.tanh(logits / soft_cap) * soft_cap if soft_cap else logits
+
+    def rows_first(hidden: Array, table: Array) -> Array:
+        return capped(_matmul(hidden, table))
+
+    def by_features(hidden: Array, table: Array) -> Array:
+        return capped(features_first.product(table, hidden, 1)).T
+
+    if scale is not None:
+        return capped(quantize.matmul(hidden, table, scale))
+    if hidden.ndim != 2 or not features_first.pays(hidden.shape[0]):
+        return rows_first(hidden, table)
+    chosen: Array = lax.platform_dependent(hidden, table, cpu=by_features, default=rows_first)
+    return chosen
 
 
 def _matmul(x: Array, matrix: Array) -> Array:

@@ -25,7 +25,7 @@ SMALL = Needs(735_000_000, 8_600_000, 32_000)
         (H100, TWO, 1152),  # more would fit; states weigh four times as much as weights
         (H100, SMALL, 256),  # the same, but for a model whose weights are soon read
         (LAPTOP, SMALL, 64),
-        (LAPTOP, TWO_FLOAT32, 48),
+        (LAPTOP, TWO_FLOAT32, 32),
         (LAPTOP, Needs(15 * GIB, GIB // 2, 256_000), 1),
     ],
 )
@@ -54,7 +54,7 @@ def test_less_memory_than_the_slots_agreed_on_need() -> None:
     assert str(caught.value) == (
         "1536 slots do not fit: with the weights they take 11.15 GiB a chip, and this worker has "
         "8.00 GiB of memory a chip. Keep such machines out of the job (workers.accelerator, "
-        "workers.chips), or give all workers fewer (engine.slots: 448), with which rows may round "
+        "workers.chips), or give all workers fewer (engine.slots: 352), with which rows may round "
         "differently"
     )
 
