@@ -56,6 +56,7 @@ class FakeEngine:
         self.steps = steps
         self.pack_shapes: Sequence[tuple[int, int]] = [(2, chunk), (4, max(1, chunk // 2))]
         self.prefilled = 0
+        self.seated = list[int]()
         self.blocks = 0
         self._live: object = None
         self._stage: object = None
@@ -105,6 +106,11 @@ class FakeEngine:
                     tokens[step, index] = slots[index].token
         self.blocks += 1
         return self._hand_out(tuple(slots)), FakeBlock(DecodedBlock(tokens, codes, None))
+
+    def seat(self, state: FakeState, slot: int, stage: FakeStage, place: int) -> FakeState:
+        assert slot * self.parts // self.slots == place * self.parts // self.staging
+        self.seated.append(slot)
+        return self.insert(state, slot, self.extract(stage, place))
 
     def extract(self, stage: FakeStage, place: int) -> FakeStage:
         assert stage is self._stage, "a donated stage was read again"

@@ -144,6 +144,10 @@ class Engine(Protocol[State, Rows]):
         """
         ...
 
+    def seat(self, state: State, slot: int, stage: Rows, place: int) -> State:
+        """Copies what is in a place into an idle slot of the same part."""
+        ...
+
     def extract(self, stage: Rows, place: int) -> Rows:
         """A copy of what is in one place, left on the device."""
         ...

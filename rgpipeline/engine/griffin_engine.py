@@ -173,6 +173,11 @@ class GriffinEngine:
         """What a job of these features calls again and again, jitted, for `lowering` to look at."""
         return self._jitted.often(features)
 
+    def seat(self, state: SlotState, slot: int, stage: GriffinState, place: int) -> SlotState:
+        """See `api.Engine.seat`."""
+        after: SlotState = self._jitted.seat(state, slot, stage, place)
+        return after
+
     def extract(self, stage: GriffinState, place: int) -> GriffinState:
         """See `api.Engine.extract`."""
         rows: GriffinState = self._jitted.extract(stage, place)

@@ -45,6 +45,9 @@ class Jitted:
         self.insert = changes(
             partial(moves.insert, on.chips), (STATE, everywhere, ROWS), donated=(0,)
         )
+        self.seat = changes(
+            partial(moves.seat, on.chips), (STATE, everywhere, STATE, everywhere), donated=(0,)
+        )
         self.put = changes(partial(moves.put, on.chips), (STATE, everywhere, ROWS), donated=(0,))
         self.extract = on.jit(
             partial(moves.extract, on.chips), (STATE, everywhere), lambda states, _: ROWS(states)
@@ -70,7 +73,7 @@ class Jitted:
         return {
             "decode": self.decode(features),
             "prefill": self.prefill,
-            "insert": self.insert,
+            "seat": self.seat,
             "assign": self.assign,
         }
 

@@ -14,7 +14,6 @@ from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.on_chips import (
     PARAMS,
-    ROWS,
     STATE,
     Kind,
     OnChips,
@@ -59,7 +58,7 @@ class Program:
 class WorkerPrograms:
     """Everything that a worker's device runs, and what it holds between calls."""
 
-    programs: Mapping[str, Program]  # decode, prefill, insert, assign
+    programs: Mapping[str, Program]  # decode, prefill, seat, assign
     params: Tree  # shapes
     state: Tree  # shapes
     stage: Tree  # shapes
@@ -175,13 +174,12 @@ def _arguments(
     counts = slots(_struct((rows,), jnp.int32))
     tokens = slots(_struct((rows, length), jnp.int32))
     slot = placed(_struct((), jnp.int32), mesh, everywhere)
-    one = jax.tree.map(lambda leaf: _struct((1, *leaf.shape[1:]), leaf.dtype), state.model)
     steps = () if engine.settings.steps_per_dispatch else (slot,)
     chosen, settings = settings_arrays(engine.slots, {})
     return {
         "decode": (params, state, *steps),
         "prefill": (params, stage, tokens, counts, counts, flags),
-        "insert": (state, slot, placed(one, mesh, ROWS)),
+        "seat": (state, slot, stage, slot),
         "assign": (state, slots(chosen), slots(settings)),
     }
 

@@ -45,6 +45,18 @@ def put(chips: Chips, states: GriffinState, place: jax.Array, rows: GriffinState
     return after
 
 
+def seat(
+    chips: Chips, state: SlotState, slot: jax.Array, stage: GriffinState, place: jax.Array
+) -> SlotState:
+    """Copies the state in a place into a slot; of several chips, one has them both."""
+
+    def copy(by_chip: bool, leaf: jax.Array, staged: jax.Array) -> jax.Array:
+        at, _ = _place(chips, place, by_chip, staged)
+        return _put(chips, slot, by_chip, leaf, lax.dynamic_slice_in_dim(staged, at, 1))
+
+    return state._replace(model=map_rows(copy, state.model, stage))
+
+
 def insert(chips: Chips, state: SlotState, slot: jax.Array, rows: GriffinState) -> SlotState:
     """Puts a copied state into a slot."""
     return state._replace(model=put(chips, state.model, slot, rows))

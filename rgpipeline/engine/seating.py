@@ -66,10 +66,15 @@ class Seating(Generic[State, Rows]):
         """Fills free slots with what is ready; returns who got one."""
         seated = []
         self._fill()
-        while self._ready and self._slots.free:
-            reader = self._ready.pop(0)
-            tenant = self._slots.admit(reader.request)
-            state = self._engine.insert(state, tenant.slot, self._state_of(reader))
+        while (reader := self._next()) is not None:
+            tenant = self._slots.admit(reader.request, self._places.part_of(reader))
+            snapshot = reader.request.snapshot
+            if snapshot is None:
+                state = self._engine.seat(state, tenant.slot, self._stage, reader.slot)
+            else:
+                rows = self._engine.upload(snapshot.arrays)
+                state = self._engine.insert(state, tenant.slot, rows)
+            self._ready.remove(reader)
             self._places.release(reader)
             seated.append(tenant)
             self._fill()
@@ -103,7 +108,8 @@ class Seating(Generic[State, Rows]):
     def _fill(self) -> None:
         """Gives free places to requests that wait, and something to do to those that can begin."""
         while self._waiting and self._places.free:
-            self._held.append(self._places.admit(*self._waiting.pop()))
+            request, prefixes = self._waiting.pop()
+            self._held.append(self._places.admit(request, self._emptiest(), prefixes))
         held, self._held = self._held, []
         for tenant in held:
             if tenant.request.snapshot is not None:
@@ -112,6 +118,18 @@ class Seating(Generic[State, Rows]):
                 self._begin(tenant)
             else:
                 self._held.append(tenant)
+
+    def _emptiest(self) -> int:
+        """The part with fewest sequences, in places and slots, of those with a free place."""
+        parts = [part for part in range(self._places.parts) if self._places.free_in(part)]
+        return max(parts, key=lambda part: self._places.free_in(part) + self._slots.free_in(part))
+
+    def _next(self) -> Tenant | None:
+        """Who is seated next: the first that is ready and for whom there is a slot in its part."""
+        for reader in self._ready:
+            if self._slots.free_in(self._places.part_of(reader)):
+                return reader
+        return None
 
     def _begin(self, tenant: Tenant) -> None:
         """Has the prompt read from where a known prefix ends."""
@@ -125,12 +143,6 @@ class Seating(Generic[State, Rows]):
         # A prompt of one token has nothing to prefill, but its place must be made fresh.
         tokens = tenant.request.tokens[:-1]
         self._queue.add(tenant.slot, tokens, done, fresh=copied is None)
-
-    def _state_of(self, tenant: Tenant) -> Rows:
-        snapshot = tenant.request.snapshot
-        if snapshot is not None:
-            return self._engine.upload(snapshot.arrays)
-        return self._engine.extract(self._stage, tenant.slot)
 
     def _leave(self, tenant: Tenant) -> None:
         """The tenant of a place is gone before it got a slot."""

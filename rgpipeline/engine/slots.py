@@ -51,8 +51,7 @@ class Tenant:
 class Slots:
     """The slots [0, count): free, or with a tenant.
 
-    They are in `parts` of equal size; a tenant gets a slot where most are free, so that all parts
-    have as much to do.
+    They are in `parts` of equal size: [0, count / parts) is the first.
     """
 
     count: int
@@ -69,13 +68,21 @@ class Slots:
     def free(self) -> int:
         return sum(map(len, self._free))
 
+    def free_in(self, part: int) -> int:
+        """How many slots of a part are free."""
+        return len(self._free[part])
+
+    def part_of(self, tenant: Tenant) -> int:
+        """The part in which the tenant's slot is."""
+        return tenant.slot * self.parts // self.count
+
     @property
     def occupied(self) -> int:
         return len(self._tenants)
 
-    def admit(self, request: Request, prefixes: Sequence[Prefix] = ()) -> Tenant:
-        """Seats a request in a free slot."""
-        slot = max(self._free, key=len).pop()
+    def admit(self, request: Request, part: int, prefixes: Sequence[Prefix] = ()) -> Tenant:
+        """Seats a request in a free slot of the part."""
+        slot = self._free[part].pop()
         tenant = Tenant(request, slot, prefixes)
         self._tenants[slot] = tenant
         return tenant
@@ -84,7 +91,7 @@ class Slots:
         """Frees the tenant's slot, if it still is the tenant's."""
         if self._tenants.get(tenant.slot) is tenant:
             del self._tenants[tenant.slot]
-            self._free[tenant.slot * self.parts // self.count].append(tenant.slot)
+            self._free[self.part_of(tenant)].append(tenant.slot)
 
     def find(self, key: Hashable) -> Tenant | None:
         """The tenant working on `key`."""

@@ -54,7 +54,7 @@ class CompileRequest:
     hbm_bytes: int  # of one chip
     engine: Mapping[str, Any]  # prefill_chunk and steps_per_dispatch, as in a job file
     storage_options: Mapping[str, Mapping[str, Any]]  # for the folder; secrets as ${NAME}
-    programs: Sequence[str] = ("decode", "prefill", "insert", "assign")
+    programs: Sequence[str] = ("decode", "prefill", "seat", "assign")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from rgpipeline.fit.search import TILE, Trial, most_slots
 from rgpipeline.io.contact import require_answers
 
 # decode and prefill decide; the others show that they compile, and add their code.
-_PROGRAMS = ("decode", "prefill", "insert", "assign")
+_PROGRAMS = ("decode", "prefill", "seat", "assign")
 
 
 @dataclass(frozen=True, slots=True)

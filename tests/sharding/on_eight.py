@@ -124,7 +124,7 @@ def collectives(layout: tuple[int, int]) -> dict[str, dict[str, int]]:
     mesh = mesh_of(jax.devices(), Chips(*layout))
     worker = worker_programs(DEEP, SETTINGS, mesh, features=PLAIN)
     found = {}
-    for name in ("decode", "prefill"):
+    for name in ("decode", "prefill", "seat"):
         text = worker.programs[name].lower().compile().as_text()
         kinds = re.findall(
             r" ((?:all|collective|ragged)-[a-z-]*?|reduce-scatter)(?:-start)?\(", text

@@ -85,3 +85,10 @@ def test_a_chunk_of_prompts_takes_no_more(told: dict[str, Any]) -> None:
         "all-to-all": 2 * 3 + 2 * 1,
         "all-gather": 2 * 3,
     }
+
+
+@pytest.mark.parametrize("layout", ["2x4", "4x2"])
+def test_a_sequence_is_seated_without_a_word_between_chips(
+    told: dict[str, Any], layout: str
+) -> None:
+    assert told["collectives"][layout]["seat"] == {}

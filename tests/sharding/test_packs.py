@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.prefill_queue import PrefillQueue
-from rgpipeline.engine.slots import Slots
-from rgpipeline.records import Request
-from rgpipeline.spec import Sampling
+from tests.engine.test_loop import finish, request, texts
+from tests.fake_engine import FakeEngine, by_hand
 
 PLACES, PARTS = 8, 4
 
@@ -47,10 +47,25 @@ def test_a_pack_is_full_when_every_part_has_what_it_can_take() -> None:
     assert queue.next_pack(hurry=False) is not None
 
 
-def test_tenants_spread_over_the_parts() -> None:
-    slots = Slots(PLACES, PARTS)
-    tokens = np.asarray([2], np.int32)
+def loop_of_parts() -> tuple[FakeEngine, Loop]:
+    engine = FakeEngine(slots=PLACES)
+    engine.parts, engine.pack_shapes = PARTS, [(4, 4), (8, 2)]
+    return engine, Loop(engine, prefix_states=2)
 
-    taken = [slots.admit(Request(i, tokens, Sampling(), (0, 0))).slot for i in range(4)]
 
-    assert sorted(slot * PARTS // PLACES for slot in taken) == [0, 1, 2, 3]
+def test_sequences_spread_over_the_parts() -> None:
+    engine, loop = loop_of_parts()
+    loop.submit(request(i, [1, 2, 3], max_tokens=9) for i in range(4))
+    loop.step()
+
+    assert sorted(slot * PARTS // PLACES for slot in engine.seated) == [0, 1, 2, 3]
+
+
+def test_each_is_seated_where_it_was_read() -> None:
+    """No state goes from chip to chip: the fake engine refuses a seat in another part."""
+    engine, loop = loop_of_parts()
+    work = [([1, 2, 3 + i % 4, 1 + i % 7], 5 + i % 11) for i in range(40)]
+    loop.submit(request(i, p, max_tokens=n) for i, (p, n) in enumerate(work))
+
+    assert texts(finish(loop)) == {i: by_hand(p, n) for i, (p, n) in enumerate(work)}
+    assert len(engine.seated) == len(work)
