@@ -81,8 +81,8 @@ class Loop(Generic[State, Rows]):
 
     @property
     def working_on(self) -> list[Hashable]:
-        """Keys of the requests in slots, and of those whose prompts are being read."""
-        return [tenant.request.key for tenant in self._slots] + self._seating.reading
+        """Keys of the requests that the next `step` may have to do with."""
+        return [tenant.request.key for tenant in self._slots] + self._seating.at_hand
 
     def submit(self, requests: Iterable[Request]) -> None:
         """Queues requests; one that can't be done comes back as an emission with its error."""

@@ -38,6 +38,10 @@ class Waiting:
         *_, request, prefixes = heapq.heappop(self._heap)
         return request, prefixes
 
+    def first(self, count: int) -> list[Hashable]:
+        """Keys of those that `pop` will hand out next."""
+        return [entry[-2].key for entry in heapq.nsmallest(count, self._heap)]
+
     def remove(self, key: Hashable) -> list[Prefix] | None:
         """Drops a request that waits; returns its prefixes, or None if it doesn't wait."""
         for index, (*_, request, prefixes) in enumerate(self._heap):

@@ -36,9 +36,14 @@ class Seating(Generic[State, Rows]):
         return len(self._waiting) + self._places.occupied
 
     @property
-    def reading(self) -> list[Hashable]:
-        """Keys of the requests on the stage."""
-        return [tenant.request.key for tenant in self._places]
+    def at_hand(self) -> list[Hashable]:
+        """Keys of the requests on the stage, and of those that get there once there is room.
+
+        That is, of all whose prompts may be read before another block of tokens is decoded.
+        """
+        room = self._slots.free + self._places.free
+        on_stage = [tenant.request.key for tenant in self._places]
+        return on_stage + (self._waiting.first(room) if room else [])
 
     def add(self, request: Request) -> None:
         """Queues a request."""

@@ -244,6 +244,5 @@ class Session:
             self._publisher.finish(held)
 
     def _look(self) -> None:
-        queued = (assembly.key for assembly in self._open.values())
         texts, made_ready = len(self._texts), self._feeder.at
-        self.view = look(self._loop, queued, self._newest, texts=texts, made_ready=made_ready)
+        self.view = look(self._loop, self._newest, texts=texts, made_ready=made_ready)

@@ -1,8 +1,6 @@
 """What others may see of the engine while it works."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from rgpipeline.engine.loop import Loop
@@ -22,22 +20,17 @@ class View:
 
 def look(
     loop: Loop[Any, Any],
-    queued: Iterable[SampleKey],
     newest: str,
     *,
     texts: int = 0,
     made_ready: SampleKey | None = None,
 ) -> View:
-    """The engine before its next step. `queued`: what has no slot yet, the next ones first.
+    """The engine before its next step.
 
     `texts` to be scored wait too; `made_ready` is the row that is being made ready. It, and what
-    the step is about to admit, count as worked on: it may be that which kills.
+    the step is about to read, count as worked on: it may be that which kills.
     """
     keys = [key for key in loop.working_on if isinstance(key, SampleKey)]
-    if loop.waiting and len(keys) < loop.slots:
-        seated = set(keys)
-        fresh = (key for key in queued if key not in seated)
-        keys += islice(fresh, loop.slots - len(keys))
     if made_ready is not None:
         keys.append(made_ready)
     return View(loop.slots, loop.occupied, loop.waiting + texts, tuple(keys), newest)

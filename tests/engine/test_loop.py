@@ -123,6 +123,7 @@ def test_prompts_are_read_while_every_slot_is_busy():
     engine.staging = 3
     loop = Loop(engine)
     loop.submit(request(i, [1, 2, 3, 4, 5], max_tokens=90 - i) for i in range(5))
+    assert loop.working_on == [0, 1, 2, 3]
     loop.step()
     assert loop.occupied == 1
     assert engine.prefilled == 4 * (1 + 3)
