@@ -7,16 +7,17 @@ ends by a stop token is handed on when that is read.
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import mean
 from typing import Any, Generic
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.engine.api import Engine, PendingBlock, Rows, State, Tenancy
+from rgpipeline.engine.api import UNLIMITED, Engine, PendingBlock, Rows, State, Tenancy
 from rgpipeline.engine.checks import request_fault, stop_ids, token_fault
 from rgpipeline.engine.emissions import BlockRead, snapshot
 from rgpipeline.engine.features import SamplingFeatures
-from rgpipeline.engine.pace import QUIET, Pace
+from rgpipeline.engine.pace import QUIET, TOKENS, Pace
 from rgpipeline.engine.seating import Seating
 from rgpipeline.engine.slots import Slots, Tenant
 from rgpipeline.errors import RowError
@@ -221,7 +222,9 @@ class Loop(Generic[State, Rows]):
 
     def _read(self, flight: _InFlight) -> list[Emission]:
         block = BlockRead(flight.block.read())
-        self._pace.read(flight.steps, flight.prefills, self.prefills)
+        if self._pace.searching:
+            tokens = mean(t.limit if t.limit != UNLIMITED else TOKENS for t in flight.tenants)
+            self._pace.read(flight.steps, flight.prefills, self.prefills, tokens)
         self.beat += 1
         emissions = []
         for tenant in flight.tenants:

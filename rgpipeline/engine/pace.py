@@ -18,11 +18,13 @@ from collections.abc import Callable
 from statistics import median
 
 # Steps of the blocks that are timed, one number after the other, and how many of each: the line
-# through the two medians is the time of a step and of a call. Others of them are the bounds, too.
-_TRIED = (4, 16)
-_TIMED = 5
-_BLOCKS = 64  # to try in: where sequences end sooner than long blocks do, short ones are best
-MOST = max(_TRIED)
+# through the two medians is the time of a step and of a call. Short ones, because what is wanted is
+# the part of a block that isn't steps: of a long one it is less than what steps differ by.
+_TRIED = (1, 4)
+_TIMED = 7
+_BLOCKS = 64  # to try in; where prompts are read all the time, there is nothing to time
+_UNTIMED = 4  # steps, then
+MOST = 16
 
 # Blocks between prefill calls while the number is searched: the last of so many can be timed.
 QUIET = 3
@@ -32,21 +34,22 @@ QUIET = 3
 _SLOW_STEP_S = 0.25
 
 # Tokens of a sequence, where nobody knows them: what `max_tokens` is by default.
-_TOKENS = 256
+TOKENS = 256
 
 _log = logging.getLogger(__name__)
 
 
-def best_steps(step_s: float, call_s: float) -> int:
+def best_steps(step_s: float, call_s: float, tokens: float = TOKENS) -> int:
     """The power of two of steps, up to `MOST`, with which sequences take least time.
 
     Args:
       step_s: seconds of one decode step of all slots.
       call_s: seconds that every call takes beside its steps.
+      tokens: of a sequence.
     """
     if call_s <= 0:
         return 1
-    wanted = math.sqrt(_TOKENS * call_s / max(step_s, 1e-9))
+    wanted = math.sqrt(tokens * call_s / max(step_s, 1e-9))
     return 1 << max(0, min(round(math.log2(wanted)), MOST.bit_length() - 1))
 
 
@@ -73,7 +76,7 @@ class Pace:
             return self._found
         return next(tried for tried in _TRIED if len(self._times[tried]) < _TIMED)
 
-    def read(self, steps: int, before: int, now: int) -> None:
+    def read(self, steps: int, before: int, now: int, tokens: float = TOKENS) -> None:
         """A block has come to the host.
 
         Its time is that since the one before, if both were alike and the device did nothing else.
@@ -82,12 +85,13 @@ class Pace:
           steps: of the block.
           before: prefill calls made until it was dispatched.
           now: prefill calls made until now.
+          tokens: that a sequence in the block may have, on the average.
         """
         if self._found is not None:
             return
         self._read += 1
         if self._read == _BLOCKS:
-            self._found = _TRIED[0]
+            self._found = _UNTIMED
             return
         at, last = self._clock(), self._last
         self._last = (steps, before, at)
@@ -98,12 +102,12 @@ class Pace:
         if len(times) == _TIMED and median(times) > _SLOW_STEP_S * steps:
             self._found = _TRIED[0]
         elif all(len(times) >= _TIMED for times in self._times.values()):
-            self._settle()
+            self._settle(tokens)
 
-    def _settle(self) -> None:
+    def _settle(self, tokens: float) -> None:
         few, many = _TRIED
         step_s, call_s = line(few, median(self._times[few]), many, median(self._times[many]))
-        self._found = best_steps(step_s, call_s)
+        self._found = best_steps(step_s, call_s, tokens)
         _log.info(
             "%d steps a call: a step takes %.2f ms, a call %.2f ms beside its steps",
             *(self._found, step_s * 1e3, call_s * 1e3),

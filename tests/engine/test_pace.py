@@ -24,8 +24,8 @@ def test_the_dearer_a_call_the_more_steps_it_takes(step_ms, call_ms, steps) -> N
 
 
 def test_a_step_and_a_call_are_the_line_through_two_blocks() -> None:
-    assert line(4, 0.230, 16, 0.830) == pytest.approx((0.050, 0.030))
-    assert line(4, 0.200, 16, 0.180) == (0.0, 0.200)  # noise, not a step that takes less than none
+    assert line(1, 0.080, 4, 0.230) == pytest.approx((0.050, 0.030))
+    assert line(1, 0.200, 4, 0.180) == (0.0, 0.200)  # noise, not a step that takes less than none
 
 
 class Timed(FakeEngine):
@@ -51,8 +51,8 @@ def test_a_loop_times_its_first_blocks_and_keeps_to_the_best(call_s: float, foun
     loop = Loop(engine, pace=Pace(None, clock=lambda: engine.seconds))
     loop.submit([request(0, [1], max_tokens=400, ignore_eos=True)])
     finish(loop)
-    assert engine.asked[:2] == [4, 4]
-    assert set(engine.asked[20:]) == {found}
+    assert engine.asked[:2] == [1, 1]
+    assert set(engine.asked[30:]) == {found}
 
 
 def test_blocks_beside_which_prompts_are_read_are_not_timed() -> None:
@@ -65,7 +65,8 @@ def test_blocks_beside_which_prompts_are_read_are_not_timed() -> None:
     assert engine.asked[-1] == 1
 
 
-def test_sequences_shorter_than_a_long_block_get_short_ones() -> None:
+def test_short_sequences_get_short_blocks() -> None:
+    """Of one long sequence, the same engine's blocks have 16 steps."""
     engine = Timed(1.0)
     loop = Loop(engine, pace=Pace(None, clock=lambda: engine.seconds))
     for key in range(200):
@@ -80,8 +81,8 @@ def test_steps_that_take_long_are_not_tried_in_long_blocks() -> None:
     while pace.searching:
         seconds += 0.3 * pace.steps
         pace.read(pace.steps, now, now)
-    assert pace.steps == 4
-    assert seconds < 0.3 * 4 * 10
+    assert pace.steps == 1
+    assert seconds < 0.3 * 10
 
 
 def test_rows_are_the_same_while_the_number_changes() -> None:

@@ -107,7 +107,7 @@ class AnyPace(Pace):
     def steps(self) -> int:
         return self._random.choice((1, 2, 5, MOST))
 
-    def read(self, steps: int, before: int, now: int) -> None:
+    def read(self, steps: int, before: int, now: int, tokens: float = 0) -> None:
         pass
 
 
