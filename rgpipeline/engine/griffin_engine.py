@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from rgpipeline.engine import programs
 from rgpipeline.engine.api import DecodedBlock, PendingBlock, PrefillPack, Tenancy
-from rgpipeline.engine.auto import CPU_STAGED
 from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.jitted import Jitted
 from rgpipeline.engine.on_chips import ROWS, OnChips
 from rgpipeline.engine.pace import MOST
+from rgpipeline.engine.packs import pack_shapes_of, staging_of
 from rgpipeline.engine.sampling import empty_sampling_state
 from rgpipeline.engine.scoring import score_texts
 from rgpipeline.engine.state import SlotState, empty_slots
@@ -74,7 +74,7 @@ class GriffinEngine:
         self._on = on = OnChips.of(mesh)
         chips = on.chips
         self._model = model = Griffin(share_of(config, chips), self._dtype, kernels, chips)
-        self._pack_shapes = _pack_shapes(settings.prefill_chunk, pack_tokens, chips.count)
+        self._pack_shapes = pack_shapes_of(settings.prefill_chunk, pack_tokens, chips.count)
         self._any_number = settings.steps_per_dispatch is None
         self._jitted = Jitted(model, on, self.steps, self._any_number)
 
@@ -84,7 +84,7 @@ class GriffinEngine:
 
     @property
     def staging(self) -> int:
-        return _staging(self.slots, self._pack_shapes, self.parts)
+        return staging_of(self.slots, self._pack_shapes, self.parts)
 
     @property
     def steps(self) -> int:
@@ -233,26 +233,6 @@ class GriffinEngine:
     def _rows(self, count: int) -> GriffinState:
         """Empty states of sequences that are in no slot."""
         return init_state(self.config, count, self._dtype, self._quantized)
-
-
-def _staging(slots: int, pack_shapes: Sequence[tuple[int, int]], parts: int) -> int:
-    """Places to read prompts in: enough to fill packs from, but no more than slots.
-
-    On one chip these are no more than what `auto` leaves memory for.
-    """
-    rows = max(rows for rows, _ in pack_shapes)
-    return min(slots, max(rows, -(-CPU_STAGED // parts) * parts))
-
-
-def _pack_shapes(chunk: int, pack_tokens: int, parts: int) -> list[tuple[int, int]]:
-    """(rows, tokens) of the prefill programs: the chunk, and shorter ones for what is left.
-
-    All `parts` have as many rows as the others.
-    """
-    sizes = [chunk]
-    while sizes[-1] % 2 == 0 and sizes[-1] // 2 >= 16 and len(sizes) < 4:
-        sizes.append(sizes[-1] // 2)
-    return [(max(1, pack_tokens // size // parts) * parts, size) for size in sizes]
 
 
 def _named(tree: Any) -> dict[str, Any]:
