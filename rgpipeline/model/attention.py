@@ -83,18 +83,18 @@ def attend_one(
     rounded = beside_weight.astype(beside.values.dtype).astype(jnp.float32)
     mixed = _mixed(weights, ring.values)
     both = mixed + rounded * beside.values.astype(jnp.float32)
-    return (jnp.where(beside.visible, both, mixed) / total)[:, None]
+    return jnp.asarray(jnp.where(beside.visible, both, mixed) / total)[:, None]
 
 
 def _scores(queries: Queries, keys: Array) -> Array:
     """Of each key [b s h] for each query, float32 [b t n s]."""
-    return layers.contract("btnh,bsh->btns", queries, keys) * queries.shape[-1] ** -0.5
+    return jnp.asarray(layers.contract("btnh,bsh->btns", queries, keys) * queries.shape[-1] ** -0.5)
 
 
 def _score(queries: Queries, key: Keys) -> Array:
     """`_scores` of one token [b 1 n h] and one key [b 1 h], without a product; float32 [b n 1]."""
     products = queries[:, 0].astype(jnp.float32) * key.astype(jnp.float32)
-    return jnp.sum(products, axis=-1, keepdims=True) * queries.shape[-1] ** -0.5
+    return jnp.asarray(jnp.sum(products, axis=-1, keepdims=True) * queries.shape[-1] ** -0.5)
 
 
 def _mixed(weights: Array, values: Array) -> Array:

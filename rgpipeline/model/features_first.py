@@ -36,9 +36,13 @@ def product(matrix: Array, x: Array, contracted: int) -> Array:
     )
 
 
-def linear(x: Array, matrix: Array, bias: Array) -> Array:
-    """Rows [r i] by [o i], with a bias [o], to float32 [r o]."""
-    return (product(matrix, x, 1) + _beside(bias)).T
+def linear(x: Array, matrix: Array, bias: Array | None) -> Array:
+    """Rows [r i] by [o i], with a bias [o] or none, to float32 [r o]."""
+    made = product(matrix, x, 1)
+    if bias is not None:
+        return (made + _beside(bias)).T
+    kept: Array = lax.optimization_barrier(made)  # type: ignore[no-untyped-call]
+    return kept.T
 
 
 def gated_mlp(

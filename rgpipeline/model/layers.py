@@ -53,13 +53,15 @@ def linear(
         product = _matmul(x, matrix).reshape(*rows, *out)
         return product if bias is None else product + bias.astype(jnp.float32)
 
-    def by_features(x: Array, matrix: Array, bias: Array) -> Array:
-        product = features_first.linear(x.reshape(-1, width), matrix, bias.reshape(-1))
+    def by_features(x: Array, matrix: Array, bias: Array | None = None) -> Array:
+        beside = None if bias is None else bias.reshape(-1)
+        product = features_first.linear(x.reshape(-1, width), matrix, beside)
         return product.reshape(*rows, *out)
 
-    if bias is None or not features_first.pays(math.prod(rows)):
+    if not features_first.pays(math.prod(rows)):
         return rows_first(x, matrix, bias)
-    chosen: Array = lax.platform_dependent(x, matrix, bias, cpu=by_features, default=rows_first)
+    operands = (x, matrix) if bias is None else (x, matrix, bias)
+    chosen: Array = lax.platform_dependent(*operands, cpu=by_features, default=rows_first)
     return chosen
 
 
