@@ -31,7 +31,6 @@ from rgpipeline.model.checkpoint import Dtype
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.features_first import product
 from rgpipeline.model.params import flatten
-from rgpipeline.model.precision import precision_of
 
 Matrices = list[jax.Array]  # [*o i], or a block-diagonal one [n g i i]
 Way = Callable[[jax.Array, jax.Array], jax.Array]  # rows [r i] and a matrix [o i] to a product
@@ -103,13 +102,7 @@ def _times(way: Way, matrix: jax.Array, carry: jax.Array, rows: int) -> jax.Arra
 
 def rows_first(x: jax.Array, matrix: jax.Array) -> jax.Array:
     """`x @ W.T`, as models are written."""
-    return lax.dot_general(
-        x.astype(matrix.dtype),
-        matrix,
-        (((1,), (1,)), ((), ())),
-        precision=precision_of(matrix.dtype),
-        preferred_element_type=jnp.float32,
-    )
+    return layers.contract("ri,oi->ro", x.astype(matrix.dtype), matrix)
 
 
 def features_first(x: jax.Array, matrix: jax.Array) -> jax.Array:

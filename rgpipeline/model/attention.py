@@ -82,6 +82,8 @@ def attend_one(
     total = jnp.sum(weights, axis=-1, keepdims=True) + beside_weight
     rounded = beside_weight.astype(beside.values.dtype).astype(jnp.float32)
     mixed = _mixed(weights, ring.values)
+    # A select, though `beside_weight` is 0 where it isn't seen: without one, the sum of the halves
+    # and the product that follows attention become one kernel, which takes longer.
     both = mixed + rounded * beside.values.astype(jnp.float32)
     return jnp.asarray(jnp.where(beside.visible, both, mixed) / total)[:, None]
 

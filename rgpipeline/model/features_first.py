@@ -6,7 +6,7 @@ MLP of 1024 by 3072 with 64 rows: 3.1 ms against 4.6 in float32, 1.7 against 2.5
 
 What follows wants rows first, so results are turned, and with many rows that costs more than it
 saves. Two ways of XLA's have to be minded: it makes `(W @ x.T).T` into `x @ W.T` again, unless
-something, a bias for instance, stands between; and it multiplies in float32 what is turned on its
+something, a bias or a barrier, stands between; and it multiplies in float32 what is turned on its
 way into a product of bfloat16.
 """
 
