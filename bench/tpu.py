@@ -56,7 +56,7 @@ def main() -> int:
     parser.add_argument("--slots", type=int, nargs="+", default=[64, 256, 384])
     parser.add_argument("--quantize", choices=("none", "int8"), default="none")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each of five stretches")
-    parser.add_argument("--any-device", action="store_true", help="go on without a TPU, to try it")
+    parser.add_argument("--any-device", action="store_true", help="a GPU will do, or a CPU")
     options = parser.parse_args()
     device = jax.devices()[0]
     if device.platform != "tpu" and not options.any_device:

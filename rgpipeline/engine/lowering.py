@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.export
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
@@ -49,9 +48,11 @@ class Program:
         lowered: jax.stages.Lowered = self.jitted.lower(*self.arguments)
         return lowered
 
-    def export(self, platform: str) -> jax.export.Exported:
-        """Lowers it for a platform of which no device need be at hand."""
-        return jax.export.export(self.jitted, platforms=[platform])(*self.arguments)
+    def lower_for(self, platform: str) -> jax.stages.Lowered:
+        """Lowers it for a platform (`cuda`) of which no device need be at hand."""
+        traced = self.jitted.trace(*self.arguments)
+        lowered: jax.stages.Lowered = traced.lower(lowering_platforms=(platform,))
+        return lowered
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from rgpipeline.model.config import RECURRENT, GriffinConfig
 from rgpipeline.model.kernels import (
     Kernels,
     decode_attention,
+    gpu_scan,
     prefill_attention,
     recurrence,
     recurrence_scan,
@@ -80,7 +81,8 @@ class RecurrentBlock(nn.Module):
             out, after = fused(self._both(x), self._weights(), starts, lengths, state)
             return self.linear_out(out), after
         x, y = self._branches(x)
-        states = rglru.scan(self._step(x, state.conv, chunk.starts), state.h)
+        scan = gpu_scan.chosen(self.kernels) or rglru.scan
+        states = scan(self._step(x, state.conv, chunk.starts), state.h)
         after = RecurrentState(
             h=rglru.state_after(states, state.h, lengths),
             conv=conv.tail_after(x, state.conv, lengths),

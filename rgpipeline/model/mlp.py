@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 from rgpipeline.model import features_first
 from rgpipeline.model.chips import ALONE, Chips
 from rgpipeline.model.config import GriffinConfig
-from rgpipeline.model.kernels import Kernels
+from rgpipeline.model.kernels import Kernels, on_tpu
 from rgpipeline.model.modules import Linear
 from rgpipeline.model.shapes import Activations
 
@@ -44,7 +44,7 @@ class Mlp(nn.Module):
 
     def _branches(self, x: Activations) -> tuple[Array, Array]:
         """Both branches, [b t m] in `dtype`."""
-        if self.kernels == "plain" or self.up.kernel_scale is None:
+        if not on_tpu(self.kernels) or self.up.kernel_scale is None:
             both = self.up(x).astype(self.dtype)
             return both[..., 0, :], both[..., 1, :]
         # By a TPU's compiler, two products of int8 take little more than half the time of one that

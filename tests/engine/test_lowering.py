@@ -1,9 +1,11 @@
 """A worker's programs, lowered without weights and without the device they are for."""
 
+import jax
 import jax.numpy as jnp
 import pytest
 
 from rgpipeline.engine.lowering import WorkerPrograms, model_flops, tree_bytes, worker_programs
+from rgpipeline.engine.on_chips import compiler_options
 from rgpipeline.model.config import GRIFFIN_CYCLE, GriffinConfig, cycle, known_config
 from rgpipeline.model.params import param_shapes
 from rgpipeline.records import EngineSettings
@@ -19,9 +21,21 @@ def for_cuda() -> WorkerPrograms:
 
 @pytest.mark.parametrize("name", ["decode", "prefill", "seat", "assign"])
 def test_each_program_lowers_for_cuda_without_a_gpu(for_cuda: WorkerPrograms, name: str) -> None:
-    exported = for_cuda.programs[name].export("cuda")
+    assert for_cuda.programs[name].lower_for("cuda").as_text()
 
-    assert exported.platforms == ("cuda",)
+
+def test_a_gpu_reads_prompts_by_its_own_scan(for_cuda: WorkerPrograms) -> None:
+    lowered = for_cuda.programs["prefill"].lower_for("cuda").as_text()
+
+    assert lowered.count('name = "gpu_scan"') == CONFIG.block_types.count("recurrent")
+    assert "stablehlo.while" not in lowered
+
+
+def test_the_compiler_knows_the_options_that_gpus_need() -> None:
+    assert jax.jit(jnp.negative, compiler_options=compiler_options("gpu"))(1) == -1
+
+    with pytest.raises(jax.errors.JaxRuntimeError, match="option"):
+        jax.jit(jnp.negative, compiler_options={"xla_gpu_no_such": 0})(1)
 
 
 def test_weights_are_counted_as_they_are_held() -> None:

@@ -18,7 +18,7 @@ from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from rgpipeline.model.kernels import Kernels, ring_copies, shape_of
+from rgpipeline.model.kernels import Kernels, on_tpu, ring_copies, shape_of
 from rgpipeline.model.kernels.ring_copies import CHUNK, Refs
 from rgpipeline.model.rings import as_held
 from rgpipeline.model.state import AttentionState, Position, QuantizedAttentionState, Rings
@@ -36,7 +36,7 @@ def chosen(kernels: Kernels, state: Rings) -> Decode | None:
     """A counterpart of `attention.decode` for these rings; None where the TPU's tiles forbid it."""
     batch, window, size = state.keys.shape
     fits = batch % _group(state) == 0 and window % CHUNK == 0 and size % 128 == 0
-    if kernels == "plain" or not fits or state.keys.dtype == jnp.float32:
+    if not on_tpu(kernels) or not fits or state.keys.dtype == jnp.float32:
         return None
     return partial(decode, interpret=kernels == "interpret")
 

@@ -21,7 +21,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from rgpipeline.model import quantize
-from rgpipeline.model.kernels import Kernels, shape_of
+from rgpipeline.model.kernels import Kernels, on_tpu, shape_of
 
 BLOCK = 256
 LOWEST = -3.4e38  # the logit of what is past the vocabulary
@@ -44,7 +44,7 @@ Choose = Callable[[Array, Array, Array | None, Array, Array], Choice]
 
 def chosen(kernels: Kernels, batch: int, table: Any, soft_cap: float) -> Choose | None:
     """`choose` for these shapes; None where the TPU's tiles forbid it."""
-    if kernels == "plain" or batch % 16 or table.shape[1] % _LANES or table.dtype not in _TILE:
+    if not on_tpu(kernels) or batch % 16 or table.shape[1] % _LANES or table.dtype not in _TILE:
         return None
     return partial(choose, soft_cap=soft_cap, interpret=kernels == "interpret")
 

@@ -16,7 +16,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from rgpipeline.model import rope
-from rgpipeline.model.kernels import Kernels, shape_of
+from rgpipeline.model.kernels import Kernels, on_tpu, shape_of
 from rgpipeline.model.kernels.prefill_plan import Plan
 from rgpipeline.model.kernels.ring_copies import written
 from rgpipeline.model.kernels.softmax_sums import LANES, Sums
@@ -35,7 +35,7 @@ def chosen(kernels: Kernels, length: int, state: AttentionState) -> Prefill | No
     _, window, size = state.keys.shape
     fits = length % _ROWS == 0 and length <= _MOST_TOKENS
     fits = fits and window % LANES == 0 and size // 2 % LANES == 0
-    if kernels == "plain" or not fits or state.keys.dtype != jnp.bfloat16:
+    if not on_tpu(kernels) or not fits or state.keys.dtype != jnp.bfloat16:
         return None
     return partial(prefill, interpret=kernels == "interpret")
 

@@ -13,7 +13,7 @@ from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from rgpipeline.model.kernels import Kernels, shape_of
+from rgpipeline.model.kernels import Kernels, on_tpu, shape_of
 from rgpipeline.model.quantize import LARGEST, LEAST_SCALE
 
 _TILE = 32  # rows of a memory tile of int8
@@ -26,7 +26,7 @@ Quantize = Callable[[Array], tuple[Array, Array]]
 
 def chosen(kernels: Kernels, width: int) -> Quantize | None:
     """`quantized_rows` for rows of this width; None where the TPU's tiles forbid it."""
-    if kernels == "plain" or width % _LANES:
+    if not on_tpu(kernels) or width % _LANES:
         return None
     return partial(quantized_rows, interpret=kernels == "interpret")
 

@@ -15,7 +15,7 @@ from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from rgpipeline.model.kernels import Kernels, shape_of
+from rgpipeline.model.kernels import Kernels, on_tpu, shape_of
 from rgpipeline.model.state import RecurrentState
 
 _C = 8.0  # as in `rglru`
@@ -40,7 +40,7 @@ def chosen(kernels: Kernels, state: RecurrentState, gates: Array) -> Step | None
     """`step` for these shapes; None where the TPU's tiles forbid it."""
     batch = state.h.shape[0]
     fits = batch % 16 == 0 and gates.shape[-1] % 128 == 0
-    if kernels == "plain" or not fits or state.conv[0].dtype != jnp.bfloat16:
+    if not on_tpu(kernels) or not fits or state.conv[0].dtype != jnp.bfloat16:
         return None
     return partial(step, interpret=kernels == "interpret")
 

@@ -21,7 +21,7 @@ from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from rgpipeline.model.kernels import Kernels, shape_of
+from rgpipeline.model.kernels import Kernels, on_tpu, shape_of
 from rgpipeline.model.kernels.recurrence import Weights, gating, speed_of
 from rgpipeline.model.state import RecurrentState
 
@@ -35,7 +35,7 @@ Scan = Callable[[Array, Weights, Array, Array, RecurrentState], tuple[Array, Rec
 def chosen(kernels: Kernels, length: int, state: RecurrentState, gates: Array) -> Scan | None:
     """`scan` for these shapes; None where the TPU's tiles forbid it."""
     fits = length % 16 == 0 and gates.shape[-1] % 128 == 0 and len(state.conv) < _SUBLANES
-    if kernels == "plain" or not fits or state.conv[0].dtype != jnp.bfloat16:
+    if not on_tpu(kernels) or not fits or state.conv[0].dtype != jnp.bfloat16:
         return None
     return partial(scan, interpret=kernels == "interpret")
 
