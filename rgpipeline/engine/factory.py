@@ -117,7 +117,7 @@ def use_compilation_cache(folder: Path) -> None:
     """Keeps compiled programs in `folder`, so that the next start doesn't compile again."""
     settings = {
         "jax_compilation_cache_dir": str(folder),
-        "jax_persistent_cache_min_compile_time_secs": 0.2,
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": 0,
     }
     for name, value in settings.items():

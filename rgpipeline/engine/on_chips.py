@@ -83,7 +83,7 @@ class OnChips:
     def make(self, make: Callable[[], Tree], kind: Kind = STATE) -> Tree:
         """The arrays that `make` makes, each chip its parts."""
         if self.mesh is None:
-            return make()
+            return jax.jit(make)()
         specs = kind(jax.eval_shape(make))
         return jax.jit(make, out_shardings=sharding.shardings(self.mesh, specs))()
 

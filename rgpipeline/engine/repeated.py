@@ -31,6 +31,7 @@ def repeated(
     """
     if steps is None:
         return lax.scan(step, state, length=most)
+    step = jax.jit(step, inline=True)  # traced for its shapes, and not again in the loop
     one = jax.eval_shape(step, state, None)[1]
     rows = jax.tree.map(lambda leaf: jnp.zeros((most, *leaf.shape), leaf.dtype), one)
 

@@ -174,9 +174,16 @@ def decode(
     mixed: Array = lax.platform_dependent(
         *(queries, sources, own_key, position.ring),
         cpu=attend_one,
-        default=lambda queries, sources, *_: attend(queries, sources),
+        default=_attend_ring,
     )
     return mixed, after
+
+
+def _attend_ring(
+    queries: Queries, sources: tuple[Source, Source], own_key: Array, place: Array
+) -> Array:
+    del own_key, place  # which CPUs need
+    return attend(queries, sources)
 
 
 def decode_sources(

@@ -25,7 +25,7 @@ from rgpipeline.model.kernels import (
     recurrence_scan,
 )
 from rgpipeline.model.mlp import Mlp
-from rgpipeline.model.modules import BlockDiagonal, Linear, Norm
+from rgpipeline.model.modules import BlockDiagonal, Linear, Norm, param
 from rgpipeline.model.shapes import Activations, Active, ConvTail, Lengths, Start
 from rgpipeline.model.state import BlockState, Position, RecurrentState, Rings
 
@@ -55,12 +55,12 @@ class RecurrentBlock(nn.Module):
     def setup(self) -> None:
         width, inner = self.config.width, self.config.lru_width
         self.linear_xy = Linear(width, (2, inner), kernels=self.kernels)
-        self.conv_kernel = self.param(
-            "conv_kernel", nn.initializers.normal(0.1), (self.config.conv_width, inner)
+        self.conv_kernel = param(
+            self, "conv_kernel", nn.initializers.normal(0.1), (self.config.conv_width, inner)
         )
-        self.conv_bias = self.param("conv_bias", nn.initializers.zeros, (inner,))
+        self.conv_bias = param(self, "conv_bias", nn.initializers.zeros, (inner,))
         self.gates = BlockDiagonal(inner, self.config.heads, 2)
-        self.a_param = self.param("a_param", nn.initializers.zeros, (inner,))
+        self.a_param = param(self, "a_param", nn.initializers.zeros, (inner,))
         self.linear_out = Linear(inner, (width,), summed=self.chips, kernels=self.kernels)
 
     def forward(self, x: Activations, chunk: Chunk) -> Activations:

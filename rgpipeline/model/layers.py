@@ -46,24 +46,26 @@ def linear(
         quantized = quantize_rows.chosen(kernels, x.shape[-1]) or quantize.quantized_rows
         whole = quantize.matmul(x, kernel, scale, quantized)
         return whole if bias is None else whole + bias.astype(jnp.float32)
-    *out, width = kernel.shape
-    *rows, _ = x.shape
-    matrix = kernel.reshape(-1, width)
-
-    def rows_first(x: Array, matrix: Array, bias: Array | None = None) -> Array:
-        product = _matmul(x, matrix).reshape(*rows, *out)
-        return product if bias is None else product + bias.astype(jnp.float32)
-
-    def by_features(x: Array, matrix: Array, bias: Array | None = None) -> Array:
-        beside = None if bias is None else bias.reshape(-1)
-        product = features_first.linear(x.reshape(-1, width), matrix, beside)
-        return product.reshape(*rows, *out)
-
-    if not features_first.pays(math.prod(rows)):
-        return rows_first(x, matrix, bias)
-    operands = (x, matrix) if bias is None else (x, matrix, bias)
-    chosen: Array = lax.platform_dependent(*operands, cpu=by_features, default=rows_first)
+    if not features_first.pays(math.prod(x.shape[:-1])):
+        return _rows_first(x, kernel, bias)
+    operands = (x, kernel) if bias is None else (x, kernel, bias)
+    chosen: Array = lax.platform_dependent(*operands, cpu=_by_features, default=_rows_first)
     return chosen
+
+
+# What `platform_dependent` chooses among are functions of the module: jax traces such once, and not
+# for each layer.
+def _rows_first(x: Array, kernel: Array, bias: Array | None = None) -> Array:
+    *out, width = kernel.shape
+    product = _matmul(x, kernel.reshape(-1, width)).reshape(*x.shape[:-1], *out)
+    return product if bias is None else product + bias.astype(jnp.float32)
+
+
+def _by_features(x: Array, kernel: Array, bias: Array | None = None) -> Array:
+    *out, width = kernel.shape
+    beside = None if bias is None else bias.reshape(-1)
+    product = features_first.linear(x.reshape(-1, width), kernel.reshape(-1, width), beside)
+    return product.reshape(*x.shape[:-1], *out)
 
 
 def block_diagonal(x: Array, kernel: Array, bias: Array) -> Array:
@@ -79,20 +81,21 @@ def block_diagonal(x: Array, kernel: Array, bias: Array) -> Array:
     """
     blocks, layers, out, inner = kernel.shape
     by_block = x.astype(kernel.dtype).reshape(*x.shape[:-1], blocks, inner)
-
-    def whole(by_block: Array, kernel: Array) -> Array:
-        return contract("btni,ngji->nbtgj", by_block, kernel)
-
     if x.shape[0] * x.shape[1] > _MOST_ROWS_IN_HALVES or inner % 2:
-        product = whole(by_block, kernel)
+        product = _whole(by_block, kernel)
     else:
-        product = lax.platform_dependent(by_block, kernel, cpu=_in_halves, default=whole)
+        product = lax.platform_dependent(by_block, kernel, cpu=_in_halves, default=_whole)
     product = jnp.moveaxis(product, (3, 0), (0, 3)) + bias.astype(jnp.float32)[:, None, None]
     return product.reshape(layers, *x.shape[:-1], blocks * out)
 
 
+def _whole(by_block: Array, kernel: Array) -> Array:
+    """`block_diagonal`'s product of [b t n i] and [n g j i], float32 [n b t g j]."""
+    return contract("btni,ngji->nbtgj", by_block, kernel)
+
+
 def _in_halves(by_block: Array, kernel: Array) -> Array:
-    """`block_diagonal`'s product of [b t n i] and [n g j i], float32 [n b t g j].
+    """As `_whole`.
 
     With a sum at its end, XLA's CPU backend runs it on all cores; else on one, if blocks are small.
     """

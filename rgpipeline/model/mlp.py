@@ -1,12 +1,17 @@
 """The channels' half of a residual block."""
 
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import Array, lax
 from jax.typing import DTypeLike
 
-from rgpipeline.model import features_first
+from rgpipeline.model import features_first, layers
 from rgpipeline.model.chips import ALONE, Chips
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.kernels import Kernels, on_tpu
@@ -33,14 +38,13 @@ class Mlp(nn.Module):
         if self.chips.model > 1 or self.up.kernel_scale is not None or not few:
             return self._rows_first(x)
         weights = (self.up.kernel, self.up.bias, self.down.kernel, self.down.bias)
-        chosen: Array = lax.platform_dependent(
-            x, *weights, cpu=self._features_first, default=lambda x, *_: self._rows_first(x)
-        )
+        by_features, by_rows = _ways(jnp.dtype(self.dtype))
+        chosen: Array = lax.platform_dependent(x, *weights, cpu=by_features, default=by_rows)
         return chosen
 
     def _rows_first(self, x: Activations) -> Activations:
         gate, value = self._branches(x)
-        return self.down(jax.nn.gelu(gate.astype(jnp.float32)) * value)
+        return self.down(_gated(gate, value))
 
     def _branches(self, x: Activations) -> tuple[Array, Array]:
         """Both branches, [b t m] in `dtype`."""
@@ -52,10 +56,27 @@ class Mlp(nn.Module):
         gate, value = (self.up.branch(x, which).astype(self.dtype) for which in range(2))
         return gate, value
 
-    def _features_first(
-        self, x: Activations, up: Array, up_bias: Array, down: Array, down_bias: Array
-    ) -> Activations:
-        width = self.config.width
-        weights = (up.reshape(-1, width), up_bias.reshape(-1), down, down_bias)
-        rows = x.reshape(-1, width)
-        return features_first.gated_mlp(rows, *weights, dtype=self.dtype).reshape(x.shape)
+
+@cache
+def _ways(dtype: np.dtype[Any]) -> tuple[Callable[..., Array], Callable[..., Array]]:
+    """Features first and rows first; the same two for all layers, so that jax traces them once."""
+    return partial(_by_features, dtype=dtype), partial(_by_rows, dtype=dtype)
+
+
+def _by_features(
+    x: Array, up: Array, up_bias: Array, down: Array, down_bias: Array, *, dtype: DTypeLike
+) -> Array:
+    width = x.shape[-1]
+    weights = (up.reshape(-1, width), up_bias.reshape(-1), down, down_bias)
+    return features_first.gated_mlp(x.reshape(-1, width), *weights, dtype=dtype).reshape(x.shape)
+
+
+def _by_rows(
+    x: Array, up: Array, up_bias: Array, down: Array, down_bias: Array, *, dtype: DTypeLike
+) -> Array:
+    both = layers.linear(x, up, up_bias).astype(dtype)
+    return layers.linear(_gated(both[..., 0, :], both[..., 1, :]), down, down_bias)
+
+
+def _gated(gate: Array, value: Array) -> Array:
+    return jax.nn.gelu(gate.astype(jnp.float32)) * value

@@ -12,6 +12,21 @@ from rgpipeline.model.kernels import Kernels
 from rgpipeline.model.shapes import Activations, Gated, Logits, Tokens
 
 
+def param(
+    module: nn.Module, name: str, init: nn.initializers.Initializer, shape: tuple[int, ...]
+) -> Array:
+    """As `module.param`, without its look at the shape of one that is there.
+
+    For that it traces `init` anew for each: a tenth of what a worker's start takes. Shapes are
+    looked at where weights are read.
+    """
+    if module.has_variable("params", name):
+        held: Array = module.get_variable("params", name)
+        return held
+    made: Array = module.param(name, init, shape)
+    return made
+
+
 def _scale(module: nn.Module, name: str) -> Array | None:
     """The scales of a parameter that is in int8; None if it is not."""
     name = quantize.scale_path((name,))[-1]
@@ -39,9 +54,9 @@ class Linear(nn.Module):
 
     def setup(self) -> None:
         init = nn.initializers.normal(1 / math.sqrt(self.width))
-        self.kernel = self.param("kernel", init, (*self.out, self.width))
+        self.kernel = param(self, "kernel", init, (*self.out, self.width))
         self.kernel_scale = _scale(self, "kernel")
-        self.bias = self.param("bias", nn.initializers.zeros, self.out) if self.biased else None
+        self.bias = param(self, "bias", nn.initializers.zeros, self.out) if self.biased else None
 
     def __call__(self, x: Array) -> Array:
         """[... i] to float32 [... *o]."""
@@ -76,8 +91,8 @@ class BlockDiagonal(nn.Module):
     def setup(self) -> None:
         size = self.width // self.blocks
         init = nn.initializers.normal(1 / math.sqrt(size))
-        self.kernel = self.param("kernel", init, (self.blocks, self.count, size, size))
-        self.bias = self.param("bias", nn.initializers.zeros, (self.count, self.blocks, size))
+        self.kernel = param(self, "kernel", init, (self.blocks, self.count, size, size))
+        self.bias = param(self, "bias", nn.initializers.zeros, (self.count, self.blocks, size))
 
     def __call__(self, x: Gated) -> Array:
         """[b t e] to float32 [g b t e]."""
@@ -92,7 +107,7 @@ class Norm(nn.Module):
     @nn.compact
     def __call__(self, x: Activations) -> Activations:
         """[b t d] to float32 [b t d]."""
-        scale = self.param("scale", nn.initializers.zeros, (self.width,))
+        scale = param(self, "scale", nn.initializers.zeros, (self.width,))
         return layers.rms_norm(x, scale)
 
 
@@ -117,7 +132,7 @@ class Embedder(nn.Module):
 
     def setup(self) -> None:
         init = nn.initializers.normal(1 / math.sqrt(self.width))
-        self.embedding = self.param("embedding", init, (self.vocab_size, self.width))
+        self.embedding = param(self, "embedding", init, (self.vocab_size, self.width))
         self.embedding_scale = _scale(self, "embedding")
 
     def encode(self, tokens: Tokens) -> Activations:

@@ -70,10 +70,3 @@ class OfficialReader:
 def _name(path: tuple[Any, ...]) -> str:
     parts = [str(part) for part in path]
     return "/".join(parts[1:] if parts[0] == "params" else parts)
-
-
-def is_official(folder: Folder) -> bool:
-    """Whether the folder looks like an orbax checkpoint."""
-    names = folder.names()
-    marked = any(mark in names for mark in ("_METADATA", "manifest.ocdbt", "checkpoint"))
-    return marked and not any(name.endswith(".safetensors") for name in names)

@@ -11,7 +11,6 @@ from rgpipeline.errors import WeightsError
 from rgpipeline.model import hf_config, hf_layout, official_layout
 from rgpipeline.model.config import GriffinConfig, known_configs
 from rgpipeline.model.download import local_copy
-from rgpipeline.model.official_reader import OfficialReader, is_official
 from rgpipeline.model.recipes import Recipe
 from rgpipeline.model.remote import Folder
 from rgpipeline.model.safetensors_reader import SafetensorsReader, weight_files
@@ -56,7 +55,7 @@ def open_checkpoint(
         StoreError: A remote store failed again and again.
     """
     folder = _folder(url, storage_options)
-    opened = _official(folder, cache) if is_official(folder) else _hugging_face(folder, cache)
+    opened = _official(folder, cache) if _is_official(folder) else _hugging_face(folder, cache)
     faults = _faults(opened)
     if len(faults) > _MOST_FAULTS:
         faults = [*faults[:_MOST_FAULTS], f"and {len(faults) - _MOST_FAULTS} more"]
@@ -70,7 +69,7 @@ def read_config(
 ) -> GriffinConfig:
     """The configuration alone. Arguments and errors are those of `open_checkpoint`."""
     folder = _folder(url, storage_options)
-    return _official(folder, cache).config if is_official(folder) else _hf_config(folder)
+    return _official(folder, cache).config if _is_official(folder) else _hf_config(folder)
 
 
 def _folder(url: str, storage_options: StorageOptions | None) -> Folder:
@@ -111,7 +110,17 @@ def _listed(folder: Folder) -> str:
     return ", ".join(names[:8]) + (", …" if len(names) > 8 else "") if names else "nothing"
 
 
+def _is_official(folder: Folder) -> bool:
+    """Whether the folder looks like an orbax checkpoint."""
+    names = folder.names()
+    marked = any(mark in names for mark in ("_METADATA", "manifest.ocdbt", "checkpoint"))
+    return marked and not any(name.endswith(".safetensors") for name in names)
+
+
 def _official(folder: Folder, cache: Path | None) -> Checkpoint:
+    # Here, since few need orbax, and importing it takes a quarter of a second.
+    from rgpipeline.model.official_reader import OfficialReader
+
     if folder.local is None:
         reader = OfficialReader(local_copy(folder, folder.tree(), cache or CACHE))
     else:
