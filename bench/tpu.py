@@ -16,9 +16,8 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from rgpipeline.engine.api import UNLIMITED, PrefillPack, Tenancy
+from bench.load import endless, full_packs
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.lowering import PLAIN
 from rgpipeline.engine.memory import device_memory
@@ -31,11 +30,10 @@ from rgpipeline.model.kernels import for_platform
 from rgpipeline.model.opening import read_config
 from rgpipeline.model.params import Params, flatten, nest, param_shapes
 from rgpipeline.records import EngineSettings
-from rgpipeline.spec import EngineSpec, Sampling
+from rgpipeline.spec import EngineSpec
 
 _TOPOLOGIES = {"TPU v5 lite": "v5e:1x1x1", "TPU v6 lite": "v6e:1x1x1", "TPU v5": "v5p:1x1x1"}
 _REPEATS = 5
-_TOKEN = 7
 _NO_TPU = """no TPU here: jax runs on {platform} ({kind}).
 On a TPU VM: pip install 'rgpipeline[tpu]', then make bench-tpu, with no other process on the chip.
 Without one, `rgpipeline fit` tells what the compiler knows."""
@@ -93,7 +91,7 @@ def measure(
         pack_tokens=pack_tokens(settings),
         kernels=for_platform(platform),
     )
-    packs = _packs(engine, config.window)
+    packs = full_packs(engine, config.window)
     stage = engine.prefill(engine.stage(), packs[0])  # compiles
     engine.wait(stage)
     start = time.perf_counter()
@@ -101,7 +99,7 @@ def measure(
         stage = engine.prefill(stage, pack)
     engine.wait(stage)
     prefill = sum(int(pack.lengths.sum()) for pack in packs) / (time.perf_counter() - start)
-    state = engine.assign(engine.init(PLAIN), dict.fromkeys(range(slots), _endless()))
+    state = engine.assign(engine.init(PLAIN), dict.fromkeys(range(slots), endless(temperature=1)))
     return Measured(slots, _decode_rate(engine, state, seconds), prefill)
 
 
@@ -126,37 +124,6 @@ def _decode_rate(engine: GriffinEngine, state: Any, wanted_s: float) -> float:
         state, seconds = stretch(state, blocks)
         rates.append(blocks * engine.steps * engine.slots / seconds)
     return statistics.median(rates)
-
-
-def _packs(engine: GriffinEngine, tokens: int) -> list[PrefillPack]:
-    """Prompts of `tokens` tokens for all places, in the longest chunks."""
-    rows, size = engine.pack_shapes[0]
-    packs = []
-    for first in range(0, engine.staging, rows):
-        places = np.arange(first, first + rows, dtype=np.int32)
-        lengths = np.where(places < engine.staging, size, 0).astype(np.int32)
-        for chunk in range(max(1, tokens // size)):
-            packs.append(
-                PrefillPack(
-                    tokens=np.full((rows, size), _TOKEN, np.int32),
-                    lengths=lengths,
-                    places=np.minimum(places, engine.staging),
-                    fresh=np.full((rows,), chunk == 0),
-                )
-            )
-    return packs
-
-
-def _endless() -> Tenancy:
-    return Tenancy(
-        token=_TOKEN,
-        remaining=UNLIMITED,
-        banned_for=0,
-        stop_ids=(),
-        sampling=Sampling(max_tokens=None, ignore_eos=True),
-        draw=(1, 2),
-        prompt=np.asarray([_TOKEN], np.int32),
-    )
 
 
 def _random_params(config: GriffinConfig, settings: EngineSettings) -> Params:

@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import psutil
 
+from bench.load import FILLER, endless, full_packs
 from bench.peers.exchange import (
     CURVE_STEPS,
     PROBE,
@@ -21,7 +22,6 @@ from bench.peers.exchange import (
     Setup,
     serve,
 )
-from rgpipeline.engine.api import UNLIMITED, PrefillPack, Tenancy
 from rgpipeline.engine.factory import use_compilation_cache
 from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.griffin_engine import GriffinEngine
@@ -38,7 +38,6 @@ from rgpipeline.spec import EngineSpec, Sampling
 Dtype = Literal["float32", "bfloat16"]
 _PREFIX_STATES = 16
 _STEPS = 4  # a call, where it is the step that is timed
-FILLER = 7  # any token but BOS
 
 
 class Ours:
@@ -56,7 +55,7 @@ class Ours:
     def measure(self, setup: Setup) -> Rates:
         """Full packs of prefill, then blocks of decode with every slot busy."""
         engine = self._engine(setup)
-        packs = _full_packs(engine)
+        packs = full_packs(engine, PROBE)
         stage = engine.prefill(engine.stage(), packs[0])
         engine.wait(stage)
         start = time.perf_counter()
@@ -66,7 +65,7 @@ class Ours:
         prefill_s = time.perf_counter() - start
 
         state = engine.init(SamplingFeatures())
-        state = engine.assign(state, dict.fromkeys(range(engine.slots), _endless()))
+        state = engine.assign(state, dict.fromkeys(range(engine.slots), endless(temperature=0)))
         blocks = max(2, PROBE_STEPS // _STEPS)
         state, pending = engine.decode(state, SamplingFeatures(), _STEPS)
         pending.read()
@@ -109,38 +108,6 @@ def settings_for(config: GriffinConfig, weights_bytes: int, setup: Setup) -> Eng
         *(config, EngineSpec(slots=setup.batch), device_memory(), weights_bytes),
         dtype=cast("Dtype", setup.dtype),
         quantize="none",
-    )
-
-
-def _full_packs(engine: GriffinEngine) -> list[PrefillPack]:
-    """A prompt of `PROBE` tokens for every place, as the loop would pack them."""
-    rows, size = engine.pack_shapes[0]
-    chunks = max(1, PROBE // size)
-    packs = []
-    for first in range(0, engine.staging, rows):
-        places = np.arange(first, first + rows, dtype=np.int32)
-        used = places < engine.staging
-        for chunk in range(chunks):
-            packs.append(
-                PrefillPack(
-                    tokens=np.full((rows, size), FILLER, np.int32),
-                    lengths=np.where(used, size, 0).astype(np.int32),
-                    places=np.minimum(places, engine.staging),
-                    fresh=np.full((rows,), chunk == 0),
-                )
-            )
-    return packs
-
-
-def _endless() -> Tenancy:
-    return Tenancy(
-        token=FILLER,
-        remaining=UNLIMITED,
-        banned_for=0,
-        stop_ids=(),
-        sampling=Sampling(temperature=0, ignore_eos=True, max_tokens=None),
-        draw=(0, 0),
-        prompt=np.asarray([FILLER], np.int32),
     )
 
 

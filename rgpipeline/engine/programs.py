@@ -14,20 +14,18 @@ import jax.numpy as jnp
 from jax import lax
 
 from rgpipeline.engine.api import GOES_ON, IDLE, LAST, STOPPED
-from rgpipeline.engine.blockwise import best_offer, noise, offer, rate_of, token_of
 from rgpipeline.engine.features import SamplingFeatures
-from rgpipeline.engine.fences import fenced
+from rgpipeline.engine.next_token import next_tokens
 from rgpipeline.engine.repeated import repeated
-from rgpipeline.engine.sampling import Sampled, SamplingState, count_token, only_token, sample
+from rgpipeline.engine.sampling import Sampled, count_token
 from rgpipeline.engine.softmax import log_probabilities, share_of_softmax
 from rgpipeline.engine.state import SlotState
 from rgpipeline.engine.tenancies import Settings
 from rgpipeline.model import writes
 from rgpipeline.model.chips import Chips
 from rgpipeline.model.griffin import Griffin
-from rgpipeline.model.kernels import head
 from rgpipeline.model.sharding import map_rows
-from rgpipeline.model.state import GriffinState, Position
+from rgpipeline.model.state import GriffinState
 
 Params = Any
 
@@ -94,95 +92,10 @@ def decode(
     def step(state: SlotState, _: None) -> tuple[SlotState, Steps]:
         held = _kept_in_the_loop(params, state.token)
         hidden, griffin = _apply(model, held, "decode", state.token, state.active, state.model)
-        chosen = _chosen(model, held, hidden, state, griffin.position)
-        if chosen is not None and not features.read_logits:
-            return _advance(state._replace(model=griffin), only_token(chosen), features, chips)
-        logits = _logits(model, held, hidden, jnp.any(state.active))
         state = state._replace(model=griffin)
-        return _advance(state, _sampled(chips, logits, chosen, state, features), features, chips)
+        return _advance(state, next_tokens(model, held, hidden, state, features), features, chips)
 
     return repeated(step, state, steps, most)
-
-
-def _logits(model: Griffin, params: Params, hidden: jax.Array, needed: jax.Array) -> jax.Array:
-    """Every slot's scores, float32 [s, v].
-
-    On a CPU, the vocabulary is the first axis of what comes through the fence, as the product is
-    made and as the largest is found fastest (see `features_first`): nothing need be turned there.
-    """
-
-    def by_slot(params: Params, hidden: jax.Array) -> jax.Array:
-        return jnp.asarray(_apply(model, params, "logits", hidden))
-
-    def by_token(params: Params, hidden: jax.Array) -> jax.Array:
-        return by_slot(params, hidden).T
-
-    shape = (hidden.shape[0], model.config.vocab_size)
-
-    def turned(params: Params, hidden: jax.Array, needed: jax.Array) -> jax.Array:
-        unused = jnp.zeros(shape[::-1], jnp.float32)
-        return fenced(needed, by_token, params, hidden, otherwise=unused).T
-
-    def plain(params: Params, hidden: jax.Array, needed: jax.Array) -> jax.Array:
-        unused = jnp.zeros(shape, jnp.float32)
-        return fenced(needed, by_slot, params, hidden, otherwise=unused)
-
-    chosen: jax.Array = lax.platform_dependent(params, hidden, needed, cpu=turned, default=plain)
-    return chosen
-
-
-def _sampled(
-    chips: Chips,
-    logits: jax.Array,
-    chosen: jax.Array | None,
-    state: SlotState,
-    features: SamplingFeatures,
-) -> Sampled:
-    """A token for every slot; of several chips, each draws those of its own slots."""
-    banned = jnp.where(state.banned_for[:, None] > 0, state.stop_ids, -1)
-    known = (state.model.position, banned, state.active)
-    drawn = sample(
-        chips.by_slot(logits, 1),
-        state.sampling.of_own(chips),
-        *chips.own(known),
-        features,
-        chips.own(chosen),
-    )
-    return drawn.for_group(chips)
-
-
-def _chosen(
-    model: Griffin, params: Params, hidden: jax.Array, state: SlotState, position: Position
-) -> jax.Array | None:
-    """Tokens that the head draws itself, int32 [s]; None if it has no kernel that can."""
-    embedder, chips = params["embedder"], model.chips
-    table, scale = embedder["embedding"], embedder.get("embedding_scale")
-    choose = head.chosen(model.kernels, hidden.shape[0], table, model.config.logits_soft_cap)
-    if choose is None:
-        return None
-    blocks = -(-table.shape[0] // head.BLOCK)
-
-    def draw(
-        place: jax.Array,
-        table: jax.Array,
-        scale: jax.Array | None,
-        hidden: jax.Array,
-        sampling: SamplingState,
-        position: Position,
-    ) -> jax.Array:
-        rate = rate_of(sampling.temperature)
-        gumbel, uniform = noise(sampling.draw, position, chips.model * blocks)
-        gumbel = lax.dynamic_slice_in_dim(gumbel, place * blocks, blocks, 1)
-        choice = choose(hidden, table, scale, rate, gumbel)
-        token = token_of(choice, rate, uniform) + place * table.shape[0]
-        return token if chips.model == 1 else offer(choice, rate, gumbel, token)
-
-    operands = (chips.place(), table, scale, hidden, state.sampling, position)
-    nothing = state.token if chips.model == 1 else jnp.zeros((3, hidden.shape[0]), jnp.int32)
-    found = fenced(jnp.any(state.active), draw, *operands, otherwise=nothing)
-    if chips.model == 1:
-        return found
-    return best_offer(chips.compared(found), rate_of(state.sampling.temperature))
 
 
 def _kept_in_the_loop(params: Params, token: jax.Array) -> Params:

@@ -1,0 +1,118 @@
+"""From what a decode step leaves of each slot to the slot's next token."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rgpipeline.engine.blockwise import best_offer, noise, offer, rate_of, token_of
+from rgpipeline.engine.features import SamplingFeatures
+from rgpipeline.engine.fences import fenced
+from rgpipeline.engine.sampling import Sampled, SamplingState, only_token, sample
+from rgpipeline.engine.state import SlotState
+from rgpipeline.model.chips import Chips
+from rgpipeline.model.griffin import Griffin
+from rgpipeline.model.kernels import head
+from rgpipeline.model.state import Position
+
+Params = Any
+
+
+def next_tokens(
+    model: Griffin, params: Params, hidden: jax.Array, state: SlotState, features: SamplingFeatures
+) -> Sampled:
+    """A token for every slot, by the head's own draw where that is all that is asked for.
+
+    Args:
+      model, params: as everywhere.
+      hidden: the last block's output, normed, float32 [s d].
+      state: after the model's step.
+      features: what the sampler must be able to do.
+    """
+    chosen = _chosen(model, params, hidden, state)
+    if chosen is not None and not features.read_logits:
+        return only_token(chosen)
+    logits = _logits(model, params, hidden, jnp.any(state.active))
+    return _sampled(model.chips, logits, chosen, state, features)
+
+
+def _logits(model: Griffin, params: Params, hidden: jax.Array, needed: jax.Array) -> jax.Array:
+    """Every slot's scores, float32 [s, v].
+
+    On a CPU, the vocabulary is the first axis of what comes through the fence, as the product is
+    made and as the largest is found fastest (see `features_first`): nothing need be turned there.
+    """
+
+    def by_slot(params: Params, hidden: jax.Array) -> jax.Array:
+        return jnp.asarray(model.apply({"params": params}, hidden, method="logits"))
+
+    def by_token(params: Params, hidden: jax.Array) -> jax.Array:
+        return by_slot(params, hidden).T
+
+    shape = (hidden.shape[0], model.config.vocab_size)
+
+    def turned(params: Params, hidden: jax.Array, needed: jax.Array) -> jax.Array:
+        unused = jnp.zeros(shape[::-1], jnp.float32)
+        return fenced(needed, by_token, params, hidden, otherwise=unused).T
+
+    def plain(params: Params, hidden: jax.Array, needed: jax.Array) -> jax.Array:
+        unused = jnp.zeros(shape, jnp.float32)
+        return fenced(needed, by_slot, params, hidden, otherwise=unused)
+
+    chosen: jax.Array = lax.platform_dependent(params, hidden, needed, cpu=turned, default=plain)
+    return chosen
+
+
+def _sampled(
+    chips: Chips,
+    logits: jax.Array,
+    chosen: jax.Array | None,
+    state: SlotState,
+    features: SamplingFeatures,
+) -> Sampled:
+    """A token for every slot; of several chips, each draws those of its own slots."""
+    banned = jnp.where(state.banned_for[:, None] > 0, state.stop_ids, -1)
+    known = (state.model.position, banned, state.active)
+    drawn = sample(
+        chips.by_slot(logits, 1),
+        state.sampling.of_own(chips),
+        *chips.own(known),
+        features,
+        chips.own(chosen),
+    )
+    return drawn.for_group(chips)
+
+
+def _chosen(
+    model: Griffin, params: Params, hidden: jax.Array, state: SlotState
+) -> jax.Array | None:
+    """Tokens that the head draws itself, int32 [s]; None if it has no kernel that can."""
+    embedder, chips = params["embedder"], model.chips
+    table, scale = embedder["embedding"], embedder.get("embedding_scale")
+    choose = head.chosen(model.kernels, hidden.shape[0], table, model.config.logits_soft_cap)
+    if choose is None:
+        return None
+    blocks = -(-table.shape[0] // head.BLOCK)
+
+    def draw(
+        place: jax.Array,
+        table: jax.Array,
+        scale: jax.Array | None,
+        hidden: jax.Array,
+        sampling: SamplingState,
+        position: Position,
+    ) -> jax.Array:
+        rate = rate_of(sampling.temperature)
+        gumbel, uniform = noise(sampling.draw, position, chips.model * blocks)
+        gumbel = lax.dynamic_slice_in_dim(gumbel, place * blocks, blocks, 1)
+        choice = choose(hidden, table, scale, rate, gumbel)
+        token = token_of(choice, rate, uniform) + place * table.shape[0]
+        return token if chips.model == 1 else offer(choice, rate, gumbel, token)
+
+    operands = (chips.place(), table, scale, hidden, state.sampling, state.model.position)
+    nothing = state.token if chips.model == 1 else jnp.zeros((3, hidden.shape[0]), jnp.int32)
+    found = fenced(jnp.any(state.active), draw, *operands, otherwise=nothing)
+    if chips.model == 1:
+        return found
+    return best_offer(chips.compared(found), rate_of(state.sampling.temperature))
