@@ -114,7 +114,10 @@ def _named(dtype: np.dtype[Any]) -> Literal["float32", "bfloat16"]:
 
 
 def use_compilation_cache(folder: Path) -> None:
-    """Keeps compiled programs in `folder`, so that the next start doesn't compile again."""
+    """Keeps compiled programs in `folder`, so that the next start doesn't compile again.
+
+    The smallest, too: a start needs thirty of them.
+    """
     settings = {
         "jax_compilation_cache_dir": str(folder),
         "jax_persistent_cache_min_compile_time_secs": 0.0,

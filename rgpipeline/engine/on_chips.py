@@ -63,12 +63,10 @@ class OnChips:
           made: how its results are divided, from how its arguments are.
           donated: arguments that it may overwrite.
         """
+        options = compiler_options(jax.default_backend())
+        compiled = partial(jax.jit, donate_argnums=donated, compiler_options=options)
         if self.mesh is None:
-            return jax.jit(
-                program,
-                donate_argnums=donated,
-                compiler_options=compiler_options(jax.default_backend()),
-            )
+            return compiled(program)
         mesh = self.mesh
 
         def spread(*arguments: Tree) -> Tree:
@@ -76,9 +74,7 @@ class OnChips:
             return self.chips.spread(program, mesh, specs, made(*specs))(*arguments)
 
         spread.__name__ = _name(program)
-        return jax.jit(
-            spread, donate_argnums=donated, compiler_options=compiler_options(jax.default_backend())
-        )
+        return compiled(spread)
 
     def make(self, make: Callable[[], Tree], kind: Kind = STATE) -> Tree:
         """The arrays that `make` makes, each chip its parts."""
