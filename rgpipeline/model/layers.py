@@ -20,7 +20,8 @@ from rgpipeline.model.precision import precision_of
 from rgpipeline.model.shapes import Logits
 
 _NORM_EPSILON = 1e-6
-_MOST_ROWS_IN_HALVES = 64  # with more, and blocks of 128, it takes longer
+_ROWS_IN_HALVES = 64  # at once; with more, and blocks of 128, it takes longer
+_MOST_ROWS_IN_HALVES = 512
 
 
 def linear(
@@ -95,12 +96,19 @@ def _whole(by_block: Array, kernel: Array) -> Array:
 
 
 def _in_halves(by_block: Array, kernel: Array) -> Array:
-    """As `_whole`.
+    """As `_whole`, a few rows at a time.
 
     With a sum at its end, XLA's CPU backend runs it on all cores; else on one, if blocks are small.
     """
-    x, kernel = (array.reshape(*array.shape[:-1], 2, -1) for array in (by_block, kernel))
-    return jnp.sum(contract("btnhi,ngjhi->nhbtgj", x, kernel), axis=1)
+    batch, length, *block = by_block.shape
+    x = by_block.reshape(batch * length, *block[:-1], 2, -1)
+    kernel = kernel.reshape(*kernel.shape[:-1], 2, -1)
+    pieces = [
+        jnp.sum(contract("rnhi,ngjhi->nhrgj", x[first : first + _ROWS_IN_HALVES], kernel), axis=1)
+        for first in range(0, batch * length, _ROWS_IN_HALVES)
+    ]
+    product = jnp.concatenate(pieces, axis=1)
+    return product.reshape(product.shape[0], batch, length, *product.shape[2:])
 
 
 def contract(equation: str, left: Array, right: Array) -> Array:
