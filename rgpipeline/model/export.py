@@ -63,7 +63,7 @@ def _taken_apart(recipe: Recipe, value: HostArray) -> Iterator[tuple[str, HostAr
     if path[-1] == "conv_kernel":
         value = value.T
     if path[-2:] == ("gates", "kernel"):
-        value = value.transpose(1, 0, 3, 2)  # layer first, and each block as [in out]
+        value = np.stack(np.split(value, 2, axis=-1))
     parts = value if len(sources) > 1 else [value]
     for (name, shape), part in zip(sources, parts, strict=True):
         yield name, part.reshape(shape)

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from rgpipeline.model.config import RECURRENT, GriffinConfig
 from rgpipeline.model.recipes import (
     Recipe,
-    inner_transposed,
     reshaped,
     same,
+    side_by_side,
     stacked,
     then,
     transposed,
@@ -57,7 +57,7 @@ def _recurrent(config: GriffinConfig, block: str, name: str) -> Iterator[Recipe]
     yield Recipe((*at, "conv_bias"), ((f"{name}.conv_1d.bias", (e,)),), same)
     gates = [f"{name}.rg_lru.{gate}_gate" for gate in ("input", "recurrent")]
     gate_kernels = tuple((f"{gate}_weight", (n, e // n, e // n)) for gate in gates)
-    yield Recipe((*at, "gates", "kernel"), gate_kernels, stacked(1, inner_transposed))
+    yield Recipe((*at, "gates", "kernel"), gate_kernels, side_by_side)
     gate_biases = tuple((f"{gate}_bias", (n, e // n)) for gate in gates)
     yield Recipe((*at, "gates", "bias"), gate_biases, stacked(0))
     yield Recipe((*at, "a_param"), ((f"{name}.rg_lru.recurrent_param", (e,)),), same)

@@ -74,25 +74,26 @@ def block_diagonal(x: Array, kernel: Array, bias: Array) -> Array:
 
     Args:
         x: [b t e] with e = n * i.
-        kernel: [n g j i], g layers of n blocks.
+        kernel: [n i g*j], g layers of n blocks: for each block, the layers side by side.
         bias: [g n j].
 
     Returns:
         float32 [g b t n*j].
     """
-    blocks, layers, out, inner = kernel.shape
+    (layers, blocks, out), inner = bias.shape, kernel.shape[1]
     by_block = x.astype(kernel.dtype).reshape(*x.shape[:-1], blocks, inner)
     if x.shape[0] * x.shape[1] > _MOST_ROWS_IN_HALVES or inner % 2:
         product = _whole(by_block, kernel)
     else:
         product = lax.platform_dependent(by_block, kernel, cpu=_in_halves, default=_whole)
+    product = product.reshape(*product.shape[:-1], layers, out)
     product = jnp.moveaxis(product, (3, 0), (0, 3)) + bias.astype(jnp.float32)[:, None, None]
     return product.reshape(layers, *x.shape[:-1], blocks * out)
 
 
 def _whole(by_block: Array, kernel: Array) -> Array:
-    """`block_diagonal`'s product of [b t n i] and [n g j i], float32 [n b t g j]."""
-    return contract("btni,ngji->nbtgj", by_block, kernel)
+    """`block_diagonal`'s product of [b t n i] and [n i o], float32 [n b t o]."""
+    return contract("btni,nio->nbto", by_block, kernel)
 
 
 def _in_halves(by_block: Array, kernel: Array) -> Array:
@@ -102,13 +103,13 @@ def _in_halves(by_block: Array, kernel: Array) -> Array:
     """
     batch, length, *block = by_block.shape
     x = by_block.reshape(batch * length, *block[:-1], 2, -1)
-    kernel = kernel.reshape(*kernel.shape[:-1], 2, -1)
+    kernel = kernel.reshape(kernel.shape[0], 2, -1, kernel.shape[-1])
     pieces = [
-        jnp.sum(contract("rnhi,ngjhi->nhrgj", x[first : first + _ROWS_IN_HALVES], kernel), axis=1)
+        jnp.sum(contract("rnhi,nhio->nhro", x[first : first + _ROWS_IN_HALVES], kernel), axis=1)
         for first in range(0, batch * length, _ROWS_IN_HALVES)
     ]
     product = jnp.concatenate(pieces, axis=1)
-    return product.reshape(product.shape[0], batch, length, *product.shape[2:])
+    return product.reshape(product.shape[0], batch, length, product.shape[-1])
 
 
 def contract(equation: str, left: Array, right: Array) -> Array:

@@ -76,7 +76,7 @@ class Linear(nn.Module):
 
 
 class BlockDiagonal(nn.Module):
-    """Several block-diagonal layers of one input; `kernel` [n g i i], `bias` [g n i].
+    """Several block-diagonal layers of one input; `kernel` [n i g*i], `bias` [g n i].
 
     Attributes:
         width: Width of the input and of each output, n * i.
@@ -91,7 +91,7 @@ class BlockDiagonal(nn.Module):
     def setup(self) -> None:
         size = self.width // self.blocks
         init = nn.initializers.normal(1 / math.sqrt(size))
-        self.kernel = param(self, "kernel", init, (self.blocks, self.count, size, size))
+        self.kernel = param(self, "kernel", init, (self.blocks, size, self.count * size))
         self.bias = param(self, "bias", nn.initializers.zeros, (self.count, self.blocks, size))
 
     def __call__(self, x: Gated) -> Array:

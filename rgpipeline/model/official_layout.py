@@ -12,6 +12,7 @@ from rgpipeline.model.recipes import (
     inner_transposed,
     reshaped,
     same,
+    side_by_side,
     stacked,
     then,
     transposed,
@@ -89,7 +90,7 @@ def _recurrent(config: GriffinConfig, block: str, name: str) -> Iterator[Recipe]
     yield Recipe((*at, "conv_bias"), ((f"{conv}/b", (e,)),), same)
     gates = (f"{name}/rg_lru/input_gate", f"{name}/rg_lru/a_gate")
     gate_kernels = tuple((f"{gate}/w", (n, e // n, e // n)) for gate in gates)
-    yield Recipe((*at, "gates", "kernel"), gate_kernels, stacked(1, inner_transposed))
+    yield Recipe((*at, "gates", "kernel"), gate_kernels, side_by_side)
     gate_biases = tuple((f"{gate}/b", (n, e // n)) for gate in gates)
     yield Recipe((*at, "gates", "bias"), gate_biases, stacked(0))
     yield Recipe((*at, "a_param"), ((f"{name}/rg_lru/a_param", (e,)),), same)

@@ -8,7 +8,7 @@ accelerator's compiler it is all the same.
     blocks_{i}.temporal                 of a recurrent block:
         linear_xy.kernel, .bias         [2 e d], [2 e]       the RG-LRU's branch, then the gate's
         conv_kernel, conv_bias          [4 e], [e]           the last row weighs the present
-        gates.kernel, .bias             [n 2 i i], [2 n i]   the input gate, then the decay's
+        gates.kernel, .bias             [n i 2*i], [2 n i]   the input gate, then the decay's
         a_param                         [e]
         linear_out.kernel, .bias        [d e], [d]
     blocks_{i}.temporal                 of an attention block:

@@ -43,7 +43,7 @@ def _draw(
 
 def _scale(path: Path, shape: tuple[int, ...], config: GriffinConfig) -> float:
     if path[-1] in ("kernel", "embedding"):
-        inputs = shape[-1]
+        inputs = shape[1] if path[-2] == "gates" else shape[-1]
         is_last = path[-2] in ("linear_out", "out", "down")
         return math.sqrt((2 / config.depth if is_last else 1) / inputs)
     return 0.5 if path[-1] == "conv_kernel" else 0.1

@@ -50,6 +50,11 @@ def stacked(axis: int, each: Build = same) -> Build:
     return lambda parts: np.stack([each([part]) for part in parts], axis=axis)
 
 
+def side_by_side(parts: Sequence[HostArray]) -> HostArray:
+    """Several tensors, joined along the last axis."""
+    return np.concatenate(parts, axis=-1)
+
+
 def then(first: Build, second: Build) -> Build:
     """One arrangement after another."""
     return lambda parts: second([first(parts)])

@@ -29,7 +29,7 @@ class Case:
         self.weights = recurrence.Weights(
             random(TAPS, inner),
             random(inner),
-            random(blocks, 2, SIZE, SIZE, dtype="bfloat16", scale=SIZE**-0.5),
+            random(blocks, SIZE, 2 * SIZE, dtype="bfloat16", scale=SIZE**-0.5),
             random(2, blocks, SIZE),
             random(inner),
         )

@@ -33,7 +33,7 @@ class Case:
         self.weights = Weights(
             random(TAPS, inner, scale=0.5),
             random(inner, scale=0.1),
-            random(blocks, 2, SIZE, SIZE, dtype="bfloat16", scale=SIZE**-0.5),
+            random(blocks, SIZE, 2 * SIZE, dtype="bfloat16", scale=SIZE**-0.5),
             random(2, blocks, SIZE),
             random(inner) - 4,
         )

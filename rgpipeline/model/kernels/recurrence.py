@@ -39,7 +39,7 @@ Step = Callable[[Array, Weights, Array, Array, RecurrentState], tuple[Array, Rec
 def chosen(kernels: Kernels, state: RecurrentState, gates: Array) -> Step | None:
     """`step` for these shapes; None where the TPU's tiles forbid it."""
     batch = state.h.shape[0]
-    fits = batch % 16 == 0 and gates.shape[-1] % 128 == 0
+    fits = batch % 16 == 0 and gates.shape[1] % 128 == 0
     if not on_tpu(kernels) or not fits or state.conv[0].dtype != jnp.bfloat16:
         return None
     return partial(step, interpret=kernels == "interpret")
@@ -68,7 +68,7 @@ def step(
         bfloat16 [b e], the output projection's input, and the next state.
     """
     batch, inner = state.h.shape
-    blocks, _, size, _ = weights.gates.shape
+    blocks, size, _ = weights.gates.shape
     taps = len(state.conv)
     channels = pl.BlockSpec((batch, size), lambda block: (0, block))
     x, y = (pl.BlockSpec((None, batch, size), partial(_branch, which)) for which in range(2))
@@ -77,7 +77,7 @@ def step(
     def row(count: int) -> pl.BlockSpec:
         return pl.BlockSpec((count, size), lambda block: (0, block))
 
-    gates = pl.BlockSpec((1, 2, size, size), lambda block: (block, 0, 0, 0))
+    gates = pl.BlockSpec((1, size, 2 * size), lambda block: (block, 0, 0))
     out, h, *tail = pl.pallas_call(
         _kernel,
         grid=(blocks,),
@@ -166,22 +166,15 @@ def gating(
     Args:
         x: The convolution's output, float32 [t i], of one diagonal block.
         first: bool [t 1], the token is the first of its sequence.
-        gates: The block of both gates, [2 i i].
+        gates: The block of both gates, [i 2*i].
         gates_bias: float32 [2 i].
         speed: float32 [1 i], of `speed_of`.
     """
-    of_gates = x.astype(gates.dtype)
+    both = jnp.dot(x.astype(gates.dtype), gates, preferred_element_type=jnp.float32)
     input_gate, decay_gate = (
-        jax.nn.sigmoid(_product(of_gates, gates[which]) + gates_bias[which : which + 1])
-        for which in range(2)
+        jax.nn.sigmoid(product + gates_bias[which : which + 1])
+        for which, product in enumerate(jnp.split(both, 2, axis=-1))
     )
     log_decay = speed * decay_gate
     keep_variance = jnp.where(first, 1.0, jnp.sqrt(1.0 - jnp.exp(2.0 * log_decay)))
     return jnp.where(first, 0.0, jnp.exp(log_decay)), x * input_gate * keep_variance
-
-
-def _product(left: Array, right: Array) -> Array:
-    """[b i] by [j i] to float32 [b j]."""
-    return lax.dot_general(
-        left, right, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32
-    )

@@ -34,7 +34,7 @@ Scan = Callable[[Array, Weights, Array, Array, RecurrentState], tuple[Array, Rec
 
 def chosen(kernels: Kernels, length: int, state: RecurrentState, gates: Array) -> Scan | None:
     """`scan` for these shapes; None where the TPU's tiles forbid it."""
-    fits = length % 16 == 0 and gates.shape[-1] % 128 == 0 and len(state.conv) < _SUBLANES
+    fits = length % 16 == 0 and gates.shape[1] % 128 == 0 and len(state.conv) < _SUBLANES
     if not on_tpu(kernels) or not fits or state.conv[0].dtype != jnp.bfloat16:
         return None
     return partial(scan, interpret=kernels == "interpret")
@@ -63,7 +63,7 @@ def scan(
         bfloat16 [b t e], the output projection's input, and the state after the tokens that count.
     """
     _, batch, length, inner = both.shape
-    blocks, _, size, _ = weights.gates.shape
+    blocks, size, _ = weights.gates.shape
     taps = len(state.conv)
     tokens = max(n for n in range(16, _MOST_TOKENS + 1, 16) if length % n == 0)
     grid = (blocks, batch, length // tokens)
@@ -77,7 +77,7 @@ def scan(
         return pl.BlockSpec((count, size), lambda block, *_: (0, block))
 
     one_state = pl.BlockSpec((1, 1, size), lambda block, row, *_: (row, 0, block))
-    gates = pl.BlockSpec((1, 2, size, size), lambda block, *_: (block, 0, 0, 0))
+    gates = pl.BlockSpec((1, size, 2 * size), lambda block, *_: (block, 0, 0))
     before = [one[:, None] for one in (state.h, *state.conv)]
     out, h, *tail = pl.pallas_call(
         _kernel,
