@@ -15,11 +15,11 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from statistics import median
 
 # Steps of the blocks that are timed, one number after the other, and how many of each: the line
-# through the two medians is the time of a step and of a call. Short ones, because what is wanted is
-# the part of a block that isn't steps: of a long one it is less than what steps differ by.
+# through the quickest of both is the time of a step and of a call. The quickest, because a call may
+# take a hundredth of a step, and what else a machine does takes more. Short ones, because what is
+# wanted is the part of a block that isn't steps: of a long one it is less than what steps differ by.
 _TRIED = (1, 4)
 _TIMED = 7
 _BLOCKS = 64  # to try in; where prompts are read all the time, there is nothing to time
@@ -99,14 +99,14 @@ class Pace:
             return
         times = self._times[steps]
         times.append(at - last[2])
-        if len(times) == _TIMED and median(times) > _SLOW_STEP_S * steps:
+        if len(times) == _TIMED and min(times) > _SLOW_STEP_S * steps:
             self._found = _TRIED[0]
         elif all(len(times) >= _TIMED for times in self._times.values()):
             self._settle(tokens)
 
     def _settle(self, tokens: float) -> None:
         few, many = _TRIED
-        step_s, call_s = line(few, median(self._times[few]), many, median(self._times[many]))
+        step_s, call_s = line(few, min(self._times[few]), many, min(self._times[many]))
         self._found = best_steps(step_s, call_s, tokens)
         _log.info(
             "%d steps a call: a step takes %.2f ms, a call %.2f ms beside its steps",

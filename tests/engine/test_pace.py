@@ -1,5 +1,7 @@
 """Steps a call: from seconds by arithmetic, and found by timing a loop's own blocks."""
 
+from itertools import count
+
 import pytest
 
 from rgpipeline.engine.loop import Loop
@@ -83,6 +85,18 @@ def test_steps_that_take_long_are_not_tried_in_long_blocks() -> None:
         pace.read(pace.steps, now, now)
     assert pace.steps == 1
     assert seconds < 0.3 * 10
+
+
+def test_blocks_that_something_else_slows_down_change_nothing() -> None:
+    pace, seconds = Pace(None, clock=lambda: seconds), 0.0
+    for block in count():
+        if not pace.searching:
+            break
+        steps = pace.steps
+        disturbed = 0.01 if steps == 1 and block % 3 else 0.0  # most of the short ones
+        seconds += 0.08 * steps + disturbed
+        pace.read(steps, 0, 0)
+    assert pace.steps == 1
 
 
 def test_rows_are_the_same_while_the_number_changes() -> None:
