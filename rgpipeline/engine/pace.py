@@ -19,7 +19,7 @@ from collections.abc import Callable
 # Steps of the blocks that are timed, one number after the other, and how many of each: the line
 # through the quickest of both is the time of a step and of a call. The quickest, because a call may
 # take a hundredth of a step, and what else a machine does takes more. Short ones, because what is
-# wanted is the part of a block that isn't steps: of a long one it is less than what steps differ by.
+# wanted is the part of a block that isn't steps: of a long one, less than what steps differ by.
 _TRIED = (1, 4)
 _TIMED = 7
 _BLOCKS = 64  # to try in; where prompts are read all the time, there is nothing to time

@@ -33,8 +33,9 @@ def test_a_gpu_reads_prompts_by_its_own_scan(for_cuda: WorkerPrograms) -> None:
     assert "stablehlo.while" not in lowered
 
 
-def test_the_compiler_knows_the_options_that_gpus_need() -> None:
-    assert jax.jit(jnp.negative, compiler_options=compiler_options("gpu"))(1) == -1
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_the_compiler_knows_the_options_that_a_platform_needs(platform: str) -> None:
+    assert jax.jit(jnp.negative, compiler_options=compiler_options(platform))(1) == -1
 
     with pytest.raises(jax.errors.JaxRuntimeError, match="option"):
         jax.jit(jnp.negative, compiler_options={"xla_gpu_no_such": 0})(1)
