@@ -21,7 +21,7 @@ from rgpipeline.model.shapes import Logits
 
 _NORM_EPSILON = 1e-6
 _ROWS_IN_HALVES = 64  # at once; with more, and blocks of 128, it takes longer
-_MOST_ROWS_IN_HALVES = 512
+_MOST_ROWS_IN_HALVES = 512  # in all: each few are a product of their own, and the program grows
 
 
 def linear(

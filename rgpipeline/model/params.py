@@ -1,7 +1,8 @@
 """The parameter tree: a plain nested dict of arrays, laid out for speed.
 
 Matrices have their output axes first: a CPU multiplies by those up to twice as fast, and to an
-accelerator's compiler it is all the same.
+accelerator's compiler it is all the same. Only the gates' have them last: that is the order which
+XLA wants for a CPU's batched product, and it would copy any other into it at every step.
 
     embedder.embedding                  [v d]
     blocks_{i}.temporal_norm.scale      [d]
