@@ -94,8 +94,8 @@ def worker_programs(
     Raises:
       UserError: settings that this version can't honour.
     """
-    platform = platform or (mesh.devices.flat[0].platform if mesh else jax.default_backend())
     on = OnChips.of(mesh)
+    platform = platform or on.platform
     engine = GriffinEngine(
         config,
         None,

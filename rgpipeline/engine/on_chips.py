@@ -1,7 +1,7 @@
 """A worker's programs and arrays on its chips: one, or a mesh of several."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -45,7 +45,7 @@ class OnChips:
 
     chips: Chips = ALONE
     mesh: Mesh | None = None
-    platform: str | None = None  # `cpu`, `gpu` or `tpu`; None: what jax runs on
+    platform: str = field(default_factory=jax.default_backend)  # `cpu`, `gpu` or `tpu`
 
     @classmethod
     def of(cls, mesh: Mesh | None) -> "OnChips":
@@ -72,7 +72,7 @@ class OnChips:
           made: how its results are divided, from how its arguments are.
           donated: arguments that it may overwrite.
         """
-        options = compiler_options(self.platform or jax.default_backend())
+        options = compiler_options(self.platform)
         compiled = partial(jax.jit, donate_argnums=donated, compiler_options=options)
         if self.mesh is None:
             return compiled(program)

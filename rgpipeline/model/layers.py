@@ -101,15 +101,14 @@ def _in_halves(by_block: Array, kernel: Array) -> Array:
 
     With a sum at its end, XLA's CPU backend runs it on all cores; else on one, if blocks are small.
     """
-    batch, length, *block = by_block.shape
-    x = by_block.reshape(batch * length, *block[:-1], 2, -1)
-    kernel = kernel.reshape(kernel.shape[0], 2, -1, kernel.shape[-1])
+    batch, length, blocks, _ = by_block.shape
+    x = by_block.reshape(batch * length, blocks, 2, -1)
+    kernel = kernel.reshape(blocks, 2, -1, kernel.shape[-1])
     pieces = [
         jnp.sum(contract("rnhi,nhio->nhro", x[first : first + _ROWS_IN_HALVES], kernel), axis=1)
         for first in range(0, batch * length, _ROWS_IN_HALVES)
     ]
-    product = jnp.concatenate(pieces, axis=1)
-    return product.reshape(product.shape[0], batch, length, product.shape[-1])
+    return jnp.concatenate(pieces, axis=1).reshape(blocks, batch, length, -1)
 
 
 def contract(equation: str, left: Array, right: Array) -> Array:

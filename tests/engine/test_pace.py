@@ -1,7 +1,5 @@
 """Steps a call: from seconds by arithmetic, and found by timing a loop's own blocks."""
 
-from itertools import count
-
 import pytest
 
 from rgpipeline.engine.loop import Loop
@@ -88,12 +86,10 @@ def test_steps_that_take_long_are_not_tried_in_long_blocks() -> None:
 
 
 def test_blocks_that_something_else_slows_down_change_nothing() -> None:
-    pace, seconds = Pace(None, clock=lambda: seconds), 0.0
-    for block in count():
-        if not pace.searching:
-            break
-        steps = pace.steps
-        disturbed = 0.01 if steps == 1 and block % 3 else 0.0  # most of the short ones
+    pace, seconds, blocks = Pace(None, clock=lambda: seconds), 0.0, 0
+    while pace.searching:
+        steps, blocks = pace.steps, blocks + 1
+        disturbed = 0.01 if steps == 1 and blocks % 3 else 0.0  # most of the short ones
         seconds += 0.08 * steps + disturbed
         pace.read(steps, 0, 0)
     assert pace.steps == 1
