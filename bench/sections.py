@@ -93,7 +93,8 @@ def long_output(field: Field) -> Result:
     if field.quick:
         early, late = (length // 4, length // 2), (length // 2, length)
     rates = [_rate(run, start * count, end * count) for start, end in (early, late)]
-    memory = [rss for _, tokens, rss in run.timeline if tokens >= early[0] * count]
+    resident = [(tokens, rss) for _, tokens, rss in run.timeline if tokens >= early[0] * count]
+    memory = [rss for _, rss in resident]
     return {
         **_told(work, plan, run),
         "early_tokens_per_s": rates[0],
@@ -101,6 +102,7 @@ def long_output(field: Field) -> Result:
         "late_of_early": rates[1] / rates[0],
         "memory_growth": memory[-1] / memory[0] - 1,
         "memory_spread": max(memory) / min(memory) - 1,
+        "resident_bytes": resident[:: len(resident) // 64 or 1],  # (tokens by then, bytes)
     }
 
 
