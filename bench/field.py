@@ -80,9 +80,11 @@ class Field:
         kind = planning.in_slots if peer == OURS else planning.in_batches
         return kind(workload, self.rates(peer))
 
-    def run(self, peer: str, workload: Workload, **options: bool) -> tuple[Plan, Run]:
+    def run(
+        self, peer: str, workload: Workload, process: Process | None = None, **options: bool
+    ) -> tuple[Plan, Run]:
         """The workload done in the peer's best way; the fastest of `repeat` times."""
         plan = self.plan(peer, workload)
-        process = self.process(peer)
+        process = process or self.process(peer)
         runs = [process.run(plan.setup, plan.batches, **options) for _ in range(self.repeat)]
         return plan, min(runs, key=lambda run: run.seconds)
