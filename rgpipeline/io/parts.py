@@ -71,10 +71,10 @@ def build_part(
 ) -> bytes:
     """A part as zstd Parquet: the kept input columns with their exact types, then ours.
 
-    `kept` has one row for each of `rows`. The footer carries, under `rgp.*`, what PartFooter
-    reads back.
+    `kept` has one row for each of `rows`, or no columns. The footer carries, under `rgp.*`, what
+    PartFooter reads back.
     """
-    if kept.num_rows != len(rows):
+    if kept.num_columns and kept.num_rows != len(rows):  # without columns Arrow counts no rows
         raise ValueError(f"{kept.num_rows} kept rows for {len(rows)} output rows")
     added = columns.table(rows)
     arrays = [_compact(column) for column in kept.columns] + added.columns

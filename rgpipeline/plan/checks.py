@@ -35,16 +35,31 @@ def column_faults(job: Job, columns: Columns, schema: pa.Schema) -> list[str]:
 
 
 def name_faults(job: Job, kept: Sequence[str]) -> list[str]:
-    """What is wrong if a column we add has the name of a kept one, or two kept ones agree."""
+    """What is wrong if a column we add has the name of a kept one, or two kept ones agree.
+
+    Names that differ only in case agree: DuckDB, Spark and most databases don't tell them apart,
+    and a query for our `completion` would be answered with the input's `Completion`.
+    """
     faults: list[str] = []
-    twice = sorted({name for name in kept if kept.count(name) > 1})
-    if twice:
-        faults.append(f"the input has, or output.keep names, columns twice: {', '.join(twice)}")
-    added = AddedColumns.of(job)
-    taken = [name for name in added.names if name in kept]
-    if taken:
+    by_name: dict[str, list[str]] = {}
+    for name in kept:
+        by_name.setdefault(name.casefold(), []).append(name)
+    if twice := [" and ".join(names) for names in by_name.values() if len(names) > 1]:
         faults.append(
-            f"the input already has columns named {', '.join(taken)}, which the output adds; set "
+            f"the input has, or output.keep names, columns twice: {', '.join(twice)}; readers such "
+            f"as DuckDB and Spark don't tell upper from lower case, so keep one of them by "
+            f"output.keep, or rename one"
+        )
+    taken = {
+        own: by_name[own.casefold()]
+        for own in AddedColumns.of(job).names
+        if own.casefold() in by_name
+    }
+    if taken:
+        names = ", ".join(name for names in taken.values() for name in names)
+        case = "" if names == ", ".join(taken) else f" (as {', '.join(taken)}; case doesn't count)"
+        faults.append(
+            f"the input already has columns named {names}, which the output adds{case}; set "
             f'output.prefix (for instance "rg_"), or leave them out by output.keep'
         )
     return faults

@@ -195,8 +195,7 @@ def _disagreement(name: str, schemas: Sequence[pa.Schema], files: Sequence[Input
 
 def _kept(job: Job, format: str, schema: pa.Schema) -> tuple[str, ...]:
     """The columns to carry along: but for the one that is mapped to `id` and called so itself."""
-    if job.output.keep != "all":
-        return job.output.keep
     names = BATCH_KEPT if format == "openai-batch" else tuple(schema.names)
-    same = job.input.columns.id == f"{job.output.prefix}id"
-    return tuple(name for name in names if not (same and name == job.input.columns.id))
+    names = names if job.output.keep == "all" else job.output.keep
+    own, mapped = f"{job.output.prefix}id".casefold(), job.input.columns.id
+    return tuple(name for name in names if name != mapped or name.casefold() != own)

@@ -16,6 +16,7 @@ import yaml
 from typer.main import get_command
 
 from rgpipeline.cli.app import app
+from rgpipeline.errors import InputError
 from rgpipeline.jobfile import parse_job
 from rgpipeline.spec import Job
 from tests.published import done, job_over, publish
@@ -142,3 +143,15 @@ def test_duckdb_reads_an_output_as_documented(output: str) -> None:
         f"FROM '{output}/*.parquet' GROUP BY ALL"
     )
     assert found.fetchall() == [("stop", 40, 3.0)]
+
+
+def test_duckdb_is_answered_with_our_columns_whatever_the_input_calls_its_own(
+    tmp_path: Path,
+) -> None:
+    rows = [{"prompt": "p", "Completion": "theirs", "Finish_Reason": "theirs"}]
+    with pytest.raises(InputError, match=r"Completion, Finish_Reason.*output\.prefix"):
+        publish(job_over(tmp_path, rows), lambda number, row: [done("n", "ours")])
+    job = job_over(tmp_path, rows, output={"keep": ["prompt"]})
+    output = publish(job, lambda number, row: [done("n", "ours")])
+    found = duckdb.sql(f"SELECT completion, finish_reason FROM '{output}/*.parquet'")
+    assert found.fetchall() == [("ours", "stop")]

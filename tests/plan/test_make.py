@@ -117,9 +117,40 @@ def test_a_column_called_id_and_mapped_to_it_is_not_kept_twice(tmp_path: Path) -
     write_input(tmp_path, "a.parquet", {"prompt": ["a"], "id": ["n"]})
     mapped = job(tmp_path, input={"columns": {"prompt": "prompt", "id": "id"}})
     assert make_plan(mapped).kept == ("prompt",)
+    named = job(tmp_path, input=mapped.input.model_dump(), output={"keep": ["id", "prompt"]})
+    assert make_plan(named).kept == ("prompt",)
     with pytest.raises(InputError, match=r"already has columns named id, .*set output.prefix"):
         make_plan(job(tmp_path))
     assert make_plan(job(tmp_path, output={"prefix": "rg_"})).kept == ("prompt", "id")
+
+
+@pytest.mark.parametrize("name", ["Completion", "ERROR", "ID", "Sample", "finish_REASON"])
+def test_a_column_that_is_called_as_ours_but_for_case_is_refused(tmp_path: Path, name: str) -> None:
+    write_input(tmp_path, "a.parquet", {"prompt": ["a"], name: ["n"]})
+    told = f"already has columns named {name}, .*as {name.lower()}.*output.prefix.*output.keep"
+    with pytest.raises(InputError, match=told):
+        make_plan(job(tmp_path))
+    assert make_plan(job(tmp_path, output={"keep": ["prompt"]})).kept == ("prompt",)
+    assert make_plan(job(tmp_path, output={"prefix": "rg_"})).kept == ("prompt", name)
+
+
+def test_a_prefix_that_leads_to_a_taken_name_is_refused_whatever_the_case(tmp_path: Path) -> None:
+    write_input(tmp_path, "a.parquet", {"prompt": ["a"], "rg_Completion": ["n"]})
+    with pytest.raises(InputError, match="named rg_Completion"):
+        make_plan(job(tmp_path, output={"prefix": "RG_"}))
+
+
+def test_kept_columns_that_differ_only_in_case_are_refused(tmp_path: Path) -> None:
+    write_input(tmp_path, "a.parquet", {"prompt": ["a"], "Tag": ["x"], "tag": ["y"]})
+    with pytest.raises(InputError, match=r"columns twice: Tag and tag; .*output.keep"):
+        make_plan(job(tmp_path))
+    assert make_plan(job(tmp_path, output={"keep": ["tag"]})).kept == ("tag",)
+
+
+def test_a_column_called_id_in_capitals_and_mapped_to_it_is_not_kept(tmp_path: Path) -> None:
+    write_input(tmp_path, "a.parquet", {"prompt": ["a"], "ID": ["n"]})
+    mapped = job(tmp_path, input={"columns": {"prompt": "prompt", "id": "ID"}})
+    assert make_plan(mapped).kept == ("prompt",)
 
 
 def test_partition_columns_are_columns(tmp_path: Path) -> None:

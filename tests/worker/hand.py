@@ -98,6 +98,8 @@ def plan_job(
         "input": {
             "path": str(path),
             "columns": sections.pop("columns", {"prompt_ids": "ids"}),
+            "template": sections.pop("template", None),
+            "format": sections.pop("format", "auto"),
         },
         "output": output,
         "sampling": {"max_tokens": 20, **sections.pop("sampling", {})},

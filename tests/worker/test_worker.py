@@ -248,6 +248,51 @@ def test_kept_columns_have_the_very_types_and_values_of_the_input(tmp_path):
     assert published.replace_schema_metadata() == source.replace_schema_metadata()
 
 
+TEXTS = {"prompt_ids": "ids", "completion": "text"}
+
+
+@pytest.mark.parametrize(
+    ("task", "columns", "value"),
+    [("generate", {"prompt_ids": "ids"}, "completion_tokens"), ("score", TEXTS, "tokens")],
+)
+def test_rows_are_published_where_no_input_column_is_kept(tmp_path, task, columns, value):
+    rows = [{"ids": [1, 2], "text": "ab"}, {"ids": [1, 3, 9], "text": "ab"}, {"ids": []}]
+    output = {"keep": [], "token_ids": False}
+    given = plan_job(tmp_path, rows, task=task, columns=columns, output=output)
+    report = finish(given.worker(), given.assignments)
+    found = pq.read_table(given.out).sort_by("id")
+    assert (report.rows_done, report.rows_failed, report.error) == (2, 1, None)
+    assert found.column("id").to_pylist() == ["in.jsonl#0", "in.jsonl#1", "in.jsonl#2"]
+    assert found.column(value).to_pylist()[:2] == ([1, 1] if task == "score" else [20, 20])
+
+
+def test_no_column_is_left_to_keep_where_the_id_is_mapped_and_a_template_makes_the_prompt(tmp_path):
+    rows = pa.table({"id": ["a", "b"]})
+    given = plan_job(tmp_path, rows, columns={"id": "id"}, template="{id}")
+    finish(given.worker(), given.assignments)
+    assert given.plan.kept == ()
+    assert sorted(pq.read_table(given.out).column("id").to_pylist()) == ["a", "b"]
+
+
+def test_requests_of_a_batch_are_answered_where_nothing_of_them_is_kept(tmp_path):
+    asked = {"url": "/v1/completions", "body": {"prompt": [1, 2], "max_tokens": 3}}
+    rows = [{"custom_id": name, **asked} for name in ("a", "b")]
+    given = plan_job(tmp_path, rows, columns={}, format="openai-batch", output={"keep": []})
+    finish(given.worker(), given.assignments)
+    found = pq.read_table(given.out).sort_by("id").to_pydict()
+    assert (found["id"], found["completion_ids"]) == (["a", "b"], [[3, 6, 2]] * 2)
+
+
+def test_a_column_without_nulls_is_null_where_its_row_cannot_be_read(tmp_path):
+    fields = [pa.field("ids", pa.list_(pa.int64())), pa.field("word", pa.string(), nullable=False)]
+    offsets = pa.array(["a", "b"]).buffers()[1]
+    bad = pa.Array.from_buffers(pa.string(), 2, [None, offsets, pa.py_buffer(b"a\xff")])
+    given = plan_job(tmp_path, pa.table([[[1, 2], [1, 3]], bad], schema=pa.schema(fields)))
+    report = finish(given.worker(), given.assignments)
+    assert (report.rows_done, report.rows_failed, report.error) == (1, 1, None)
+    assert pq.read_table(given.out).column("word").to_pylist() == ["a", None]
+
+
 def test_what_the_log_covers_is_not_done_again(tmp_path, engines):
     given = given_prompts(tmp_path)
     finish(given.worker(), [Assignment(given.plan.shards[0], (0, 3)), *given.assignments[1:]])
