@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rgpipeline.engine.factory import OpenedEngine, open_engine, use_compilation_cache
 from rgpipeline.errors import RowError, UserError, WeightsError
 from rgpipeline.generator.options import SamplingLike, samplings, section
+from rgpipeline.generator.prompts import Prompt, elements, prompt_value, row_ids
 from rgpipeline.generator.sequence import Completion, Underway
 from rgpipeline.io.contact import require_answers
 from rgpipeline.io.options import resolve_options
@@ -19,7 +20,7 @@ from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec
 from rgpipeline.text.completion import CompletionText
 from rgpipeline.text.tokenizer import Tokenizer
 
-Prompt = str | Sequence[int] | NDArray[np.integer[Any]]
+_WANTED = "a list of prompts"
 
 CACHE = Path.home() / ".cache" / "rgpipeline" / "programs"
 
@@ -97,7 +98,8 @@ class Generator:
         """Continues every prompt.
 
         Args:
-          prompts: texts (BOS is put before them) or lists of token ids, taken as they are.
+          prompts: texts (BOS is put before them) or lists of token ids, taken as they are; also
+            an array, or a column of Arrow, pandas or polars, of either.
           sampling: one for all, or one for each prompt; keys as in a job file's `sampling:`.
           ids: names of the rows for the random bits; default: each prompt's place in the list.
 
@@ -137,8 +139,8 @@ class Generator:
           RowError: a prompt that can't be done, named by its place.
           UserError: `prompts` isn't a list.
         """
-        _require_list(prompts)
-        return self._loop.score([self._tokens(p, place) for place, p in enumerate(prompts)])
+        given = elements(prompts, "prompts", _WANTED)
+        return self._loop.score([self._tokens(p, place) for place, p in enumerate(given)])
 
     def _requests(
         self,
@@ -146,39 +148,31 @@ class Generator:
         sampling: SamplingLike | Sequence[SamplingLike] | None,
         ids: Sequence[str] | None,
     ) -> Iterator[Request]:
-        _require_list(prompts)
-        each = samplings(sampling, len(prompts))
-        if ids is not None and len(ids) != len(prompts):
-            raise UserError(f"ids: {len(ids)} names for {len(prompts)} prompts")
-        names = range(len(prompts)) if ids is None else ids
-        for place, (prompt, one, name) in enumerate(zip(prompts, each, names, strict=True)):
+        given = elements(prompts, "prompts", _WANTED)
+        each, names = samplings(sampling, len(given)), row_ids(ids, len(given))
+        for place, (prompt, one, name) in enumerate(zip(given, each, names, strict=True)):
             if one.stop and self._tokenizer is None:
                 raise UserError("sampling.stop needs a tokenizer; use stop_ids or tokenizer=")
             tokens = self._tokens(prompt, place)
             for sample in range(one.n):
-                request = Request(place, tokens, one, draw_words(one.seed, str(name), sample))
+                request = Request(place, tokens, one, draw_words(one.seed, name, sample))
                 with _of_prompt(place):
                     self._loop.check(request)
                 yield request
 
-    def _tokens(self, prompt: Prompt, place: int) -> NDArray[np.int32]:
+    def _tokens(self, prompt: object, place: int) -> NDArray[np.int32]:
         with _of_prompt(place):
             ids = self._encode(prompt)
             self._loop.check_tokens(ids)
         return ids.astype(np.int32)
 
-    def _encode(self, prompt: Prompt) -> NDArray[np.integer[Any]]:
-        if isinstance(prompt, str):
-            if self._tokenizer is None:
-                raise RowError("it is text, and the model has no tokenizer; give token ids")
-            return np.asarray(self._tokenizer.encode(prompt))
-        try:
-            ids = np.asarray(prompt)
-        except ValueError:
-            ids = np.zeros((0, 0))
-        if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
-            raise RowError("it is neither a text nor a list of token ids")
-        return ids if ids.size else np.zeros((0,), np.int32)
+    def _encode(self, prompt: object) -> NDArray[np.integer[Any]]:
+        value = prompt_value(prompt)
+        if not isinstance(value, str):
+            return value
+        if self._tokenizer is None:
+            raise RowError("it is text, and the model has no tokenizer; give token ids")
+        return np.asarray(self._tokenizer.encode(value))
 
     def _begin(self, requests: Iterable[Request], *, keep: bool) -> list[int]:
         """Queues requests; returns their keys, which are ours from now on."""
@@ -235,11 +229,6 @@ def _of_prompt(place: int) -> Iterator[None]:
         yield
     except RowError as error:
         raise RowError(f"prompt {place}: {error}") from None
-
-
-def _require_list(prompts: object) -> None:
-    if isinstance(prompts, str):
-        raise UserError("prompts is a single text; give a list of prompts")
 
 
 def _open_tokenizer(

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from rgpipeline.errors import UserError
+from rgpipeline.generator.prompts import kind_of, listed, plain
 from rgpipeline.jobfile import spec_faults
 from rgpipeline.spec import Sampling, Spec
 
@@ -21,14 +22,31 @@ def section(kind: type[S], where: str = "", /, **options: Any) -> S:
         raise UserError("\n".join(spec_faults(error, kind, where))) from None
 
 
-def samplings(sampling: SamplingLike | Sequence[SamplingLike] | None, count: int) -> list[Sampling]:
-    """One for each of `count` prompts. Raises UserError."""
+def samplings(
+    sampling: SamplingLike | Sequence[SamplingLike | None] | None, count: int
+) -> list[Sampling]:
+    """One for each of `count` prompts. Raises UserError.
+
+    In a list None means the defaults. So does a null field of an Arrow struct, for every row of
+    its column has every field.
+    """
     if sampling is None or isinstance(sampling, Sampling | Mapping):
         return [_sampling({} if sampling is None else sampling, "sampling")] * count
-    if len(sampling) != count:
-        raise UserError(f"sampling: {len(sampling)} settings for {count} prompts")
-    return [_sampling(one, f"sampling[{place}]") for place, one in enumerate(sampling)]
+    wanted = "a dict of sampling keys, or a list with one for each prompt"
+    each = listed(sampling, "sampling", wanted)
+    if len(each) != count:
+        raise UserError(f"sampling: {len(each)} settings for {count} prompts")
+    return [_sampling(one, f"sampling[{place}]") for place, one in enumerate(each)]
 
 
-def _sampling(options: SamplingLike, where: str) -> Sampling:
-    return options if isinstance(options, Sampling) else section(Sampling, where, **options)
+def _sampling(options: object, where: str) -> Sampling:
+    if isinstance(options, Sampling):
+        return options
+    given = plain(options)
+    if given is None:
+        return Sampling()
+    if not isinstance(given, Mapping):
+        raise UserError(f"{where} is {kind_of(given)}; give a dict of sampling keys")
+    from_arrow = given is not options
+    keys = {str(k): v for k, v in given.items() if not (from_arrow and v is None)}
+    return section(Sampling, where, **keys)

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import numpy as np
+import polars as pl
+import pyarrow as pa
 import pytest
 
 from rgpipeline import Generator
@@ -10,7 +12,7 @@ from rgpipeline.errors import RowError, StoreError, UserError, WeightsError
 from rgpipeline.io import contact
 from rgpipeline.text.tokenizer import Tokenizer
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parent.parent / "golden"
 HF = str(GOLDEN / "a" / "hf")
 TOKENIZER = str(GOLDEN / "tokenizer")
 GREEDY = {"temperature": 0, "ignore_eos": True}
@@ -151,6 +153,17 @@ def test_a_prompt_that_cannot_be_done_is_named_and_nothing_is_begun(generator, p
     assert generator._loop.idle
 
 
+@pytest.mark.parametrize("column", [pa.array, pa.chunked_array, pl.Series])
+def test_a_column_of_texts_generates_what_its_texts_do(generator, column):
+    texts = ["\x01\x02\x03", "\x05"]
+    prompts = column([texts]) if column is pa.chunked_array else column(texts)
+    sampling = {"max_tokens": 5, "seed": 2}
+    assert generator.generate(prompts, sampling) == generator.generate(texts, sampling)
+    assert next(iter(generator.stream(pa.scalar(texts[0]), {**sampling, "ignore_eos": True})))
+    for of_column, of_text in zip(generator.score(prompts), generator.score(texts), strict=True):
+        np.testing.assert_array_equal(of_column, of_text)
+
+
 def test_a_text_without_a_tokenizer_is_told_as_such(bare):
     with pytest.raises(RowError, match="the model has no tokenizer"):
         bare.generate(["text"])
@@ -165,7 +178,7 @@ def test_a_text_without_a_tokenizer_is_told_as_such(bare):
         (lambda g: g.generate("text"), "give a list of prompts"),
         (lambda g: g.generate([[1]], {"temprature": 1}), "sampling.temprature: unknown key"),
         (lambda g: g.generate([[1]], [{}, {}]), "2 settings for 1 prompts"),
-        (lambda g: g.generate([[1]], {}, ids=["a", "b"]), "2 names for 1 prompts"),
+        (lambda g: g.generate([[1]], {}, ids=["a", "b"]), "2 ids for 1 prompts"),
         (lambda g: g.stream([1], {"n": 2}), "a stream is one sample"),
         (lambda g: Generator.load(HF, slots=0), "slots: should be 'auto' or greater"),
         (lambda g: Generator.load(HF, mesh={"modle": 2}), "mesh.modle: unknown key"),

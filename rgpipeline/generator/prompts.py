@@ -1,0 +1,119 @@
+"""What callers bring as prompts and row ids: lists, and columns of NumPy, Arrow, pandas, polars."""
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+from contextlib import suppress
+from datetime import date
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rgpipeline.errors import RowError, UserError
+
+Prompt = str | Sequence[int] | NDArray[np.integer[Any]]
+TokenArray = NDArray[np.integer[Any]]
+
+_BYTES = bytes | bytearray | memoryview
+_ROW_IDS = (str, int, np.integer, UUID, date, Decimal)
+
+
+def elements(values: object, name: str, wanted: str) -> list[Any]:
+    """As `listed`, with Python's values in place of Arrow's scalars."""
+    return [plain(item) for item in listed(values, name, wanted)]
+
+
+def listed(values: object, name: str, wanted: str) -> list[Any]:
+    """The elements of a list, an array or a column.
+
+    `name` is what errors call it, `wanted` what to give. Raises UserError for anything that has
+    no order, is one value, or is a table: a table iterates over the names of its columns.
+    """
+    if hasattr(values, "columns") or hasattr(values, "column_names"):
+        raise UserError(f"{name} is a table ({kind_of(values)}); give one of its columns")
+    if isinstance(values, str):
+        raise UserError(f"{name} is a single text; give {wanted}")
+    if isinstance(values, Iterable) and not isinstance(values, _BYTES | Mapping | Set):
+        with suppress(TypeError):  # an array without dimensions
+            return list(values)
+    raise UserError(f"{name} is {kind_of(values)}; give {wanted}")
+
+
+def plain(value: Any) -> Any:
+    """The Python value of an Arrow scalar; anything else as it is."""
+    return value.as_py() if hasattr(value, "as_py") else value
+
+
+def prompt_value(prompt: object) -> str | TokenArray:
+    """A prompt's text, or its token ids as an integer array [n].
+
+    Only these are taken: str; a sequence of whole numbers; an array or column of integers, with
+    one dimension. Raises RowError naming the type of anything else: an array made of it could be
+    its bytes.
+    """
+    prompt = plain(prompt)
+    if isinstance(prompt, str):
+        return str(prompt)
+    if not isinstance(prompt, _BYTES | Mapping):
+        if isinstance(prompt, Sequence):
+            return _from_sequence(list(prompt))
+        if hasattr(prompt, "__array__"):
+            return _from_array(prompt)
+    raise _neither(kind_of(prompt))
+
+
+def row_ids(ids: object, count: int) -> list[str]:
+    """The ids of `count` prompts as texts; their places where `ids` is None. Raises UserError."""
+    if ids is None:
+        return [str(place) for place in range(count)]
+    given = elements(ids, "ids", "a list with one id for each prompt")
+    if len(given) != count:
+        raise UserError(f"ids: {len(given)} ids for {count} prompts")
+    for place, one in enumerate(given):
+        if isinstance(one, bool) or not isinstance(one, _ROW_IDS):
+            raise UserError(f"ids[{place}] is {kind_of(one)}; an id is a text or a whole number")
+    return [str(one) for one in given]
+
+
+def kind_of(value: object) -> str:
+    """A value's type, for an error."""
+    if value is None:
+        return "null"
+    kind = type(value)
+    home = kind.__module__.partition(".")[0]
+    name = kind.__name__ if home == "builtins" else f"{home}.{kind.__name__}"
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def _from_sequence(items: list[Any]) -> TokenArray:
+    kinds = set(map(type, items))
+    if any(hasattr(kind, "as_py") for kind in kinds):
+        items = [plain(item) for item in items]
+        kinds = set(map(type, items))
+    wrong = {kind for kind in kinds if not _is_whole(kind)}
+    if wrong:
+        place = next(place for place, item in enumerate(items) if type(item) in wrong)
+        raise _neither(f"its item {place} is {kind_of(items[place])}")
+    try:
+        return np.array(items, np.int64)
+    except OverflowError:
+        largest = max(items, key=abs)
+        raise RowError(f"token id {largest} is outside the model's vocabulary") from None
+
+
+def _from_array(prompt: Any) -> TokenArray:
+    array = np.asarray(prompt)
+    if array.ndim == 1 and array.dtype.kind in "iu":
+        return array
+    if array.ndim != 1:
+        raise _neither(f"{kind_of(prompt)} of {array.ndim} dimensions")
+    raise _neither(f"{kind_of(prompt)} of {array.dtype}")
+
+
+def _is_whole(kind: type) -> bool:
+    return kind is int or (issubclass(kind, int | np.integer) and kind is not bool)
+
+
+def _neither(found: str) -> RowError:
+    return RowError(f"it is neither a text nor a list of token ids, but {found}")
