@@ -1,9 +1,7 @@
 """`rgpipeline generate`: one prompt, streamed to the terminal."""
 
-import os
 import sys
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -77,7 +75,6 @@ def generate(
     text = sys.stdin.read() if prompt == "-" else prompt
     if not text:
         raise UserError("the prompt is empty; give some text to continue")
-    _prefer_cpu_without_devices()
     from rgpipeline.generator import Generator
 
     generator = Generator.load(
@@ -99,10 +96,3 @@ def generate(
         took = time.monotonic() - begun
         typer.echo(f"({count(characters)} characters in {duration(took)})", err=True)
     return 0
-
-
-def _prefer_cpu_without_devices() -> None:
-    """Where there is no accelerator, JAX needn't look for one: libtpu complains at length."""
-    devices = ("accel*", "vfio/*", "nvidia*", "kfd")
-    if not any(True for pattern in devices for _ in Path("/dev").glob(pattern)):
-        os.environ.setdefault("JAX_PLATFORMS", "cpu")

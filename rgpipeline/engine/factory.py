@@ -20,6 +20,7 @@ from rgpipeline.model import checkpoint
 from rgpipeline.model.chips import ALONE, Chips
 from rgpipeline.model.kernels import for_platform
 from rgpipeline.model.opening import read_config
+from rgpipeline.model.platform import skip_absent_tpu
 from rgpipeline.model.sharding import check_model, check_slots, chips_for, mesh_of, placing
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec
@@ -58,6 +59,7 @@ def open_engine(
       UserError: an option this build can't honour, chips that the model can't be divided among, or
         memory that can't hold it and the slots.
     """
+    skip_absent_tpu()
     chips = _chips(mesh, devices)
     dtype = model.dtype if settled is None else settled.dtype
     if chips.model > 1:

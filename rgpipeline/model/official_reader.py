@@ -7,6 +7,7 @@ import orbax.checkpoint as ocp
 
 from rgpipeline.errors import WeightsError
 from rgpipeline.model.params import flatten, nest
+from rgpipeline.model.platform import skip_absent_tpu
 from rgpipeline.model.recipes import HostArray
 from rgpipeline.model.remote import Folder
 from rgpipeline.model.stored import Stored
@@ -28,6 +29,7 @@ class OfficialReader:
             WeightsError: Orbax cannot read them.
         """
         assert folder.local is not None
+        skip_absent_tpu()  # orbax asks jax for its devices
         self._folder, self._path = folder, folder.local
         self._checkpointer = ocp.PyTreeCheckpointer()
         try:
