@@ -13,6 +13,7 @@ from rgpipeline.cli.cat import cat
 from rgpipeline.cli.failures import guarded, interruptible
 from rgpipeline.cli.fit import fit
 from rgpipeline.cli.generate import generate
+from rgpipeline.cli.hard_exit import HardExit
 from rgpipeline.cli.report import report
 from rgpipeline.cli.retry import retry
 from rgpipeline.cli.run import run
@@ -60,8 +61,14 @@ class Settings:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """The program: runs one command and exits with its code."""
-    sys.exit(call(sys.argv[1:] if arguments is None else arguments))
+    """The program: runs one command and ends the process with its exit code."""
+    end = HardExit()
+    try:
+        end.code = call(sys.argv[1:] if arguments is None else arguments)
+    except SystemExit as asked:  # as Python's own exit takes it
+        end.code = asked.code if isinstance(asked.code, int) else int(asked.code is not None)
+        raise
+    sys.exit(end.code)
 
 
 def call(arguments: Sequence[str]) -> int:

@@ -1,6 +1,7 @@
 """Opening one input file for reading, wherever it is, and saying what is wrong with it."""
 
 import io
+import os
 import zlib
 from dataclasses import dataclass
 from typing import IO, Any, BinaryIO, cast
@@ -39,6 +40,18 @@ def open_file(path: str, options: StorageOptions | None, read_ahead: bool = True
         return cast("BinaryIO", fs.open(inside, "rb"))
     kind = "readahead" if read_ahead else "none"
     return cast("BinaryIO", fs.open(inside, "rb", block_size=_READ_AHEAD, cache_type=kind))
+
+
+def arrow_file(path: str, options: StorageOptions | None) -> pa.NativeFile | BinaryIO:
+    """The file's bytes for Arrow, which asks for the ranges it needs; reads nothing ahead.
+
+    A local file is Arrow's own: its threads would need the interpreter to read a Python file.
+    Raises as `open_file`.
+    """
+    if protocol_of(path) != "file":
+        return open_file(path, options, read_ahead=False)
+    _, inside = open_filesystem(path, options)
+    return pa.OSFile(os.open(inside, os.O_RDONLY))
 
 
 def decompressed(file: BinaryIO, path: str) -> IO[bytes]:

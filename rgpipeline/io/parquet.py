@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rgpipeline.errors import InputError
-from rgpipeline.io.files import FoundFile, explained, is_corruption, open_file
+from rgpipeline.io.files import FoundFile, arrow_file, explained, is_corruption
 from rgpipeline.io.options import StorageOptions
 from rgpipeline.io.readers import Rows, Scan, fitted, joined, nulls
 from rgpipeline.records import InputFile
@@ -130,12 +130,12 @@ class ParquetReader:
     def _open(
         self, path: str, metadata: pq.FileMetaData | None = None, at_once: bool = True
     ) -> pq.ParquetFile:
-        # Arrow asks for the ranges it needs; reading ahead would only fetch others.
-        source = open_file(path, self._options, read_ahead=False)
+        source = arrow_file(path, self._options)
+        remote = not isinstance(source, pa.NativeFile)
         return pq.ParquetFile(
             source,
             metadata=metadata,
-            pre_buffer=at_once,
+            pre_buffer=at_once and remote,  # on a disk, one read costs nothing to save
             buffer_size=0 if at_once else _AHEAD,
             page_checksum_verification=True,
         )

@@ -119,3 +119,30 @@ def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+_LEAVING = """
+import atexit, sys
+from rgpipeline.cli import main
+
+class Finalized:
+    def __del__(self):
+        print("finalized")
+
+kept = Finalized()
+sys.modules["early"] = kept
+try:
+    main(sys.argv[1:])
+finally:
+    atexit.register(print, "handlers")
+"""
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["nosuch"], 2)])
+def test_the_program_ends_before_pythons_finalization(arguments: list[str], code: int) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _LEAVING, *arguments], capture_output=True, text=True
+    )
+    assert done.returncode == code
+    assert "handlers" in done.stdout
+    assert "finalized" not in done.stdout

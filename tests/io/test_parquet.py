@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rgpipeline.errors import InputError
-from rgpipeline.io.files import FoundFile
+from rgpipeline.io.files import FoundFile, arrow_file
 from rgpipeline.io.parquet import ParquetReader
 from rgpipeline.io.paths import expand_inputs
 from rgpipeline.io.readers import Rows
@@ -190,6 +190,10 @@ def test_what_others_wrote_is_read(tmp_path: Path) -> None:
         oracle = pq.read_table(path)
         rows = read(path, start, stop, oracle.schema)
         assert rows.table.to_pylist() == oracle.slice(start, stop - start).to_pylist()
+
+
+def test_a_local_file_is_read_by_arrow_without_the_interpreter(path: str) -> None:
+    assert isinstance(arrow_file(path, None), pa.OSFile)
 
 
 def test_it_is_read_from_every_store(place: Place, path: str) -> None:
