@@ -19,6 +19,7 @@ from pydantic import (
 
 Auto = Literal["auto"]
 Count = Annotated[int, Field(ge=1)]
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 _SECRET = re.compile(
     r"secret|passw|token|credential|authorization|(private|api|account)_?key|connection_string",
     re.IGNORECASE,
@@ -72,13 +73,17 @@ class Sampling(Spec):
     frequency_penalty: float = Field(
         0.0, ge=-100.0, le=100.0, description="subtracted for every time a token was generated"
     )
-    logit_bias: dict[int, float] = Field(
+    logit_bias: dict[TokenId, float] = Field(
         default_factory=dict, description="token id to a number added to its logit"
     )
     seed: int = Field(0, ge=0, lt=2**63, description="with id, sample and position: every draw")
     n: Annotated[int, Field(ge=1, le=1024)] = Field(1, description="samples of each prompt")
-    stop: tuple[str, ...] = Field((), description="strings that end a completion; not part of it")
-    stop_ids: tuple[int, ...] = Field((), description="token ids that end a completion")
+    stop: tuple[str, ...] = Field(
+        (),
+        description="strings that end a completion; not part of it. One that names a token "
+        "without text, such as `<eos>`, is that token's id, too",
+    )
+    stop_ids: tuple[TokenId, ...] = Field((), description="token ids that end a completion")
     ignore_eos: bool = Field(False, description="go on after the end-of-sequence token")
     logprobs: int = Field(
         0,
@@ -92,6 +97,15 @@ class Sampling(Spec):
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str | int) else value
+
+    @field_validator("stop_ids", "logit_bias", mode="before")
+    @classmethod
+    def _yes_is_no_token(cls, value: Any) -> Any:
+        """Nor is it one within a list, or as a key."""
+        for token in value if isinstance(value, list | tuple | dict) else (value,):
+            if isinstance(token, bool):
+                raise ValueError(f"{token} is no token id; give whole numbers")
+        return value
 
     @field_validator("stop")
     @classmethod

@@ -196,11 +196,19 @@ def _kind(annotation: Any) -> str:
     if origin in (Union, types.UnionType):
         return _either([_kind(part) for part in inside])
     if origin is tuple:
-        return f"list of {_kind(inside[0])}s"
+        return f"list of {_plural(inside[0])}"
     if origin is dict:
         return "section"
     names = {str: "text", int: "whole number", float: "number", bool: "true or false"}
     return "null" if annotation is type(None) else names[annotation]
+
+
+def _plural(annotation: Any) -> str:
+    """Several of a type: `texts`, `whole numbers from 0`."""
+    if get_origin(annotation) is Annotated:
+        kind, *metadata = get_args(annotation)
+        return _kind(kind) + "s" + _bounds(tuple(metadata))
+    return _kind(annotation) + "s"
 
 
 def _either(choices: list[str]) -> str:

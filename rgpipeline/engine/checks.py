@@ -25,9 +25,10 @@ def request_fault(request: Request, vocab: int, eos_ids: tuple[int, ...]) -> str
     fault = token_fault(request.tokens, vocab)
     if fault is not None:
         return fault
-    outside = [i for i in request.sampling.logit_bias if not 0 <= i < vocab]
-    if outside:
-        return f"logit_bias names token id {outside[0]}, outside the vocabulary of {vocab}"
+    for field in ("logit_bias", "stop_ids"):
+        outside = [i for i in getattr(request.sampling, field) if not 0 <= i < vocab]
+        if outside:
+            return f"{field} names token id {outside[0]}, outside the vocabulary of {vocab}"
     limit, snapshot = request.sampling.max_tokens, request.snapshot
     if snapshot is not None and limit is not None and snapshot.generated >= limit:
         return f"its snapshot holds {snapshot.generated} tokens, all of max_tokens {limit}"

@@ -18,6 +18,7 @@ from rgpipeline.io.options import resolve_options
 from rgpipeline.records import Request, draw_words
 from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec
 from rgpipeline.text.completion import CompletionText
+from rgpipeline.text.named_stops import with_named_tokens
 from rgpipeline.text.tokenizer import Tokenizer
 
 _WANTED = "a list of prompts"
@@ -153,6 +154,8 @@ class Generator:
         for place, (prompt, one, name) in enumerate(zip(given, each, names, strict=True)):
             if one.stop and self._tokenizer is None:
                 raise UserError("sampling.stop needs a tokenizer; use stop_ids or tokenizer=")
+            if self._tokenizer is not None:
+                one = with_named_tokens(one, self._tokenizer)
             tokens = self._tokens(prompt, place)
             for sample in range(one.n):
                 request = Request(place, tokens, one, draw_words(one.seed, name, sample))

@@ -7,6 +7,8 @@ from rgpipeline.io.options import resolve_options
 from rgpipeline.plan import Plan
 from rgpipeline.records import Shard
 from rgpipeline.spec import Job
+from rgpipeline.text.named_stops import never_found
+from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.worker.opening import open_prompts
 
 _ROWS = 1000
@@ -14,11 +16,12 @@ _SHOWN = 3
 
 
 def row_warnings(job: Job, plan: Plan) -> Iterator[str]:
-    """One warning when some of the first rows would become rows with an error."""
+    """Stop strings that are never found; and how many of the first rows would fail, and why."""
     options = resolve_options(job.storage_options)
     first = plan.shards[0]
     input = plan.read(Shard(first.index, first.spans), options)
     prompts = open_prompts(job, plan, options)
+    yield from _stop_warnings(job, prompts.tokenizer)
     rows = min(_ROWS, input.table.num_rows)
     bad: list[str] = []
     for row, values in enumerate(input.table.slice(0, rows).to_pylist()):
@@ -37,4 +40,14 @@ def row_warnings(job: Job, plan: Plan) -> Iterator[str]:
         yield (
             f"{len(bad)} of the first {rows:,} rows would fail:\n  "
             + "\n  ".join([*bad[:_SHOWN], *more])
+        )
+
+
+def _stop_warnings(job: Job, tokenizer: Tokenizer | None) -> Iterator[str]:
+    if tokenizer is None:
+        return
+    for stop, name in never_found(job.sampling.stop, tokenizer):
+        yield (
+            f"sampling.stop: {stop!r} never ends a completion, for {name} is a token without "
+            f"text; give {name!r} alone to stop at that token"
         )

@@ -7,6 +7,7 @@ from typing import Any
 from rgpipeline.errors import RowError
 from rgpipeline.spec import Columns, Sampling
 from rgpipeline.text.chat import ChatTemplate
+from rgpipeline.text.named_stops import with_named_tokens
 from rgpipeline.text.template import PromptTemplate
 from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.worker.overrides import merged
@@ -74,13 +75,12 @@ class Prompts:
         return str(value)
 
     def _sampling(self, row: Row) -> Sampling:
-        name = self.columns.sampling
-        if name is None:
-            return self.sampling
-        sampling = merged(self.sampling, row[name], name)
-        if sampling.stop and self.tokenizer is None:
-            raise RowError(f"{name}.stop: the model has no tokenizer; use stop_ids")
-        return sampling
+        name, sampling = self.columns.sampling, self.sampling
+        if name is not None:
+            sampling = merged(self.sampling, row[name], name)
+            if sampling.stop and self.tokenizer is None:
+                raise RowError(f"{name}.stop: the model has no tokenizer; use stop_ids")
+        return sampling if self.tokenizer is None else with_named_tokens(sampling, self.tokenizer)
 
     def _text(self, name: str, row: Row, *, bos: bool = True) -> list[int]:
         try:

@@ -140,3 +140,13 @@ def test_validate_warns_of_rows_that_would_fail(
     assert capsys.readouterr().err == (
         "warning: 1 of the first 3 rows would fail:\n  prompts.parquet, row 1: 'prompt' is null\n"
     )
+
+
+def test_validate_warns_of_a_stop_string_that_is_never_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bench = Bench(tmp_path).set("sampling.stop", ["done<eos>", "<eos>"])
+    bench.save()
+    assert call(["validate", "job.yaml"]) == 0
+    assert "sampling.stop: 'done<eos>' never ends a completion" in capsys.readouterr().err

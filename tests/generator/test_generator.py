@@ -117,6 +117,15 @@ def test_a_stop_string_ends_text_and_tokens_alike_whatever_the_block(generator):
     assert len(cut.logprobs.sampled) == len(cut.token_ids)
 
 
+def test_a_stop_string_that_names_a_token_without_text_ends_there(generator):
+    eos = Tokenizer.load(TOKENIZER).eos_id
+    sampling = {"max_tokens": 5, "ignore_eos": True, "logit_bias": {eos: 100.0}}
+    (on,) = generator.generate([[1, 7]], sampling)
+    (cut,) = generator.generate([[1, 7]], {**sampling, "stop": "<eos>"})
+    assert on.token_ids == [eos] * 5
+    assert (cut.token_ids, cut.finish_reason) == ([], "stop")
+
+
 def test_a_stream_left_early_frees_its_slot(generator):
     endless = generator.stream([1, 2], {"max_tokens": None, "ignore_eos": True})
     next(endless)
@@ -179,6 +188,7 @@ def test_a_text_without_a_tokenizer_is_told_as_such(bare):
         (lambda g: g.generate([[1]], {"temprature": 1}), "sampling.temprature: unknown key"),
         (lambda g: g.generate([[1]], [{}, {}]), "2 settings for 1 prompts"),
         (lambda g: g.generate([[1]], {}, ids=["a", "b"]), "2 ids for 1 prompts"),
+        (lambda g: g.generate([[1]], {"stop_ids": [-5]}), "sampling.stop_ids[0]: should be"),
         (lambda g: g.stream([1], {"n": 2}), "a stream is one sample"),
         (lambda g: Generator.load(HF, slots=0), "slots: should be 'auto' or greater"),
         (lambda g: Generator.load(HF, mesh={"modle": 2}), "mesh.modle: unknown key"),
@@ -188,6 +198,13 @@ def test_a_callers_mistake_is_told(generator, call, told):
     with pytest.raises(UserError) as caught:
         call(generator)
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["stop_ids", "logit_bias"])
+def test_a_token_id_the_model_does_not_have_is_told(generator, field):
+    ids = [256] if field == "stop_ids" else {256: 1.0}
+    with pytest.raises(RowError, match=f"prompt 0: {field} names token id 256"):
+        generator.generate([[1]], {field: ids})
 
 
 def test_weights_behind_a_store_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:

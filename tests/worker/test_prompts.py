@@ -50,6 +50,13 @@ def test_a_chat_that_ignores_ends_goes_on_after_its_turn():
     assert made.sampling.stop_ids == ()
 
 
+def test_a_stop_string_that_names_eos_ends_at_that_token():
+    made = prompts(prompt="p", sampling="s").make(
+        {"p": "In", "s": '{"stop": ["<eos>"], "ignore_eos": true}'}
+    )
+    assert made.sampling.stop_ids == (TOKENIZER.eos_id,)
+
+
 def test_a_batch_row_is_whichever_kind_it_fills():
     both = prompts(prompt="p", prompt_ids="i")
     assert both.make({"p": None, "i": [4]}).tokens == [4]

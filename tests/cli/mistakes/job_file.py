@@ -47,6 +47,11 @@ CASES = [
     value("sampling.repetition_penalty", 0, "greater than 0"),
     value("sampling.stop", [""], "stop string is empty", "remove it"),
     value("sampling.stop_ids", ["END"], "should be a valid integer"),
+    value("sampling.stop_ids", [-5], "should be greater than or equal to 0", "-5"),
+    value("sampling.stop_ids", -5, "should be greater than or equal to 0", "-5"),
+    value("sampling.stop_ids", [True], "True is no token id"),
+    value("sampling.stop_ids", True, "True is no token id"),
+    value("sampling.logit_bias", {-5: 1.0}, "should be greater than or equal to 0", "-5"),
     value("sampling.logit_bias", {"the": 1}, "integer"),
     Mistake(
         "min above max tokens",
