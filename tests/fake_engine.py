@@ -46,7 +46,7 @@ class FakeBlock:
 class FakeEngine:
     """`engine.api.Engine` over additions; what an operation may overwrite is used once only."""
 
-    vocab_size = 10
+    vocab_size = 10_000  # any tokenizer's, though only 0 to 9 are ever generated
     eos_ids = (0,)
     parts = 1
 

@@ -68,6 +68,11 @@ class Loop(Generic[State, Rows]):
         return self._engine.slots
 
     @property
+    def vocab_size(self) -> int:
+        """Token ids are in [0, vocab_size)."""
+        return self._engine.vocab_size
+
+    @property
     def occupied(self) -> int:
         return self._slots.occupied
 

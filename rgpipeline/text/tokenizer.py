@@ -9,6 +9,7 @@ import sentencepiece as spm
 from numpy.typing import NDArray
 
 from rgpipeline.errors import RowError, WeightsError
+from rgpipeline.text.added_tokens import missing_tokens
 from rgpipeline.text.files import StorageOptions, read_file, read_in
 from rgpipeline.text.surfaces import Surfaces
 
@@ -40,6 +41,7 @@ class Tokenizer:
         self.unk_id: int = self._model.unk_id()
         pad = self._model.pad_id()
         self.pad_id: int | None = None if pad < 0 else pad
+        self._missing: tuple[str, ...] = ()  # tokens of the checkpoint that the model file lacks
         for piece, index in (("BOS", self.bos_id), ("EOS", self.eos_id)):
             if index < 0:
                 raise WeightsError(f"{name}: has no {piece} piece; it is not a Gemma tokenizer")
@@ -49,8 +51,9 @@ class Tokenizer:
         """Reads a sentencepiece model from any fsspec URL; a folder means its tokenizer.model.
 
         The official release keeps it not in its checkpoints' folders but beside them; there it
-        is found too. `storage_options` are fsspec's keyword arguments by protocol. Raises
-        WeightsError.
+        is found too. A folder whose other files add tokens that its tokenizer.model lacks is
+        refused; a file named itself is taken alone. `storage_options` are fsspec's keyword
+        arguments by protocol. Raises WeightsError.
         """
         found = cls.find(url, storage_options)
         if found is None:
@@ -65,19 +68,39 @@ class Tokenizer:
     def find(cls, url: str, storage_options: StorageOptions | None = None) -> Self | None:
         """As `load`, but None when there is no such file."""
         model = read_file(url, storage_options)
-        if model is None:
-            model = read_in(url, _FILE, storage_options)
+        if model is not None:
+            return cls(model, url)
+        folder, model = url, read_in(url, _FILE, storage_options)
         if model is None and read_in(url, _OFFICIAL_MARK, storage_options) is not None:
-            model = read_in(url.rstrip("/").rpartition("/")[0] or ".", _FILE, storage_options)
-        return None if model is None else cls(model, url)
+            folder = url.rstrip("/").rpartition("/")[0] or "."
+            model = read_in(folder, _FILE, storage_options)
+        if model is None:
+            return None
+        found = cls(model, url)
+        found._missing = missing_tokens(folder, found._model, storage_options)
+        return found
+
+    def require_within(self, vocab_size: int) -> None:
+        """Raises WeightsError if it has ids that a model of `vocab_size` tokens lacks."""
+        if self.vocab_size > vocab_size:
+            raise WeightsError(
+                f"{self._name}: the tokenizer has {self.vocab_size:,} tokens, the model only "
+                f"{vocab_size:,}; name the tokenizer that belongs to the model as model.tokenizer"
+            )
 
     def encode(self, text: str, *, bos: bool = True) -> list[int]:
         """The token ids of `text`, BOS first unless `bos` is false; EOS is never added.
 
-        Raises RowError when `text` is not a str or holds half of a surrogate pair.
+        Raises RowError when `text` is not a str, holds half of a surrogate pair, or spells out a
+        padding or mask token that only the checkpoint's other files declare.
         """
         if not isinstance(text, str):
             raise RowError(f"text is expected, found {type(text).__name__}")
+        for token in self._missing:
+            if token in text:
+                raise RowError(
+                    f"the text holds {token!r}, a token that tokenizer.model lacks; remove it"
+                )
         try:
             ids: list[int] = self._model.encode(text.encode())
         except UnicodeEncodeError as error:
@@ -122,6 +145,11 @@ def as_list(ids: TokenIds) -> list[int]:
 def _parse(model: bytes, name: str) -> spm.SentencePieceProcessor:
     if model.startswith(b"version https://git-lfs"):
         raise WeightsError(f"{name}: is a Git LFS pointer, not the file; run `git lfs pull`")
+    if model[:64].lstrip().startswith((b"{", b"[")):
+        raise WeightsError(
+            f"{name}: is JSON, not a sentencepiece model; a tokenizer.json is not supported yet. "
+            f"Name the checkpoint's {_FILE} as model.tokenizer"
+        )
     processor = spm.SentencePieceProcessor()
     try:
         processor.LoadFromSerializedProto(model)

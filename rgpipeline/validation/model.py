@@ -25,7 +25,9 @@ def model_faults(job: Job, plan: Plan | None) -> list[str]:
         faults.append(str(error))
     if plan is not None and (vocab_size is not None or job.model.tokenizer is not None):
         try:
-            open_prompts(job, plan, options)
+            prompts = open_prompts(job, plan, options)
+            if vocab_size is not None:
+                prompts.require_known_ids(vocab_size)
         except RgpipelineError as error:
             faults.append(str(error))
     if vocab_size is not None:

@@ -62,8 +62,11 @@ def open_prompts(job: Job, plan: Plan, options: StorageOptions) -> Prompts:
     """What makes prompts of the plan's rows. Raises WeightsError when the tokenizer is unusable."""
     weights = job.model.weights
     url = job.model.tokenizer or weights
-    find = Tokenizer.load if _has_texts(job, plan) else Tokenizer.find
-    tokenizer = find(url, options)
+    tokenizer = None
+    if _has_texts(job, plan):
+        tokenizer = Tokenizer.load(url, options)
+    elif job.task != "score":
+        tokenizer = Tokenizer.find(url, options)
     template = PromptTemplate(job.input.template) if job.input.template else None
     chat = _open_chat(weights, tokenizer, plan, options)
     return Prompts(plan.columns, job.sampling, tokenizer, chat, template)

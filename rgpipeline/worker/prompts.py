@@ -38,6 +38,16 @@ class Prompts:
     chat: ChatTemplate | str = "no messages column is mapped"
     template: PromptTemplate | None = None
 
+    def require_known_ids(self, vocab_size: int) -> None:
+        """Raises WeightsError if texts are read by a tokenizer larger than the model's vocabulary.
+
+        A tokenizer that only writes texts never meets the ids that the model lacks.
+        """
+        columns = self.columns
+        texts = columns.prompt or columns.messages or columns.completion or self.template
+        if texts and self.tokenizer is not None:
+            self.tokenizer.require_within(vocab_size)
+
     def make(self, row: Row) -> Prompt:
         """The prompt of a row, by column name. Raises RowError naming the column at fault."""
         sampling = self._sampling(row)

@@ -142,6 +142,7 @@ class Worker:
         options = resolve_options(job.storage_options)
         prompts = open_prompts(job, plan, options)
         opened = open_settled(job, store, options, self._open_engine)
+        prompts.require_known_ids(opened.loop.vocab_size)
         dtype = opened.settings.dtype
         maker = RowMaker(job, plan, store, options, prompts, opened.loop.check_tokens, dtype)
         feeder = Feeder(maker, policy.ahead_bytes, self._wake.set)

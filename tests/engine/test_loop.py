@@ -174,10 +174,10 @@ def test_the_longest_work_is_admitted_first():
     ("tokens", "options", "message"),
     [
         ([], {}, "no tokens"),
-        ([3, 12], {}, "token id 12 is outside the model's vocabulary of 10"),
+        ([3, 12_000], {}, "token id 12000 is outside the model's vocabulary of 10000"),
         ([3, -4], {}, "token id -4"),
         ([3], {"stop_ids": range(20)}, "stop ids"),
-        ([3], {"logit_bias": {77: 1.0}}, "logit_bias names token id 77"),
+        ([3], {"logit_bias": {77_000: 1.0}}, "logit_bias names token id 77000"),
     ],
 )
 def test_a_request_that_cannot_be_done_costs_only_itself(tokens, options, message):

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from tests.cli.mistakes.case import Bench, Mistake, setting
 
 DEMO = Path(str(files("rgpipeline") / "demo"))
-TOKENIZER = Path(__file__).parents[2] / "golden" / "a" / "hf"
+GOLDEN = Path(__file__).parents[2] / "golden"
 
 
 def folder(spoil: Callable[[Path], object]) -> Callable[[Bench], None]:
@@ -119,6 +119,25 @@ CASES = [
         "a tokenizer that is none",
         folder(lambda copy: (copy / "tokenizer.model").write_bytes(b"hello")),
         ("weights", "sentencepiece"),
+    ),
+    Mistake(
+        "a tokenizer.json in place of a tokenizer.model",
+        lambda b: (
+            b.set("model.tokenizer", "t/tokenizer.json") and b.write("t/tokenizer.json", "{}")
+        ),
+        ("t/tokenizer.json", "not a sentencepiece model", "model.tokenizer"),
+    ),
+    Mistake(
+        "tokens added beside tokenizer.model",
+        folder(lambda copy: (copy / "added_tokens.json").write_text('{"<|im_start|>": 2048}')),
+        ("weights/added_tokens.json", "'<|im_start|>' (2048)", "model.tokenizer"),
+    ),
+    Mistake(
+        "a tokenizer larger than the model",
+        lambda b: b.set("model.weights", str(GOLDEN / "a" / "hf")).set(
+            "model.tokenizer", str(DEMO)
+        ),
+        ("2,048 tokens", "the model only 256", "model.tokenizer"),
     ),
     Mistake(
         "a tokenizer elsewhere, mistyped",
