@@ -88,7 +88,10 @@ class Generator:
         words = _open_tokenizer(model, options)
         use_compilation_cache(CACHE)
         weights_cache = None if cache is None else Path(cache)
-        return cls(open_engine(model, engine, options, mesh=chips, cache=weights_cache), words)
+        opened = open_engine(model, engine, options, mesh=chips, cache=weights_cache)
+        if words is not None and model.tokenizer is None:
+            words.require_within(opened.loop.vocab_size)
+        return cls(opened, words)
 
     def generate(
         self,
@@ -175,7 +178,10 @@ class Generator:
             return value
         if self._tokenizer is None:
             raise RowError("it is text, and the model has no tokenizer; give token ids")
-        return np.asarray(self._tokenizer.encode(value))
+        ids = np.asarray(self._tokenizer.encode(value))
+        if ids.max() >= self._loop.vocab_size:
+            self._tokenizer.require_within(self._loop.vocab_size)
+        return ids
 
     def _begin(self, requests: Iterable[Request], *, keep: bool) -> list[int]:
         """Queues requests; returns their keys, which are ours from now on."""
