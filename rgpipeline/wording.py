@@ -1,4 +1,4 @@
-"""Numbers as people read them. Layer 0."""
+"""Numbers and texts as people read them. Layer 0."""
 
 _LARGE = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -61,6 +61,15 @@ def one_line(text: str, width: int) -> str:
     """`text` on one line, cut to `width` characters."""
     flat = " ".join(text.split())
     return flat if len(flat) <= width else flat[: max(width - 1, 0)].rstrip() + "…"
+
+
+def encodable(text: str) -> str:
+    r"""`text` with each half of a surrogate pair spelled out (`\udce9`), which UTF-8 can't hold.
+
+    Such halves come from files' names that aren't UTF-8 and from JSON's `"\ud800"`. Neither Arrow
+    nor a terminal takes them. Any other text stays as it is.
+    """
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def amount(number: float) -> str:

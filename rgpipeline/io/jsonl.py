@@ -13,10 +13,12 @@ from rgpipeline.io.json_types import ColumnTypes, column_of
 from rgpipeline.io.options import StorageOptions
 from rgpipeline.io.readers import Rows, Scan
 from rgpipeline.records import InputFile
+from rgpipeline.wording import encodable
 
 _MARK_ROWS = 1024  # rows between the byte offsets that a plan keeps of a plain file
 _BLOCK_ROWS = 4096  # rows whose types are found at once
 _BOM = b"\xef\xbb\xbf"
+_HALVES = (rb"\ud", rb"\uD")  # how JSON spells halves of surrogate pairs; UTF-8 has none
 
 Row = dict[str, Any]
 
@@ -128,7 +130,15 @@ def parse_object(line: bytes) -> Row:
         raise RowError(f"not JSON ({error})") from error
     if not isinstance(value, Mapping):
         raise RowError(f"a JSON object is expected, found {type(value).__name__}")
-    return dict(value)
+    return _with_encodable_keys(value) if any(half in line for half in _HALVES) else dict(value)
+
+
+def _with_encodable_keys(row: Mapping[str, Any]) -> Row:
+    """`row` by names that a column can have."""
+    named = {encodable(key): value for key, value in row.items()}
+    if len(named) < len(row):
+        raise RowError("two of its keys differ only in how half a surrogate pair is spelled")
+    return named
 
 
 def _lines(stream: IO[bytes], offset: int = 0) -> Iterator[tuple[int, bytes]]:

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pydantic import ValidationError
-
 from rgpipeline import __version__
 from rgpipeline.errors import OutputError
 from rgpipeline.io.store import Store
@@ -21,7 +19,7 @@ JOB = "_rgp/job.json"
 PLAN = "_rgp/plan.json"
 _NEW = "choose a new output.path for it"
 _SHOWN = 5
-_NOT_IN_YAML = re.compile(r"[\x7f-\x9f\ufffe\uffff]")
+_NOT_IN_YAML = re.compile(r"[\x7f-\x9f\ufffe\uffff\ud800-\udfff]")
 
 
 def open_or_create(job: Job, store: Store) -> Plan:
@@ -67,7 +65,7 @@ def check_folder(job: Job, store: Store) -> tuple[str, ...]:
 
 def _as_json(job: Job) -> bytes:
     """JSON that reads the same as YAML, and so as a job file."""
-    text = job.model_dump_json(indent=1)
+    text = json.dumps(job.model_dump(mode="json"), indent=1, ensure_ascii=False)
     return _NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
 
 
@@ -78,8 +76,8 @@ def read_job(store: Store) -> Job | None:
     except FileNotFoundError:
         return None
     try:
-        return Job.model_validate_json(data)
-    except ValidationError as error:
+        return Job.model_validate(json.loads(data))  # pydantic's own parser minds odd file names
+    except ValueError as error:
         raise OutputError(
             f"{store.url(JOB)}: not understood by rgpipeline {__version__}: {error}"
         ) from error

@@ -37,7 +37,7 @@ def write_report(url: str, to: Path, storage_options: StorageOptions | None = No
     """
     page = render_report(url, storage_options)
     try:
-        to.write_text(page, encoding="utf-8")
+        to.write_text(page, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise OutputError(f"{to}: the report can't be written there ({error.strerror})") from error
 

@@ -15,7 +15,7 @@ from rgpipeline.records import Emission, FinishReason, OutputRow, TokenLogprobs
 from rgpipeline.text.completion import CompletionText, NoText, SequenceText
 from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.worker.logprobs import LogprobTail
-from rgpipeline.worker.rows import placed
+from rgpipeline.worker.rows import placed, told
 from rgpipeline.worker.work import Held, Notes, ToGenerate
 
 
@@ -74,10 +74,19 @@ class Assembly:
         """The rows that an emission completes: segments, and at the end the last one.
 
         `finished` is set with the last; then the engine need not go on with the sequence, even
-        where the emission doesn't say that it has ended (a stop string).
+        where the emission doesn't say that it has ended (a stop string). Whatever goes wrong in
+        making its text fails this sample only.
         """
         if emission.error is not None:
-            return [self._end("error", placed(self._place, emission.error))]
+            return [self._fail(emission.error)]
+        try:
+            return self._taken(emission)
+        except MemoryError:
+            raise
+        except Exception as error:
+            return [self._fail(told(error))]
+
+    def _taken(self, emission: Emission) -> list[OutputRow]:
         rows, at = [], 0
         ids = emission.token_ids
         while at < len(ids) and not self.finished:
@@ -122,6 +131,9 @@ class Assembly:
         self._tokens, self._pieces, self._ids = 0, [], []
         self._logprobs.clear()
         return row
+
+    def _fail(self, fault: str) -> OutputRow:
+        return self._end("error", placed(self._place, fault))
 
     def _end(self, finish: FinishReason, error: str | None = None) -> OutputRow:
         self.finished = True

@@ -15,9 +15,9 @@ from rgpipeline.io.snapshots import Snapshots
 from rgpipeline.io.store import Store
 from rgpipeline.records import OutputRow, SampleKey, ShardDone
 from rgpipeline.worker.in_hand import in_hand
+from rgpipeline.worker.part_writer import PartWriter
 from rgpipeline.worker.policy import WorkerPolicy
 from rgpipeline.worker.shard_output import (
-    PartWriter,
     Pending,
     Save,
     ShardOutput,

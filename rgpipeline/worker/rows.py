@@ -18,6 +18,7 @@ from rgpipeline.io.store import Store
 from rgpipeline.plan import Plan
 from rgpipeline.records import OutputRow, Request, SampleKey, draw_words
 from rgpipeline.spec import Job
+from rgpipeline.wording import encodable
 from rgpipeline.worker.prompts import Prompt, Prompts, Row
 from rgpipeline.worker.work import Batch, Held, ToGenerate, ToScore
 
@@ -92,12 +93,13 @@ class _ShardMaker:
 
     def make(self, row: int, batch: Batch) -> None:
         """Puts a row into `batch`: its samples, its text to score, or its refusal."""
-        prompts, id = self._maker.prompts, self.input.default_id(row)
+        prompts, id = self._maker.prompts, encodable(self.input.default_id(row))
         try:
             values = self._rows.slice(row, 1).to_pylist()[0]
             fault = self.input.faults.get(row)
             if fault is None or values.get(prompts.columns.id) is not None:
-                id = prompts.row_id(values) or id
+                own = prompts.row_id(values)
+                id = id if own is None else encodable(own)
             _require_none(fault)
             _require_none(self._failed.get(row))
             if self._maker.job.task == "score":
@@ -107,8 +109,7 @@ class _ShardMaker:
         except (MemoryError, StoreError, OutputError):  # not the row's doing
             raise
         except Exception as error:  # whatever a row does to us, it fails alone
-            told = str(error) if isinstance(error, RowError) else f"{type(error).__name__}: {error}"
-            batch.refused.append(self._refusal(row, id, told))
+            batch.refused.append(self._refusal(row, id, told(error)))
 
     def _samples(self, row: int, id: str, prompt: Prompt) -> Iterator[ToGenerate]:
         tokens = np.asarray(prompt.tokens, np.int32)
@@ -155,13 +156,23 @@ class _ShardMaker:
         return OutputRow(row, id, sample, 1, segment, finish_reason="error", error=error)
 
     def _place(self, row: int) -> str:
-        name, number = self.input.place(row)
-        return f"{name}, row {number:,}"
+        return place_of(self.input, row)
+
+
+def place_of(input: InputRows, row: int) -> str:
+    """File and row of a shard's row, for messages."""
+    name, number = input.place(row)
+    return f"{name}, row {number:,}"
 
 
 def placed(place: str, fault: str) -> str:
-    """A fault with its file and row, unless it names the file itself."""
-    return fault if place.rpartition(", row ")[0] in fault else f"{place}: {fault}"
+    """A row's `error`: its fault with file and row, unless the fault names the file itself."""
+    return encodable(fault if place.rpartition(", row ")[0] in fault else f"{place}: {fault}")
+
+
+def told(error: Exception) -> str:
+    """An exception that a row has caused, in words: its type too, where it isn't ours."""
+    return str(error) if isinstance(error, RowError) else f"{type(error).__name__}: {error}"
 
 
 def _require_none(fault: str | None) -> None:

@@ -1,19 +1,13 @@
-"""What one shard has waiting to be published, and its publishing."""
+"""What one shard has waiting to be published."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-import pyarrow as pa
-
-from rgpipeline.io.columns import AddedColumns
 from rgpipeline.io.log import ShardLog
-from rgpipeline.io.parts import build_part
 from rgpipeline.io.shard_rows import InputRows
 from rgpipeline.io.snapshots import Snapshots
-from rgpipeline.plan import Plan
 from rgpipeline.records import OutputRow, SampleKey, ShardDone, Snapshot
-from rgpipeline.spec import Job
 from rgpipeline.worker.policy import WorkerPolicy
 from rgpipeline.worker.work import Held, Notes
 
@@ -89,32 +83,6 @@ class ShardOutput:
         return nbytes
 
 
-@dataclass(frozen=True, slots=True)
-class PartWriter:
-    """Publishes rows of any shard of a job."""
-
-    job: Job
-    plan: Plan
-    attempt: str
-
-    def append(self, output: ShardOutput, rows: Sequence[OutputRow]) -> list[OutputRow]:
-        """Appends rows to their log as one part; returns those it didn't hold already."""
-        ordered = sorted(rows, key=lambda row: (row.row, row.sample, row.segment))
-        return output.log.append(ordered, self._builder(output))
-
-    def _builder(self, output: ShardOutput) -> Callable[[Sequence[OutputRow], int], bytes]:
-        input = output.input
-        assert input is not None, "rows come from an input"
-        kept = input.table.select(list(self.plan.kept))
-        columns = AddedColumns.of(self.job)
-
-        def build(rows: Sequence[OutputRow], part: int) -> bytes:
-            label = self.plan.label(self.job, output.log.shard, part, self.attempt)
-            return build_part(_taken(kept, [row.row for row in rows]), rows, columns, label)
-
-        return build
-
-
 def write_snapshots(snapshots: Snapshots, output: ShardOutput, pending: Pending) -> None:
     """Saves states of sequences that aren't final by now, and removes older and needless ones."""
     newest = {save.key: save for save in pending.saves}
@@ -140,14 +108,6 @@ def done(output: ShardOutput, held: Held) -> ShardDone | None:
 def row_bytes(input: InputRows, kept: Sequence[str]) -> float:
     """Memory of one row's kept columns, about."""
     return float(input.table.select(list(kept)).nbytes / max(1, input.table.num_rows))
-
-
-def _taken(table: pa.Table, rows: Sequence[int]) -> pa.Table:
-    """Some rows of a table, in this order."""
-    try:
-        return table.take(rows)
-    except pa.ArrowNotImplementedError:  # views of text and of lists have no such function
-        return pa.concat_tables([table.slice(row, 1) for row in rows])
 
 
 def _nbytes(row: OutputRow) -> int:

@@ -14,11 +14,11 @@ from rgpipeline.spec import Job
 from rgpipeline.worker.assembly import Shape
 from rgpipeline.worker.feeder import Feeder
 from rgpipeline.worker.opening import EngineFactory, open_prompts, open_settled
+from rgpipeline.worker.part_writer import PartWriter
 from rgpipeline.worker.policy import WorkerPolicy
 from rgpipeline.worker.publisher import Publisher
 from rgpipeline.worker.rows import RowMaker
 from rgpipeline.worker.session import Session
-from rgpipeline.worker.shard_output import PartWriter
 
 _IDLE_S = 0.5  # between looks, when nothing wakes it
 _LONGEST_MESSAGE = 600

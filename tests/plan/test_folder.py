@@ -49,6 +49,15 @@ def test_any_character_is_the_same_in_the_job_that_is_kept(folder: Path) -> None
     assert load_job(folder / "out/_rgp/job.json").sampling.stop == tuple(strings)
 
 
+def test_a_file_name_that_is_no_utf_8_is_the_same_in_the_job_and_the_plan(tmp_path: Path) -> None:
+    path = tmp_path / b"caf\xe9.jsonl".decode("utf-8", "surrogateescape")
+    path.write_text('{"prompt": "x"}\n')
+    odd = job(tmp_path, str(path))
+    made = open_or_create(odd, store_of(tmp_path))
+    assert open_or_create(odd, store_of(tmp_path)).files == made.files
+    assert load_job(tmp_path / "out/_rgp/job.json") == odd
+
+
 def test_it_is_so_on_every_store(folder: Path, place: Place) -> None:
     options = {"output": {"path": place.url}, "storage_options": place.storage_options}
     store = open_store(place.url, place.storage_options)

@@ -90,7 +90,7 @@ def plan_job(
 ) -> Given:
     """A job over `rows` (numbered in a column n; text is a line as it is), cut into shards."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = _write_input(folder, rows)
+    path = sections.pop("path", None) or _write_input(folder, rows)
     output = {"path": str(folder / out), "token_ids": True, **sections.pop("output", {})}
     mapping = {
         "model": sections.pop("model", None)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from rgpipeline.records import Emission, OutputRow, Request, SampleKey, Snapshot, TokenLogprobs
 from rgpipeline.spec import Sampling
+from rgpipeline.text.completion import CompletionText
 from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.worker.assembly import Assembly, Shape
 from rgpipeline.worker.work import Held, ToGenerate
@@ -24,6 +25,16 @@ def assembly(shape: Shape, sampling: Sampling, notes=None, generated: int = 0) -
     request = Request(KEY, np.asarray([1, 5], np.int32), sampling, (0, 0), snapshot)
     work = ToGenerate(KEY, "id", 1, request, "file, row 0", json.loads(json.dumps(notes)))
     return Assembly(Held(None), work, TOKENIZER, shape)  # type: ignore[arg-type]
+
+
+def test_a_sample_whose_text_cannot_be_made_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(self: CompletionText, ids: object) -> None:
+        raise ValueError("no such piece")
+
+    monkeypatch.setattr(CompletionText, "push", failing)
+    one = assembly(Shape(100, False, "float32"), Sampling())
+    (row,) = one.take(emission([4, 5], 0))
+    assert (row.error, one.finished) == ("file, row 0: ValueError: no such piece", True)
 
 
 def emission(ids: list[int], wanted: int, finish=None) -> Emission:

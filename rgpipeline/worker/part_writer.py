@@ -1,0 +1,128 @@
+"""Rows to parts of their shard's log; a row that no part can hold becomes an error."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+
+from rgpipeline.io.columns import AddedColumns
+from rgpipeline.io.parts import build_part
+from rgpipeline.io.readers import nulls
+from rgpipeline.io.shard_rows import InputRows
+from rgpipeline.plan import Plan
+from rgpipeline.records import OutputRow
+from rgpipeline.spec import Job
+from rgpipeline.worker.rows import place_of, placed, told
+from rgpipeline.worker.shard_output import ShardOutput
+
+_log = logging.getLogger(__name__)
+
+
+class _UnbuildableError(Exception):
+    """No part can be built of some rows."""
+
+    def __init__(self, fault: Exception) -> None:
+        super().__init__(str(fault))
+        self.fault = fault
+
+
+@dataclass(frozen=True, slots=True)
+class PartWriter:
+    """Publishes rows of any shard of a job."""
+
+    job: Job
+    plan: Plan
+    attempt: str
+
+    def append(self, output: ShardOutput, rows: Sequence[OutputRow]) -> list[OutputRow]:
+        """Appends rows to their log as one part; returns those it didn't hold already.
+
+        A row that can't be written is published with an `error` instead, its kept columns null
+        where they are to blame. Raises StoreError, as `ShardLog.append`.
+        """
+        input = output.input
+        assert input is not None, "rows come from an input"
+        ordered = sorted(rows, key=lambda row: (row.row, row.sample, row.segment))
+        return _append(output, ordered, _Builder(self, output.log.shard, input))
+
+
+def _append(output: ShardOutput, rows: Sequence[OutputRow], builder: "_Builder") -> list[OutputRow]:
+    try:
+        return output.log.append(rows, builder.build)
+    except _UnbuildableError as error:
+        mended = builder.mended(rows)
+        if mended != rows:
+            return _append(output, mended, builder)
+        if len(rows) == 1:
+            raise error.fault from None
+    # Each can be built alone, and all together can't: they are too large for one part.
+    middle = len(rows) // 2
+    first = _append(output, rows[:middle], builder)
+    return first + _append(output, rows[middle:], builder)
+
+
+@dataclass(slots=True)
+class _Builder:
+    """Builds the parts of one shard."""
+
+    writer: PartWriter
+    shard: int
+    input: InputRows
+    without: set[int] = field(default_factory=set)  # rows whose kept columns can't be written
+
+    def build(self, rows: Sequence[OutputRow], part: int) -> bytes:
+        """A part's bytes. Raises _UnbuildableError."""
+        job, plan = self.writer.job, self.writer.plan
+        label = plan.label(job, self.shard, part, self.writer.attempt)
+        kept = self.input.table.select(list(plan.kept))
+        places = [None if row.row in self.without else row.row for row in rows]
+        try:
+            return build_part(_taken(kept, places), rows, AddedColumns.of(job), label)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise _UnbuildableError(error) from error
+
+    def mended(self, rows: Sequence[OutputRow]) -> list[OutputRow]:
+        """`rows`, with an error in place of each that can't be built; found by halving."""
+        fault = self._fault(rows)
+        if fault is None:
+            return list(rows)
+        if len(rows) == 1:
+            return [self._given_up(rows[0], fault)]
+        middle = len(rows) // 2
+        return self.mended(rows[:middle]) + self.mended(rows[middle:])
+
+    def _fault(self, rows: Sequence[OutputRow]) -> Exception | None:
+        try:
+            self.build(rows, 0)
+        except _UnbuildableError as error:
+            return error.fault
+        return None
+
+    def _given_up(self, row: OutputRow, fault: Exception) -> OutputRow:
+        error = f"its output can't be written ({told(fault)})"
+        failed = replace(
+            row,
+            completion=None,
+            finish_reason="error",
+            completion_tokens=0,
+            completion_ids=None,
+            logprobs=None,
+            score=None,
+            error=placed(place_of(self.input, row.row), error),
+        )
+        _log.warning("%s", failed.error)
+        if self._fault([failed]) is not None:
+            self.without.add(row.row)
+        return failed
+
+
+def _taken(table: pa.Table, rows: Sequence[int | None]) -> pa.Table:
+    """Some rows of a table, in this order; nulls for None."""
+    try:
+        return table.take(pa.array(rows, pa.int64()))
+    except pa.ArrowNotImplementedError:  # views of text and of lists have no such function
+        none = nulls(1, table.schema)
+        return pa.concat_tables([none if row is None else table.slice(row, 1) for row in rows])
