@@ -63,6 +63,8 @@ def _told(status: "Status", details: Mapping[str, Any]) -> Iterator[str]:
             yield f"warning  {warning}"
     elif status.state == "failed" and details.get("message"):
         yield f"why      {details['message']}"
+    for warning in status.warnings:
+        yield f"warning  {warning}"
 
 
 def _lines(status: "Status", at_most: bool) -> Iterator[str]:

@@ -42,10 +42,14 @@ class Cover:
     A sample's segments are published in order, once each, up to a final one. A row is finished
     when all its samples are; it has as many as its entries say (the fewest, should a row that
     had begun be given up as a whole), so a log can be read without the job or the input.
+
+    Where a part was removed, a sample may lack segments before ones that are there: it is final
+    once those are published again.
     """
 
     def __init__(self) -> None:
         self._segments: dict[tuple[int, int], int] = {}  # of samples that go on
+        self._ahead: dict[tuple[int, int], dict[int, Entry]] = {}  # of these, past a gap
         self._final: dict[int, set[int]] = {}  # samples of rows that aren't finished
         self._samples: dict[int, int] = {}  # of rows that have begun
         self._finished: set[int] = set()
@@ -80,58 +84,80 @@ class Cover:
         return self._segments.get((row, sample), 0)
 
     def begun(self) -> list[tuple[int, int]]:
-        """(row, sample) of every sample of which some segments, but not the last, are published."""
-        return sorted(self._segments)
+        """(row, sample) of every sample of which some segments, but not all, are published."""
+        return sorted(self._segments.keys() | self._ahead.keys())
 
     def missing(self, entries: Sequence[Entry]) -> list[int]:
         """Indices of the entries that go on exactly where this log ends; others it holds already.
 
         Raises ValueError when a segment would leave a gap before it.
         """
-        ahead = self.copy()
-        return [i for i, entry in enumerate(entries) if ahead._try_add(entry)]
+        then = self.copy()
+        return [i for i, entry in enumerate(entries) if then._append(entry)]
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Takes in what a part holds; what is held already counts once.
-
-        Raises ValueError when a segment leaves a gap before it.
-        """
+        """Takes in what a part holds, in any order; what is held already counts once."""
         for entry in entries:
-            self._try_add(entry)
+            self.add_one(entry)
+
+    def add_one(self, entry: Entry) -> bool:
+        """Takes in one entry; False when it is held already."""
+        key = entry.row, entry.sample
+        published = self.segments(*key)
+        ahead = self._ahead.get(key, {})
+        if self.final(*key) or entry.segment < published or entry.segment in ahead:
+            return False
+        self._samples[entry.row] = min(entry.samples, self._samples.get(entry.row, entry.samples))
+        if entry.segment > published and entry.progress != Progress.FAILED:
+            self._ahead.setdefault(key, {})[entry.segment] = entry
+            return True
+        following: Entry | None = entry
+        while following is not None:
+            self._take(following)
+            following = ahead.pop(self.segments(*key), None)
+        return True
 
     def copy(self) -> "Cover":
         other = Cover()
         other._segments = dict(self._segments)
+        other._ahead = {key: dict(entries) for key, entries in self._ahead.items()}
         other._final = {row: set(samples) for row, samples in self._final.items()}
         other._samples = dict(self._samples)
         other._finished = set(self._finished)
         other._failed = set(self._failed)
         return other
 
-    def _try_add(self, entry: Entry) -> bool:
-        row, sample, segment, progress, samples = entry
+    def _append(self, entry: Entry) -> bool:
+        """`add_one`, of an entry that must not leave a gap."""
+        row, sample, segment, *_ = entry
         published = self.segments(row, sample)
-        if self.final(row, sample) or segment < published:
-            return False
-        if segment > published:
+        held = self.final(row, sample) or segment in self._ahead.get((row, sample), ())
+        if segment > published and not held:
             raise ValueError(
                 f"row {row}, sample {sample}: segment {segment} follows {published} published ones"
             )
-        self._samples[row] = min(samples, self._samples.get(row, samples))
-        if progress == Progress.GOES_ON:
-            self._segments[row, sample] = published + 1
+        return self.add_one(entry)
+
+    def _take(self, entry: Entry) -> None:
+        """Takes in the next segment of a sample, or the error that ends it."""
+        key = entry.row, entry.sample
+        if entry.progress == Progress.GOES_ON:
+            self._segments[key] = entry.segment + 1
         else:
-            self._end(row, sample, failed=progress == Progress.FAILED)
-        return True
+            self._end(*key, failed=entry.progress == Progress.FAILED)
 
     def _end(self, row: int, sample: int, failed: bool) -> None:
-        self._segments.pop((row, sample), None)
+        self._forget(row, sample)
         final = self._final.setdefault(row, set())
         final.add(sample)
         if failed:
             self._failed.add(row)
         if len(final) >= self._samples[row]:
             self._finished.add(row)
-            for other in [key for key in self._segments if key[0] == row]:
-                del self._segments[other]
+            for other in [key for key in (*self._segments, *self._ahead) if key[0] == row]:
+                self._forget(*other)
             del self._final[row], self._samples[row]
+
+    def _forget(self, row: int, sample: int) -> None:
+        self._segments.pop((row, sample), None)
+        self._ahead.pop((row, sample), None)

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
-from rgpipeline.errors import OutputError, StoreError
+from rgpipeline.errors import StoreError
 from rgpipeline.io.cover import Cover, entry_of
-from rgpipeline.io.parts import part_name, read_footer
+from rgpipeline.io.footers import PartFooter, read_footer
+from rgpipeline.io.parts import part_name, part_numbers
 from rgpipeline.io.store import Store
 from rgpipeline.records import OutputRow
 
@@ -14,36 +15,36 @@ Build = Callable[[Sequence[OutputRow], int], bytes]  # rows and part number to t
 class ShardLog:
     """One writer's view of one shard's log. Not for several threads at once.
 
-    Part k is created by someone who has read parts 0 to k-1. Whoever loses that race reads the
-    new part, drops what it holds and goes on with k+1: nobody waits, and no row comes twice.
+    The log is all parts that are there: numbers may be absent, because a person may remove a
+    damaged part. A part is created by someone who has read all parts there are, under the number
+    after the highest: never under an absent lower one, since a writer that doesn't look there
+    again could miss it. Whoever loses the race for a number reads that part, drops what it holds
+    and goes on with the next: nobody waits, and no row comes twice.
     """
 
     def __init__(self, store: Store, shard: int, fingerprint: str | None = None) -> None:
         """`fingerprint`, of the plan, is what every part must carry, if given."""
         self._store = store
         self._fingerprint = fingerprint
+        self._read: set[int] = set()  # numbers of parts that `cover` has
+        self._absent: set[int] = set()  # lower numbers under which there was nothing
+        self._next = 0
         self.shard = shard
-        self.parts = 0  # read so far
         self.cover = Cover()
+
+    @property
+    def parts(self) -> int:
+        """How many parts this log has read and written."""
+        return len(self._read)
 
     def refresh(self) -> None:
         """Reads the footers of parts that this log hasn't read; afterwards `cover` has them.
 
         Raises OutputError for a part that isn't one of this log's.
         """
-        while True:
-            name = part_name(self.shard, self.parts)
-            try:
-                footer = read_footer(self._store, name)
-            except FileNotFoundError:
-                return
-            if self._fingerprint not in (None, footer.fingerprint):
-                raise OutputError(
-                    f"{self._store.url(name)}: written by {footer.attempt} for another job, one "
-                    f"that had this folder before; end it, remove the file and run again"
-                )
-            self.cover.add(footer.entries)
-            self.parts += 1
+        self._read_listed()
+        while self._read_next():  # what a listing doesn't show yet
+            pass
 
     def append(self, rows: Sequence[OutputRow], build: Build) -> list[OutputRow]:
         """Publishes those of `rows` that the log doesn't hold, as one part; returns them.
@@ -53,19 +54,63 @@ class ShardLog:
         Raises StoreError when the store fails for good: nothing, or all of it, was published.
         """
         while True:
+            self._read_listed()
             missing = self.cover.missing([entry_of(row) for row in rows])
             rows = [rows[index] for index in missing]
             if not rows:
                 return []
-            name = part_name(self.shard, self.parts)
-            if self._store.create(name, build(rows, self.parts)):
+            name = part_name(self.shard, self._next)
+            if self._store.create(name, build(rows, self._next)):
                 self.cover.add(entry_of(row) for row in rows)
-                self.parts += 1
+                self._read.add(self._next)
+                self._next += 1
                 return list(rows)
-            behind = self.parts
-            self.refresh()
-            if self.parts == behind:
-                raise StoreError(
-                    f"{self._store.url(name)}: exists for writing and is absent for reading; this "
-                    f"store isn't consistent enough to publish rows to"
-                )
+            if not self._read_next():
+                raise self._inconsistent(self._next)
+
+    def _read_listed(self) -> None:
+        """Reads the parts that a listing shows, and those it leaves out below the highest."""
+        listed = part_numbers(self._store, self.shard)
+        footers = {number: self._footer(number) for number in listed if number not in self._read}
+        if gone := [number for number, footer in footers.items() if footer is None]:
+            self._require_removed(gone)
+        self._next = max([self._next, *(number + 1 for number in listed)])
+        known = self._read | self._absent | footers.keys()
+        for number in [number for number in range(self._next) if number not in known]:
+            footers[number] = self._footer(number)
+        for number, footer in sorted(footers.items()):
+            if footer is None:
+                self._absent.add(number)
+            else:
+                self._take(number, footer)
+
+    def _require_removed(self, numbers: Sequence[int]) -> None:
+        """Raises StoreError for parts that can't be read and are still listed."""
+        still = set(numbers).intersection(part_numbers(self._store, self.shard))
+        if still:
+            raise self._inconsistent(min(still))
+
+    def _inconsistent(self, number: int) -> StoreError:
+        return StoreError(
+            f"{self._store.url(part_name(self.shard, number))}: exists and is absent for reading; "
+            f"this store isn't consistent enough to publish rows to"
+        )
+
+    def _read_next(self) -> bool:
+        footer = self._footer(self._next)
+        if footer is None:
+            return False
+        self._take(self._next, footer)
+        self._next += 1
+        return True
+
+    def _footer(self, number: int) -> PartFooter | None:
+        try:
+            return read_footer(self._store, part_name(self.shard, number), self._fingerprint)
+        except FileNotFoundError:
+            return None
+
+    def _take(self, number: int, footer: PartFooter) -> None:
+        self.cover.add(footer.entries)
+        self._read.add(number)
+        self._absent.discard(number)

@@ -10,6 +10,7 @@ from rgpipeline.output.status import (
     Status,
     read_heartbeat,
     read_status,
+    withdraw_success,
     write_heartbeat,
     write_success,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "read_heartbeat",
     "read_progress",
     "read_status",
+    "withdraw_success",
     "write_heartbeat",
     "write_success",
 ]

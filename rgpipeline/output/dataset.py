@@ -1,14 +1,18 @@
 """The committed rows as a pyarrow dataset."""
 
+from collections.abc import Sequence
+
+import pyarrow as pa
 import pyarrow.dataset as ds
 from pyarrow.fs import FSSpecHandler, LocalFileSystem, PyFileSystem
 
 from rgpipeline.errors import OutputError
 from rgpipeline.io.columns import AddedColumns
 from rgpipeline.io.contact import require_answers
+from rgpipeline.io.footers import read_footers
 from rgpipeline.io.options import StorageOptions, open_filesystem, protocol_of
 from rgpipeline.io.parts import part_names
-from rgpipeline.io.store import RetryingStore, open_store
+from rgpipeline.io.store import RetryingStore, Store, open_store
 from rgpipeline.plan.folder import read_job, read_plan
 from rgpipeline.plan.record import Plan
 from rgpipeline.spec import Job
@@ -18,15 +22,24 @@ def open_output(url: str, storage_options: StorageOptions | None = None) -> ds.D
     """What a job has published so far, as it is at this moment; with no parts, no rows.
 
     Columns: the kept input columns, then those that the job adds. Rows
-    stand in the order of their parts. Raises OutputError when `url` is no job's output.
+    stand in the order of their parts. Raises OutputError when `url` is no job's output, or one
+    of its parts is damaged or foreign: told by their footers, which are read here.
     """
     store, job, plan = open_job(url, storage_options)
+    names = list(read_footers(store, part_names(store), plan.fingerprint))
     schema = plan.part_schema(AddedColumns.of(job))
-    names = part_names(store)
+    return dataset_of(store, names, schema, storage_options)
+
+
+def dataset_of(
+    store: Store, names: Sequence[str], schema: pa.Schema, storage_options: StorageOptions | None
+) -> ds.Dataset:
+    """Parts of an output folder as a dataset, in this order; without any, an empty table."""
     if not names:
         return ds.dataset(schema.empty_table())
+    url = store.url()
     if protocol_of(url) == "file":
-        filesystem, folder = LocalFileSystem(), store.url()
+        filesystem, folder = LocalFileSystem(), url
     else:
         fs, folder = open_filesystem(url, storage_options)
         fs.invalidate_cache()

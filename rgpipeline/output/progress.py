@@ -1,16 +1,14 @@
 """How far each shard is, from the footers of its parts."""
 
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rgpipeline.io.cover import Cover
-from rgpipeline.io.parts import PartFooter, parse_part_name, part_names, read_footer
+from rgpipeline.io.footers import PartFooter, read_footers
+from rgpipeline.io.parts import part_name, part_names
 from rgpipeline.io.store import Store
 from rgpipeline.plan.record import Plan
 from rgpipeline.records import Shard
-
-_THREADS = 32  # waiting for the store, not working
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,37 +22,41 @@ class ShardProgress:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     parts: int = 0
+    absent: tuple[str, ...] = ()  # parts below the highest that are not there
+    repeating: tuple[str, ...] = ()  # parts with rows that an earlier part holds
 
     @property
     def finished(self) -> bool:
+        """Whether all its rows are published, each of them whole."""
         return self.rows_done + self.rows_failed == self.rows
 
 
 def read_progress(store: Store, plan: Plan) -> list[ShardProgress]:
-    """Every shard's progress, by its index. Reads one footer for each part."""
-    parts: dict[int, list[str]] = {shard.index: [] for shard in plan.shards}
-    for name in part_names(store):
-        place = parse_part_name(name)
-        if place is not None and place[0] in parts:
-            parts[place[0]].append(name)
+    """Every shard's progress, by its index. Lists once, and reads one footer for each part.
 
-    def progress(shard: Shard) -> ShardProgress:
-        footers = (read_footer(store, name) for name in parts[shard.index])
-        return _summed(ShardProgress(shard.index, shard.rows), footers)
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(progress, plan.shards))
+    Raises OutputError for a part that is damaged, or of another job.
+    """
+    logs: dict[int, dict[int, PartFooter]] = {shard.index: {} for shard in plan.shards}
+    for footer in read_footers(store, part_names(store), plan.fingerprint).values():
+        logs[footer.shard][footer.part] = footer
+    return [_progress(shard, logs[shard.index]) for shard in plan.shards]
 
 
-def _summed(shard: ShardProgress, footers: Iterable[PartFooter]) -> ShardProgress:
-    cover = Cover()
-    prompt = completion = parts = 0
-    for footer in footers:
-        cover.add(footer.entries)
-        prompt += footer.prompt_tokens
-        completion += footer.completion_tokens
-        parts += 1
-    done = cover.rows_finished - cover.rows_failed
+def _progress(shard: Shard, log: Mapping[int, PartFooter]) -> ShardProgress:
+    """`log`: the footers by the parts' numbers, ascending."""
+    cover, repeating = Cover(), []
+    for number, footer in log.items():
+        held = [entry for entry in footer.entries if not cover.add_one(entry)]
+        if held:
+            repeating.append(part_name(shard.index, number))
     return ShardProgress(
-        shard.shard, shard.rows, done, cover.rows_failed, prompt, completion, parts
+        shard.index,
+        shard.rows,
+        rows_done=cover.rows_finished - cover.rows_failed,
+        rows_failed=cover.rows_failed,
+        prompt_tokens=sum(footer.prompt_tokens for footer in log.values()),
+        completion_tokens=sum(footer.completion_tokens for footer in log.values()),
+        parts=len(log),
+        absent=tuple(part_name(shard.index, n) for n in range(max(log, default=0)) if n not in log),
+        repeating=tuple(repeating),
     )

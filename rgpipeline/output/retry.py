@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from rgpipeline.errors import InputError, JobError, OutputError
@@ -17,11 +16,11 @@ from rgpipeline.io.cover import Progress
 from rgpipeline.io.files import current_version, explained
 from rgpipeline.io.jsonl import JsonLinesReader
 from rgpipeline.io.options import StorageOptions
-from rgpipeline.io.parts import entries_of, parse_part_name
 from rgpipeline.io.store import Store, open_store
 from rgpipeline.jobfile import parse_job
 from rgpipeline.jobfile.overrides import override
-from rgpipeline.output.dataset import open_job, open_output
+from rgpipeline.output.dataset import open_job
+from rgpipeline.output.parts import published_parts
 from rgpipeline.plan.record import Plan
 from rgpipeline.records import InputFile
 from rgpipeline.spec import Job
@@ -95,18 +94,15 @@ def _require_free(target: Store) -> None:
 
 def _failed_rows(url: str, job: Job, options: StorageOptions | None) -> FailedRows:
     failed: dict[int, dict[int, str]] = {}
-    column = f"{job.output.prefix}id"
-    for fragment in open_output(url, options).get_fragments():
-        if not isinstance(fragment, ds.ParquetFileFragment):
-            break  # an empty table: nothing is published yet
-        place = parse_part_name(fragment.path.rpartition("/")[2])
-        entries = entries_of(fragment.metadata.metadata)
-        bad = [index for index, e in enumerate(entries) if e.progress == Progress.FAILED]
-        if place is None or not bad:
-            continue
-        ids = fragment.to_table(columns=[column]).column(0).take(bad).to_pylist()
-        rows = (entries[index].row for index in bad)
-        failed.setdefault(place[0], {}).update(zip(rows, ids, strict=True))
+    for part in published_parts(url, options):
+        bad = [
+            (index, entry.row)
+            for index, entry in enumerate(part.entries)
+            if part.fresh[index] and entry.progress == Progress.FAILED
+        ]
+        if bad:
+            ids = part.column(f"{job.output.prefix}id")
+            failed.setdefault(part.shard, {}).update({row: ids[index] for index, row in bad})
     return failed
 
 

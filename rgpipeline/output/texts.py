@@ -4,15 +4,14 @@ import json
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any
-
-import pyarrow.dataset as ds
+from typing import Any, NamedTuple
 
 from rgpipeline.errors import OutputError
 from rgpipeline.io.columns import AddedColumns
 from rgpipeline.io.options import StorageOptions
-from rgpipeline.io.parts import entries_of, parse_part_name
-from rgpipeline.output.dataset import open_job, open_output
+from rgpipeline.output.dataset import open_job
+from rgpipeline.output.parts import published_parts
+from rgpipeline.spec import Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,31 +44,44 @@ def cat(
     _, job, _ = open_job(url, storage_options)
     if job.task == "score":
         raise OutputError(f"{url}: task: score writes no texts; read its Parquet parts")
-    under_way: dict[tuple[tuple[int, int], int], list[WholeText]] = {}
+    under_way: dict[tuple[tuple[int, int], int], list[_Segment]] = {}
     given_up: set[tuple[int, int]] = set()  # rows that ended before all their samples did
-    added = frozenset(AddedColumns.of(job).names)
-    for segment in _segments(url, job.output.prefix, added, id, storage_options):
-        key = (segment.row, segment.sample)
+    for segment in _segments(url, job, id, storage_options):
+        text = segment.text
+        key = (text.row, text.sample)
         before = under_way.setdefault(key, [])
-        if before:
-            before[-1] = replace(before[-1], kept={})  # every segment of a row has the same
+        if before:  # every segment of a row has the same
+            before[-1] = before[-1]._replace(text=replace(before[-1].text, kept={}))
         before.append(segment)
-        if segment.finish_reason is not None:
-            yield _whole(under_way.pop(key))
-        if segment.error is not None and segment.samples == 1:
-            given_up.add(segment.row)
+        if segment.whole:
+            yield _joined_text(under_way.pop(key))
+        if text.error is not None and text.samples == 1:
+            given_up.add(text.row)
     for segments in under_way.values():
-        if segments[0].row not in given_up:
-            yield _whole(segments)
+        if segments[0].text.row not in given_up:
+            yield _joined_text(segments)
 
 
-def _whole(segments: Sequence[WholeText]) -> WholeText:
+class _Segment(NamedTuple):
+    """A published segment, as a text of its own."""
+
+    number: int
+    whole: bool  # its sample is complete with it
+    text: WholeText
+
+
+def _joined_text(segments: Sequence[_Segment]) -> WholeText:
+    """One text of segments in the order in which they were published, up to the first gap."""
+    ordered = sorted(segments, key=lambda segment: segment.number)
+    texts = [segment.text for index, segment in enumerate(ordered) if segment.number == index]
     return replace(
-        segments[-1],
-        text="".join(segment.text for segment in segments),
-        completion_tokens=sum(segment.completion_tokens for segment in segments),
-        completion_ids=_joined([segment.completion_ids for segment in segments]),
-        logprobs=_joined([_parsed(segment.logprobs) for segment in segments]),
+        ordered[-1].text,
+        text="".join(text.text for text in texts),
+        kept=segments[-1].text.kept,
+        finish_reason=ordered[-1].text.finish_reason if segments[-1].whole else None,
+        completion_tokens=sum(text.completion_tokens for text in texts),
+        completion_ids=_joined([text.completion_ids for text in texts]),
+        logprobs=_joined([_parsed(text.logprobs) for text in texts]),
     )
 
 
@@ -88,27 +100,17 @@ def _joined(values: Sequence[Any]) -> Any:
 
 
 def _segments(
-    url: str, prefix: str, added: Set[str], id: str | None, options: StorageOptions | None
-) -> Iterator[WholeText]:
-    """Every published segment, in the log's order, as a text of its own."""
-    for fragment in open_output(url, options).get_fragments():
-        if not isinstance(fragment, ds.ParquetFileFragment):
-            return  # an empty table: nothing is published yet
-        place = parse_part_name(fragment.path.rpartition("/")[2])
-        if place is None:
+    url: str, job: Job, id: str | None, options: StorageOptions | None
+) -> Iterator[_Segment]:
+    """Every published segment, in the log's order."""
+    prefix, added = job.output.prefix, frozenset(AddedColumns.of(job).names)
+    for part in published_parts(url, options):
+        if id is not None and id not in part.column(f"{prefix}id"):
             continue
-        if id is not None and id not in _ids(fragment, prefix):
-            continue
-        entries = iter(entries_of(fragment.metadata.metadata))
-        for batch in fragment.to_batches(batch_size=256):
-            for values in batch.to_pylist():
-                entry = next(entries)
-                if id is None or values[f"{prefix}id"] == id:
-                    yield _text(values, prefix, added, (place[0], entry.row), entry.samples)
-
-
-def _ids(fragment: Any, prefix: str) -> set[str]:
-    return set(fragment.to_table(columns=[f"{prefix}id"]).column(0).to_pylist())
+        for entry, whole, values in part.rows():
+            if id is None or values[f"{prefix}id"] == id:
+                text = _text(values, prefix, added, (part.shard, entry.row), entry.samples)
+                yield _Segment(entry.segment, whole, text)
 
 
 def _text(

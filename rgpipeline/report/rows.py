@@ -8,14 +8,15 @@ from itertools import islice
 from typing import Any
 
 from rgpipeline.io.options import StorageOptions
-from rgpipeline.output import WholeText, cat, open_output
+from rgpipeline.output import WholeText, cat
+from rgpipeline.output.parts import published_parts
+from rgpipeline.records import SampleKey
 from rgpipeline.spec import Job
 
 _BARS = 24
 _FAILURES = 200  # shown with their rows
 _SAMPLES = 6
 _SEARCHED = 2000  # texts among which samples are looked for
-_BATCH = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,32 +59,33 @@ def row_facts(url: str, job: Job, options: StorageOptions | None) -> RowFacts:
     names = [f"{p}{name}" for name in ("id", "sample", "error", counted)]
     if job.task == "generate":
         names.append(f"{p}finish_reason")
-    begun: dict[tuple[str, int], int] = {}
-    for batch in open_output(url, options).to_batches(columns=names, batch_size=_BATCH):
-        for row in batch.rename_columns([name.removeprefix(p) for name in names]).to_pylist():
-            _take(facts, row, counted, begun)
+    bare = [name.removeprefix(p) for name in names]
+    begun: dict[SampleKey, tuple[int, str | None]] = {}
+    for part in published_parts(url, options):
+        for entry, whole, values in part.rows(names):
+            row = dict(zip(bare, values.values(), strict=True))
+            if row["error"] is not None:
+                _take_error(facts, row)
+                continue
+            key = SampleKey(part.shard, entry.row, entry.sample)
+            tokens, reason = begun.pop(key, (0, None))
+            tokens += row[counted] or 0
+            reason = reason or row.get("finish_reason", "scored")
+            if whole:
+                facts.reasons[reason or ""] += 1
+                facts.lengths[tokens] += 1
+            else:
+                begun[key] = tokens, reason
     if job.task == "generate":
         facts.samples = _samples(url, options)
     return facts
 
 
-def _take(
-    facts: RowFacts, row: dict[str, Any], counted: str, begun: dict[tuple[str, int], int]
-) -> None:
-    if row["error"] is not None:
-        facts.reasons["error"] += 1
-        facts.errors[_kind(row["error"])] += 1
-        if len(facts.failures) < _FAILURES:
-            facts.failures.append(Failure(row["id"], row["error"]))
-        return
-    key = row["id"], row["sample"]
-    tokens = begun.pop(key, 0) + (row[counted] or 0)
-    reason = row.get("finish_reason", "scored")
-    if reason is None:
-        begun[key] = tokens
-        return
-    facts.reasons[reason] += 1
-    facts.lengths[tokens] += 1
+def _take_error(facts: RowFacts, row: dict[str, Any]) -> None:
+    facts.reasons["error"] += 1
+    facts.errors[_kind(row["error"])] += 1
+    if len(facts.failures) < _FAILURES:
+        facts.failures.append(Failure(row["id"], row["error"]))
 
 
 def _kind(error: str) -> str:

@@ -1,12 +1,16 @@
 """How a run ends: what the log says is believed, and told."""
 
+import logging
 from collections.abc import Sequence
 
 from rgpipeline.dispatch import End
+from rgpipeline.errors import OutputError, StoreError
 from rgpipeline.io.snapshots import Snapshots
 from rgpipeline.io.store import Store
 from rgpipeline.output import ShardProgress, write_success
 from rgpipeline.output.summary import Outcome, Summary
+
+_log = logging.getLogger(__name__)
 
 STOPPED = "stopped; what is finished is published, and the same job again goes on from here"
 _NAMED = 5
@@ -26,9 +30,15 @@ def believed(end: End, progress: Sequence[ShardProgress], store: Store) -> End:
 
 
 def mark_finished(store: Store) -> None:
-    """Every row is final: says so to every reader, and clears the states away."""
-    write_success(store)
-    Snapshots(store).remove_everything()
+    """Every row is final: says so to every reader, and clears the states away.
+
+    Neither is needed by who reads the rows, so a folder that can't be written to is left as it is.
+    """
+    try:
+        write_success(store)
+        Snapshots(store).remove_everything()
+    except (OutputError, StoreError) as error:
+        _log.warning("all rows are done, and the folder could not be marked so: %s", error)
 
 
 def summary_of(

@@ -21,6 +21,7 @@ from rgpipeline.output import (
     ShardProgress,
     read_heartbeat,
     read_progress,
+    withdraw_success,
 )
 from rgpipeline.output.summary import Summary
 from rgpipeline.plan import Plan, open_or_create
@@ -79,6 +80,7 @@ def run(
         mark_finished(store)
         seconds = time.monotonic() - began
         return summary_of(End("finished"), progress, job.output.path, seconds, already_done=True)
+    withdraw_success(store)
     begun = _Run(job, plan, store, progress, stop or threading.Event(), watch, open_engine, began)
     with connected(address) as where, stopping_on_signals(begun.stop):
         try:

@@ -50,6 +50,7 @@ def test_status_json_is_what_the_documentation_says(output: str, capsys: Capture
         "tokens_per_second": 0.0,
         "eta_seconds": None,
         "updated": None,
+        "warnings": [],
     }
 
 

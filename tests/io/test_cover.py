@@ -34,9 +34,30 @@ def test_a_sample_that_goes_on_says_which_segment_is_next() -> None:
     assert (found.begun(), found.final(0)) == ([], True)
 
 
-def test_a_gap_before_a_segment_is_an_error() -> None:
+def test_a_segment_is_not_appended_past_a_gap() -> None:
+    found = cover(Entry(3, 1, 0, GOES_ON, 2))
     with pytest.raises(ValueError, match="row 3, sample 1: segment 2 follows 1 published"):
-        cover(Entry(3, 1, 0, GOES_ON, 2), Entry(3, 1, 2, DONE, 2))
+        found.missing([Entry(3, 1, 2, DONE, 2)])
+
+
+LONG = [Entry(0, 0, k, DONE if k == 3 else GOES_ON, 1) for k in range(4)]
+
+
+@given(st.permutations(LONG), st.sets(st.sampled_from(LONG)))
+def test_segments_that_were_removed_are_missing_and_no_others(
+    order: list[Entry], removed: set[Entry]
+) -> None:
+    found = cover(*(entry for entry in order if entry not in removed))
+    assert found.row_finished(0) == (not removed)
+    assert found.segments(0) == (min(entry.segment for entry in removed) if removed else 0)
+    assert [LONG[index] for index in found.missing(LONG)] == sorted(removed)
+    found.add(LONG)
+    assert (found.row_finished(0), found.begun()) == (True, [])
+
+
+def test_an_error_ends_a_row_that_lacks_segments() -> None:
+    found = cover(Entry(0, 0, 2, FAILED, 1))
+    assert (found.row_failed(0), found.missing(LONG)) == (True, [])
 
 
 def test_a_row_given_up_as_a_whole_is_finished_and_failed() -> None:

@@ -94,14 +94,13 @@ def writer(
 
 def published(objects: dict[str, bytes]) -> Iterator[dict[str, object]]:
     """What readers of the folder see, in the log's order."""
-    names = sorted(objects, key=lambda name: parse_part_name(name) or ())
-    assert names == [part_name(0, k) for k in range(len(names))]
-    for name in names:
+    for name in sorted(objects, key=lambda name: parse_part_name(name) or ()):
         yield from pq.read_table(pa.BufferReader(objects[name])).to_pylist()
 
 
 def check(objects: dict[str, bytes]) -> None:
     """Every sample's segments once, in order, up to the last; or else a row given up, once."""
+    assert sorted(objects) == [part_name(0, k) for k in range(len(objects))]
     seen: dict[tuple[int, int], list[int]] = {}
     ended: dict[tuple[int, int], bool] = {}
     failed: set[int] = set()
@@ -128,6 +127,58 @@ def test_each_row_comes_once_whoever_dies_and_whatever_fails(writers: int, numbe
     check(objects)
 
 
+def check_whole(objects: dict[str, bytes]) -> None:
+    """Every segment of every sample once, whatever the order; or else the row was given up."""
+    lines = list(published(objects))
+    keys = [tuple(line["key"]) for line in lines if not line["error"]]  # type: ignore[arg-type]
+    failed = {line["key"][0] for line in lines if line["error"]}  # type: ignore[index]
+    assert len(keys) == len(set(keys))
+    wanted = {(*key, segment) for key, count in SEGMENTS.items() for segment in range(count)}
+    assert {key for key in wanted - set(keys) if key[0] not in failed} == set()
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.integers(1, 3), schedules, st.lists(st.integers(0, 9), min_size=1, max_size=4))
+def test_rows_of_removed_parts_are_published_again_and_no_others(
+    writers: int, numbers: bytes, removed: list[int]
+) -> None:
+    objects: dict[str, bytes] = {}
+    schedule = Schedule(numbers)
+    for run in range(2):
+        interleave(schedule, [writer(f"{run}{k}-", objects, schedule) for k in range(writers)])
+        check_whole(objects)
+        if run == 0:
+            for number in removed:
+                objects.pop(part_name(0, number), None)
+            kept = dict(objects)
+    assert objects.items() >= kept.items()
+    assert all(name > max(kept, default="") for name in objects.keys() - kept.keys())
+
+
+def test_no_part_is_created_below_one_that_is_there() -> None:
+    store = MemoryStore()
+    late, other = ShardLog(store, 0), ShardLog(store, 0)
+    late.refresh()
+    for number in range(3):
+        other.append([row(1, 0, number)], part_of("other"))
+    store.delete(part_name(0, 0))
+    store.delete(part_name(0, 1))
+    assert late.append([row(1, 0, 0), row(2, 0, 0)], part_of("late"))
+    assert sorted(store.objects) == [part_name(0, 2), part_name(0, 3)]
+
+
+def test_a_part_that_a_listing_leaves_out_is_found() -> None:
+    class Lagging(MemoryStore):
+        def list(self, prefix: str = "") -> Sequence[str]:
+            return [name for name in super().list(prefix) if name != part_name(0, 1)]
+
+    store = Lagging()
+    first = ShardLog(store, 0)
+    for number in range(3):
+        first.append([row(1, 0, number)], part_of("first"))
+    assert ShardLog(store, 0).append([row(1, 0, 1)], part_of("second")) == []
+
+
 def test_an_append_whose_reply_is_lost_is_ones_own() -> None:
     objects: dict[str, bytes] = {}
     after = FaultyStore._FATES.index("error after")
@@ -152,17 +203,23 @@ def test_a_store_that_hides_what_exists_is_found_out() -> None:
         def read_tail(self, name: str, length: int) -> bytes:
             raise FileNotFoundError(name)
 
-    store = Hiding()
-    ShardLog(store, 0).append([row(0, 0, 0)], part_of("one"))
-    with pytest.raises(StoreError, match=r"part-00000-0000.parquet: exists for writing .*absent"):
-        ShardLog(store, 0).append([row(1, 0, 0)], part_of("two"))
+    class HidingAll(Hiding):
+        def list(self, prefix: str = "") -> Sequence[str]:
+            return []
+
+    for store in (Hiding(), HidingAll()):
+        ShardLog(store, 0).append([row(0, 0, 0)], part_of("one"))
+        with pytest.raises(StoreError, match=r"part-00000-0000.parquet: exists and is absent"):
+            ShardLog(store, 0).append([row(1, 0, 0)], part_of("two"))
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"not parquet at all", b"x" * 100 + b"PAR1"])
 def test_a_stranger_under_a_parts_name_is_named(data: bytes) -> None:
     store = MemoryStore()
     store.create(part_name(0, 0), data)
-    with pytest.raises(RgpipelineError, match=r"memory/part-00000-0000.parquet: not a Parquet"):
+    with pytest.raises(
+        RgpipelineError, match=r"memory/part-00000-0000.parquet: damaged: .*; remove"
+    ):
         ShardLog(store, 0).refresh()
 
 
@@ -172,4 +229,23 @@ def test_parquet_of_another_writer_is_named() -> None:
     pq.write_table(pa.table({"a": [1]}), sink)
     store.create(part_name(0, 0), bytes(sink.getvalue()))
     with pytest.raises(OutputError, match=r"part-00000-0000.parquet: not written by rgpipeline"):
+        ShardLog(store, 0).refresh()
+
+
+def test_a_part_under_another_parts_name_is_named() -> None:
+    store = MemoryStore()
+    ShardLog(store, 0).append([row(0, 0, 0)], part_of("one"))
+    store.create(part_name(0, 5), store.read(part_name(0, 0)))
+    with pytest.raises(OutputError, match=r"0-0005.parquet: a copy of part-00000-0000.parquet"):
+        ShardLog(store, 0).refresh()
+
+
+def test_a_part_that_another_program_shortened_is_named() -> None:
+    store = MemoryStore()
+    ShardLog(store, 0).append([row(0, 0, 0), row(1, 0, 0)], part_of("one"))
+    whole = pq.read_table(pa.BufferReader(store.objects.pop(part_name(0, 0))))
+    sink = pa.BufferOutputStream()
+    pq.write_table(whole.slice(1), sink)
+    store.create(part_name(0, 0), bytes(sink.getvalue()))
+    with pytest.raises(OutputError, match=r"changed by another program: it has 1 rows where 2"):
         ShardLog(store, 0).refresh()

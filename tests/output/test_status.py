@@ -48,8 +48,11 @@ def store_of(job: Job) -> RetryingStore:
 
 
 def state(job: Job, heartbeat: Heartbeat | None, success: bool = False) -> str:
+    """How a job stands that has no rows, or, with `success`, all of them."""
     store = store_of(job)
     open_or_create(job, store)
+    if success:
+        publish(job, lambda number, _: [done(str(number))], success=False)
     if heartbeat:
         write_heartbeat(store, heartbeat)
     if success:
@@ -123,6 +126,7 @@ def test_json_is_as_documented(job: Job) -> None:
         "tokens_per_second": 12.5,
         "eta_seconds": 60.0,
         "updated": "2027-01-15T07:59:55+00:00",
+        "warnings": [],
     }
 
 
@@ -134,11 +138,58 @@ def test_a_heartbeat_comes_back_and_the_last_one_holds(job: Job) -> None:
         assert read_heartbeat(store) == beat
 
 
-def test_a_heartbeat_of_another_version_is_named(job: Job) -> None:
-    store = store_of(job)
-    store.replace("_rgp/summary.json", b'{"mood": "good"}')
-    with pytest.raises(OutputError, match=r"_rgp/summary.json: not understood"):
-        read_heartbeat(store)
+@pytest.mark.parametrize("said", [b"", b"{", b"[]", b'{"mood": "good"}'])
+def test_a_damaged_heartbeat_stops_nobody(job: Job, said: bytes) -> None:
+    publish(job, some, success=False)
+    store_of(job).replace("_rgp/summary.json", said)
+    status = read_status(job.output.path)
+    assert (status.state, status.rows_done) == ("interrupted", 17)
+
+
+def in_four_parts(job: Job) -> Path:
+    """A finished job with its rows 0 to 15 in four parts; the folder."""
+    for last in range(4, 44, 4):
+        publish(job, lambda number, _, last=last: [done(str(number))] * (number < last))
+    return Path(job.output.path)
+
+
+def test_a_removed_part_is_told_and_its_rows_are_to_do(job: Job) -> None:
+    folder = in_four_parts(job)
+    (folder / "part-00000-0001.parquet").unlink()
+    status = read_status(job.output.path)
+    assert (status.state, status.rows_done, status.shards_finished) == ("interrupted", 36, 2)
+    (warning,) = status.warnings
+    assert "1 part of unfinished shards not there (part-00000-0001.parquet)" in warning
+
+
+def test_a_removed_last_part_is_told_by_the_rows_it_had(job: Job) -> None:
+    folder = in_four_parts(job)
+    (folder / "part-00000-0003.parquet").unlink()
+    status = read_status(job.output.path)
+    assert (status.state, status.rows_done) == ("interrupted", 36)
+    assert "was finished, and lacks 4 rows now" in status.warnings[0]
+
+
+def test_what_was_removed_is_no_matter_once_it_is_done_again(job: Job) -> None:
+    folder = in_four_parts(job)
+    (folder / "part-00000-0001.parquet").unlink()
+    publish(job, lambda number, _: [done(str(number))])
+    assert sorted(path.name for path in folder.glob("part-00000-*")) == [
+        f"part-00000-000{number}.parquet" for number in (0, 2, 3, 4)
+    ]
+    status = read_status(job.output.path)
+    assert (status.state, status.rows_done, status.warnings) == ("finished", 40, ())
+
+
+def test_rows_that_stand_twice_count_once_and_are_told(job: Job, tmp_path: Path) -> None:
+    folder = in_four_parts(job)
+    removed = folder / "part-00000-0001.parquet"
+    kept = removed.rename(tmp_path / "kept")
+    publish(job, lambda number, _: [done(str(number))])
+    kept.rename(removed)  # brought back after its rows were done again
+    status = read_status(job.output.path)
+    assert (status.state, status.rows_done) == ("finished", 40)
+    assert "rows stand twice: part-00000-0004.parquet repeats" in status.warnings[0]
 
 
 def test_a_folder_that_is_no_output_is_named(tmp_path: Path) -> None:

@@ -107,3 +107,16 @@ def test_scores_are_no_texts(tmp_path: Path) -> None:
     open_or_create(job, open_store(job.output.path))
     with pytest.raises(OutputError, match=r"task: score writes no texts; read its Parquet parts"):
         list(cat(job.output.path))
+
+
+def test_segments_published_out_of_order_are_joined_in_theirs(tmp_path: Path) -> None:
+    long = [piece("a", 0, "In the "), piece("a", 1, "beginning "), piece("a", 2, "was", True)]
+    job = job_over(tmp_path, ROWS[:1])
+    for some in ([long[0]], [long[1]], [long[2]]):
+        url = publish(job, lambda _, __, some=some: some)
+    (Path(url) / "part-00000-0001.parquet").unlink()
+    assert [(text.text, text.finish_reason) for text in cat(url)] == [("In the ", None)]
+    publish(job, lambda _, __: [long[1]])
+    (text,) = cat(url)
+    assert (text.text, text.completion_tokens) == ("In the beginning was", 20)
+    assert text.finish_reason == "length"

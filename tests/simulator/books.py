@@ -20,37 +20,59 @@ class Books:
 
     def __init__(self, shards: Sequence[Shard]) -> None:
         self._rows = {shard.index: shard.rows for shard in shards}
-        self._parts: dict[int, int] = {}
-        self._segments: dict[tuple[int, int, int], int] = {}
-        self._final: set[tuple[int, int, int]] = set()
+        self._parts: dict[tuple[int, int], list[list[int]]] = {}  # entries by shard and part
+        self._segments: dict[tuple[int, int, int], set[int]] = {}
+        self._last: dict[tuple[int, int, int], int] = {}  # segment, of samples that have ended
         self._samples: dict[tuple[int, int], int] = {}
         self.failed: set[tuple[int, int]] = set()
 
     def published(self, name: str, data: bytes) -> None:
         """A part was created; raises Broken if it holds what was there, or leaves a gap."""
         shard, part = parse_part_name(name) or (-1, -1)
-        if part != self._parts.get(shard, 0):
-            raise Broken(f"{name} follows part {self._parts.get(shard, 0) - 1}")
-        self._parts[shard] = part + 1
-        for row, sample, segment, progress, samples in json.loads(data)["entries"]:
+        highest = max((number for of, number in self._parts if of == shard), default=-1)
+        if part != highest + 1:
+            raise Broken(f"{name} follows part {highest}")
+        self._parts[shard, part] = json.loads(data)["entries"]
+        for entry in self._parts[shard, part]:
+            row, sample, segment = entry[:3]
             key = shard, row, sample
-            if key in self._final or self.complete(shard, row):
+            if self._whole(key) or self.complete(shard, row):
                 raise Broken(f"{name}: {key} comes after its end")
-            if segment != self._segments.get(key, 0):
-                raise Broken(f"{name}: {key} segment {segment} after {self._segments.get(key, 0)}")
-            self._segments[key] = segment + 1
-            self._samples[shard, row] = min(samples, self._samples.get((shard, row), samples))
-            if progress != GOES_ON:
-                self._final.add(key)
-            if progress == FAILED:
-                self.failed.add((shard, row))
+            there = self._segments.get(key, set())
+            if segment in there or not there.issuperset(range(segment)):
+                raise Broken(f"{name}: {key} segment {segment} beside {sorted(there)}")
+            self._enter(shard, entry)
+
+    def removed(self, name: str) -> None:
+        """A part was removed: what is there is what the others hold."""
+        del self._parts[parse_part_name(name) or (-1, -1)]
+        for book in (self._segments, self._last, self._samples, self.failed):
+            book.clear()
+        for (shard, _), entries in sorted(self._parts.items()):
+            for entry in entries:
+                self._enter(shard, entry)
+
+    def _enter(self, shard: int, entry: Sequence[int]) -> None:
+        row, sample, segment, progress, samples = entry
+        key = shard, row, sample
+        self._segments.setdefault(key, set()).add(segment)
+        self._samples[shard, row] = min(samples, self._samples.get((shard, row), samples))
+        if progress != GOES_ON:
+            self._last[key] = segment
+        if progress == FAILED:
+            self.failed.add((shard, row))
+            self._segments[key].update(range(segment))
+
+    def _whole(self, key: tuple[int, int, int]) -> bool:
+        last = self._last.get(key)
+        return last is not None and self._segments[key].issuperset(range(last + 1))
 
     def complete(self, shard: int, row: int) -> bool:
         """All samples of the row are final."""
         samples = self._samples.get((shard, row))
         if samples is None:
             return False
-        return sum((shard, row, sample) in self._final for sample in range(8)) >= samples
+        return sum(self._whole((shard, row, sample)) for sample in range(8)) >= samples
 
     def missing(self) -> list[tuple[int, int]]:
         """Rows that are not complete."""

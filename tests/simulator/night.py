@@ -29,6 +29,7 @@ class Night:
     driver_dies_at: float  # 0: it lives
     second_driver_at: float  # 0: there is none
     stop_at: float  # 0: nobody asks
+    part_removed: bool  # once it is finished, a part is removed and the job is run again
 
     @property
     def policy(self) -> Policy:
@@ -85,6 +86,7 @@ def draw_night(seed: int) -> Night:
         driver_dies_at=sometimes(0.25, 1, 40),
         second_driver_at=sometimes(0.15, 1, 30),
         stop_at=sometimes(0.15, 1, 40),
+        part_removed=dice.random() < 0.3,
     )
 
 

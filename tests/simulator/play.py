@@ -21,7 +21,7 @@ from rgpipeline.dispatch import (
     Work,
 )
 from rgpipeline.io.cover import Cover
-from rgpipeline.io.parts import part_name
+from rgpipeline.io.parts import parse_part_name
 from rgpipeline.records import ShardDone
 from rgpipeline.runtime.crew import Crew
 from tests.simulator.books import Books, Broken, check_commands, check_driver
@@ -112,13 +112,13 @@ def _work_left(night: Night, hosts: Hosts) -> Work:
     """What a driver reads from the log when it begins."""
     finished, covered = [], {}
     for shard in night.shards:
-        cover, part = Cover(), 0
-        while (name := part_name(shard.index, part)) in hosts.objects:
+        cover = Cover()
+        names = [name for name in hosts.objects if (parse_part_name(name) or ())[0] == shard.index]
+        for name in names:
             cover.add(parse_part(name, hosts.objects[name]).entries)
-            part += 1
         if cover.finished(shard.rows):
             finished.append(ShardDone(shard.index, shard.rows, cover.rows_failed))
-        elif part:
+        elif names:
             covered[shard.index] = cover.rows_finished
     return Work(night.shards, finished, covered, night.policy.strikes)
 
@@ -147,11 +147,29 @@ class Play:
             world.after(night.second_driver_at, self._start_driver)
         if night.stop_at:
             world.after(night.stop_at, self._stop)
+        self._play_to_the_end()
+        if night.part_removed:
+            self._remove_a_part()
+            self._play_to_the_end()
+
+    def _play_to_the_end(self) -> None:
+        enough = max(self.world.now, self.night.trouble_s) + _ENOUGH_S
         while not self._over():
-            world.pass_time(1.0)
-            if world.now > night.trouble_s + _ENOUGH_S:
-                raise Broken(f"not done by {world.now:.0f} s; missing {self.books.missing()[:9]}")
+            self.world.pass_time(1.0)
+            if self.world.now > enough:
+                raise Broken(
+                    f"not done by {self.world.now:.0f} s; missing {self.books.missing()[:9]}"
+                )
         self._check_end()
+
+    def _remove_a_part(self) -> None:
+        """As a person does with a damaged one, who then runs the job again."""
+        name = self.world.dice.choice(sorted(self.hosts.objects))
+        self.say(f"{self.world.now:8.2f}  {name} is removed")
+        del self.hosts.objects[name]
+        self.books.removed(name)
+        self.drivers.clear()
+        self._start_driver()
 
     def _over(self) -> bool:
         """Restarts a driver that has ended otherwise than well; True when one has ended so."""

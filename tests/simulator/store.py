@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from rgpipeline.io.cover import Entry, entry_of
-from rgpipeline.io.parts import PartFooter, parse_part_name
+from rgpipeline.io.footers import PartFooter
+from rgpipeline.io.parts import parse_part_name
 from rgpipeline.io.store import Store
 from rgpipeline.records import OutputRow
 from tests.simulator.books import Books
@@ -104,8 +105,8 @@ def spell_part(rows: Sequence[OutputRow], attempt: str) -> bytes:
     return json.dumps({"attempt": attempt, "entries": entries}).encode()
 
 
-def read_spelled_footer(store: Store, name: str) -> PartFooter:
-    """What `io.parts.read_footer` does, for such parts."""
+def read_spelled_footer(store: Store, name: str, fingerprint: str | None) -> PartFooter:
+    """What `io.footers.read_footer` does, for such parts."""
     return parse_part(name, store.read_tail(name, 1 << 16))
 
 

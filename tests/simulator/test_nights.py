@@ -6,6 +6,8 @@ from unittest import mock
 import pytest
 
 from rgpipeline.io.cover import Cover, Entry
+from rgpipeline.io.parts import part_numbers
+from rgpipeline.io.store import Store
 from tests.simulator.books import Broken
 from tests.simulator.planning import plan
 from tests.simulator.play import play
@@ -37,6 +39,14 @@ def test_a_log_that_publishes_what_is_there_would_be_caught() -> None:
 
     with mock.patch.object(Cover, "missing", everything):
         assert any("comes after its end" in message for message in broken_nights(range(40)))
+
+
+def test_a_log_that_ends_at_a_removed_part_would_be_caught() -> None:
+    def up_to_a_gap(store: Store, shard: int) -> list[int]:
+        return [n for index, n in enumerate(part_numbers(store, shard)) if index == n]
+
+    with mock.patch("rgpipeline.io.log.part_numbers", up_to_a_gap):
+        assert any("follows part" in message for message in broken_nights(range(40)))
 
 
 def test_a_driver_that_loses_shards_would_be_caught() -> None:

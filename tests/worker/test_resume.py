@@ -100,6 +100,29 @@ def test_any_interruptions_leave_the_same_table(
     assert given.snapshots() == []
 
 
+@for_all(removed=st.sets(st.integers(0, 20), min_size=1), blocks=st.integers(1, 12))
+@settings(deadline=None, max_examples=25)
+def test_removed_parts_are_done_again_with_the_same_bytes(tmp_path_factory, removed, blocks):
+    folder = tmp_path_factory.mktemp("job")
+    sampling = {"max_tokens": 70, "ignore_eos": True, "n": 2}
+    given = plan_job(
+        folder,
+        [{"ids": prompt} for prompt in PROMPTS[:3]],
+        sampling=sampling,
+        output={"segment_tokens": 16},
+    )
+    policy = WorkerPolicy(part_s=0.0)
+    live(given, "first", "drained", blocks, 2, 7, policy)
+    finish(given.worker("second", slots=4, policy=policy), given.assignments)
+    whole, parts = given.table(), given.parts()
+    for number in removed:
+        parts[number % len(parts)].unlink(missing_ok=True)
+    kept = given.parts()
+    finish(given.worker("third", slots=3, policy=policy), given.assignments)
+    assert given.table().equals(whole)
+    assert all(part > max(kept, default=folder) for part in given.parts() if part not in kept)
+
+
 @pytest.fixture
 def endless(tmp_path):
     return plan_job(tmp_path, [{"ids": [1, 2]}], sampling=ENDLESS, output={"segment_tokens": 16})

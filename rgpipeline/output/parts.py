@@ -1,0 +1,97 @@
+"""The parts of an output, read in the log's order; what stands in them twice counts once."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rgpipeline.errors import OutputError, StoreError
+from rgpipeline.io.columns import AddedColumns
+from rgpipeline.io.cover import Cover, Entry
+from rgpipeline.io.footers import read_footer, unusable
+from rgpipeline.io.options import StorageOptions
+from rgpipeline.io.parts import part_names
+from rgpipeline.io.store import Store
+from rgpipeline.output.dataset import dataset_of, open_job
+
+T = TypeVar("T")
+_UNREADABLE = (pa.ArrowException, OSError)
+
+
+class PublishedRow(NamedTuple):
+    """One row of a part that no earlier part holds."""
+
+    entry: Entry
+    whole: bool  # its sample is complete with it
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedPart:
+    """One part; its data is read when it is asked for. Raises OutputError when it is damaged."""
+
+    shard: int
+    entries: tuple[Entry, ...]  # of its rows, in order
+    fresh: tuple[bool, ...]  # the row is in no earlier part
+    whole: tuple[bool, ...]  # the row's sample is complete with it
+    name: str
+    store: Store
+    fragment: Any  # pyarrow's ParquetFileFragment
+
+    def rows(self, columns: Sequence[str] | None = None) -> Iterator[PublishedRow]:
+        """The fresh rows, with these columns (default: all)."""
+        index = 0
+        batches = self.fragment.to_batches(columns=columns, batch_size=256)
+        while (batch := self._read(lambda: next(batches, None))) is not None:
+            for values in batch.to_pylist():
+                if self.fresh[index]:
+                    yield PublishedRow(self.entries[index], self.whole[index], values)
+                index += 1
+
+    def column(self, name: str) -> list[Any]:
+        """One column, of all rows."""
+        table = self._read(lambda: self.fragment.to_table(columns=[name]))
+        return list(table.column(0).to_pylist())
+
+    def _read(self, action: Callable[[], T]) -> T:
+        try:
+            return action()
+        except _UNREADABLE as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: Exception) -> Exception:
+        """The store failed, or the part is damaged: then it can't be read from memory either."""
+        data = self.store.read(self.name)
+        told = " ".join(str(error).split())[:200]
+        try:
+            pq.read_table(pa.BufferReader(data))
+        except _UNREADABLE:
+            return OutputError(unusable(self.store.url(self.name), f"damaged: {told}"))
+        return StoreError(f"reading {self.store.url(self.name)} failed ({told}); try again")
+
+
+def published_parts(
+    url: str, storage_options: StorageOptions | None = None
+) -> Iterator[PublishedPart]:
+    """All parts of the output at `url`, by shard and number, as they are at this moment.
+
+    Raises OutputError when `url` is no job's output, and for a part that is damaged or foreign.
+    """
+    store, job, plan = open_job(url, storage_options)
+    names = part_names(store)
+    schema = plan.part_schema(AddedColumns.of(job))
+    fragments = dataset_of(store, names, schema, storage_options).get_fragments()
+    shard, cover = -1, Cover()
+    for name, fragment in zip(names, fragments, strict=False):  # none, if there is no part
+        footer = read_footer(store, name, plan.fingerprint)
+        if footer.shard != shard:
+            shard, cover = footer.shard, Cover()
+        fresh, whole = [], []
+        for entry in footer.entries:
+            fresh.append(cover.add_one(entry))
+            whole.append(cover.final(entry.row, entry.sample))
+        yield PublishedPart(
+            shard, footer.entries, tuple(fresh), tuple(whole), name, store, fragment
+        )
