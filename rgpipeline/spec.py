@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -17,7 +18,10 @@ from pydantic import (
     model_validator,
 )
 
+from rgpipeline.addresses import plain_address
+
 Auto = Literal["auto"]
+Address = Annotated[str, AfterValidator(plain_address)]
 Count = Annotated[int, Field(ge=1)]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 _SECRET = re.compile(
@@ -126,10 +130,12 @@ class Sampling(Spec):
 class ModelSpec(Spec):
     """Which weights, and how they are held."""
 
-    weights: str = Field(
+    weights: Address = Field(
         description="Hugging Face or official Flax checkpoint folder (any fsspec URL), or demo"
     )
-    tokenizer: str | None = Field(None, description="default: tokenizer.model beside the weights")
+    tokenizer: Address | None = Field(
+        None, description="default: tokenizer.model beside the weights"
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of weights and state; auto is float32 on CPUs, else the checkpoint's"
     )
@@ -175,7 +181,7 @@ class InputSpec(Spec):
     def _paths_are_not_empty(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value or any(not path.strip() for path in value):
             raise ValueError("no path given; name a file, a folder or a glob")
-        return value
+        return tuple(map(plain_address, value))
 
     @model_validator(mode="before")
     @classmethod
@@ -210,7 +216,7 @@ class InputSpec(Spec):
 class OutputSpec(Spec):
     """Where completions go, and in what shape."""
 
-    path: str = Field(min_length=1, description="folder; any fsspec URL")
+    path: Annotated[Address, Field(min_length=1)] = Field(description="folder; any fsspec URL")
     keep: Literal["all"] | tuple[str, ...] = Field("all", description="input columns carried along")
     prefix: str = Field("", description="put before the names of the columns we add")
     segment_tokens: Annotated[int, Field(ge=16)] = Field(

@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "rgpipeline"
 LAYERS = {
+    "addresses": 0,
     "errors": 0,
     "records": 0,
     "spec": 0,

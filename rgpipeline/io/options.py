@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import fsspec.core
-import fsspec.utils
 from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
 
+from rgpipeline.addresses import plain_address
 from rgpipeline.errors import InputError, JobError
 
 StorageOptions = Mapping[str, Mapping[str, Any]]  # fsspec's keyword arguments, by protocol
 
 _REFERENCE = re.compile(r"\$\{(\w+)\}")
+_PROTOCOL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _ALIASES = {"s3a": "s3", "gcs": "gs", "local": "file"}
 
 
@@ -37,9 +39,17 @@ def resolve_options(
 def open_filesystem(url: str, options: StorageOptions | None) -> tuple[AbstractFileSystem, str]:
     """The fsspec file system that holds `url`, and the path inside it.
 
-    Raises InputError when the protocol is unknown or its package isn't installed.
+    Raises InputError when the protocol is unknown or its package isn't installed, or the address
+    is misspelt.
     """
+    try:
+        url = plain_address(url)
+    except ValueError as error:
+        raise InputError(str(error)) from error
     protocol = protocol_of(url)
+    if protocol == "file":  # fsspec would take `::` in a local path for a chain of addresses
+        local = LocalFileSystem()
+        return local, str(local._strip_protocol(url))
     keywords = keywords_for(protocol, resolve_options(options))
     try:
         filesystem, path = fsspec.core.url_to_fs(url, **_defaults(protocol, keywords), **keywords)
@@ -71,7 +81,8 @@ def _defaults(protocol: str, keywords: Mapping[str, Any]) -> dict[str, Any]:
 
 def protocol_of(url: str) -> str:
     """`s3`, `gs`, `file`…: one name for each kind of store."""
-    protocol = str(fsspec.utils.get_protocol(url))
+    found = _PROTOCOL.match(url)
+    protocol = found[1].lower() if found else "file"
     return _ALIASES.get(protocol, protocol)
 
 

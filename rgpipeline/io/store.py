@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import get_ident
 from typing import Protocol, TypeVar
 
+from rgpipeline.addresses import plain_address
 from rgpipeline.errors import OutputError, StoreError
 from rgpipeline.io.local import LocalStore
 from rgpipeline.io.objects import ObjectStore
@@ -68,12 +69,16 @@ def open_store(
     """The store at `url`: a local path, file://, s3:// or gs://.
 
     Raises OutputError for any other protocol: where nothing can be created exactly once, two
-    writers could overwrite each other's rows.
+    writers could overwrite each other's rows; and for a misspelt address.
     """
+    try:
+        url = plain_address(url)
+    except ValueError as error:
+        raise OutputError(str(error)) from error
     protocol = protocol_of(url)
     inner: Store
     if protocol == "file":
-        inner = LocalStore(Path(url.removeprefix("file://").removeprefix("local://")).expanduser())
+        inner = LocalStore(Path(url).expanduser())
     elif protocol in ("s3", "gs"):
         inner = ObjectStore(url, storage_options)
     else:

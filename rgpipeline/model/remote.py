@@ -11,6 +11,7 @@ import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
+from rgpipeline.addresses import plain_address
 from rgpipeline.errors import RgpipelineError, WeightsError
 from rgpipeline.model import stores
 from rgpipeline.model.stores import StorageOptions, StoredFile
@@ -43,9 +44,12 @@ class Folder:
             WeightsError: There is no such folder, or its store refuses.
             StoreError: The store failed again and again.
         """
-        self.url = url.rstrip("/")
         try:
-            options = stores.options_for(url, storage_options)
+            self.url = plain_address(url).rstrip("/")
+        except ValueError as error:
+            raise WeightsError(str(error)) from error
+        try:
+            options = stores.options_for(self.url, storage_options)
             self._fs, root = fsspec.core.url_to_fs(self.url, **options)
             self._root = root.rstrip("/")
             entries = stores.ask(url, self._listed)

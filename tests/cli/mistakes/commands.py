@@ -12,6 +12,24 @@ def generate(name: str, options: list[str], *says: str) -> Mistake:
 
 
 CASES = [
+    Mistake(
+        "an output with one slash",
+        nothing,
+        ("s3:/bucket/x", "write s3://bucket/x"),
+        ("status", "s3:/bucket/x"),
+    ),
+    Mistake(
+        "a model with one slash",
+        nothing,
+        ("gs:/bucket/x", "write gs://bucket/x"),
+        ("generate", "--model", "gs:/bucket/x", "In the"),
+    ),
+    Mistake(
+        "a model to fit with one slash",
+        nothing,
+        ("gs:/bucket/x", "write gs://bucket/x"),
+        ("fit", "--model", "gs:/bucket/x", "--topology", "v5e:1x1x1"),
+    ),
     typed("no such command", ["runn"], "No such command 'runn'", "Did you mean", "--help"),
     typed("no job", ["run"], "Missing argument 'JOB'", "rgpipeline run --help"),
     typed("no such option", ["run", "job.yaml", "--dryrun"], "--dryrun", "--dry-run"),
