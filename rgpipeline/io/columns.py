@@ -27,7 +27,8 @@ class AddedColumns:
     where asked, token_logprobs (list<float32>). `prefix` goes before every name.
 
     `logprobs` is list<float32>, of the sampled tokens, for `sampling.logprobs: 1`; with more it
-    is JSON text, for it holds the most probable tokens too.
+    is JSON text, for it holds the most probable tokens too, or, for OpenAI batch files, the
+    tokens' texts.
     """
 
     task: str
@@ -39,7 +40,7 @@ class AddedColumns:
     def of(cls, job: Job) -> "AddedColumns":
         """What a job asks for; rows with sampling of their own may ask for log-probabilities."""
         by_row = job.input.columns.sampling is not None or job.input.format == "openai-batch"
-        if job.sampling.logprobs == 1:
+        if job.sampling.logprobs == 1 and job.input.format != "openai-batch":
             logprobs = "floats"
         else:
             logprobs = "json" if job.sampling.logprobs or by_row else "none"

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from rgpipeline.output.openai_logprobs import of_chat, of_completion
 from rgpipeline.output.texts import WholeText
 
 _CHAT = "/v1/chat/completions"
@@ -28,6 +29,7 @@ def batch_responses(texts: Iterable[WholeText]) -> Iterator[dict[str, Any]]:
 def _response(row: Sequence[WholeText]) -> dict[str, Any]:
     first = row[0]
     name = hashlib.sha256(f"{first.row}\x00{first.id}".encode("utf-8", "replace")).hexdigest()[:24]
+    sent = first.kept.get("custom_id")  # empty, where the request is refused for that
     error = next((text.error for text in row if text.error is not None), None)
     if error is None:
         status, body = 200, _body(row, name)
@@ -36,7 +38,7 @@ def _response(row: Sequence[WholeText]) -> dict[str, Any]:
         status, body = 400, {"error": about}
     return {
         "id": f"batch_req_{name}",
-        "custom_id": first.id,
+        "custom_id": first.id if sent is None else sent,
         "response": {"status_code": status, "request_id": name, "body": body},
         "error": None,
     }
@@ -50,7 +52,7 @@ def _body(row: Sequence[WholeText], name: str) -> Mapping[str, Any]:
         "id": f"{'chatcmpl' if chat else 'cmpl'}-{name}",
         "object": "chat.completion" if chat else "text_completion",
         "created": 0,  # when a row was done is no part of the output
-        "model": first.kept.get("model"),
+        "model": first.kept.get("model") or first.model,
         "choices": [_choice(text, chat) for text in row],
         "usage": {
             "prompt_tokens": first.prompt_tokens,
@@ -61,12 +63,18 @@ def _body(row: Sequence[WholeText], name: str) -> Mapping[str, Any]:
 
 
 def _choice(text: WholeText, chat: bool) -> dict[str, Any]:
-    content: dict[str, Any] = (
-        {"message": {"role": "assistant", "content": text.text}} if chat else {"text": text.text}
-    )
+    message = {"role": "assistant", "content": text.text, "refusal": None}
     return {
         "index": text.sample,
-        **content,
-        "logprobs": None,
+        **({"message": message} if chat else {"text": text.text}),
+        "logprobs": _logprobs(text, chat),
         "finish_reason": text.finish_reason,
     }
+
+
+def _logprobs(text: WholeText, chat: bool) -> dict[str, Any] | None:
+    """Those that the request asked for, not the job."""
+    asked = text.kept.get("top_logprobs")
+    if asked is None or not isinstance(text.logprobs, Mapping):
+        return None
+    return of_chat(text.logprobs, asked) if chat else of_completion(text.logprobs, asked)

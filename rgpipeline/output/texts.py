@@ -1,7 +1,7 @@
 """Whole texts: the segments of every sample joined."""
 
 import json
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, NamedTuple
@@ -31,6 +31,7 @@ class WholeText:
     completion_ids: list[int] | None = None  # where the job writes them
     logprobs: Any = None  # the same: numbers, or lists of numbers by name
     prefix: str = ""  # of the job's own columns
+    model: str = ""  # the job's
 
 
 def cat(
@@ -103,19 +104,18 @@ def _segments(
     url: str, job: Job, id: str | None, options: StorageOptions | None
 ) -> Iterator[_Segment]:
     """Every published segment, in the log's order."""
-    prefix, added = job.output.prefix, frozenset(AddedColumns.of(job).names)
+    prefix = job.output.prefix
     for part in published_parts(url, options):
         if id is not None and id not in part.column(f"{prefix}id"):
             continue
         for entry, whole, values in part.rows():
             if id is None or values[f"{prefix}id"] == id:
-                text = _text(values, prefix, added, (part.shard, entry.row), entry.samples)
+                text = _text(values, job, (part.shard, entry.row), entry.samples)
                 yield _Segment(entry.segment, whole, text)
 
 
-def _text(
-    values: dict[str, Any], prefix: str, added: Set[str], row: tuple[int, int], samples: int
-) -> WholeText:
+def _text(values: dict[str, Any], job: Job, row: tuple[int, int], samples: int) -> WholeText:
+    prefix, added = job.output.prefix, AddedColumns.of(job).names
     names = ("id", "sample", "finish_reason", "prompt_tokens", "completion_tokens", "error")
     ours = {name: values.pop(prefix + name) for name in names}
     ids, logprobs = (
@@ -132,5 +132,6 @@ def _text(
         completion_ids=ids,
         logprobs=logprobs,
         prefix=prefix,
+        model=job.model.weights,
         **ours,
     )

@@ -123,6 +123,21 @@ class Tokenizer:
         """The piece of id `index`, as the model file spells it."""
         return str(self._model.id_to_piece(index))
 
+    def token_text(self, index: int, first: bool = False) -> str:
+        """What one token adds to a text, `first` at its very start, as OpenAI's answers spell it.
+
+        Part of a character is `bytes:\\xe2\\x80`; a control token is its piece (`<eos>`); an id
+        beyond the vocabulary is `token_id:300000`.
+        """
+        if index >= self.vocab_size:
+            return f"token_id:{index}"
+        if self._model.is_control(index):
+            return self.piece(index)
+        if self._model.is_byte(index):
+            byte = int(self.piece(index)[3:5], 16)
+            return chr(byte) if byte < 0x80 else f"bytes:\\x{byte:02x}"
+        return self.surfaces.head[index] if first else self.surfaces.body[index]
+
     def piece_to_id(self, piece: str) -> int | None:
         """The id of exactly this piece, None when the vocabulary lacks it."""
         index = int(self._model.piece_to_id(piece))

@@ -26,6 +26,7 @@ class Shape:
     segment_tokens: int
     token_ids: bool  # the completion_ids column
     dtype: str  # of the engine's states, for snapshots' notes
+    token_texts: bool = False  # beside log-probabilities, for answers in OpenAI's format
 
 
 class Assembly:
@@ -63,7 +64,9 @@ class Assembly:
         self._tokens: int = notes["tokens"] if notes else 0  # since the last border
         self._pieces: list[str] = [notes["completion"]] if notes else []
         self._ids: list[int] = notes["ids"] if notes else []
-        self._logprobs = LogprobTail(sampling.logprobs, notes["logprobs"] if notes else None)
+        token_text = tokenizer.token_text if tokenizer and shape.token_texts else None
+        logprobs = notes["logprobs"] if notes else None
+        self._logprobs = LogprobTail(sampling.logprobs, logprobs, token_text)
 
     @property
     def generated(self) -> int:
@@ -122,7 +125,8 @@ class Assembly:
         if self._shape.token_ids:
             self._ids.extend(ids[: pushed.tokens].tolist())
         if logprobs is not None:
-            self._logprobs.add(logprobs, start, start + pushed.tokens)
+            tokens = ids[: pushed.tokens]
+            self._logprobs.add(logprobs, tokens, start, start + pushed.tokens)
         return pushed.hit is not None
 
     def _cut(self) -> OutputRow:
@@ -152,7 +156,7 @@ class Assembly:
             completion_tokens=0 if error else self._tokens,
             error=error,
             completion_ids=list(self._ids) if self._shape.token_ids and not error else None,
-            logprobs=None if error else self._logprobs.value(),
+            logprobs=None if error else self._logprobs.value(first=self._segment == 0),
         )
 
 

@@ -148,7 +148,8 @@ class Worker:
         feeder = Feeder(maker, policy.ahead_bytes, self._wake.set)
         writer = PartWriter(job, plan, self._attempt)
         publisher = Publisher(writer, store, policy, self._wake.set)
-        shape = Shape(job.output.segment_tokens, job.output.token_ids, dtype)
+        batch = plan.format == "openai-batch"
+        shape = Shape(job.output.segment_tokens, job.output.token_ids, dtype, token_texts=batch)
         session = Session(opened.loop, feeder, publisher, prompts.tokenizer, shape, policy)
         return session, feeder, publisher
 

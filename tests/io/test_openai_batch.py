@@ -73,10 +73,14 @@ def test_names_of_openai_and_vllm_become_ours() -> None:
     [
         ({"logprobs": None}, {}),
         ({"logprobs": 0}, {"logprobs": 1}),
+        ({"logprobs": 1}, {"logprobs": 2}),  # of ours, 1 is the sampled token's alone
         ({"logprobs": 5}, {"logprobs": 5}),
         ({"url": CHAT, "logprobs": False}, {}),
         ({"url": CHAT, "logprobs": True}, {"logprobs": 1}),
+        ({"url": CHAT, "logprobs": True, "top_logprobs": 0}, {"logprobs": 1}),
+        ({"url": CHAT, "logprobs": True, "top_logprobs": 1}, {"logprobs": 2}),
         ({"url": CHAT, "logprobs": True, "top_logprobs": 4}, {"logprobs": 4}),
+        ({"url": CHAT, "logprobs": False, "top_logprobs": 0}, {}),
     ],
 )
 def test_log_probabilities_are_asked_for_in_their_two_ways(
@@ -85,15 +89,121 @@ def test_log_probabilities_are_asked_for_in_their_two_ways(
     assert sampling(**body) == ours
 
 
-def test_what_asks_for_nothing_is_let_pass() -> None:
-    harmless = {"stream": False, "echo": False, "best_of": 1, "suffix": "", "user": "me"}
-    assert sampling(**harmless, tools=[], response_format={"type": "text"}, stop=None) == {}
+@pytest.mark.parametrize(
+    ("body", "asked"),
+    [
+        ({"logprobs": 0}, 0),
+        ({"logprobs": 1}, 1),
+        ({"url": CHAT, "logprobs": True}, 0),
+        ({"url": CHAT, "logprobs": True, "top_logprobs": 1}, 1),
+    ],
+)
+def test_how_many_were_asked_for_is_kept_for_the_answer(body: dict[str, Any], asked: int) -> None:
+    assert parse_request(request(**{"url": PLAIN, **body}))["top_logprobs"] == asked
+
+
+HARMLESS = {
+    "stream": False,
+    "stream_options": {"include_usage": True},
+    "echo": False,
+    "best_of": 1,
+    "suffix": "",
+    "user": "me",
+    "metadata": {"a": "b"},
+    "store": True,
+    "service_tier": "flex",
+    "safety_identifier": "me",
+    "prompt_cache_key": "key",
+    "prompt_cache_retention": "24h",
+    "parallel_tool_calls": False,
+    "tools": [],
+    "tool_choice": "none",
+    "functions": [],
+    "function_call": "none",
+    "response_format": {"type": "text"},
+    "modalities": ["text"],
+    "reasoning_effort": "none",
+    "verbosity": "medium",
+    "audio": None,
+    "prediction": None,
+    "seed": None,
+    "stop": None,
+    "use_beam_search": False,
+    "length_penalty": 1.0,
+    "include_stop_str_in_output": False,
+    "skip_special_tokens": True,
+    "spaces_between_special_tokens": True,
+    "truncate_prompt_tokens": None,
+    "return_tokens_as_token_ids": False,
+    "bad_words": [],
+    "chat_template_kwargs": {},
+    "add_generation_prompt": True,
+    "continue_final_message": False,
+    "guided_json": None,
+    "priority": 0,
+}
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+@pytest.mark.parametrize("url", [CHAT, PLAIN])
+def test_what_asks_for_nothing_is_let_pass(url: str, name: str) -> None:
+    assert sampling(url=url, **{name: HARMLESS[name]}) == {}
+
+
+@pytest.mark.parametrize(
+    ("url", "field", "value"),
+    [
+        (CHAT, "tool_choice", "required"),
+        (CHAT, "modalities", ["text", "audio"]),
+        (CHAT, "response_format", {"type": "json_object"}),
+        (CHAT, "web_search_options", {}),
+        (CHAT, "add_special_tokens", True),
+        (PLAIN, "add_special_tokens", False),
+        (PLAIN, "skip_special_tokens", False),
+        (PLAIN, "include_stop_str_in_output", True),
+        (PLAIN, "length_penalty", 0.5),
+        (PLAIN, "stream", 0),
+        (PLAIN, "best_of", 2),
+        (PLAIN, "guided_regex", "a"),
+    ],
+)
+def test_what_asks_for_more_is_refused(url: str, field: str, value: Any) -> None:
+    with pytest.raises(RowError, match=rf"body\.{field}: not supported; remove it"):
+        parse_request(request(url, **{field: value}))
+
+
+def test_special_tokens_are_added_as_each_address_does_by_itself() -> None:
+    assert sampling(url=CHAT, add_special_tokens=False) == {}
+    assert sampling(url=PLAIN, add_special_tokens=True) == {}
+
+
+def test_a_top_k_of_minus_1_keeps_all() -> None:
+    assert sampling(top_k=-1) == {"top_k": 0}
+
+
+def test_the_newer_name_of_max_tokens_counts() -> None:
+    both = {"max_completion_tokens": 5, "max_tokens": 9}
+    assert sampling(url=CHAT, **both) == {"max_tokens": 5}
+
+
+@pytest.mark.parametrize(("name", "known"), [(7, "7"), (1.5, "1.5"), ("", ""), (None, None)])
+def test_a_refused_custom_id_is_known_to_its_answer(name: Any, known: str | None) -> None:
+    line = json.dumps({**request(), "custom_id": name}).encode()
+    with pytest.raises(RowError, match="custom_id"):
+        OpenAIBatchReader(None).parse(line)
+    assert OpenAIBatchReader(None).known(line).get("custom_id") == known
 
 
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
         ({"custom_id": None}, "custom_id: missing or not text"),
+        ({"custom_id": 7}, 'custom_id: 7 is not text; write it in quotes, such as "r-7"'),
+        ({"custom_id": ""}, "custom_id: empty"),
+        ({"body": {"prompt": "a", "model": 5}}, "body.model: text is expected, found int"),
+        ({"body": {"prompt": "a", "logprobs": 21}}, "body.logprobs: a number is expected, from 0"),
+        ({"url": CHAT, "body": {"messages": HELLO, "logprobs": 1}}, "body.logprobs: true or false"),
+        ({"url": CHAT, "body": {"messages": HELLO, "top_logprobs": 2}}, "needs logprobs: true"),
         ({"url": "/v1/embeddings"}, "url: '/v1/embeddings' is not /v1/completions or /v1/chat"),
         ({"method": "GET"}, "method: 'GET' is not POST"),
         ({"body": None}, "body: missing or not an object"),

@@ -116,6 +116,22 @@ def test_an_error_is_told_with_the_row_it_belongs_to():
     assert (row.completion, row.completion_ids) == (None, None)
 
 
+def test_log_probabilities_for_openais_answers_have_the_tokens_texts():
+    shape = Shape(1, token_ids=False, dtype="float32", token_texts=True)
+    one = assembly(shape, Sampling(logprobs=2))
+    byte, end = TOKENIZER.piece_to_id("<0xC3>"), TOKENIZER.eos_id
+    (word,) = TOKENIZER.encode("the", bos=False)[:1]
+    told = TokenLogprobs(
+        np.float32([-0.5, -0.1]),
+        np.int32([[byte, 5000], [end, byte]]),
+        np.float32([[-0.5, -2], [-0.1, -3]]),
+    )
+    first, last = one.take(Emission(KEY, np.int32([word, end]), "stop", told))
+    assert json.loads(first.logprobs)["tokens"] == [TOKENIZER.piece(word)]
+    assert json.loads(first.logprobs)["top_tokens"] == [["bytes:\\xc3", "token_id:5000"]]
+    assert json.loads(last.logprobs)["tokens"] == ["<eos>"]
+
+
 @pytest.mark.parametrize(
     ("wanted", "value"),
     [
