@@ -8,6 +8,7 @@
     │   └── OutputError      the output folder: another job's, changed inputs, unusable store
     ├── RowError             one row can't be done: becomes that row's `error`, never the job's
     ├── StoreError           an object store failed after every retry; running again resumes
+    │   └── StoreFullError   nothing more can be written: disk full, quota used up, read-only
     ├── WorkerError          a worker could not start or died too often: exit code 1
     └── Interrupted          stopped by a signal or by `rgpipeline stop`: exit code 130
 
@@ -49,6 +50,10 @@ class RowError(RgpipelineError):
 
 class StoreError(RgpipelineError):
     """A file store failed for good; what was committed before is safe."""
+
+
+class StoreFullError(StoreError):
+    """A file store takes no more: the disk is full, the quota is used up, it is read-only."""
 
 
 class WorkerError(RgpipelineError):

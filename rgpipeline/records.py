@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from rgpipeline.spec import Sampling
 
 FinishReason = Literal["stop", "length", "error"]
-Fault = Literal["user", "store", "worker"]  # UserError, StoreError, anything else
+# UserError, StoreFullError, another StoreError, anything else
+Fault = Literal["user", "full", "store", "worker"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +209,8 @@ class WorkerReport:
     stopped: bool = False  # drained: everything publishable is published
     error: str | None = None  # the worker cannot go on: its message for a person
     fault: Fault | None = None  # whose fault that error is
+    raised_at: str = ""  # type and line of code of an exception that isn't ours
+    in_engine: bool = False  # the engine raised it, so a row in its slots may be to blame
     details: Mapping[str, float] = field(default_factory=dict)  # prefill_s, store_errors…
 
 

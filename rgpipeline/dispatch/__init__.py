@@ -18,6 +18,7 @@ from rgpipeline.dispatch.messages import (
     Room,
     StartWorker,
     Stop,
+    StoreFull,
     Tick,
     Up,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "Room",
     "StartWorker",
     "Stop",
+    "StoreFull",
     "Tick",
     "Up",
     "Work",

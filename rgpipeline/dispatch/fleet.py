@@ -106,6 +106,10 @@ class Fleet:
             member.phase is Phase.PENDING and now - member.since < HOPE_S for member in self
         )
 
+    def at_work_before(self, time: float) -> bool:
+        """Whether some worker that was at work before `time` still is."""
+        return any(member.phase is Phase.READY and member.since < time for member in self)
+
     def add(self, now: float) -> Member:
         """A new worker, by a name that was never used."""
         member = Member(f"w{self._started}", since=now)

@@ -14,6 +14,7 @@ from rgpipeline.dispatch.messages import (
     Room,
     StartWorker,
     Stop,
+    StoreFull,
     Tick,
     Up,
 )
@@ -50,6 +51,8 @@ class Dispatch:
                 self._resize(event.workers)
             case Stop():
                 self._stop(event.now)
+            case StoreFull():
+                self.setbacks.last = Setback(event.reason, "full")
             case Tick():
                 self._enforce_deadlines(event.now)
             case _:
@@ -88,7 +91,9 @@ class Dispatch:
                 if not unit.assignment.failed:
                     self.setbacks.progress()
         if report.error is not None:
-            self._give_up(member, Setback(report.error, report.fault or "worker"), now)
+            fault = report.fault or "worker"
+            setback = Setback(report.error, fault, report.raised_at, report.in_engine)
+            self._give_up(member, setback, now)
         elif report.stopped:
             self._commands.append(KillWorker(member.name, "it has published everything and left"))
             self._lose(member, None, now)
@@ -100,7 +105,8 @@ class Dispatch:
 
     def _feed(self, member: Member, now: float) -> None:
         """Gives the worker what keeps its slots full."""
-        while share := next_share(self.work, self.fleet, member, self._policy.copies):
+        copies, fresh_first = self._policy.copies, self.setbacks.recurrence.count > 0
+        while share := next_share(self.work, self.fleet, member, copies, fresh_first):
             if share.taken_from is not None:
                 self._take_from(share.taken_from, share.unit)
             if not member.held:
@@ -153,7 +159,7 @@ class Dispatch:
             unit.holders.discard(member.name)
         if setback is not None:
             starting = member.phase in (Phase.PENDING, Phase.STARTING)
-            self.setbacks.death(setback, starting, now)
+            self.setbacks.death(setback, starting, now, list(member.held))
             if setback.fault == "worker":
                 self._suspect(list(member.held.values()), setback, member.report.saved)
         for unit in member.held.values():
@@ -214,15 +220,18 @@ class Dispatch:
             return End("failed", f"{failed} {rows} failed, faults.max_failed_rows is {allowed}")
         if self.work.done:
             return End("finished")
+        last = self.setbacks.last
+        if last is not None and last.fault == "full":
+            return End("failed", last.reason)  # no other worker could publish more
         if self._stopping:
             return End("stopped") if len(self.fleet) == 0 else None
-        last = self.setbacks.last
         if last is None:
             return None
         users_fault = last.fault == "user"
         if users_fault and not self.setbacks.ever_started:
             return End("failed", last.reason, users_fault=True)
-        message = self.setbacks.verdict(self._wanted, self.fleet.hopeful(now))
+        spared = self.fleet.at_work_before(self.setbacks.recurrence.since)
+        message = self.setbacks.verdict(self._wanted, self.fleet.hopeful(now), spared)
         return End("failed", message, users_fault) if message else None
 
     def _take_commands(self) -> list[Command]:

@@ -67,13 +67,21 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreFull:
+    """The output's store takes no more, as the driver has found; `reason` says so in words."""
+
+    now: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time has passed; sent about once a second."""
 
     now: float
 
 
-Event = Up | Heard | Died | Draining | Room | Stop | Tick
+Event = Up | Heard | Died | Draining | Room | Stop | StoreFull | Tick
 
 
 @dataclass(frozen=True, slots=True)

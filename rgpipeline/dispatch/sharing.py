@@ -14,17 +14,20 @@ class Share:
     taken_from: Member | None = None
 
 
-def next_share(work: Work, fleet: Fleet, member: Member, copies: int) -> Share | None:
+def next_share(
+    work: Work, fleet: Fleet, member: Member, copies: int, fresh_first: bool = False
+) -> Share | None:
     """What to give `member` so that its slots never drain; None when it has enough.
 
     Enough is the present shard, the next one, and rows for two rounds of its slots. When no
     shard waits any more, it is given one that another has queued; and with nothing at all to do,
     a copy of one that another is at, for that one may never finish it. The log makes that safe.
+    `fresh_first`: as for `Work.take`.
     """
     slots, outstanding = member.report.slots, member.outstanding
     if member.quarantined or (len(member.held) >= 2 and outstanding >= 2 * slots):
         return None
-    unit = work.take(alone=not member.held)
+    unit = work.take(alone=not member.held, fresh_first=fresh_first)
     if unit is not None:
         return Share(unit)
     if outstanding >= slots:

@@ -67,18 +67,24 @@ class Work:
         """Units that nobody holds."""
         return len(self._fresh) + sum(not unit.holders for unit in self._open.values())
 
-    def take(self, alone: bool) -> Unit | None:
-        """The next unit that nobody holds; a suspected one only for a worker with nothing else."""
+    def take(self, alone: bool, fresh_first: bool = False) -> Unit | None:
+        """The next unit that nobody holds; a suspected one only for a worker with nothing else.
+
+        `fresh_first`: rather one that no worker was lost at, to see whether the rows matter.
+        """
+        if fresh_first and self._fresh and not self._suspects:
+            return self._next_fresh()
         for queue in (self._suspects, self._returned) if alone else (self._returned,):
             while queue:
                 unit = queue.popleft()
                 if self.is_open(unit) and not unit.holders:
                     return unit
-        if self._fresh:
-            shard = self._fresh.popleft()
-            left = shard.rows - self._covered.get(shard.index, 0)
-            return self._opened(Unit(Assignment(shard), max(1, left)))
-        return None
+        return self._next_fresh() if self._fresh else None
+
+    def _next_fresh(self) -> Unit:
+        shard = self._fresh.popleft()
+        left = shard.rows - self._covered.get(shard.index, 0)
+        return self._opened(Unit(Assignment(shard), max(1, left)))
 
     def tail(self, looks: int = 64) -> Iterator[Unit]:
         """Some unfinished units, each time others: candidates for a worker with nothing to do."""

@@ -33,6 +33,19 @@ _LASTING_ERRNOS = {
     errno.ENOTSUP,
     errno.ELOOP,
 }
+_FULL_ERRNOS = {
+    errno.ENOSPC: "the disk is full; free some space",
+    errno.EDQUOT: "the quota is used up; free some space or raise it",
+    errno.EROFS: "the disk can only be read; make it writable",
+}
+_FULL_STORE = "the store is full; free some space or raise its quota"
+_FULL_CODES = {  # of S3 servers: MinIO, Ceph; 507 is the HTTP status for it
+    "XMinioStorageFull",
+    "XMinioAdminBucketQuotaExceeded",
+    "QuotaExceeded",
+    "InsufficientStorage",
+    "507",
+}
 _CLIENTS = {"aiohttp", "aiobotocore", "botocore", "gcsfs", "google", "requests", "urllib3"}
 _LASTING_NAMES = {  # exceptions of those clients that no second try mends
     "NoCredentialsError",
@@ -50,7 +63,7 @@ def is_transient(error: BaseException) -> bool:
     """Whether the same call may well succeed a little later."""
     if isinstance(error, _LASTING_TYPES) or type(error).__name__ in _LASTING_NAMES:
         return False
-    if is_forbidden(error):
+    if full(error) or is_forbidden(error):
         return False
     if isinstance(error, OSError):
         return error.errno not in _LASTING_ERRNOS
@@ -59,6 +72,19 @@ def is_transient(error: BaseException) -> bool:
         return status >= 500 or status in _PASSING_STATUS
     module = type(error).__module__.partition(".")[0]
     return isinstance(error, TimeoutError | EOFError) or module in _CLIENTS
+
+
+def full(error: BaseException | None) -> str:
+    """Why the store takes no more, and what to do about it; empty for any other error."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL_ERRNOS:
+            return _FULL_ERRNOS[error.errno]
+        response = getattr(error, "response", None)
+        answer = response.get("Error", {}) if isinstance(response, dict) else {}
+        if answer.get("Code") in _FULL_CODES or _status(error) == 507:
+            return _FULL_STORE
+        error = error.__cause__
+    return ""
 
 
 def is_forbidden(error: BaseException) -> bool:

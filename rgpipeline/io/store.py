@@ -1,6 +1,5 @@
 """A folder of objects, wherever it is: what the output of a job is written through."""
 
-import errno
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -10,14 +9,13 @@ from threading import get_ident
 from typing import Protocol, TypeVar
 
 from rgpipeline.addresses import plain_address
-from rgpipeline.errors import OutputError, StoreError
+from rgpipeline.errors import OutputError, StoreError, StoreFullError
 from rgpipeline.io.local import LocalStore
 from rgpipeline.io.objects import ObjectStore
 from rgpipeline.io.options import StorageOptions, protocol_of
-from rgpipeline.io.retry import Retry, brief, is_forbidden
+from rgpipeline.io.retry import Retry, brief, full, is_forbidden
 
 T = TypeVar("T")
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 _SLOW_S = 30.0  # a call that takes longer is worth a word
 
 _log = logging.getLogger(__name__)
@@ -194,11 +192,8 @@ class _Call:
 
 def _explained(what: str, error: Exception) -> Exception:
     text = " ".join(str(error).split())[:300]
-    if isinstance(error, OSError) and error.errno in _FULL:
-        return StoreError(
-            f"{what}: the disk is full; free some space and run the same job again, it goes on "
-            f"from here"
-        )
+    if why := full(error):
+        return StoreFullError(f"{what}: {why} and run the same job again, it goes on from here")
     if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
         return OutputError(f"{what}: there is a file where a folder is needed ({text})")
     if is_forbidden(error):

@@ -22,6 +22,7 @@ from rgpipeline.dispatch import (
     Room,
     StartWorker,
     Stop,
+    StoreFull,
     Tick,
     Up,
 )
@@ -102,6 +103,8 @@ class Driver:
             self._look_at_nodes(now)
             if now - self._ticked_at >= _TICK_S:
                 self._ticked_at = now
+                if self._journal.full:
+                    self._tell(StoreFull(now, self._journal.full))
                 self._tell(Tick(now))
                 self._show(now)
             for event in self._crew.events(_WAIT_S if self._end is None else 0.0):

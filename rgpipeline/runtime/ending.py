@@ -9,6 +9,7 @@ from rgpipeline.io.snapshots import Snapshots
 from rgpipeline.io.store import Store
 from rgpipeline.output import ShardProgress, write_success
 from rgpipeline.output.summary import Outcome, Summary
+from rgpipeline.wording import count, counted
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ def summary_of(
     return Summary(
         outcome=outcome,
         exit_code=code,
-        message=STOPPED if outcome == "interrupted" else end.message,
+        message=STOPPED if outcome == "interrupted" else _message(end, progress),
         rows=sum(shard.rows for shard in progress),
         rows_done=sum(shard.rows_done for shard in progress),
         rows_failed=failed,
@@ -69,6 +70,15 @@ def summary_of(
         output=output,
         already_done=already_done,
     )
+
+
+def _message(end: End, progress: Sequence[ShardProgress]) -> str:
+    """Why a job failed, and what is there of it."""
+    published = sum(shard.rows_done + shard.rows_failed for shard in progress)
+    if end.outcome != "failed" or end.users_fault or not published:
+        return end.message
+    rows = counted(sum(shard.rows for shard in progress), "row")
+    return f"{end.message}\n{count(published)} of {rows} are published"
 
 
 def _outcome(end: End, failed: int) -> tuple[Outcome, int]:

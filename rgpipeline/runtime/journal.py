@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from rgpipeline.errors import RgpipelineError
+from rgpipeline.errors import RgpipelineError, StoreFullError
 from rgpipeline.io.store import RetryingStore
 from rgpipeline.output import Heartbeat, write_heartbeat
 from rgpipeline.output.stopping import read_stop
@@ -38,6 +38,7 @@ class Journal:
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._failed = ""  # why the last write failed; empty after one that did not
+        self.full = ""  # the same, where the store takes no more
 
     @property
     def trouble(self) -> str:
@@ -113,7 +114,8 @@ class Journal:
             done = action()
         except (RgpipelineError, OSError) as error:
             self._failed = f"{what}: {error}"
+            self.full = str(error) if isinstance(error, StoreFullError) else ""
             _log.warning("%s", self._failed)
             return None
-        self._failed = ""
+        self._failed = self.full = ""
         return done

@@ -51,6 +51,7 @@ class Session:
         self._snapshots = SnapshotsDue(policy, shape.segment_tokens, loop.request_snapshot)
         self._draining = False
         self._newest = ""
+        self.in_engine = False  # True while the engine works at rows, and where that has failed
         self.tally = Tally()
         self.view = View(slots=loop.slots)
 
@@ -76,11 +77,13 @@ class Session:
 
     def step(self) -> bool:
         """One round: hear, admit, step the engine, collect. False when there was nothing to do."""
+        self.in_engine = False
         self._hear()
         admitted = self._admit()
         self._look()
         if self._publisher.full:
             return False
+        self.in_engine = True
         if self._texts:
             self._score()
         elif not self._loop.idle:
@@ -244,5 +247,5 @@ class Session:
             self._publisher.finish(held)
 
     def _look(self) -> None:
-        texts, made_ready = len(self._texts), self._feeder.at
-        self.view = look(self._loop, self._newest, texts=texts, made_ready=made_ready)
+        texts = len(self._texts)
+        self.view = look(self._loop, self._newest, texts=texts, made_ready=self._feeder.at)

@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Sequence
 from threading import Event, Lock
 
-from rgpipeline.errors import RgpipelineError, StoreError, UserError
+from rgpipeline.errors import RgpipelineError, StoreError, StoreFullError, UserError
 from rgpipeline.io.options import resolve_options
 from rgpipeline.io.store import RetryingStore, Store
 from rgpipeline.plan import Plan
@@ -91,6 +91,8 @@ class Worker:
             stopped=end.stopped,
             error=end.error,
             fault=end.fault,
+            raised_at=end.raised_at,
+            in_engine=end.in_engine,
             details={**tally.details(), **self._store_details()},
         )
 
@@ -105,6 +107,8 @@ class Worker:
         try:
             self._work()
             self._end = WorkerReport(beat=0, stopped=True)
+        except StoreFullError as error:
+            self._fail("full", error)
         except StoreError as error:
             self._fail("store", error)
         except UserError as error:
@@ -156,4 +160,18 @@ class Worker:
     def _fail(self, fault: Fault, error: Exception) -> None:
         ours = isinstance(error, RgpipelineError)
         message = str(error) if ours else f"{type(error).__name__}: {error}"
-        self._end = WorkerReport(beat=0, error=message[:_LONGEST_MESSAGE], fault=fault)
+        in_engine = self._parts is not None and self._parts[0].in_engine
+        self._end = WorkerReport(
+            beat=0,
+            error=message[:_LONGEST_MESSAGE],
+            fault=fault,
+            raised_at=_raised_at(error) if fault == "worker" else "",
+            in_engine=in_engine,
+        )
+
+
+def _raised_at(error: Exception) -> str:
+    """Type, file and line of an exception, the same in every process."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{where}"

@@ -1,5 +1,7 @@
 """Workers die, hang, fail to start, and leave; the job ends as it should."""
 
+from typing import Any
+
 from rgpipeline.dispatch import (
     Died,
     Draining,
@@ -10,6 +12,7 @@ from rgpipeline.dispatch import (
     Room,
     StartWorker,
     Stop,
+    StoreFull,
     Tick,
     Up,
     Work,
@@ -73,6 +76,81 @@ def test_three_failed_starts_end_the_job_with_the_workers_own_words() -> None:
     assert isinstance(end, End)
     assert end.outcome == "failed"
     assert end.message == "no worker can start, tried 3 times: out of memory"
+
+
+def fails(game: Game, worker: str, raised_at: str = "ValueError at a.py:1", **report: Any) -> None:
+    """A worker is lost by an exception."""
+    facts = {"error": "ValueError: odd", "fault": "worker", "raised_at": raised_at, **report}
+    game.says(worker, **facts)
+
+
+def test_an_exception_that_two_workers_meet_in_one_place_ends_the_job() -> None:
+    game = Game(shards(9), workers=1)
+    for worker in ("w0", "w1"):
+        game.ready(worker)
+        fails(game, worker)
+    assert game.commands[-1] == End(
+        "failed", "2 workers in a row met the same error: ValueError: odd"
+    )
+
+
+def test_so_it_is_with_rows_done_long_before() -> None:
+    game = Game(shards(9), workers=1)
+    game.ready("w0")
+    game.finishes("w0", AssignmentKey(0, 0, 16))
+    fails(game, "w0")
+    game.ready("w1")
+    fails(game, "w1")
+    assert game.said(End)[0].outcome == "failed"
+
+
+def test_one_that_comes_again_after_some_rows_were_done_does_not() -> None:
+    game = Game(shards(9), workers=1)
+    for worker in ("w0", "w1", "w2"):
+        game.ready(worker)
+        game.finishes(worker, game.held[worker][0])
+        fails(game, worker)
+    assert not game.said(End)
+
+
+def test_exceptions_in_two_places_do_not() -> None:
+    game = Game(shards(9), workers=1)
+    for number, worker in enumerate(("w0", "w1", "w2")):
+        game.now += 100.0
+        game.tell(Tick(game.now))
+        game.ready(worker)
+        fails(game, worker, f"ValueError at a.py:{number}")
+    assert not game.said(End)
+
+
+def test_one_that_a_worker_is_spared_does_not() -> None:
+    game = Game(shards(9), workers=2)
+    game.ready("w0")
+    game.now = 1.0
+    for bad in ("w1", "w2"):
+        game.ready(bad)
+        fails(game, bad)
+    assert not game.said(End)
+
+
+def test_the_engines_exception_over_different_rows_is_no_rows_fault() -> None:
+    game = Game(shards(9), workers=1)
+    for worker in ("w0", "w1"):
+        game.ready(worker)
+        fails(game, worker, in_engine=True)
+    assert game.said(End)[0].message == "2 workers in a row met the same error: ValueError: odd"
+
+
+def test_a_full_store_ends_the_job_at_once() -> None:
+    game = Game(shards(9), workers=2)
+    game.ready("w0", "w1")
+    game.says("w0", error="writing x: the disk is full", fault="full")
+    assert game.commands[-1] == End("failed", "writing x: the disk is full")
+
+
+def test_a_store_that_the_driver_finds_full_ends_the_job_at_once() -> None:
+    game = Game(shards(9), workers=2)
+    assert game.tell(StoreFull(1.0, "the disk is full")) == [End("failed", "the disk is full")]
 
 
 def test_a_users_mistake_ends_the_job_at_once() -> None:

@@ -6,8 +6,13 @@ from rgpipeline.dispatch import Died, End, Policy, StartWorker, Tick
 from tests.dispatch.hand import Game, shards
 
 
-def play_against(poison: tuple[int, int], count: int = 3) -> tuple[Game, list[tuple[int, int]]]:
-    """Workers finish whatever they hold, one unit a report, unless the poison row is in it."""
+def play_against(
+    poison: tuple[int, int], count: int = 3, raised_at: str = ""
+) -> tuple[Game, list[tuple[int, int]]]:
+    """Workers finish whatever they hold, one unit a report, unless the poison row is in it.
+
+    It kills the process, or has the engine raise an exception.
+    """
     game, convicted = Game(shards(count), workers=1), []
     while not game.said(End):
         game.now += 100.0
@@ -21,16 +26,23 @@ def play_against(poison: tuple[int, int], count: int = 3) -> tuple[Game, list[tu
         in_it = key.shard == poison[0] and key.start <= poison[1] < key.stop
         if in_it and not given_up:
             game.says(worker, at=[(key.shard, row) for row in range(key.start, key.stop)])
-            game.crashes(worker)
+            if raised_at:
+                facts = {"error": "odd", "fault": "worker", "in_engine": True}
+                game.says(worker, raised_at=raised_at, **facts)
+            else:
+                game.crashes(worker)
         else:
             game.finishes(worker, key, failed=len(given_up))
     return game, convicted
 
 
+@pytest.mark.parametrize("raised_at", ["", "ValueError at a.py:1"], ids=["killed", "raised"])
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
 @pytest.mark.parametrize("row", [0, 7, 15])
-def test_exactly_the_poison_row_is_convicted(row: int) -> None:
-    game, convicted = play_against((1, row))
-    assert convicted == [(1, row)]
+def test_exactly_the_poison_row_is_convicted(row: int, count: int, raised_at: str) -> None:
+    shard = min(1, count - 1)
+    game, convicted = play_against((shard, row), count, raised_at)
+    assert convicted == [(shard, row)]
     assert game.said(End) == [End("finished")]
 
 

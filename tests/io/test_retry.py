@@ -123,7 +123,9 @@ def test_what_may_pass_is_tried_again(error: BaseException) -> None:
     "error",
     [
         FileNotFoundError(),
-        OSError(errno.ENOSPC, "full"),
+        *(OSError(number, "x") for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)),
+        *map(s3, ["XMinioStorageFull", "QuotaExceeded", "507"]),
+        gcs(507),
         ValueError("ours"),
         KeyError("ours"),
         botocore.exceptions.NoCredentialsError(),

@@ -138,7 +138,7 @@ def test_workers_that_cannot_start_end_the_job_with_their_own_words(tmp_path: Pa
     summary = run(job_over(tmp_path, prompts(8)), open_engine=broken)
     assert (summary.outcome, summary.exit_code) == ("failed", 1)
     assert summary.message.endswith("RuntimeError: no driver for this device")
-    assert summary.message.startswith("no worker can start, tried 3 times")
+    assert summary.message.startswith("no worker can start, tried 2 times")
 
 
 def test_paths_are_taken_from_where_the_driver_stands(

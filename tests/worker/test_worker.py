@@ -1,5 +1,7 @@
 """A worker: rows in, each published once, whatever else happens."""
 
+import errno
+import re
 from threading import Event
 
 import pyarrow as pa
@@ -7,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from rgpipeline.errors import StoreError
+from rgpipeline.io.retry import Retry
+from rgpipeline.io.store import RetryingStore
 from rgpipeline.records import Assignment, OutputRow, ShardDone
 from rgpipeline.worker.policy import WorkerPolicy
 from tests.fake_engine import FakeEngine
@@ -413,6 +417,48 @@ def test_an_engine_that_fails_leaves_what_was_finished_published(tmp_path):
     assert report.fault == "worker"
     assert 0 < len(given.rows()) < 8
     assert report.rows_done == len(given.rows())
+
+
+def test_an_exception_tells_where_it_was_raised_and_whether_a_row_may_be_to_blame(tmp_path):
+    class Failing(FakeEngine):
+        def decode(self, *_):
+            raise RuntimeError("device lost")
+
+    given = given_prompts(tmp_path, 4)
+    report = finish(given.worker(open_engine=factory(Failing)), given.assignments)
+    assert (report.error, report.fault) == ("RuntimeError: device lost", "worker")
+    assert re.fullmatch(r"RuntimeError at .*/test_worker.py:\d+", report.raised_at)
+    assert report.in_engine
+
+
+def test_an_exception_in_publishing_is_no_rows_fault(tmp_path):
+    def broken(*_):
+        raise RuntimeError("no reply understood")
+
+    given = given_prompts(tmp_path, 4)
+    report = finish(given.worker(store=Instead(given.store, create=broken)), given.assignments)
+    assert (report.error, report.in_engine) == ("RuntimeError: no reply understood", False)
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.ENOSPC, "the disk is full; free some space and run the same job again"),
+        (errno.EDQUOT, "the quota is used up; free some space or raise it and run the same"),
+        (errno.EROFS, "the disk can only be read; make it writable and run the same job again"),
+    ],
+)
+def test_a_disk_that_takes_no_more_is_told_as_such(tmp_path, number, told):
+    def create(name, data):
+        if name.startswith("part-"):
+            raise OSError(number, "no more")
+        return given.store.create(name, data)
+
+    given = given_prompts(tmp_path, 4)
+    store = RetryingStore(Instead(given.store, create=create), Retry())
+    report = finish(given.worker(store=store), given.assignments)
+    assert (report.fault, report.rows_done) == ("full", 0)
+    assert f"part-00000-0000.parquet: {told}" in report.error
 
 
 def test_a_tokenizer_that_is_not_there_is_the_persons_fault(tmp_path):
