@@ -51,6 +51,9 @@ def generate(
     quantize: Annotated[
         str, typer.Option("--quantize", metavar="none|int8", help="int8 halves weights and state.")
     ] = "none",
+    chat: Annotated[
+        bool, typer.Option("--chat", help="PROMPT is a user's message; the model answers it.")
+    ] = False,
     echo: Annotated[bool, typer.Option("--echo", help="Print the prompt first.")] = False,
 ) -> int:
     """Continue one prompt; the text streams to the terminal as it comes. Ctrl-C ends it.
@@ -60,6 +63,7 @@ def generate(
       rgpipeline generate --model demo "In the beginning"
       rgpipeline generate --model demo "And it came to pass" --max-tokens 20000
       echo "Blessed are" | rgpipeline generate --model demo - --temperature 0
+      rgpipeline generate --model weights/2b-it --chat "Why is the sky blue?"
 
     Memory stays constant however long the text grows. The same seed gives the same text.
     """
@@ -87,7 +91,11 @@ def generate(
     if echo:
         typer.echo(text, nl=False)
     begun, characters = time.monotonic(), 0
-    for piece in generator.stream(text, sampling):
+    if chat:
+        stream = generator.stream_chat([{"role": "user", "content": text}], sampling)
+    else:
+        stream = generator.stream(text, sampling)
+    for piece in stream:
         characters += len(piece)
         sys.stdout.write(piece)
         sys.stdout.flush()

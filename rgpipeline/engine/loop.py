@@ -52,16 +52,21 @@ class Loop(Generic[State, Rows]):
         `pace`: of an engine whose blocks may have any number of steps.
         """
         self._engine = engine
+        self._prefix_states = prefix_states
         self._pace = pace or Pace(engine.steps)
+        self.beat = 0  # grows with every prefill call and every block read
+        self.prefills = 0  # prefill calls, to tell a step's prefill from its decode
+        self._make_states()
+
+    def _make_states(self) -> None:
+        engine = self._engine
         self._features = SamplingFeatures()
         self._state = engine.init(self._features)
         self._slots = Slots(engine.slots, engine.parts)
-        self._seating = Seating(engine, self._slots, prefix_states)
+        self._seating = Seating(engine, self._slots, self._prefix_states)
         self._in_flight: _InFlight | None = None
         self._quiet = 0  # blocks dispatched since the last prefill call
         self._refused: list[Emission] = []
-        self.beat = 0  # grows with every prefill call and every block read
-        self.prefills = 0  # prefill calls, to tell a step's prefill from its decode
 
     @property
     def slots(self) -> int:
@@ -138,6 +143,11 @@ class Loop(Generic[State, Rows]):
             self._evict(tenant)
         self._seating.drop_all()
         return emissions
+
+    def reset(self) -> None:
+        """Drops all requests and makes the states anew: after a step that raised, they are lost."""
+        del self._state, self._seating  # their memory is needed
+        self._make_states()
 
     def score(
         self,

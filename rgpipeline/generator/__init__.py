@@ -7,6 +7,7 @@ g.generate(["In the beginning"], {"max_tokens": 40})
 """
 
 from rgpipeline.generator.generator import Generator
+from rgpipeline.generator.progress import Progress
 from rgpipeline.generator.sequence import Completion
 
-__all__ = ["Completion", "Generator"]
+__all__ = ["Completion", "Generator", "Progress"]

@@ -1,41 +1,38 @@
 """A model in this process, and what is asked of it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.engine.factory import OpenedEngine, open_engine, use_compilation_cache
-from rgpipeline.errors import RowError, UserError, WeightsError
-from rgpipeline.generator.options import SamplingLike, samplings, section
-from rgpipeline.generator.prompts import Prompt, elements, prompt_value, row_ids
-from rgpipeline.generator.sequence import Completion, Underway
-from rgpipeline.io.contact import require_answers
-from rgpipeline.io.options import resolve_options
-from rgpipeline.records import Request, draw_words
+from rgpipeline.errors import RowError, UserError
+from rgpipeline.generator.calls import pieces, results, scores
+from rgpipeline.generator.opening import open_model
+from rgpipeline.generator.options import SamplingLike, section
+from rgpipeline.generator.progress import Watch, watch_for
+from rgpipeline.generator.prompts import Prompt, plain, prompt_value
+from rgpipeline.generator.requests import RequestMaker, Samplings
+from rgpipeline.generator.sequence import Completion
+from rgpipeline.records import EngineSettings, Request
 from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec
-from rgpipeline.text.completion import CompletionText
-from rgpipeline.text.named_stops import with_named_tokens
-from rgpipeline.text.tokenizer import Tokenizer
 
-_WANTED = "a list of prompts"
-
-CACHE = Path.home() / ".cache" / "rgpipeline" / "programs"
+Messages = Sequence[Mapping[str, Any]]
 
 
 class Generator:
-    """A model in this process's devices, ready to continue prompts. For one thread at a time."""
+    """A model in this process's devices, ready to continue prompts.
 
-    def __init__(self, opened: OpenedEngine, tokenizer: Tokenizer | None) -> None:
-        """Most people want `Generator.load`."""
-        self._loop = opened.loop
-        self._tokenizer = tokenizer
-        self._underway: dict[int, Underway] = {}
-        self._next_key = 0
-        self.settings = opened.settings
+    Any number of threads may use it at once: their sequences share the slots. It belongs to the
+    process that loaded it; after a fork, or once closed, it raises UserError.
+    """
+
+    def __init__(self, settings: EngineSettings, requests: RequestMaker) -> None:
+        """For `Generator.load`."""
+        self.settings = settings
+        self._requests = requests
+        self._loop = requests.loop
 
     @classmethod
     def load(
@@ -51,7 +48,7 @@ class Generator:
         mesh: Mapping[str, Any] | None = None,
         storage_options: Mapping[str, Mapping[str, Any]] | None = None,
         cache: str | Path | None = None,
-    ) -> "Generator":
+    ) -> Self:
         """Opens a checkpoint folder (a path, any fsspec URL, or `demo`).
 
         Args:
@@ -82,22 +79,22 @@ class Generator:
             prefill_chunk=prefill_chunk,
             steps_per_dispatch=steps_per_dispatch,
         )
-        chips = section(MeshSpec, "mesh", **mesh) if mesh else None
-        options = resolve_options(storage_options)
-        require_answers([model.weights, model.tokenizer], options)
-        words = _open_tokenizer(model, options)
-        use_compilation_cache(CACHE)
-        weights_cache = None if cache is None else Path(cache)
-        opened = open_engine(model, engine, options, mesh=chips, cache=weights_cache)
-        if words is not None and model.tokenizer is None:
-            words.require_within(opened.loop.vocab_size)
-        return cls(opened, words)
+        opened, requests = open_model(
+            *(model, engine),
+            mesh=section(MeshSpec, "mesh", **mesh) if mesh else None,
+            storage_options=storage_options,
+            cache=None if cache is None else Path(cache),
+        )
+        return cls(opened.settings, requests)
 
     def generate(
         self,
         prompts: Sequence[Prompt],
-        sampling: SamplingLike | Sequence[SamplingLike] | None = None,
+        sampling: Samplings = None,
         ids: Sequence[str] | None = None,
+        *,
+        prompt_logprobs: bool = False,
+        progress: bool | Watch = False,
     ) -> list[Completion]:
         """Continues every prompt.
 
@@ -106,6 +103,8 @@ class Generator:
             an array, or a column of Arrow, pandas or polars, of either.
           sampling: one for all, or one for each prompt; keys as in a job file's `sampling:`.
           ids: names of the rows for the random bits; default: each prompt's place in the list.
+          prompt_logprobs: give the prompts' log-probabilities, too: they are scored first.
+          progress: True shows it on stderr; a function is called with a `Progress` as it grows.
 
         Returns:
           Completions in the order of the prompts; with `n` > 1, each prompt's samples in a row.
@@ -114,13 +113,44 @@ class Generator:
           RowError: a prompt that can't be done, named by its place; nothing was generated.
           UserError: sampling options that are not valid.
         """
-        keys = self._begin(list(self._requests(prompts, sampling, ids)), keep=True)
-        try:
-            while any(self._underway[key].finish is None for key in keys):
-                self._pump()
-            return [self._underway[key].completion() for key in keys]
-        finally:
-            self._end(keys)
+        requests = self._requests.prompts(prompts, sampling, ids)
+        return self._all(requests, prompt_logprobs, progress)
+
+    def generate_iter(
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Samplings = None,
+        ids: Sequence[str] | None = None,
+        *,
+        prompt_logprobs: bool = False,
+    ) -> Iterator[tuple[int, Completion]]:
+        """As `generate`, but each completion as soon as it is finished, with its index.
+
+        The index is the completion's place in what `generate` returns. Closing the iterator ends
+        what is not finished.
+        """
+        requests = self._requests.prompts(prompts, sampling, ids)
+        return self._as_completed(requests, prompt_logprobs)
+
+    def chat(
+        self,
+        messages: Messages | Sequence[Messages],
+        sampling: Samplings = None,
+        ids: Sequence[str] | None = None,
+        *,
+        prompt_logprobs: bool = False,
+        progress: bool | Watch = False,
+    ) -> list[Completion]:
+        """Answers one conversation, or each of a list of them.
+
+        `messages` are dicts of `role` and `content`, as in the job file's `messages` column. They
+        are written by the checkpoint's chat template, and the answer ends where the model ends its
+        turn. All else is as in `generate`; one conversation makes a list of one completion. Raises
+        RowError naming conversation, message and field; WeightsError when the model has no chat
+        template.
+        """
+        requests = self._requests.chats(messages, sampling, ids)
+        return self._all(requests, prompt_logprobs, progress)
 
     def stream(
         self, prompt: Prompt, sampling: SamplingLike | None = None, row_id: str = "0"
@@ -129,121 +159,75 @@ class Generator:
 
         Memory stays constant. Closing the iterator frees the slot. Raises as `generate` does.
         """
-        if self._tokenizer is None:
-            raise WeightsError("streaming text needs a tokenizer; name one with tokenizer=")
-        requests = list(self._requests([prompt], sampling, [row_id]))
-        if len(requests) > 1:
-            raise UserError("sampling.n: a stream is one sample; use generate for more")
-        return self._pieces(requests[0])
+        return self._stream(self._requests.prompts([prompt], sampling, [row_id]))
 
-    def score(self, prompts: Sequence[Prompt]) -> list[NDArray[np.float32]]:
+    def stream_chat(
+        self, messages: Messages, sampling: SamplingLike | None = None, row_id: str = "0"
+    ) -> Iterator[str]:
+        """As `stream`, for the answer to one conversation."""
+        return self._stream(self._requests.chats([messages], sampling, [row_id]))
+
+    def score(
+        self, prompts: Sequence[Prompt], *, progress: bool | Watch = False
+    ) -> list[NDArray[np.float32]]:
         """Log-probability of each token given those before it, float32 [len - 1] each.
 
         Raises:
           RowError: a prompt that can't be done, named by its place.
           UserError: `prompts` isn't a list.
         """
-        given = elements(prompts, "prompts", _WANTED)
-        return self._loop.score([self._tokens(p, place) for place, p in enumerate(given)])
+        return scores(self._loop, self._requests.tokens(prompts), watch_for(progress))
 
-    def _requests(
-        self,
-        prompts: Sequence[Prompt],
-        sampling: SamplingLike | Sequence[SamplingLike] | None,
-        ids: Sequence[str] | None,
-    ) -> Iterator[Request]:
-        given = elements(prompts, "prompts", _WANTED)
-        each, names = samplings(sampling, len(given)), row_ids(ids, len(given))
-        for place, (prompt, one, name) in enumerate(zip(given, each, names, strict=True)):
-            if one.stop and self._tokenizer is None:
-                raise UserError("sampling.stop needs a tokenizer; use stop_ids or tokenizer=")
-            if self._tokenizer is not None:
-                one = with_named_tokens(one, self._tokenizer)
-            tokens = self._tokens(prompt, place)
-            for sample in range(one.n):
-                request = Request(place, tokens, one, draw_words(one.seed, name, sample))
-                with _of_prompt(place):
-                    self._loop.check(request)
-                yield request
+    def encode(self, text: str, *, bos: bool = True) -> list[int]:
+        """The token ids of a text, BOS first unless `bos` is false, as `generate` makes them.
 
-    def _tokens(self, prompt: object, place: int) -> NDArray[np.int32]:
-        with _of_prompt(place):
-            ids = self._encode(prompt)
-            self._loop.check_tokens(ids)
-        return ids.astype(np.int32)
+        Raises RowError when it is no text, WeightsError without a tokenizer.
+        """
+        return self._requests.words("encode").encode(plain(text), bos=bos)
 
-    def _encode(self, prompt: object) -> NDArray[np.integer[Any]]:
-        value = prompt_value(prompt)
-        if not isinstance(value, str):
-            return value
-        if self._tokenizer is None:
-            raise RowError("it is text, and the model has no tokenizer; give token ids")
-        ids = np.asarray(self._tokenizer.encode(value))
-        if ids.max() >= self._loop.vocab_size:
-            self._tokenizer.require_within(self._loop.vocab_size)
-        return ids
+    def decode(self, token_ids: Sequence[int] | NDArray[np.integer[Any]]) -> str:
+        """The text of token ids, [n] >= 0; BOS, EOS and padding have none.
 
-    def _begin(self, requests: Iterable[Request], *, keep: bool) -> list[int]:
-        """Queues requests; returns their keys, which are ours from now on."""
-        keys = []
-        for request in requests:
-            key, self._next_key = self._next_key, self._next_key + 1
-            sampling, text = request.sampling, None
-            if self._tokenizer is not None:
-                text = CompletionText(self._tokenizer, sampling.stop, unmatched=sampling.min_tokens)
-            self._underway[key] = Underway(text, keep)
-            self._loop.submit([Request(key, request.tokens, sampling, request.draw)])
-            keys.append(key)
-        return keys
+        Raises RowError when they are no token ids, WeightsError without a tokenizer.
+        """
+        ids = prompt_value(token_ids)
+        if isinstance(ids, str) or (ids.size and ids.min() < 0):
+            raise RowError("decode takes token ids: a list of whole numbers from 0")
+        return self._requests.words("decode").decode(ids)
 
-    def _pump(self) -> None:
-        """One step of the loop; what it brings is given to the sequences it belongs to."""
-        for emission in self._loop.step():
-            key = emission.key
-            assert isinstance(key, int)
-            sequence = self._underway.get(key)
-            if sequence is None:
-                continue
-            sequence.take(emission)
-            if sequence.finish is not None and emission.finish is None:
-                self._loop.cancel(key)
+    def close(self) -> None:
+        """Frees the device's memory. Calls of other threads that are not done raise UserError."""
+        self._loop.close()
 
-    def _end(self, keys: Iterable[int]) -> None:
-        """Forgets sequences; those not finished (somebody lost interest) leave their slots."""
-        for key in keys:
-            if self._underway.pop(key).finish is None:
-                self._loop.cancel(key)
+    def __enter__(self) -> Self:
+        self._loop.opened()
+        return self
 
-    def _pieces(self, request: Request) -> Iterator[str]:
-        keys = self._begin([request], keep=False)
-        sequence = self._underway[keys[0]]
-        try:
-            going = True
-            while going:
-                if sequence.finish is None:  # another call's steps may have brought its end
-                    self._pump()
-                going = sequence.finish is None
-                if text := sequence.take_pieces():
-                    yield text
-            if sequence.error is not None:
-                raise RowError(sequence.error)
-        finally:
-            self._end(keys)
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Generator can't be pickled or copied; load one in each process")
 
-@contextmanager
-def _of_prompt(place: int) -> Iterator[None]:
-    """Names the prompt in the RowErrors of the block."""
-    try:
-        yield
-    except RowError as error:
-        raise RowError(f"prompt {place}: {error}") from None
+    def _all(
+        self, requests: list[Request], prompt_logprobs: bool, progress: bool | Watch
+    ) -> list[Completion]:
+        watch = watch_for(progress)
+        found = dict(self._as_completed(requests, prompt_logprobs, watch))
+        return [found[index] for index in range(len(requests))]
 
+    def _as_completed(
+        self, requests: list[Request], prompt_logprobs: bool, watch: Watch = lambda _: None
+    ) -> Iterator[tuple[int, Completion]]:
+        scored: Mapping[Any, NDArray[np.float32]] = {}
+        if prompt_logprobs:
+            texts = {request.key: request.tokens for request in requests}
+            scored = dict(zip(texts, scores(self._loop, list(texts.values())), strict=True))
+        for index, done in results(self._loop, self._requests.tokenizer, requests, watch):
+            yield index, done.with_prompt(scored.get(requests[index].key))
 
-def _open_tokenizer(
-    model: ModelSpec, storage_options: Mapping[str, Mapping[str, Any]]
-) -> Tokenizer | None:
-    """The tokenizer named, or the one beside the weights, if there is one."""
-    if model.tokenizer is not None:
-        return Tokenizer.load(model.tokenizer, storage_options)
-    return Tokenizer.find(model.weights, storage_options)
+    def _stream(self, requests: list[Request]) -> Iterator[str]:
+        tokenizer = self._requests.words("streaming text")
+        if len(requests) > 1:
+            raise UserError("sampling.n: a stream is one sample; use generate for more")
+        return pieces(self._loop, tokenizer, requests[0])

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -16,6 +17,7 @@ from rgpipeline.dispatch.view import Before, JobView, Rates, before_it_begins, g
 from rgpipeline.errors import Interrupted, UserError
 from rgpipeline.io.contact import require_answers
 from rgpipeline.io.store import RetryingStore, open_store
+from rgpipeline.jobfile import load_job
 from rgpipeline.output import (
     Heartbeat,
     ShardProgress,
@@ -47,7 +49,7 @@ _SAID_LATELY_S = 30.0
 
 
 def run(
-    job: Job,
+    job: Job | str | Path,
     *,
     address: str = "auto",
     watch: Callable[[JobView], None] | None = None,
@@ -57,7 +59,7 @@ def run(
     """Does all of a job that is not done, on a Ray cluster; returns how it ended.
 
     Args:
-      job: what to do. Running the same again goes on where it ended.
+      job: what to do, or the path of a job file. Running the same again goes on where it ended.
       address: `auto` (the cluster that is here, else one of our own), `local` or an address.
       watch: called about once a second with how the job stands.
       stop: once set, workers publish what they have and leave; so do SIGINT, SIGTERM and
@@ -70,6 +72,7 @@ def run(
         for.
     """
     began = time.monotonic()
+    job = _loaded(job)
     model = job.model
     places = [*job.input.path, job.output.path, model.weights, model.tokenizer]
     require_answers(places, job.storage_options)
@@ -88,6 +91,16 @@ def run(
         except Interrupted:
             seconds = time.monotonic() - began
             return summary_of(End("stopped"), progress, job.output.path, seconds)
+
+
+def _loaded(job: object) -> Job:
+    if isinstance(job, str | Path):
+        return load_job(job)
+    if not isinstance(job, Job):
+        raise UserError(
+            f"run takes a job (load_job) or the path of a job file; found {type(job).__name__}"
+        )
+    return job
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,8 @@
-"""Stop strings that name a token without text, such as `<eos>`: no text ever contains them."""
+"""Which tokens end a text, beside those that `stop_ids` gives.
+
+Those that end a chat's turn, and those that a stop string names though they have no text, such as
+`<eos>`: no text ever contains them.
+"""
 
 import re
 from collections.abc import Sequence
@@ -9,6 +13,11 @@ from rgpipeline.text.tokenizer import Tokenizer
 _NAME = re.compile(r"<[^<>\s]+>")
 
 
+def with_turn_end(sampling: Sampling, turn_end: Sequence[int]) -> Sampling:
+    """`sampling` for a chat: it ends where the model ends its turn, as at end-of-sequence."""
+    return sampling if sampling.ignore_eos else _with(sampling, turn_end)
+
+
 def with_named_tokens(sampling: Sampling, tokenizer: Tokenizer) -> Sampling:
     """`sampling`, with `stop_ids` for the stop strings that name tokens without text.
 
@@ -16,10 +25,7 @@ def with_named_tokens(sampling: Sampling, tokenizer: Tokenizer) -> Sampling:
     """
     found = (token_without_text(stop, tokenizer) for stop in sampling.stop)
     named = [index for index in found if index is not None]
-    if not named:
-        return sampling
-    stop_ids = tuple(dict.fromkeys((*sampling.stop_ids, *named)))
-    return sampling.model_copy(update={"stop_ids": stop_ids})
+    return _with(sampling, named)
 
 
 def never_found(stops: Sequence[str], tokenizer: Tokenizer) -> list[tuple[str, str]]:
@@ -36,3 +42,9 @@ def token_without_text(name: str, tokenizer: Tokenizer) -> int | None:
     """The id of the token that is called `name` and adds nothing to a text; None if none is."""
     index = tokenizer.piece_to_id(name)
     return index if index is not None and not tokenizer.decode([index]) else None
+
+
+def _with(sampling: Sampling, ids: Sequence[int]) -> Sampling:
+    stop_ids = tuple(dict.fromkeys((*sampling.stop_ids, *ids)))
+    more = stop_ids != sampling.stop_ids
+    return sampling.model_copy(update={"stop_ids": stop_ids}) if more else sampling

@@ -7,7 +7,7 @@ from typing import Any
 from rgpipeline.errors import RowError
 from rgpipeline.spec import Columns, Sampling
 from rgpipeline.text.chat import ChatTemplate
-from rgpipeline.text.named_stops import with_named_tokens
+from rgpipeline.text.named_stops import with_named_tokens, with_turn_end
 from rgpipeline.text.template import PromptTemplate
 from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.worker.overrides import merged
@@ -103,14 +103,10 @@ class Prompts:
         return self.tokenizer.encode(text, bos=bos)
 
     def _chat(self, messages: object, sampling: Sampling) -> Prompt:
-        """A chat ends where the model ends its turn, as it does at end-of-sequence."""
         if isinstance(self.chat, str):
             raise RowError(self.chat)
         tokens = self.chat.encode(messages)
-        if sampling.ignore_eos:
-            return Prompt(tokens, sampling)
-        stop_ids = tuple(dict.fromkeys((*sampling.stop_ids, *self.chat.stop_ids)))
-        return Prompt(tokens, sampling.model_copy(update={"stop_ids": stop_ids}))
+        return Prompt(tokens, with_turn_end(sampling, self.chat.stop_ids))
 
 
 def _token_ids(name: str, ids: object) -> list[int]:

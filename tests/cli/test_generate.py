@@ -32,3 +32,17 @@ def test_a_text_asked_for_at_length_goes_on_past_its_ends(
     with pytest.raises(SystemExit):
         main(["generate", "--model", "demo", "In the beginning", *options])
     assert asked[0]["ignore_eos"] is goes_on
+
+
+def test_a_chat_asks_for_the_answer_to_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    class Told:
+        def stream_chat(self, messages: Any, sampling: dict[str, Any]) -> Iterator[str]:
+            asked.append(messages)
+            return iter(())
+
+    monkeypatch.setattr(Generator, "load", lambda *_, **__: Told())
+    with pytest.raises(SystemExit):
+        main(["generate", "--model", "demo", "--chat", "Hello"])
+    assert asked == [[{"role": "user", "content": "Hello"}]]

@@ -1,7 +1,5 @@
 """The embedded face, against the official library's own answers."""
 
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -11,21 +9,14 @@ from rgpipeline import Generator
 from rgpipeline.errors import RowError, StoreError, UserError, WeightsError
 from rgpipeline.io import contact
 from rgpipeline.text.tokenizer import Tokenizer
+from tests.generator.conftest import GOLDEN, HF, TOKENIZER
 
-GOLDEN = Path(__file__).parent.parent / "golden"
-HF = str(GOLDEN / "a" / "hf")
-TOKENIZER = str(GOLDEN / "tokenizer")
 GREEDY = {"temperature": 0, "ignore_eos": True}
 
 
 @pytest.fixture(scope="module")
 def expected() -> dict[str, np.ndarray]:
     return dict(np.load(GOLDEN / "a" / "expected.npz"))
-
-
-@pytest.fixture(scope="module")
-def generator() -> Generator:
-    return Generator.load(HF, tokenizer=TOKENIZER, dtype="float32", slots=4, prefill_chunk=16)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +121,7 @@ def test_a_stream_left_early_frees_its_slot(generator):
     endless = generator.stream([1, 2], {"max_tokens": None, "ignore_eos": True})
     next(endless)
     endless.close()
-    assert generator._loop.occupied == 0
+    assert generator._loop.opened().occupied == 0
 
 
 def test_generating_goes_on_beside_a_stream(generator):
@@ -159,7 +150,7 @@ def test_a_prompt_that_cannot_be_done_is_named_and_nothing_is_begun(generator, p
     with pytest.raises(RowError) as caught:
         generator.generate([[1, 2], prompt])
     assert told in str(caught.value)
-    assert generator._loop.idle
+    assert generator._loop.opened().idle
 
 
 @pytest.mark.parametrize("column", [pa.array, pa.chunked_array, pl.Series])

@@ -1,0 +1,127 @@
+"""What callers ask for, checked and made into requests."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rgpipeline.errors import RowError, UserError, WeightsError
+from rgpipeline.generator.options import SamplingLike, samplings
+from rgpipeline.generator.prompts import elements, kind_of, listed, plain, prompt_value, row_ids
+from rgpipeline.generator.shared_loop import SharedLoop
+from rgpipeline.records import Request, draw_words
+from rgpipeline.spec import Sampling
+from rgpipeline.text.chat import ChatTemplate
+from rgpipeline.text.named_stops import with_named_tokens, with_turn_end
+from rgpipeline.text.tokenizer import Tokenizer
+
+Samplings = SamplingLike | Sequence[SamplingLike | None] | None
+Tokens = NDArray[np.int32]
+
+
+@dataclass
+class RequestMaker:
+    """Makes requests for one loop. A request's key is the place of its prompt.
+
+    All methods raise RowError for a prompt that can't be done, named by its place, and UserError
+    for anything else that is wrong.
+    """
+
+    loop: SharedLoop
+    tokenizer: Tokenizer | None
+    open_chat: Callable[[Tokenizer], ChatTemplate]
+
+    @cached_property
+    def chat_template(self) -> ChatTemplate:
+        """Raises WeightsError when the model has none, or no tokenizer."""
+        return self.open_chat(self.words("a chat"))
+
+    def words(self, what: str) -> Tokenizer:
+        """The tokenizer, which `what` needs. Raises WeightsError when there is none."""
+        if self.tokenizer is None:
+            raise WeightsError(f"{what} needs a tokenizer; name one with tokenizer=")
+        return self.tokenizer
+
+    def prompts(self, prompts: object, sampling: Samplings, ids: object) -> list[Request]:
+        """A request for each sample of each prompt, those of one prompt in a row."""
+        tokens = self.tokens(prompts)
+        return self._requests(tokens, samplings(sampling, len(tokens)), ids, "prompt")
+
+    def chats(self, messages: object, sampling: Samplings, ids: object) -> list[Request]:
+        """As `prompts`, of one conversation or a list of them."""
+        template, chats = self.chat_template, conversations(messages)
+        tokens = []
+        for place, chat in enumerate(chats):
+            with _of("conversation", place):
+                ids_of_chat = np.asarray(template.encode(chat))
+                self.loop.opened().check_tokens(ids_of_chat)
+                tokens.append(ids_of_chat.astype(np.int32))
+        each = samplings(sampling, len(chats))
+        each = [with_turn_end(one, template.stop_ids) for one in each]
+        return self._requests(tokens, each, ids, "conversation")
+
+    def tokens(self, prompts: object) -> list[Tokens]:
+        """Token ids [n] of each prompt, n >= 1."""
+        given = elements(prompts, "prompts", "a list of prompts")
+        tokens = []
+        for place, prompt in enumerate(given):
+            with _of("prompt", place):
+                ids = self._encode(prompt)
+                self.loop.opened().check_tokens(ids)
+                tokens.append(ids.astype(np.int32))
+        return tokens
+
+    def _encode(self, prompt: object) -> NDArray[np.integer[Any]]:
+        value = prompt_value(prompt)
+        if not isinstance(value, str):
+            return value
+        if self.tokenizer is None:
+            raise RowError("it is text, and the model has no tokenizer; give token ids")
+        ids, size = np.asarray(self.tokenizer.encode(value)), self.loop.opened().vocab_size
+        if ids.max() >= size:
+            self.tokenizer.require_within(size)
+        return ids
+
+    def _requests(
+        self, tokens: list[Tokens], each: list[Sampling], ids: object, what: str
+    ) -> list[Request]:
+        requests = []
+        names = row_ids(ids, len(tokens))
+        for place, (prompt, sampling, name) in enumerate(zip(tokens, each, names, strict=True)):
+            if sampling.stop and self.tokenizer is None:
+                raise UserError("sampling.stop needs a tokenizer; use stop_ids or tokenizer=")
+            if self.tokenizer is not None:
+                sampling = with_named_tokens(sampling, self.tokenizer)
+            for sample in range(sampling.n):
+                draw = draw_words(sampling.seed, name, sample)
+                requests.append(Request(place, prompt, sampling, draw))
+            with _of(what, place):
+                self.loop.opened().check(requests[-1])
+        return requests
+
+
+def conversations(messages: object) -> list[object]:
+    """One conversation (a list of messages), or a list or column of them, as a list of them."""
+    wanted = 'a list of messages, such as [{"role": "user", "content": "Hello"}], or of such lists'
+    given = [plain(one) for one in listed(plain(messages), "messages", wanted)]
+    if not given:
+        raise UserError(f"messages is empty; give {wanted}")
+    if isinstance(given[0], dict):
+        return [given]
+    for place, one in enumerate(given):
+        if isinstance(one, str | bytes) or not hasattr(one, "__iter__"):
+            raise UserError(f"messages[{place}] is {kind_of(one)}; give {wanted}")
+    return [[plain(message) for message in one] for one in given]
+
+
+@contextmanager
+def _of(what: str, place: int) -> Iterator[None]:
+    """Names the prompt in the RowErrors of the block."""
+    try:
+        yield
+    except RowError as error:
+        raise RowError(f"{what} {place}: {error}") from None
