@@ -152,7 +152,9 @@ class Columns(Spec):
     messages: str | None = Field(None, description="column of chat messages (role, content)")
     prompt_ids: str | None = Field(None, description="column of token id lists, taken as they are")
     completion: str | None = Field(None, description="task score: text to score given the prompt")
-    id: str | None = Field(None, description="column that names the rows; default file#row")
+    id: str | None = Field(
+        None, description="column that names the rows; default `id` if there is one, else file#row"
+    )
     sampling: str | None = Field(None, description="column of per-row sampling overrides")
 
 

@@ -61,6 +61,8 @@ def _lines(job: Job, plan: Plan, done: int, begun: bool) -> Iterator[str]:
     yield f"  task     {job.task}"
     yield f"  model    {job.model.weights} ({job.model.dtype}, quantize {job.model.quantize})"
     yield f"  input    {counted(plan.rows, 'row')} in {files}"
+    if plan.has_found_id(job):
+        yield "             the column 'id' names the rows"
     for file in plan.files[:5]:
         yield f"             {file.path} ({counted(file.rows, 'row')})"
     if len(plan.files) > 5:

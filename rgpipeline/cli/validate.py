@@ -1,12 +1,16 @@
 """`rgpipeline validate`: everything that is wrong with a job, before it runs."""
 
 import json
+from typing import TYPE_CHECKING
 
 import typer
 
 from rgpipeline.cli.options import JobFile, Json, Overrides
 from rgpipeline.cli.terminal import say_error, say_warning
 from rgpipeline.wording import counted
+
+if TYPE_CHECKING:
+    from rgpipeline.plan import Plan
 
 
 def validate(job: JobFile, overrides: Overrides = None, as_json: Json = False) -> int:
@@ -33,13 +37,12 @@ def validate(job: JobFile, overrides: Overrides = None, as_json: Json = False) -
     if found.faults:
         return 2
     plan = found.plan
-    told = (
-        ""
-        if plan is None
-        else (
-            f": {counted(plan.rows, 'row')} in {counted(len(plan.files), 'file')}, "
-            f"{counted(len(plan.shards), 'shard')}"
-        )
-    )
-    typer.echo(f"{job}: valid{told}")
+    told = "" if plan is None else f": {_size(plan)}"
+    ids = "; the column 'id' names the rows" if found.id_was_found else ""
+    typer.echo(f"{job}: valid{told}{ids}")
     return 0
+
+
+def _size(plan: "Plan") -> str:
+    files = counted(len(plan.files), "file")
+    return f"{counted(plan.rows, 'row')} in {files}, {counted(len(plan.shards), 'shard')}"

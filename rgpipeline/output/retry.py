@@ -114,7 +114,8 @@ def _gather(plan: Plan, failed: FailedRows, job: Job) -> tuple[str, bytes, int, 
         lines = list(_lines(current, failed, options))
         return "_rgp/retry.jsonl", b"\n".join(lines) + b"\n", len(lines), ()
     faults: list[str] = []
-    tables = list(_tables(current, failed, options, faults))
+    mapped = job.input.columns.id is not None
+    tables = list(_tables(current, failed, options, faults, mapped))
     table = pa.concat_tables(tables)
     told = tuple(f"{fault} ({rows} rows)" for fault, rows in Counter(faults).most_common(5))
     if not table.num_rows:
@@ -136,14 +137,14 @@ def _current(file: InputFile, options: StorageOptions) -> InputFile:
 
 
 def _tables(
-    plan: Plan, failed: FailedRows, options: StorageOptions, faults: list[str]
+    plan: Plan, failed: FailedRows, options: StorageOptions, faults: list[str], has_ids: bool
 ) -> Iterator[pa.Table]:
     for index, ids in sorted(failed.items()):
         input = plan.read(plan.shards[index], options)
         faults += [input.faults[row] for row in ids if row in input.faults]
         rows = [row for row in sorted(ids) if row not in input.faults]
         table = input.table.take(pa.array(rows, pa.int64()))
-        if plan.columns.id is None:
+        if not has_ids:
             names = pa.array([ids[row] for row in rows], pa.string())
             table = table.append_column(_id_column(plan), names)
         yield table
@@ -174,7 +175,7 @@ def _retry_job(job: Job, plan: Plan, new: str, path: str, overrides: Sequence[st
     facts["output"]["path"] = new
     if plan.format != "openai-batch":
         columns = plan.columns.model_dump()
-        columns["id"] = columns["id"] or _id_column(plan)
+        columns["id"] = job.input.columns.id or _id_column(plan)
         facts["input"] |= {"format": "parquet", "columns": columns}
         facts["output"]["keep"] = list(plan.kept)
     faults = [fault for text in overrides if (fault := override(facts, text))]

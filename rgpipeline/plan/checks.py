@@ -11,12 +11,25 @@ from rgpipeline.spec import Columns, Job
 from rgpipeline.text.template import PromptTemplate
 
 Fits = Callable[[pa.DataType], bool]
+_ID = "id"
 
 
 def used_columns(job: Job, columns: Columns) -> list[str]:
     """The input columns that prompts, ids and sampling come from."""
     named = [name for name in columns.model_dump().values() if name is not None]
     return named + list(PromptTemplate(job.input.template).fields if job.input.template else ())
+
+
+def with_found_id(job: Job, schema: pa.Schema) -> Columns:
+    """The job's columns; one called `id` names the rows where the job maps none to that.
+
+    Not if it makes the prompt, or is of a type that names nothing.
+    """
+    columns = job.input.columns
+    if columns.id is not None or _ID not in schema.names or _ID in columns.model_dump().values():
+        return columns
+    usable = not _misfit("id", schema.field(_ID))
+    return columns.model_copy(update={"id": _ID}) if usable else columns
 
 
 def column_faults(job: Job, columns: Columns, schema: pa.Schema) -> list[str]:
@@ -61,8 +74,18 @@ def name_faults(job: Job, kept: Sequence[str]) -> list[str]:
         faults.append(
             f"the input already has columns named {names}, which the output adds{case}; set "
             f'output.prefix (for instance "rg_"), or leave them out by output.keep'
+            + _id_hint(job, taken.get(f"{job.output.prefix}id", []))
         )
     return faults
+
+
+def _id_hint(job: Job, taken: Sequence[str]) -> str:
+    unmapped = job.input.columns.id is None and job.input.format != "openai-batch"
+    return (
+        f"; if {taken[0]} names the rows, input.columns.id: {taken[0]}"
+        if taken and unmapped
+        else ""
+    )
 
 
 def _missing(where: str, name: str, schema: pa.Schema) -> list[str]:

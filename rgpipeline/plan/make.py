@@ -19,10 +19,10 @@ from rgpipeline.io.parts import part_name
 from rgpipeline.io.paths import Inputs, expand_inputs, takes_in
 from rgpipeline.io.readers import Scan
 from rgpipeline.io.retry import Retry
-from rgpipeline.plan.checks import column_faults, name_faults, used_columns
+from rgpipeline.plan.checks import column_faults, name_faults, used_columns, with_found_id
 from rgpipeline.plan.record import Plan, identity
 from rgpipeline.records import InputFile, Shard, Span
-from rgpipeline.spec import Job, WorkersSpec
+from rgpipeline.spec import Columns, Job, WorkersSpec
 
 # Shards, about: ten for each worker keep all of them busy to the end. Where nobody says how many
 # there will be, enough for a hundred; a status reads the footers of each shard's parts.
@@ -51,8 +51,9 @@ def make_plan(job: Job, retry: Retry | None = None) -> Plan:
     own = _merged([scan.schema for scan in scans], files)
     partitions = [f for f in partition_fields(f.path for f in files) if f.name not in own.names]
     schema = pa.schema([*own, *partitions])
-    columns = BATCH_COLUMNS if inputs.format == "openai-batch" else job.input.columns
-    kept = _kept(job, inputs.format, schema)
+    batch = inputs.format == "openai-batch"
+    columns = BATCH_COLUMNS if batch else with_found_id(job, schema)
+    kept = _kept(job, columns, BATCH_KEPT if batch else schema.names)
     if faults := [*column_faults(job, columns, schema), *name_faults(job, kept)]:
         raise InputError("\n".join(faults))
     read = {*kept, *used_columns(job, columns)}
@@ -193,9 +194,8 @@ def _disagreement(name: str, schemas: Sequence[pa.Schema], files: Sequence[Input
     return f"column {name!r} has types that don't go together: {kinds}"
 
 
-def _kept(job: Job, format: str, schema: pa.Schema) -> tuple[str, ...]:
+def _kept(job: Job, columns: Columns, names: Sequence[str]) -> tuple[str, ...]:
     """The columns to carry along: but for the one that is mapped to `id` and called so itself."""
-    names = BATCH_KEPT if format == "openai-batch" else tuple(schema.names)
     names = names if job.output.keep == "all" else job.output.keep
-    own, mapped = f"{job.output.prefix}id".casefold(), job.input.columns.id
+    own, mapped = f"{job.output.prefix}id".casefold(), columns.id
     return tuple(name for name in names if name != mapped or name.casefold() != own)

@@ -46,6 +46,11 @@ class Plan:
         facts = {"job": self.job, "files": _file_facts(self), "shards": _shard_facts(self)}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
+    def has_found_id(self, job: Job) -> bool:
+        """Whether a column names the rows for being called `id`, and the job doesn't say so."""
+        named = job.input.columns.id is not None or self.format == "openai-batch"
+        return self.columns.id is not None and not named
+
     def reader(self, options: StorageOptions | None = None) -> Reader:
         """What reads the input's format. One thread's."""
         return reader_for(self.format, options)

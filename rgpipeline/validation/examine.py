@@ -27,6 +27,7 @@ class Findings:
     faults: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     plan: Plan | None = None  # when the input could be read
+    id_was_found: bool = False  # a column called `id` names the rows, and the job doesn't say so
 
     def to_json(self) -> dict[str, Any]:
         """What `validate --json` prints."""
@@ -80,7 +81,8 @@ def _examine(job: Job, known: frozenset[str]) -> Findings:
         warnings += attempt(lambda: output_warnings(job, _PATIENCE)) or ()
     if plan is not None and not faults:
         warnings += attempt(lambda: list(row_warnings(job, plan))) or ()
-    return Findings(tuple(faults), tuple(warnings), plan)
+    found = plan is not None and plan.has_found_id(job)
+    return Findings(tuple(faults), tuple(warnings), plan, found)
 
 
 def _places(job: Job, known: frozenset[str]) -> Iterator[str | None]:

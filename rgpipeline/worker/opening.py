@@ -69,7 +69,8 @@ def open_prompts(job: Job, plan: Plan, options: StorageOptions) -> Prompts:
         tokenizer = Tokenizer.find(url, options)
     template = PromptTemplate(job.input.template) if job.input.template else None
     chat = _open_chat(weights, tokenizer, plan, options)
-    return Prompts(plan.columns, job.sampling, tokenizer, chat, template)
+    requires_id = not plan.has_found_id(job)
+    return Prompts(plan.columns, job.sampling, tokenizer, chat, template, requires_id)
 
 
 def _has_texts(job: Job, plan: Plan) -> bool:

@@ -37,6 +37,7 @@ class Prompts:
     tokenizer: Tokenizer | None  # None where neither prompts nor completions are texts
     chat: ChatTemplate | str = "no messages column is mapped"
     template: PromptTemplate | None = None
+    requires_id: bool = True  # a null in the mapped column is a fault of its row
 
     def require_known_ids(self, vocab_size: int) -> None:
         """Raises WeightsError if texts are read by a tokenizer larger than the model's vocabulary.
@@ -75,11 +76,16 @@ class Prompts:
         return self._text(name, row, bos=False)
 
     def row_id(self, row: Row) -> str | None:
-        """The row's own id; None when the job maps no column to it. Raises RowError if null."""
+        """The row's own id; None when no column is mapped to it.
+
+        Raises RowError if it is null and the job itself has mapped the column.
+        """
         name = self.columns.id
         if name is None:
             return None
         value = row[name]
+        if value is None and not self.requires_id:
+            return None
         if value is None:
             raise RowError(f"{name!r}, which names the rows, is null")
         return str(value)

@@ -64,6 +64,16 @@ def test_rows_that_go_by_their_place_keep_that_name(tmp_path: Path) -> None:
     assert make_plan(prepared.job).kept == ("text",)
 
 
+def test_rows_named_by_a_column_called_id_keep_their_names(tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}", "id": None if i == 17 else f"i{i}"} for i in range(20)]
+    job = job_over(tmp_path, rows, input={"columns": {"prompt": "text"}})
+    publish(job, lambda n, row: [failed(row["id"] or f"input.parquet#{n}")] if n in BAD else [])
+    prepared, found = retried(job)
+    names = ["i3", "input.parquet#17", "i18"]
+    assert [row[prepared.job.input.columns.id or ""] for row in found] == names
+    assert make_plan(prepared.job).kept == ("text",)
+
+
 def test_rows_are_read_from_the_input_as_it_is_now(tmp_path: Path) -> None:
     job = job_over(tmp_path, ROWS, input=COLUMNS)
     publish(job, answer)

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rgpipeline.cli.app import call
@@ -127,6 +129,18 @@ def test_validate_json(runtime: Runtime, capsys: Captured) -> None:
         "files": 1,
         "shards": 1,
     }
+
+
+def test_validate_and_a_dry_run_say_that_a_column_called_id_names_the_rows(
+    tmp_path: Path, runtime: Runtime, capsys: Captured
+) -> None:
+    pq.write_table(pa.table({"prompt": ["x"], "id": ["a"]}), "prompts.parquet")
+    call(["validate", "job.yaml"])
+    assert "valid: 1 row in 1 file, 1 shard; the column 'id' names the rows\n" in (
+        capsys.readouterr().out
+    )
+    call(["run", "job.yaml", "--dry-run"])
+    assert "the column 'id' names the rows\n" in capsys.readouterr().out
 
 
 def test_validate_warns_of_rows_that_would_fail(

@@ -15,7 +15,7 @@ from rgpipeline.jobfile import load_job
 from rgpipeline.plan import open_or_create
 from rgpipeline.plan.folder import PLAN
 from tests.io.schedules import FaultyStore, Killed, MemoryStore, Schedule, interleave, patient
-from tests.plan.jobs import job, prompts
+from tests.plan.jobs import job, prompts, write_input
 from tests.stores.servers import Place
 
 
@@ -56,6 +56,18 @@ def test_a_file_name_that_is_no_utf_8_is_the_same_in_the_job_and_the_plan(tmp_pa
     made = open_or_create(odd, store_of(tmp_path))
     assert open_or_create(odd, store_of(tmp_path)).files == made.files
     assert load_job(tmp_path / "out/_rgp/job.json") == odd
+
+
+def test_a_job_that_began_without_ids_goes_on_without(tmp_path: Path) -> None:
+    write_input(tmp_path, "a.parquet", {"prompt": ["x"], "id": ["n"]})
+    prefixed = job(tmp_path, output={"prefix": "rg_"})
+    open_or_create(prefixed, store_of(tmp_path))
+    path = tmp_path / "out/_rgp/plan.json"
+    facts = json.loads(path.read_text())
+    assert facts["columns"]["id"] == "id"
+    facts["columns"]["id"] = None  # as earlier versions planned it
+    path.write_text(json.dumps(facts))
+    assert open_or_create(prefixed, store_of(tmp_path)).columns.id is None
 
 
 def test_it_is_so_on_every_store(folder: Path, place: Place) -> None:

@@ -119,9 +119,34 @@ def test_a_column_called_id_and_mapped_to_it_is_not_kept_twice(tmp_path: Path) -
     assert make_plan(mapped).kept == ("prompt",)
     named = job(tmp_path, input=mapped.input.model_dump(), output={"keep": ["id", "prompt"]})
     assert make_plan(named).kept == ("prompt",)
+    assert make_plan(job(tmp_path, output={"prefix": "rg_"})).kept == ("prompt", "id")
+
+
+def test_a_column_called_id_names_the_rows_where_nothing_else_is_said(tmp_path: Path) -> None:
+    write_input(tmp_path, "a.parquet", {"prompt": ["a"], "id": [7], "url": ["u"]})
+    found = make_plan(job(tmp_path))
+    assert (found.columns.id, found.kept) == ("id", ("prompt", "url"))
+    columns = {"prompt": "prompt", "id": "url"}
+    told = job(tmp_path, input={"columns": columns}, output={"keep": ["url"]})
+    assert make_plan(told).columns.id == "url"
+    prompt = job(tmp_path, input={"columns": {"prompt": "url"}}, output={"prefix": "rg_"})
+    assert make_plan(prompt).columns.id == "id"
+
+
+def test_a_column_called_id_that_can_name_nothing_or_is_the_prompt_does_not(tmp_path: Path) -> None:
+    write_input(tmp_path, "a.parquet", {"prompt": ["a"], "id": [0.5]})
     with pytest.raises(InputError, match=r"already has columns named id, .*set output.prefix"):
         make_plan(job(tmp_path))
-    assert make_plan(job(tmp_path, output={"prefix": "rg_"})).kept == ("prompt", "id")
+    assert make_plan(job(tmp_path, output={"keep": []})).columns.id is None
+    write_input(tmp_path / "b", "b.parquet", {"id": ["a"]})
+    prompts = job(tmp_path / "b", input={"columns": {"prompt": "id"}}, output={"keep": []})
+    assert make_plan(prompts).columns.id is None
+
+
+def test_a_column_called_id_but_for_case_is_no_id_until_it_is_mapped(tmp_path: Path) -> None:
+    write_input(tmp_path, "a.parquet", {"prompt": ["a"], "Id": ["n"]})
+    with pytest.raises(InputError, match=r"named Id, .*if Id names the rows, input.columns.id: Id"):
+        make_plan(job(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["Completion", "ERROR", "ID", "Sample", "finish_REASON"])

@@ -252,6 +252,23 @@ def test_kept_columns_have_the_very_types_and_values_of_the_input(tmp_path):
     assert published.replace_schema_metadata() == source.replace_schema_metadata()
 
 
+def test_a_column_called_id_names_the_rows_and_those_without_go_by_their_place(tmp_path):
+    rows = [{"ids": [1, 2], "id": name} for name in ("a", "", None)]
+    given = plan_job(tmp_path, rows)
+    report = finish(given.worker(), given.assignments)
+    assert [row["id"] for row in given.rows()] == ["a", "", "in.jsonl#2"]
+    assert report.rows_failed == 0
+
+
+def test_a_mapped_id_that_is_null_is_a_fault_and_an_empty_one_is_an_id(tmp_path):
+    rows = [{"ids": [1, 2], "id": name} for name in ("", None)]
+    given = plan_job(tmp_path, rows, columns={"prompt_ids": "ids", "id": "id"})
+    finish(given.worker(), given.assignments)
+    empty, null = given.rows()
+    assert (empty["id"], empty["error"]) == ("", None)
+    assert (null["id"], null["error"][-4:]) == ("in.jsonl#1", "null")
+
+
 TEXTS = {"prompt_ids": "ids", "completion": "text"}
 
 
