@@ -23,6 +23,7 @@ from rgpipeline.engine.auto import Memory
 from rgpipeline.engine.lowering import (
     Tree,
     WorkerPrograms,
+    decode_weights_bytes,
     placed,
     tree_bytes,
     worker_programs,
@@ -78,6 +79,7 @@ def compile_request(request: dict[str, Any], folder: Path) -> dict[str, Any]:
         "decode_int8_flops": worker.decode_int8_flops,
         "prefill_int8_flops": worker.prefill_int8_flops,
         "weights_bytes": tree_bytes(worker.params),
+        "decode_weights_bytes": decode_weights_bytes(worker.params),
         "state_bytes": tree_bytes(worker.state),
         "stage_bytes": tree_bytes(worker.stage),
         "programs": {name: _compile(worker, name, folder) for name in request["programs"]},

@@ -130,7 +130,7 @@ def model_flops(config: GriffinConfig, tokens: int, logits: int) -> int:
 
     Attention counts a whole window for each token; what is elementwise does not count.
     """
-    kernels = _parameters(config, lambda path: path[-1] == "kernel")
+    kernels = _parameters(config, lambda path: True)
     keys = 2 * config.heads * config.head_dim * (config.window + 1)
     attention = config.block_types.count(ATTENTION) * keys
     return 2 * (tokens * (kernels + attention) + logits * config.vocab_size * config.width)
@@ -138,13 +138,18 @@ def model_flops(config: GriffinConfig, tokens: int, logits: int) -> int:
 
 def int8_flops(config: GriffinConfig, tokens: int, logits: int) -> int:
     """Those of `model_flops` that a quantized model does in int8."""
-    kernels = _parameters(config, lambda path: path[-1] == "kernel" and is_quantized(path))
+    kernels = _parameters(config, is_quantized)
     return 2 * (tokens * kernels + logits * config.vocab_size * config.width)
 
 
 def _parameters(config: GriffinConfig, counts: Callable[[Path], bool]) -> int:
+    """Values of the kernels that every token is multiplied by; the head's are not among them."""
     shapes = flatten(param_shapes(config, jnp.float32))
-    return sum(math.prod(leaf.shape) for path, leaf in shapes.items() if counts(path))
+    return sum(
+        math.prod(leaf.shape)
+        for path, leaf in shapes.items()
+        if path[-1] == "kernel" and path[0] != "lm_head" and counts(path)
+    )
 
 
 def placed(tree: Tree, mesh: Mesh | None, kind: Kind) -> Tree:
@@ -153,6 +158,16 @@ def placed(tree: Tree, mesh: Mesh | None, kind: Kind) -> Tree:
         return jax.tree.map(lambda leaf: _struct(leaf.shape, leaf.dtype), tree)
     where = shardings(mesh, kind(tree))
     return jax.tree.map(lambda leaf, one: _struct(leaf.shape, leaf.dtype, one), tree, where)
+
+
+def decode_weights_bytes(params: Tree) -> int:
+    """Bytes of the weights that a decode step reads whole, on one device.
+
+    Of an embedding that is not the head as well, a step reads a row for each slot only.
+    """
+    if "lm_head" not in params:
+        return tree_bytes(params)
+    return tree_bytes({name: part for name, part in params.items() if name != "embedder"})
 
 
 def tree_bytes(tree: Tree) -> int:

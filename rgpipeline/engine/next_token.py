@@ -14,6 +14,7 @@ from rgpipeline.engine.state import SlotState
 from rgpipeline.model.chips import Chips
 from rgpipeline.model.griffin import Griffin
 from rgpipeline.model.kernels import head
+from rgpipeline.model.params import head_of
 from rgpipeline.model.state import Position
 
 Params = Any
@@ -88,8 +89,7 @@ def _chosen(
     model: Griffin, params: Params, hidden: jax.Array, state: SlotState
 ) -> jax.Array | None:
     """Tokens that the head draws itself, int32 [s]; None if it has no kernel that can."""
-    embedder, chips = params["embedder"], model.chips
-    table, scale = embedder["embedding"], embedder.get("embedding_scale")
+    (table, scale), chips = head_of(params), model.chips
     choose = head.chosen(model.kernels, hidden.shape[0], table, model.config.logits_soft_cap)
     if choose is None:
         return None

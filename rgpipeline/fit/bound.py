@@ -34,7 +34,7 @@ def decode_cost(compiled: Compiled, chip: Chip, chips: int) -> DecodeCost:
     bound = _bound(chip, moved, cycles, flops, compiled.decode_int8_flops // chips)
     return DecodeCost(
         hbm_bytes_per_step=moved,
-        minimum_hbm_bytes_per_step=compiled.weights_bytes + compiled.state_bytes,
+        minimum_hbm_bytes_per_step=compiled.decode_weights_bytes + compiled.state_bytes,
         flops_per_step=flops,
         compiler_cycles_per_step=cycles,
         collectives={name: count // steps for name, count in sorted(cost.collectives.items())},

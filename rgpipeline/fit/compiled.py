@@ -86,6 +86,7 @@ class Compiled:
     decode_flops: int  # of one step, all chips
     prefill_flops: int  # of one call, all chips
     weights_bytes: int
+    decode_weights_bytes: int  # of these, what a decode step reads
     state_bytes: int
     stage_bytes: int
     programs: Mapping[str, CompiledProgram]

@@ -65,7 +65,7 @@ def load(
             truncated; all are named at once.
         StoreError: A remote store failed again and again.
     """
-    config, reader, needed = open_checkpoint(url, storage_options, cache)
+    config, reader, needed, _ = open_checkpoint(url, storage_options, cache)
     settled = _settle(dtype, reader)
     check(sum(_bytes_held(recipe, settled, quantized) for recipe in needed))
     put = place or _to_default_device
@@ -133,7 +133,8 @@ def _settle(dtype: Dtype, reader: TensorReader) -> np.dtype[Any]:
     stored: Counter[np.dtype[Any]] = Counter()
     for name, tensor in reader.tensors.items():
         stored[tensor.dtype] += _bytes(reader, name)
-    exact = jax.default_backend() == "cpu" or stored.most_common(1)[0][0] == np.float32
+    most = stored.most_common(1)[0][0]
+    exact = jax.default_backend() == "cpu" or most in (np.float32, np.float64)
     return np.dtype(np.float32 if exact else ml_dtypes.bfloat16)
 
 

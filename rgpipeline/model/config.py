@@ -15,7 +15,7 @@ class GriffinConfig:
     """Everything that decides the shapes and the arithmetic of one model.
 
     Attributes:
-        vocab_size: Rows of the (tied) embedding table.
+        vocab_size: Rows of the embedding table and of the head.
         width: Width of the residual stream.
         mlp_width: Width of each of the two branches of the gated MLP.
         heads: Query heads of attention, and diagonal blocks of the RG-LRU's gates.
@@ -24,6 +24,7 @@ class GriffinConfig:
         window: A token attends to itself and to this many tokens before it.
         logits_soft_cap: Logits become `tanh(logits / cap) * cap`; 0 leaves them alone.
         scale_embeddings: Whether embeddings are multiplied by sqrt(width).
+        tied: Whether the embedding table is the head, too; else the head has weights of its own.
         conv_width: Taps of the temporal convolution.
         bos_id: Token that starts every text.
         eos_ids: Tokens that end a text.
@@ -39,6 +40,7 @@ class GriffinConfig:
     window: int = 2048
     logits_soft_cap: float = 30.0
     scale_embeddings: bool = True
+    tied: bool = True
     conv_width: int = 4
     bos_id: int = 2
     eos_ids: tuple[int, ...] = (1,)

@@ -50,7 +50,7 @@ def hf_fields(config: GriffinConfig) -> dict[str, Any]:
         "partial_rotary_factor": 0.5,
         "rms_norm_eps": 1e-6,
         "rope_theta": 10000.0,
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": config.tied,
         "bos_token_id": config.bos_id,
         "eos_token_id": list(config.eos_ids) if len(config.eos_ids) > 1 else config.eos_ids[0],
         "pad_token_id": config.pad_id,

@@ -10,7 +10,7 @@ from rgpipeline.model.blocks import Chunk, ResidualBlock
 from rgpipeline.model.chips import ALONE, Chips
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.kernels import Kernels
-from rgpipeline.model.modules import Embedder, Norm
+from rgpipeline.model.modules import Embedder, Head, Norm
 from rgpipeline.model.shapes import Activations, Active, Lengths, Logits, Token, Tokens
 from rgpipeline.model.state import GriffinState, Position, advance, at_start, start
 
@@ -50,6 +50,8 @@ class Griffin(nn.Module):
             for kind in config.block_types
         ]
         self.final_norm = Norm(config.width)
+        if not config.tied:
+            self.lm_head = Head(config.vocab_size, config.width, config.logits_soft_cap)
 
     def __call__(self, tokens: Tokens) -> Logits:
         """The same as `forward`; what `init` and `jax.eval_shape` use."""
@@ -115,7 +117,7 @@ class Griffin(nn.Module):
 
     def logits(self, hidden: Array) -> Logits:
         """Scores of every next token from hidden values [... d], float32 [... v]."""
-        return self.embedder.logits(hidden)
+        return (self.embedder if self.config.tied else self.lm_head).logits(hidden)
 
     def _chunk(self, position: Position, length: int) -> Chunk:
         first = jnp.arange(length) == 0

@@ -17,7 +17,6 @@ _DEFAULTS = GriffinConfig(256_000, 2560, 7680 // 2, 10, 2560, cycle(GRIFFIN_CYCL
 _FIXED: Fields = {
     "hidden_activation": "gelu_pytorch_tanh",
     "rms_norm_eps": 1e-6,
-    "tie_word_embeddings": True,
 }
 _FIXED_ATTENTION: Fields = {
     "rope_theta": 10_000.0,
@@ -124,6 +123,7 @@ class _Reader:
             window=self._window(block_types),
             logits_soft_cap=self._soft_cap(),
             scale_embeddings=self._flag("embeddings_scale_by_sqrt_dim", defaults.scale_embeddings),
+            tied=self._tied(),
             conv_width=self._size("conv1d_width", defaults.conv_width),
             bos_id=self._ids("bos_token_id", self._fields, (defaults.bos_id,))[0],
             eos_ids=self._eos_ids(generation),
@@ -146,6 +146,13 @@ class _Reader:
         if not isinstance(value, bool):
             self.faults.append(f"{key} must be true or false, not {value!r}")
         return bool(value)
+
+    def _tied(self) -> bool:
+        key = "tie_word_embeddings"
+        tied = self._flag(key, True)
+        if not tied and self._inferred is not None:
+            self.faults.append(f"{key} False: an official checkpoint has no head of its own")
+        return tied
 
     def _mlp_width(self) -> int:
         both = self._size("intermediate_size", 2 * self._defaults.mlp_width)

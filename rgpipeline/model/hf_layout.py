@@ -13,18 +13,32 @@ from rgpipeline.model.recipes import (
     transposed,
 )
 
+BODY = "model."  # before the names of all tensors but the head's
+EMBEDDING = "embed_tokens.weight"
+HEAD = "lm_head.weight"
+
 # Stored by some versions though nothing needs them: the tied head and RoPE's frequencies.
-REDUNDANT_SUFFIXES = ("lm_head.weight", "rotary_emb.inv_freq")
+REDUNDANT_SUFFIXES = (HEAD, "rotary_emb.inv_freq")
 
 
-def recipes(config: GriffinConfig) -> Iterator[Recipe]:
-    """One recipe for each parameter."""
-    table = ("model.embed_tokens.weight", (config.vocab_size, config.width))
-    yield Recipe(("embedder", "embedding"), (table,), same)
-    norm = ("model.final_norm.weight", (config.width,))
+def recipes(
+    config: GriffinConfig, body: str = BODY, embedding: str = BODY + EMBEDDING
+) -> Iterator[Recipe]:
+    """One recipe for each parameter.
+
+    Args:
+        config: The model.
+        body: What the names begin with; empty where the model was saved without its head.
+        embedding: The tensor that holds the embedding.
+    """
+    table = (config.vocab_size, config.width)
+    yield Recipe(("embedder", "embedding"), ((embedding, table),), same)
+    if not config.tied:
+        yield Recipe(("lm_head", "kernel"), ((HEAD, table),), same)
+    norm = (f"{body}final_norm.weight", (config.width,))
     yield Recipe(("final_norm", "scale"), (norm,), same)
     for index, kind in enumerate(config.block_types):
-        block, name = f"blocks_{index}", f"model.layers.{index}"
+        block, name = f"blocks_{index}", f"{body}layers.{index}"
         yield from _shared(config, block, name)
         temporal = _recurrent if kind == RECURRENT else _attention
         yield from temporal(config, block, f"{name}.temporal_block")

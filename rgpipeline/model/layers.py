@@ -141,7 +141,7 @@ def embed(table: Array, tokens: Array, scaled: bool, scale: Array | None = None)
     return rows * np.float32(ml_dtypes.bfloat16(math.sqrt(table.shape[-1])))
 
 
-def tied_logits(table: Array, hidden: Array, soft_cap: float, scale: Array | None = None) -> Logits:
+def logits(table: Array, hidden: Array, soft_cap: float, scale: Array | None = None) -> Logits:
     """Scores of every token, float32 [... v]; capped to (-soft_cap, soft_cap) if it is not 0.
 
     Float32 because a bfloat16 logit near 20 has a step of 0.125, which reorders tokens.

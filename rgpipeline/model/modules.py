@@ -112,7 +112,7 @@ class Norm(nn.Module):
 
 
 class Embedder(nn.Module):
-    """The table that is both the first layer and the last; `embedding` [v d].
+    """The first layer, and the last one unless there is a `Head`; `embedding` [v d].
 
     In int8, there is an `embedding_scale` [v] too.
 
@@ -146,4 +146,24 @@ class Embedder(nn.Module):
 
     def logits(self, hidden: Array) -> Logits:
         """[... d] to float32 [... v]."""
-        return layers.tied_logits(self.embedding, hidden, self.soft_cap, self.embedding_scale)
+        return layers.logits(self.embedding, hidden, self.soft_cap, self.embedding_scale)
+
+
+class Head(nn.Module):
+    """A last layer with weights of its own; `kernel` [v d].
+
+    In int8, there is a `kernel_scale` [v] too. Of several chips, each has its part of v.
+    """
+
+    vocab_size: int
+    width: int
+    soft_cap: float
+
+    def setup(self) -> None:
+        init = nn.initializers.normal(1 / math.sqrt(self.width))
+        self.kernel = param(self, "kernel", init, (self.vocab_size, self.width))
+        self.kernel_scale = _scale(self, "kernel")
+
+    def logits(self, hidden: Array) -> Logits:
+        """[... d] to float32 [... v]."""
+        return layers.logits(self.kernel, hidden, self.soft_cap, self.kernel_scale)

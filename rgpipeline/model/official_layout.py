@@ -37,8 +37,9 @@ def inferred_config(shapes: Shapes, where: str) -> GriffinConfig:
         heads, lru_width = _heads(shapes, kinds, width)
     except (KeyError, ValueError) as error:
         reason = f"no tensor {error}" if isinstance(error, KeyError) else str(error)
+        held = ", ".join(sorted(shapes)[:4]) or "nothing"
         raise WeightsError(
-            f"{where}: not a checkpoint of the official Griffin library: {reason}"
+            f"{where}: not a checkpoint of the official Griffin library: {reason}; it holds {held}"
         ) from error
     return GriffinConfig(vocab_size, width, mlp_width, heads, lru_width, kinds)
 

@@ -1,5 +1,6 @@
 """Checkpoints of the official Flax library (orbax), read tensor by tensor."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,21 @@ from rgpipeline.model.recipes import HostArray
 from rgpipeline.model.remote import Folder
 from rgpipeline.model.stored import Stored
 
+_EMBEDDING = ("embedder", "input_embedding")
+_OTHERS = re.compile(r"opt|(^|_)(mu|nu|ema|avg)(_|$)")  # what parameters are not below
+
 
 class OfficialReader:
-    """All tensors of an orbax folder, by their names joined with `/`, without a leading `params/`.
+    """The parameters in an orbax folder, by their names joined with `/`.
 
-    Orbax reads its own format from a local path only.
+    They may be all that there is, or a part of a training state: `params` beside `opt_state` and
+    `step`. Orbax reads its own format from a local path only.
 
     Attributes:
-        tensors: What there is, as the checkpoint's metadata say.
+        tensors: The parameters' tensors, as the checkpoint's metadata say; names are relative to
+            `inside`.
+        inside: What the names of all of them begin with in the checkpoint, such as `params`.
+        beside: What else is at the top of the checkpoint.
     """
 
     def __init__(self, folder: Folder) -> None:
@@ -41,7 +49,16 @@ class OfficialReader:
                 f"{folder.url}: an incomplete orbax checkpoint (it has _METADATA, manifest.ocdbt, "
                 f"d/ and ocdbt.process_0/ when it is whole); copy the folder again"
             )
-        self._leaves = {_name(path): (path, leaf) for path, leaf in flatten(metadata.tree).items()}
+        tree = metadata.tree if isinstance(metadata.tree, dict) else {}
+        arrays = {path: leaf for path, leaf in flatten(tree).items() if hasattr(leaf, "shape")}
+        prefix = _prefix(list(arrays), folder.url)
+        self.inside = "/".join(map(str, prefix))
+        self.beside = sorted(str(key) for key in tree if prefix and key != prefix[0])
+        self._leaves = {
+            "/".join(map(str, path[len(prefix) :])): (path, leaf)
+            for path, leaf in arrays.items()
+            if path[: len(prefix)] == prefix
+        }
         self.tensors = {
             name: Stored(folder.url, tuple(leaf.shape), np.dtype(leaf.dtype))
             for name, (_, leaf) in self._leaves.items()
@@ -69,6 +86,18 @@ class OfficialReader:
         return value
 
 
-def _name(path: tuple[Any, ...]) -> str:
-    parts = [str(part) for part in path]
-    return "/".join(parts[1:] if parts[0] == "params" else parts)
+def _prefix(paths: list[tuple[Any, ...]], where: str) -> tuple[Any, ...]:
+    """Where in the tree the parameters are.
+
+    An optimizer's moments and an average of the parameters have the same names below another key.
+    """
+    found = {path[:-2] for path in paths if tuple(map(str, path[-2:])) == _EMBEDDING}
+    own = [path for path in found if not any(_OTHERS.search(str(key)) for key in path)]
+    if len(own) > 1:
+        own = [path for path in own if all(key == "params" for key in path)] or own
+    if len(own) > 1:
+        named = ", ".join(sorted("/".join(map(str, path)) for path in own))
+        raise WeightsError(
+            f"{where}: several sets of parameters: {named}; save the one you want by itself"
+        )
+    return own[0] if own else ("params",) if any(path[0] == "params" for path in paths) else ()

@@ -3,18 +3,16 @@
 import dataclasses
 import importlib.resources
 import json
-from collections.abc import Mapping
+import logging
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from rgpipeline.errors import WeightsError
-from rgpipeline.model import hf_config, hf_layout, official_layout
+from rgpipeline.model import hf_folder, hf_layout, official_folder, official_layout, refusals
 from rgpipeline.model.config import GriffinConfig, known_configs
 from rgpipeline.model.download import local_copy
-from rgpipeline.model.recipes import Recipe
+from rgpipeline.model.official_folder import Found
 from rgpipeline.model.remote import Folder
-from rgpipeline.model.safetensors_reader import SafetensorsReader, weight_files
-from rgpipeline.model.stored import TensorReader
+from rgpipeline.model.stored import Checkpoint
 from rgpipeline.model.stores import StorageOptions
 
 # Where remote official checkpoints are copied to unless the job names another place.
@@ -29,19 +27,17 @@ _CONFIG_FILES = ("config.json", "../config.json", "../hf/config.json")
 _UNTOLD = {"attention_window_size": 2048, "logits_soft_cap": 30.0}
 _EXAMPLE = {"model_type": "recurrent_gemma", **_UNTOLD, "embeddings_scale_by_sqrt_dim": True}
 
+_log = logging.getLogger(__name__)
+
 _MOST_FAULTS = 40  # lines of one message; a wrong configuration makes hundreds
 
 
-class Checkpoint(NamedTuple):
-    """A checkpoint opened, checked, and not yet read."""
-
-    config: GriffinConfig
-    reader: TensorReader
-    recipes: tuple[Recipe, ...]
-
-
 def open_checkpoint(
-    url: str, storage_options: StorageOptions | None = None, cache: Path | None = None
+    url: str,
+    storage_options: StorageOptions | None = None,
+    cache: Path | None = None,
+    *,
+    compare: bool = True,
 ) -> Checkpoint:
     """Opens a checkpoint and compares all that it holds with what the model needs.
 
@@ -49,27 +45,42 @@ def open_checkpoint(
         url: See `checkpoint.load`.
         storage_options: fsspec's options by protocol, secrets already in place.
         cache: See `checkpoint.load`.
+        compare: Whether a head that is stored beside the embedding is compared with it, value by
+            value; else the configuration says whether they are one.
 
     Raises:
         WeightsError: It cannot be used; all reasons are told at once.
         StoreError: A remote store failed again and again.
     """
     folder = _folder(url, storage_options)
-    opened = _official(folder, cache) if _is_official(folder) else _hugging_face(folder, cache)
+    found = _official(folder)
+    if found is not None:
+        opened = _open_official(folder, found, cache)
+    else:
+        opened = hf_folder.open_folder(folder, cache, compare=compare)
     faults = _faults(opened)
     if len(faults) > _MOST_FAULTS:
         faults = [*faults[:_MOST_FAULTS], f"and {len(faults) - _MOST_FAULTS} more"]
     if faults:
         raise WeightsError("\n  ".join([f"{folder.url}: not this model's weights:", *faults]))
+    if opened.note:
+        _log.info("%s: %s", folder.url, opened.note)
     return opened
 
 
 def read_config(
-    url: str, storage_options: StorageOptions | None = None, cache: Path | None = None
+    url: str,
+    storage_options: StorageOptions | None = None,
+    cache: Path | None = None,
+    *,
+    compare: bool = True,
 ) -> GriffinConfig:
     """The configuration alone. Arguments and errors are those of `open_checkpoint`."""
     folder = _folder(url, storage_options)
-    return _official(folder, cache).config if _is_official(folder) else _hf_config(folder)
+    found = _official(folder)
+    if found is not None:
+        return _open_official(folder, found, cache).config
+    return hf_folder.read_config(folder, compare=compare)
 
 
 def _folder(url: str, storage_options: StorageOptions | None) -> Folder:
@@ -78,63 +89,40 @@ def _folder(url: str, storage_options: StorageOptions | None) -> Folder:
     return Folder(url, storage_options)
 
 
-def _hugging_face(folder: Folder, cache: Path | None) -> Checkpoint:
-    config = _hf_config(folder)
-    files = weight_files(folder)
-    if cache is not None:
-        folder = local_copy(folder, [folder.file(name) for name in files], cache)
-    reader = SafetensorsReader(folder, files)
-    return Checkpoint(config, reader, tuple(hf_layout.recipes(config)))
+def _official(folder: Folder) -> Found | None:
+    """The orbax checkpoint in a folder without safetensors; None if there is none."""
+    if any(name.endswith(".safetensors") for name in folder.names()):
+        return None
+    return official_folder.find(folder)
 
 
-def _hf_config(folder: Folder) -> GriffinConfig:
-    if "config.json" not in folder.names():
-        raise WeightsError(
-            f"{folder.url}: neither a Hugging Face folder (no config.json) nor an official Flax "
-            f"checkpoint (no _METADATA); it holds {_listed(folder)}"
-        )
-    return _parsed(folder, "config.json", folder.read_json("config.json"))
-
-
-def _parsed(
-    folder: Folder, name: str, fields: Mapping[str, Any], inferred: GriffinConfig | None = None
-) -> GriffinConfig:
-    beside = name.replace("config.json", "generation_config.json")
-    generation = folder.read_json(beside) if folder.has(beside) else None
-    where = f"{folder.url}/{name}"
-    return hf_config.parse(fields, where, generation=generation, inferred=inferred)
-
-
-def _listed(folder: Folder) -> str:
-    names = sorted(folder.names())
-    return ", ".join(names[:8]) + (", …" if len(names) > 8 else "") if names else "nothing"
-
-
-def _is_official(folder: Folder) -> bool:
-    """Whether the folder looks like an orbax checkpoint."""
-    names = folder.names()
-    marked = any(mark in names for mark in ("_METADATA", "manifest.ocdbt", "checkpoint"))
-    return marked and not any(name.endswith(".safetensors") for name in names)
-
-
-def _official(folder: Folder, cache: Path | None) -> Checkpoint:
+def _open_official(folder: Folder, found: Found, cache: Path | None) -> Checkpoint:
     # Here, since few need orbax, and importing it takes a quarter of a second.
     from rgpipeline.model.official_reader import OfficialReader
 
-    if folder.local is None:
-        reader = OfficialReader(local_copy(folder, folder.tree(), cache or CACHE))
+    if found.folder.local is None:
+        files = found.folder.tree()
+        reader = OfficialReader(local_copy(found.folder, files, cache or CACHE))
     else:
-        reader = OfficialReader(folder)
+        reader = OfficialReader(found.folder)
     shapes = {name: tensor.shape for name, tensor in reader.tensors.items()}
-    config = _completed(folder, official_layout.inferred_config(shapes, folder.url))
-    return Checkpoint(config, reader, tuple(official_layout.recipes(config)))
+    inferred = official_layout.inferred_config(shapes, found.folder.url)
+    config = _completed(found.folder, inferred, found.above)
+    notes = [found.note] if found.note else []
+    if reader.beside:
+        notes.append(f"took {reader.inside} and left {', '.join(reader.beside)}")
+    return Checkpoint(config, reader, tuple(official_layout.recipes(config)), "; ".join(notes))
 
 
-def _completed(folder: Folder, inferred: GriffinConfig) -> GriffinConfig:
-    """Adds what shapes do not tell, from a file beside the tensors or a model of the same sizes."""
-    for name in filter(folder.has, _CONFIG_FILES):
+def _completed(folder: Folder, inferred: GriffinConfig, above: str) -> GriffinConfig:
+    """Adds what shapes do not tell, from a file beside the tensors or a model of the same sizes.
+
+    `above` leads from the tensors' folder to the one that was given.
+    """
+    names = dict.fromkeys((*_CONFIG_FILES, *(above + name for name in _CONFIG_FILES)))
+    for name in filter(folder.has, names):
         fields = folder.read_json(name)
-        config = _parsed(folder, name, fields, inferred)
+        config = hf_folder.parsed(folder, name, fields, inferred)
         faults = [f"{key} is missing" for key in _UNTOLD if key not in fields]
         faults += official_layout.differences(config, inferred)
         if faults:
@@ -157,6 +145,8 @@ def _faults(checkpoint: Checkpoint) -> list[str]:
     """Every difference between what the model needs and what the checkpoint holds."""
     held = checkpoint.reader.tensors
     needed = {name: shape for recipe in checkpoint.recipes for name, shape in recipe.sources}
+    if not any(name in held for name in needed if name != hf_layout.HEAD):
+        return refusals.misnamed(list(held), list(needed))
     faults = [
         f"missing tensor {name}, shape {list(shape)}"
         for name, shape in needed.items()

@@ -20,6 +20,7 @@ XLA wants for a CPU's batched product, and it would copy any other into it at ev
     blocks_{i}.mlp.up.kernel, .bias     [2 m d], [2 m]       the GeLU's branch first
     blocks_{i}.mlp.down.kernel, .bias   [d m], [d]
     final_norm.scale                    [d]
+    lm_head.kernel                      [v d]           unless the embedding is the head
 
 A quantized model holds the embedding and all kernels but the gates' in int8, and beside each its
 scales, float32 and one axis shorter: `embedder.embedding_scale` [v], `….kernel_scale` [*o].
@@ -32,6 +33,7 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 from jax.typing import DTypeLike
 
 from rgpipeline.model import quantize
@@ -60,6 +62,13 @@ def param_shapes(config: GriffinConfig, dtype: DTypeLike, quantized: bool = Fals
 def stored_dtype(path: Path, dtype: DTypeLike) -> DTypeLike:
     """The dtype in which a model of `dtype`, not quantized, keeps the parameter at `path`."""
     return dtype if path[-1] in ("kernel", "embedding") else jnp.float32
+
+
+def head_of(params: Params) -> tuple[Array, Array | None]:
+    """The matrix that logits are made with, [v d], and its scales [v] if it is in int8."""
+    if "lm_head" in params:
+        return params["lm_head"]["kernel"], params["lm_head"].get("kernel_scale")
+    return params["embedder"]["embedding"], params["embedder"].get("embedding_scale")
 
 
 def flatten(tree: Params, above: Path = ()) -> dict[Path, Any]:

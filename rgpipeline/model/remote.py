@@ -44,6 +44,7 @@ class Folder:
             WeightsError: There is no such folder, or its store refuses.
             StoreError: The store failed again and again.
         """
+        self._options = storage_options
         try:
             self.url = plain_address(url).rstrip("/")
         except ValueError as error:
@@ -66,7 +67,8 @@ class Folder:
         except Exception as error:
             raise WeightsError(f"{url}: cannot be opened ({error}); {stores.CHECK}") from error
         if [entry["name"].rstrip("/") for entry in entries] == [self._root]:
-            raise WeightsError(f"{url}: is a file; give the folder that holds it")
+            above = self.url.rpartition("/")[0] or "."
+            raise WeightsError(f"{url}: is a file; give the folder that holds it: {above}")
         self._files = {file.name: file for file in map(self._stored, entries)}
         self._streams = ThreadPoolExecutor(STREAMS, thread_name_prefix="weights")
 
@@ -80,6 +82,10 @@ class Folder:
         copy = Folder(str(path))
         copy.url = self.url
         return copy
+
+    def child(self, name: str) -> "Folder":
+        """A folder in this one. Raises as the constructor does."""
+        return Folder(f"{self.url}/{name}", self._options)
 
     def names(self) -> list[str]:
         """Names of the files and folders in it."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from rgpipeline.errors import WeightsError
 from rgpipeline.model.recipes import HostArray
+from rgpipeline.model.refusals import quantized_tensor
 from rgpipeline.model.remote import POINTER, Folder, is_pointer
 from rgpipeline.model.stored import Stored
 
@@ -21,7 +22,9 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype(np.float32),
     "F16": np.dtype(np.float16),
     "BF16": np.dtype(ml_dtypes.bfloat16),
+    "F64": np.dtype(np.float64),
 }
+_COMPARED = 4 << 20  # values at a time
 _MAX_HEADER = 100 << 20
 
 
@@ -64,6 +67,31 @@ class SafetensorsReader:
         raw = self._folder.read_range(tensor.file, place.start, place.stop)
         return raw.view(tensor.dtype).reshape(tensor.shape)
 
+    def equal(self, one: str, other: str) -> bool:
+        """Whether two tensors hold the same values; reads them in pieces, to the first difference.
+
+        Raises:
+            StoreError: A remote store failed again and again.
+        """
+        if self.tensors[one].shape != self.tensors[other].shape:
+            return False
+        count = math.prod(self.tensors[one].shape)
+        for start in range(0, count, _COMPARED):
+            stop = min(start + _COMPARED, count)
+            first, second = (self._values(name, start, stop) for name in (one, other))
+            if first.dtype == second.dtype and first.tobytes() == second.tobytes():
+                continue
+            if not np.array_equal(first.astype(np.float64), second.astype(np.float64)):
+                return False
+        return True
+
+    def _values(self, name: str, start: int, stop: int) -> HostArray:
+        """Values `start` to `stop` of the flattened tensor."""
+        tensor, first = self.tensors[name], self._places[name].start
+        size = tensor.dtype.itemsize
+        raw = self._folder.read_range(tensor.file, first + start * size, first + stop * size)
+        return raw.view(tensor.dtype)
+
     def _add(self, file: str) -> None:
         size = self._folder.file(file).size
         header, data = _header(self._folder, file, size)
@@ -72,47 +100,11 @@ class SafetensorsReader:
                 continue
             if name in self.tensors:
                 raise WeightsError(f"{file}: tensor {name} is also in {self.tensors[name].file}")
+            kind = entry.get("dtype") if isinstance(entry, dict) else None
+            if isinstance(kind, str) and kind not in _DTYPES:
+                why = quantized_tensor(kind, header) or f"; supported: {', '.join(_DTYPES)}"
+                raise WeightsError(f"{file}: tensor {name} has dtype {kind}{why}")
             self.tensors[name], self._places[name] = _stored(file, name, entry, data, size)
-
-
-def weight_files(folder: Folder) -> list[str]:
-    """The folder's safetensors files: those its index names, or all there are.
-
-    Raises:
-        WeightsError: There are none, or some that the index names are missing.
-        StoreError: A remote store failed again and again.
-    """
-    index = "model.safetensors.index.json"
-    present = sorted(name for name in folder.names() if name.endswith(".safetensors"))
-    if index not in folder.names():
-        if not present:
-            raise WeightsError(f"{folder.url}: no *.safetensors file{_hint(folder.names())}")
-        return present
-    weight_map = folder.read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(map(_is_text, weight_map.values())):
-        raise WeightsError(f"{folder.url}/{index}: no 'weight_map' of tensors to files")
-    needed = sorted(set(weight_map.values()))
-    missing = [name for name in needed if name not in present]
-    if missing:
-        raise WeightsError(
-            f"{folder.url}: {index} names files that are not there: {', '.join(missing)}; "
-            f"copy them, or the whole folder again"
-        )
-    return needed
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _hint(names: Sequence[str]) -> str:
-    pickled = [name for name in names if name.endswith((".bin", ".pt", ".pth"))]
-    if not pickled:
-        return ""
-    return (
-        f"; {pickled[0]} is PyTorch's pickle, which runs code when read: save the model again "
-        f"with save_pretrained(..., safe_serialization=True)"
-    )
 
 
 def _header(folder: Folder, file: str, size: int) -> tuple[dict[str, Any], int]:
@@ -139,18 +131,16 @@ def _header(folder: Folder, file: str, size: int) -> tuple[dict[str, Any], int]:
 
 def _stored(file: str, name: str, entry: Any, data: int, size: int) -> tuple[Stored, _Place]:
     match entry:
-        case {"dtype": kind, "shape": list(sides), "data_offsets": [int(first), int(last)]} if all(
-            type(length) is int and length >= 0 for length in [*sides, first, last]
-        ):
+        case {
+            "dtype": str(kind),
+            "shape": list(sides),
+            "data_offsets": [int(first), int(last)],
+        } if all(type(length) is int and length >= 0 for length in [*sides, first, last]):
             start, stop = data + first, data + last
         case _:
             raise WeightsError(
                 f"{file}: corrupt: its header lacks what tensor {name} is; copy it again"
             )
-    if not isinstance(kind, str) or kind not in _DTYPES:
-        raise WeightsError(
-            f"{file}: tensor {name} has dtype {kind}; supported: {', '.join(_DTYPES)}"
-        )
     dtype, shape = _DTYPES[kind], tuple(sides)
     if stop > size:
         raise WeightsError(

@@ -30,6 +30,7 @@ from rgpipeline.model.recipes import Path
 # is on every chip: norms, keys' and values' projection, biases of what is summed over chips.
 _PARAMETERS: dict[Path, int] = {
     ("embedder", "embedding"): 0,
+    ("lm_head", "kernel"): 0,
     ("temporal", "conv_kernel"): 1,
     ("temporal", "conv_bias"): 0,
     ("temporal", "a_param"): 0,

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from rgpipeline.model.recipes import HostArray
+from rgpipeline.model.config import GriffinConfig
+from rgpipeline.model.recipes import HostArray, Recipe
 
 
 class Stored(NamedTuple):
@@ -25,3 +26,19 @@ class TensorReader(Protocol):
 
     def read(self, name: str) -> HostArray:
         """One tensor's values; a view of the file where possible."""
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint opened, and not yet read.
+
+    Attributes:
+        config: The model.
+        reader: Its tensors.
+        recipes: How they become parameters.
+        note: What was taken, where the folder holds more than one thing to take; else empty.
+    """
+
+    config: GriffinConfig
+    reader: TensorReader
+    recipes: tuple[Recipe, ...]
+    note: str = ""

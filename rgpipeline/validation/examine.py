@@ -11,7 +11,7 @@ from rgpipeline.io.retry import Retry
 from rgpipeline.jobfile import load_job
 from rgpipeline.plan import Plan, make_plan
 from rgpipeline.spec import Job
-from rgpipeline.validation.model import model_faults
+from rgpipeline.validation.model import model_findings
 from rgpipeline.validation.output import output_warnings
 from rgpipeline.validation.rows import row_warnings
 from rgpipeline.validation.salvage import salvage
@@ -74,9 +74,11 @@ def _examine(job: Job, known: frozenset[str]) -> Findings:
     if faults:
         return Findings(tuple(faults))
     plan = attempt(lambda: make_plan(job, _PATIENCE)) if "input" in known else None
-    if "model" in known:
-        faults += model_faults(job, plan)
     warnings = list(plan.warnings) if plan else []
+    if "model" in known:
+        told = model_findings(job, plan)
+        faults += told[0]
+        warnings += told[1]
     if "output" in known:
         warnings += attempt(lambda: output_warnings(job, _PATIENCE)) or ()
     if plan is not None and not faults:

@@ -12,14 +12,19 @@ from rgpipeline.spec import Job, Sampling
 from rgpipeline.worker.opening import open_prompts
 
 
-def model_faults(job: Job, plan: Plan | None) -> list[str]:
-    """What is wrong with the model; reads no more of it than headers and small files."""
+def model_findings(job: Job, plan: Plan | None) -> tuple[list[str], list[str]]:
+    """What is wrong with the model, and what to know of it: faults and warnings.
+
+    Reads no more of it than headers and small files.
+    """
     options = resolve_options(job.storage_options)
     faults: list[str] = []
+    warnings: list[str] = []
     vocab_size = None
     try:
-        config = open_checkpoint(job.model.weights, options).config
+        config, _, _, note = open_checkpoint(job.model.weights, options, compare=False)
         vocab_size = config.vocab_size
+        warnings += [f"{job.model.weights}: {note}"] if note else []
         check_model(config, Chips(model=job.workers.mesh.model), "workers.mesh")
     except RgpipelineError as error:
         faults.append(str(error))
@@ -32,7 +37,7 @@ def model_faults(job: Job, plan: Plan | None) -> list[str]:
             faults.append(str(error))
     if vocab_size is not None:
         faults += _ids_outside(job.sampling, vocab_size)
-    return faults
+    return faults, warnings
 
 
 def _ids_outside(sampling: Sampling, vocab_size: int) -> Iterator[str]:

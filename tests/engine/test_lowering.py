@@ -1,10 +1,18 @@
 """A worker's programs, lowered without weights and without the device they are for."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import pytest
 
-from rgpipeline.engine.lowering import WorkerPrograms, model_flops, tree_bytes, worker_programs
+from rgpipeline.engine.lowering import (
+    WorkerPrograms,
+    decode_weights_bytes,
+    model_flops,
+    tree_bytes,
+    worker_programs,
+)
 from rgpipeline.engine.on_chips import compiler_options
 from rgpipeline.model.config import GRIFFIN_CYCLE, GriffinConfig, cycle, known_config
 from rgpipeline.model.params import param_shapes
@@ -46,6 +54,17 @@ def test_weights_are_counted_as_they_are_held() -> None:
     shapes = param_shapes(known_config("recurrentgemma-2b"), jnp.bfloat16)
 
     assert tree_bytes(shapes) == pytest.approx(2 * 2.68e9, rel=0.01)
+
+
+def test_a_head_of_its_own_is_held_and_read_beside_the_embedding() -> None:
+    tied, untied = (
+        param_shapes(replace(CONFIG, tied=tied), jnp.bfloat16) for tied in (True, False)
+    )
+    head = 2 * CONFIG.vocab_size * CONFIG.width
+
+    assert tree_bytes(untied) == tree_bytes(tied) + head
+    assert decode_weights_bytes(untied) == decode_weights_bytes(tied)
+    assert model_flops(replace(CONFIG, tied=False), 4, 4) == model_flops(CONFIG, 4, 4)
 
 
 def test_a_token_takes_two_operations_for_each_parameter_it_meets() -> None:

@@ -15,7 +15,16 @@ REFUSED = (
 def compiled(**programs: CompiledProgram) -> Compiled:
     """Six GiB of weights, two of state."""
     return Compiled(
-        8, 2, 8, 0, 0, weights_bytes=6 * GIB, state_bytes=2 * GIB, stage_bytes=0, programs=programs
+        8,
+        2,
+        8,
+        0,
+        0,
+        weights_bytes=6 * GIB,
+        decode_weights_bytes=6 * GIB,
+        state_bytes=2 * GIB,
+        stage_bytes=0,
+        programs=programs,
     )
 
 

@@ -7,7 +7,7 @@ from scipy import stats
 
 from rgpipeline.engine.blockwise import noise, rate_of, token_of
 from rgpipeline.model.kernels.head import BLOCK, LOWEST, Choice, choose, chosen
-from rgpipeline.model.layers import tied_logits
+from rgpipeline.model.layers import logits
 from rgpipeline.model.quantize import quantized_rows
 from rgpipeline.model.state import Position
 
@@ -39,7 +39,7 @@ def same_hidden(rows: int) -> jnp.ndarray:
 def logits_of(quantized: bool) -> np.ndarray:
     """The plain way's."""
     table, scale = (INT8, SCALE) if quantized else (TABLE, None)
-    return np.asarray(tied_logits(table, HIDDEN, CAP, scale))
+    return np.asarray(logits(table, HIDDEN, CAP, scale))
 
 
 @pytest.mark.parametrize("quantized", [False, True])
@@ -63,7 +63,7 @@ def test_the_logits_kept_are_those_of_the_block_chosen(quantized: bool) -> None:
 def test_tokens_follow_the_exact_distribution(temperature: float) -> None:
     rows = 16_384
     tokens = run(same_hidden(rows), np.full(rows, temperature))[1]
-    scaled = np.float64(tied_logits(TABLE, HIDDEN[:1], CAP)[0]) / temperature
+    scaled = np.float64(logits(TABLE, HIDDEN[:1], CAP)[0]) / temperature
     expected = np.exp(scaled - scaled.max())
     expected *= rows / expected.sum()
     counts = np.bincount(tokens, minlength=VOCAB)

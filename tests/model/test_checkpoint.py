@@ -15,6 +15,7 @@ import pytest
 from rgpipeline.errors import WeightsError
 from rgpipeline.model.checkpoint import load
 from rgpipeline.model.config import GRIFFIN_CYCLE, GriffinConfig
+from rgpipeline.model.opening import open_checkpoint, read_config
 from rgpipeline.model.params import flatten, param_shapes
 from tests.model import hf_folder
 
@@ -57,11 +58,18 @@ def fault_of(url: str | Path) -> str:
     return str(caught.value)
 
 
+def configured(folder: Path, **fields: Any) -> None:
+    """Changes the folder's config.json; None takes a key out."""
+    path = folder / "config.json"
+    held = {**json.loads(path.read_text()), **fields}
+    path.write_text(json.dumps({key: value for key, value in held.items() if value is not None}))
+
+
 def assert_same(found: Any, expected: Any) -> None:
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float16, BFLOAT16], ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, BFLOAT16, np.float64], ids=str)
 @pytest.mark.parametrize("shards", [1, 5])
 def test_any_splitting_and_dtype_is_the_same_model(
     tmp_path: Path, folder: Path, tensors: Tensors, shards: int, dtype: Any
@@ -93,6 +101,7 @@ def test_on_a_cpu_auto_is_float32(tmp_path: Path, tensors: Tensors) -> None:
         (BFLOAT16, np.float32, BFLOAT16),
         (np.float16, np.float16, BFLOAT16),
         (np.float32, np.float32, np.float32),
+        (np.float64, np.float64, np.float32),
     ],
 )
 def test_elsewhere_auto_is_what_most_of_the_checkpoint_is(
@@ -135,6 +144,36 @@ def test_files_that_the_index_does_not_name_are_left_out(tmp_path: Path, tensors
     load(str(folder))
 
 
+def test_a_single_file_is_taken_before_a_stale_index(tmp_path: Path, tensors: Tensors) -> None:
+    stale = {name: tensor * 2 for name, tensor in tensors.items()}
+    folder = hf_folder.write(tmp_path / "w", CONFIG, stale, shards=2)
+    hf_folder.write(folder, CONFIG, tensors)
+    assert_same(load(str(folder))[1]["embedder"]["embedding"], tensors[EMBEDDING])
+    note = open_checkpoint(str(folder)).note
+    assert note.startswith("took model.safetensors, not model-00001-of-00002.safetensors")
+
+
+def test_a_file_that_nobody_names_is_left_beside_a_single_one(folder: Path) -> None:
+    (folder / "consolidated.safetensors").write_bytes(b"something else")
+    note = open_checkpoint(str(folder)).note
+    assert note == "took model.safetensors, not consolidated.safetensors"
+
+
+def test_the_file_that_the_config_names_is_taken(
+    tmp_path: Path, folder: Path, tensors: Tensors
+) -> None:
+    other = hf_folder.write(
+        tmp_path / "other", CONFIG, {name: tensor * 2 for name, tensor in tensors.items()}
+    )
+    shutil.copy(other / "model.safetensors", folder / "second.safetensors")
+    configured(folder, transformers_weights="second.safetensors")
+    assert_same(load(str(folder))[1]["embedder"]["embedding"], tensors[EMBEDDING] * 2)
+
+
+def test_of_a_folder_with_nothing_to_choose_nothing_is_noted(folder: Path) -> None:
+    assert open_checkpoint(str(folder)).note == ""
+
+
 def test_missing_misshapen_and_unexpected_tensors_are_named_together(
     fault: Callable[..., str],
 ) -> None:
@@ -164,7 +203,112 @@ def test_another_model_is_refused_by_name(fault: Callable[..., str]) -> None:
 
 def test_integers_are_no_weights(fault: Callable[..., str]) -> None:
     told = fault({EMBEDDING: np.zeros((67, 24), np.int8)})
-    assert f"model.safetensors: tensor {EMBEDDING} has dtype I8; supported: F32, F16, BF16" in told
+    assert (
+        f"model.safetensors: tensor {EMBEDDING} has dtype I8; supported: F32, F16, BF16, F64"
+        in told
+    )
+
+
+def test_weights_that_a_tool_has_quantized_are_refused_with_its_name(
+    fault: Callable[..., str],
+) -> None:
+    name = "model.layers.0.mlp_block.up_proj.weight"
+    four_bits = {name: np.zeros((240, 1), np.uint8), f"{name}.absmax": np.zeros(8, np.float32)}
+    told = fault(four_bits)
+    assert f"tensor {name} has dtype U8: the weights are quantized by bitsandbytes" in told
+    assert "model.dequantize()" in told
+
+
+def test_a_quantization_in_the_config_is_refused_by_name(fault: Callable[..., str]) -> None:
+    told = fault(quantization_config={"quant_method": "fp8"})
+    assert "config.json: quantization_config: the weights are quantized by fp8" in told
+
+
+def test_an_fp8_tensor_is_refused(folder: Path) -> None:
+    header = {EMBEDDING: {"dtype": "F8_E4M3", "shape": [1], "data_offsets": [0, 1]}}
+    raw = json.dumps(header).encode()
+    (folder / "model.safetensors").write_bytes(len(raw).to_bytes(8, "little") + raw + b"0")
+    assert "has dtype F8_E4M3: the weights are quantized by an fp8 tool" in fault_of(folder)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "advice"),
+    [
+        ("_orig_mod.", "save model._orig_mod"),
+        ("base_model.model.", "merge_and_unload()"),
+        ("module.", "save model.module"),
+        ("griffin.", "there are 57: griffin.model.embed_tokens.weight"),
+    ],
+)
+def test_names_under_another_prefix_are_shown(
+    tmp_path: Path, tensors: Tensors, prefix: str, advice: str
+) -> None:
+    renamed = {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+    told = fault_of(hf_folder.write(tmp_path / "w", CONFIG, renamed))
+    assert f"{prefix}model.embed_tokens.weight" in told
+    assert advice in told
+    assert len(told.splitlines()) <= 5
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_an_adapter_is_refused_beside_a_model_and_alone(folder: Path, beside: bool) -> None:
+    (folder / "adapter_config.json").write_text("{}")
+    if not beside:
+        for name in ("config.json", "model.safetensors"):
+            (folder / name).unlink()
+    told = fault_of(folder)
+    assert ("lies beside the model" in told, "no whole model" in told) == (beside, not beside)
+    assert "merge_and_unload()" in told
+
+
+def cached(folder: Path, into: Path) -> Path:
+    """The folder as the Hub's cache keeps it: links to blobs."""
+    snapshot = into / "models--google--recurrentgemma-2b" / "snapshots" / "0123"
+    snapshot.mkdir(parents=True)
+    blobs = snapshot.parents[1] / "blobs"
+    shutil.copytree(folder, blobs)
+    (snapshot.parents[1] / "refs").mkdir()
+    for blob in blobs.iterdir():
+        (snapshot / blob.name).symlink_to(blob)
+    return snapshot
+
+
+def test_the_hubs_cache_names_its_snapshots(tmp_path: Path, folder: Path) -> None:
+    snapshot = cached(folder, tmp_path / "hub")
+    model = snapshot.parents[1]
+    assert f"give {snapshot}" in fault_of(model)
+    told = fault_of(model.parent)
+    assert f"give hf://google/recurrentgemma-2b, or {snapshot}" in told
+    load(str(snapshot))
+
+
+def test_a_folder_of_folders_names_those_with_a_model(tmp_path: Path, folder: Path) -> None:
+    shutil.copytree(folder, tmp_path / "run" / "checkpoint-500")
+    assert f"Do you mean {tmp_path}/run/checkpoint-500?" in fault_of(tmp_path / "run")
+
+
+def test_absent_key_value_heads_are_as_many_as_the_tensors_show(folder: Path) -> None:
+    configured(folder, num_key_value_heads=None)
+    load(str(folder))
+    assert read_config(str(folder)).heads == 2
+
+
+@pytest.mark.parametrize("weights", [True, False])
+def test_absent_key_value_heads_are_all_heads_where_tensors_do_not_show_one(
+    tmp_path: Path, tensors: Tensors, weights: bool
+) -> None:
+    names = [f"model.layers.2.temporal_block.{kind}_proj.weight" for kind in "kv"]
+    both = {name: np.zeros((24, 24), np.float32) for name in names}
+    folder = hf_folder.write(tmp_path / "w", CONFIG, {**tensors, **both})
+    configured(folder, num_key_value_heads=None)
+    if not weights:
+        (folder / "model.safetensors").unlink()
+    with pytest.raises(WeightsError) as caught:
+        read_config(str(folder))
+    assert "num_key_value_heads is absent, which stands for num_attention_heads, 2" in str(
+        caught.value
+    )
+    assert ("has 24 rows" in str(caught.value)) == weights
 
 
 def test_a_truncated_file_is_named_with_its_tensor(folder: Path) -> None:

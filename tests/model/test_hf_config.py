@@ -147,7 +147,7 @@ def test_every_fault_is_told_at_once() -> None:
         ({"rope_parameters": {"rope_theta": 5e5}}, "rope_theta 500000.0: only 10000.0"),
         ({"rope_scaling": {"rope_type": "linear"}}, "rope_type 'linear': only 'default'"),
         ({"num_key_value_heads": 10}, "num_key_value_heads 10: only 1"),
-        ({"tie_word_embeddings": False}, "tie_word_embeddings False: only True"),
+        ({"tie_word_embeddings": "no"}, "tie_word_embeddings must be true or false"),
         ({"hidden_activation": "relu"}, "hidden_activation 'relu'"),
         ({"head_dim": 128}, "head_dim 128: only hidden_size / num_attention_heads, 256"),
         ({"num_attention_heads": 7}, "hidden_size 2560 is not a multiple of the 7 heads"),

@@ -26,7 +26,7 @@ from rgpipeline.model.sharding import mesh_of, share_of
 from rgpipeline.model.state import GriffinState, init_state
 
 LAYOUTS = ((1, 1), (8, 1), (2, 4))  # data, model
-SIZES = GriffinConfig(256, 128, 256, 8, 128, (RECURRENT, ATTENTION), window=16)
+SIZES = GriffinConfig(256, 128, 256, 8, 128, (RECURRENT, ATTENTION), window=16, tied=False)
 ROWS, CHUNK, CHUNKS, STEPS = 16, 16, 2, 8  # rings come round in the second chunk
 TEXTS = np.random.default_rng(0).integers(3, 256, (ROWS, CHUNK * CHUNKS + STEPS), np.int32)
 

@@ -59,11 +59,11 @@ def choose(
     soft_cap: float,
     interpret: Any = False,
 ) -> Choice:
-    """Chooses a block of the vocabulary for each row, the logits being `layers.tied_logits`.
+    """Chooses a block of the vocabulary for each row, the logits being `layers.logits`.
 
     Args:
         hidden: [b d].
-        table: The embedding, bfloat16 or int8 [v d].
+        table: The head's matrix, bfloat16 or int8 [v d].
         scale: float32 [v], of a table in int8.
         rate: float32 [b], one over the temperature; 0 takes the block with the largest logit, the
             first such if there are several.

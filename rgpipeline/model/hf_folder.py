@@ -1,0 +1,136 @@
+"""Opening a Hugging Face folder: its configuration, its files, and what only tensors tell."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rgpipeline.errors import WeightsError
+from rgpipeline.model import hf_config, hf_layout, refusals
+from rgpipeline.model.config import ATTENTION, GriffinConfig
+from rgpipeline.model.download import local_copy
+from rgpipeline.model.hf_layout import BODY, EMBEDDING, HEAD
+from rgpipeline.model.remote import Folder
+from rgpipeline.model.safetensors_reader import SafetensorsReader
+from rgpipeline.model.stored import Checkpoint
+from rgpipeline.model.weight_files import weight_files
+
+_NAME = "config.json"
+
+
+def open_folder(folder: Folder, cache: Path | None, *, compare: bool) -> Checkpoint:
+    """The folder's checkpoint; whether it holds what the model needs is not looked at.
+
+    Args:
+        folder: The folder.
+        cache: Where to copy the files to first, or None.
+        compare: Whether a head that is stored beside the embedding is compared with it; else
+            the configuration's word is taken.
+
+    Raises:
+        WeightsError: It cannot be used.
+        StoreError: A remote store failed again and again.
+    """
+    fields = read_fields(folder)
+    config = parsed(folder, _NAME, fields)
+    files = weight_files(folder, fields.get("transformers_weights"))
+    copy = folder
+    if cache is not None:
+        copy = local_copy(folder, [folder.file(name) for name in files.names], cache)
+    reader = SafetensorsReader(copy, files.names)
+    body = _body(reader)
+    config, embedding = _with_head(config, reader, body, compare)
+    _require_one_key(folder, fields, config, reader, body)
+    recipes = tuple(hf_layout.recipes(config, body, embedding))
+    return Checkpoint(config, reader, recipes, files.note)
+
+
+def read_config(folder: Folder, *, compare: bool) -> GriffinConfig:
+    """The configuration alone; `compare` and errors are those of `open_folder`.
+
+    There need not be any weights.
+    """
+    fields = read_fields(folder)
+    config = parsed(folder, _NAME, fields)
+    if not any(name.endswith(".safetensors") for name in folder.names()):
+        _require_one_key(folder, fields, config, None, BODY)
+        return config
+    return open_folder(folder, None, compare=compare).config
+
+
+def read_fields(folder: Folder) -> Mapping[str, Any]:
+    """The folder's `config.json`. Raises WeightsError where there is none, or no model to it."""
+    fault = refusals.adapter(folder)
+    if fault is None and _NAME not in folder.names():
+        fault = refusals.no_model(folder)
+    if fault is not None:
+        raise WeightsError(fault)
+    fields = folder.read_json(_NAME)
+    quantization = fields.get("quantization_config")
+    if quantization:
+        told = refusals.quantized_config(quantization if isinstance(quantization, dict) else {})
+        raise WeightsError(f"{folder.url}/{_NAME}: {told}")
+    return fields
+
+
+def parsed(
+    folder: Folder, name: str, fields: Mapping[str, Any], inferred: GriffinConfig | None = None
+) -> GriffinConfig:
+    """The configuration in a `config.json` of this name, with what stands beside it."""
+    beside = name.replace("config.json", "generation_config.json")
+    generation = folder.read_json(beside) if folder.has(beside) else None
+    where = f"{folder.url}/{name}"
+    return hf_config.parse(fields, where, generation=generation, inferred=inferred)
+
+
+def _body(reader: SafetensorsReader) -> str:
+    """What the names begin with: nothing where the model was saved without its head."""
+    alone = EMBEDDING in reader.tensors and BODY + EMBEDDING not in reader.tensors
+    return "" if alone else BODY
+
+
+def _with_head(
+    config: GriffinConfig, reader: SafetensorsReader, body: str, compare: bool
+) -> tuple[GriffinConfig, str]:
+    """The configuration with the head as the tensors have it, and the embedding's name.
+
+    As in transformers: of a head and an embedding that differ, both count, whatever the
+    configuration says; one of them alone is both, if the two are tied.
+    """
+    embedding, held = f"{body}{EMBEDDING}", reader.tensors
+    if HEAD not in held:
+        return config, embedding
+    if embedding not in held:
+        return config, HEAD if config.tied else embedding
+    tied = held[HEAD].shape == held[embedding].shape and config.tied
+    if compare:
+        tied = reader.equal(HEAD, embedding)
+    return dataclasses.replace(config, tied=tied), embedding
+
+
+def _require_one_key(
+    folder: Folder,
+    fields: Mapping[str, Any],
+    config: GriffinConfig,
+    reader: SafetensorsReader | None,
+    body: str,
+) -> None:
+    """Raises WeightsError if an absent `num_key_value_heads` stands for several heads.
+
+    To transformers it is the number of all heads; the tensors may show that there is one.
+    """
+    key = "num_key_value_heads"
+    if fields.get(key) is not None or config.heads == 1 or ATTENTION not in config.block_types:
+        return
+    index = config.block_types.index(ATTENTION)
+    name = f"{body}layers.{index}.temporal_block.k_proj.weight"
+    if reader is not None and name in reader.tensors:
+        if reader.tensors[name].shape[:1] == (config.head_dim,):
+            return
+        shown = f", and {name} has {reader.tensors[name].shape[0]} rows"
+    else:
+        shown = ""
+    raise WeightsError(
+        f"{folder.url}/{_NAME}: {key} is absent, which stands for num_attention_heads, "
+        f"{config.heads}{shown}; only 1 is supported"
+    )
