@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from tests.cli.mistakes.case import Bench, Mistake, setting
@@ -37,8 +38,12 @@ def config(**fields: Any) -> Callable[[Bench], None]:
     return folder(spoil)
 
 
-def tensors(change: Callable[[dict[str, Any]], object]) -> Callable[[Bench], None]:
+def tensors(change: Callable[[dict[str, Any]], object], **fields: Any) -> Callable[[Bench], None]:
+    """The demo's weights with other tensors, and `config.json` with other fields."""
+
     def spoil(copy: Path) -> None:
+        path = copy / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
         held = load_file(copy / "model.safetensors")
         change(held)
         save_file(held, copy / "model.safetensors")
@@ -53,6 +58,29 @@ def _rename(held: dict[str, Any]) -> None:
 def _cut(held: dict[str, Any]) -> None:
     name = next(name for name in held if held[name].ndim == 2)
     held[name] = held[name][:-1].copy()
+
+
+def _wrap(held: dict[str, Any]) -> None:
+    for name in list(held):
+        held[f"_orig_mod.{name}"] = held.pop(name)
+
+
+def _quantize(held: dict[str, Any]) -> None:
+    name = next(name for name in held if name.endswith("up_proj.weight"))
+    held[name] = np.zeros((8, 1), np.uint8)
+    held[f"{name}.absmax"] = np.zeros(8, np.float32)
+
+
+def _many_keys(held: dict[str, Any]) -> None:
+    for name in [name for name in held if name.endswith(("k_proj.weight", "v_proj.weight"))]:
+        held[name] = np.concatenate([held[name]] * 2)
+
+
+def _cached(copy: Path) -> None:
+    snapshot = copy / "models--google--recurrentgemma-2b" / "snapshots" / "0123"
+    snapshot.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors", "tokenizer.model"):
+        (copy / name).rename(snapshot / name)
 
 
 def _truncate(copy: Path) -> None:
@@ -95,6 +123,48 @@ CASES = [
     Mistake("a contradiction", config(rope_theta=5.0), ("config.json", "rope_theta", "10000")),
     Mistake("a tensor missing", tensors(_rename), ("missing tensor", "unexpected tensor")),
     Mistake("a tensor misshapen", tensors(_cut), ("expected shape", "found")),
+    Mistake(
+        "an untied model without a head",
+        config(tie_word_embeddings=False),
+        ("missing tensor lm_head.weight",),
+    ),
+    Mistake(
+        "names under another prefix",
+        tensors(_wrap),
+        ("_orig_mod.model.embed_tokens.weight", "save model._orig_mod"),
+    ),
+    Mistake(
+        "weights that are quantized already",
+        tensors(_quantize),
+        ("U8", "quantized by bitsandbytes", "model.dequantize()", "model.quantize: int8"),
+    ),
+    Mistake(
+        "a quantization in config.json",
+        config(quantization_config={"quant_method": "gptq"}),
+        ("config.json: quantization_config", "quantized by gptq"),
+    ),
+    Mistake(
+        "key and value heads that aren't told",
+        tensors(_many_keys, num_key_value_heads=None),
+        ("config.json: num_key_value_heads is absent", "only 1 is supported"),
+    ),
+    Mistake(
+        "an adapter beside a model",
+        folder(lambda copy: (copy / "adapter_config.json").write_text("{}")),
+        ("an adapter (adapter_config.json) lies beside the model", "merge_and_unload()"),
+    ),
+    Mistake(
+        "a file of the weights",
+        lambda b: (
+            folder(lambda copy: None)(b) or b.set("model.weights", "weights/model.safetensors")
+        ),
+        ("weights/model.safetensors: is a file; give the folder that holds it",),
+    ),
+    Mistake(
+        "the Hub's cache",
+        folder(_cached),
+        ("the Hub's cache", "/models--google--recurrentgemma-2b/snapshots/0123"),
+    ),
     Mistake("truncated weights", folder(_truncate), ("model.safetensors",)),
     Mistake(
         "weights that are none",
