@@ -4,7 +4,7 @@ The next token is the sum of all tokens so far, modulo 10, and 0 is end-of-seque
 on 3 6 2 4 8..., `[5]` goes on 5 0. A dropped token or a swapped slot changes every later value.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,6 +41,14 @@ class FakeBlock:
 
     def read(self) -> DecodedBlock:
         return self.block
+
+
+@dataclass(frozen=True)
+class FakeScores:
+    scores: NDArray[np.float32]
+
+    def read(self) -> NDArray[np.float32]:
+        return self.scores
 
 
 class FakeEngine:
@@ -135,14 +143,23 @@ class FakeEngine:
     def wait(self, stage: FakeStage) -> None:
         pass
 
+    @property
+    def score_staging(self) -> int:
+        return self.staging
+
+    def score_stage(self) -> FakeStage:
+        return self.stage()
+
     def score(
-        self, texts: Sequence[NDArray[np.int32]], scored: Callable[[int, int], None]
-    ) -> list[NDArray[np.float32]]:
-        """Minus the sum of the tokens before, for each token."""
-        for index, text in enumerate(texts):
-            for _ in text[1:]:
-                scored(index, 1)
-        return [-np.cumsum(text)[:-1].astype(np.float32) for text in texts]
+        self, stage: FakeStage, pack: PrefillPack, targets: NDArray[np.int32]
+    ) -> tuple[FakeStage, "FakeScores"]:
+        """Minus the sum of the tokens before, for each target."""
+        scores = np.full(targets.shape, np.nan, np.float32)
+        for row, place in enumerate(pack.places):
+            if place < self.staging:
+                before = 0 if pack.fresh[row] else stage[place]
+                scores[row] = -before - np.cumsum(pack.tokens[row])
+        return self.prefill(stage, pack), FakeScores(np.where(targets < 0, np.nan, scores))
 
     def _take(self, state: FakeState) -> FakeState:
         assert state is self._live, "a donated state was read again"

@@ -9,7 +9,7 @@ places of the stage, ints in [0, staging), whether or not a slot is free: so a p
 for company while all slots decode. What a prompt leads to is copied from its place into a slot.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -71,10 +71,18 @@ class PendingBlock(Protocol):
         ...
 
 
+class PendingScores(Protocol):
+    """Scores that the device may still be working on."""
+
+    def read(self) -> NDArray[np.float32]:
+        """Waits for the device; [r, t], of which only what was asked for counts."""
+        ...
+
+
 class Engine(Protocol[State, Rows]):
     """A model in a fixed number of slots; `Rows` are states of sequences that are in none.
 
-    Only `wait`, `score` and a block's `read` wait for the device.
+    Only `wait` and the `read` of what is pending wait for the device.
     """
 
     @property
@@ -176,11 +184,21 @@ class Engine(Protocol[State, Rows]):
         """Waits until the device has done all that was asked of it for these states."""
         ...
 
-    def score(
-        self, texts: Sequence[NDArray[np.int32]], scored: Callable[[int, int], None]
-    ) -> list[NDArray[np.float32]]:
-        """Log-probability of each token given those before it, [len - 1] for each text.
+    @property
+    def score_staging(self) -> int:
+        """Texts that may be scored at once, each in a place of `score_stage`."""
+        ...
 
-        Calls `scored(text, tokens)` whenever the device has scored so many more tokens of a text.
+    def score_stage(self) -> Rows:
+        """A stage of its own for scoring, all of its places empty."""
+        ...
+
+    def score(
+        self, stage: Rows, pack: PrefillPack, targets: NDArray[np.int32]
+    ) -> tuple[Rows, PendingScores]:
+        """`prefill` for a stage of `score_stage`, with log-probabilities.
+
+        `targets` [r, t]: for each position the token whose log-probability, given all up to that
+        position, is wanted; -1 for none.
         """
         ...

@@ -1,7 +1,6 @@
 """The engine: a Griffin model, its compiled programs, and nothing that changes but their cache."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,15 +10,19 @@ import numpy as np
 from jax.sharding import Mesh
 from numpy.typing import NDArray
 
-from rgpipeline.engine import programs
-from rgpipeline.engine.api import DecodedBlock, PendingBlock, PrefillPack, Tenancy
+from rgpipeline.engine.api import PendingBlock, PendingScores, PrefillPack, Tenancy
 from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.jitted import Jitted
 from rgpipeline.engine.on_chips import ROWS, OnChips
 from rgpipeline.engine.pace import MOST
-from rgpipeline.engine.packs import pack_shapes_of, staging_of
+from rgpipeline.engine.packs import (
+    pack_shapes_of,
+    score_block_of,
+    score_staging_of,
+    staging_of,
+)
+from rgpipeline.engine.pending import DeviceBlock, score_positions
 from rgpipeline.engine.sampling import empty_sampling_state
-from rgpipeline.engine.scoring import score_texts
 from rgpipeline.engine.state import SlotState, empty_slots
 from rgpipeline.engine.tenancies import bias_row, seen_row, settings_arrays
 from rgpipeline.model.config import GriffinConfig
@@ -27,24 +30,9 @@ from rgpipeline.model.griffin import Griffin
 from rgpipeline.model.kernels import Kernels
 from rgpipeline.model.sharding import share_of
 from rgpipeline.model.state import GriffinState, init_state
-from rgpipeline.records import EngineSettings, TokenLogprobs
+from rgpipeline.records import EngineSettings
 
 Params = Any
-
-
-@dataclass(frozen=True, slots=True)
-class _DeviceBlock:
-    steps: programs.Steps
-    count: int  # of them that were run
-
-    def read(self) -> DecodedBlock:
-        """Waits for the device and brings the block to the host."""
-        steps = jax.tree.map(lambda rows: rows[: self.count], jax.device_get(self.steps))
-        sampled = steps.sampled
-        logprobs = None
-        if sampled.logprob.shape[-1]:
-            logprobs = TokenLogprobs(sampled.logprob, sampled.top_ids, sampled.top_logprobs)
-        return DecodedBlock(sampled.token, steps.codes, logprobs)
 
 
 class GriffinEngine:
@@ -77,6 +65,7 @@ class GriffinEngine:
         self._pack_shapes = pack_shapes_of(settings.prefill_chunk, pack_tokens, chips.count)
         self._any_number = settings.steps_per_dispatch is None
         self._jitted = Jitted(model, on, self.steps, self._any_number)
+        self._make_score_stage = on.maker(partial(self._rows, self.score_staging))
 
     @property
     def slots(self) -> int:
@@ -167,7 +156,7 @@ class GriffinEngine:
         """See `api.Engine.decode`."""
         number = (np.int32(steps),) if self._any_number else ()
         state, rows = self._jitted.decode(features)(self._params, state, *number)
-        return state, _DeviceBlock(rows, steps)
+        return state, DeviceBlock(rows, steps)
 
     def programs(self, features: SamplingFeatures) -> Mapping[str, Any]:
         """What a job of these features calls again and again, jitted, for `lowering` to look at."""
@@ -221,14 +210,26 @@ class GriffinEngine:
         """See `api.Engine.wait`."""
         stage.position.low.block_until_ready()
 
+    @property
+    def score_staging(self) -> int:
+        return score_staging_of(self._pack_shapes, self.parts)
+
+    def score_stage(self) -> GriffinState:
+        """See `api.Engine.score_stage`."""
+        stage: GriffinState = self._make_score_stage()
+        return stage
+
     def score(
-        self, texts: Sequence[NDArray[np.int32]], scored: Callable[[int, int], None]
-    ) -> list[NDArray[np.float32]]:
+        self, stage: GriffinState, pack: PrefillPack, targets: NDArray[np.int32]
+    ) -> tuple[GriffinState, PendingScores]:
         """See `api.Engine.score`."""
-        shape = self._pack_shapes[0]
-        empty = partial(self._rows, shape[0])
-        init = partial(self._on.make, empty)
-        return score_texts(partial(self._jitted.score, self._params), init, shape, texts, scored)
+        stage, hidden = self._jitted.score(
+            self._params, stage, pack.tokens, pack.lengths, pack.places, pack.fresh
+        )
+        groups = self._on.chips.data
+        block = score_block_of(self._pack_shapes, groups)
+        head = partial(self._jitted.log_probabilities, self._params, hidden)
+        return stage, score_positions(head, targets, block, groups)
 
     def _rows(self, count: int) -> GriffinState:
         """Empty states of sequences that are in no slot."""

@@ -32,9 +32,14 @@ class Jitted:
         )
         self.score = on.jit(
             partial(programs.score, model),
-            (PARAMS, STATE, by_slot, by_slot, by_slot),
-            lambda params, rows, *others: (rows, others[0]),
+            (PARAMS, STATE, by_slot, by_slot, by_slot, by_slot),
+            lambda params, stage, *others: (stage, others[0]),
             donated=(1,),
+        )
+        self.log_probabilities = on.jit(
+            partial(programs.log_probabilities, model),
+            (PARAMS, by_slot, by_slot, by_slot),
+            lambda params, *others: others[0],
         )
         self.assign = changes(programs.assign, (STATE, by_slot, by_slot), donated=(0,))
         self.assign_rows = changes(

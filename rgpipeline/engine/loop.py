@@ -5,7 +5,7 @@ The host is one block behind the device: while block n + 1 runs, it reads block 
 ends by a stop token is handed on when that is read.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any, Generic
@@ -14,14 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgpipeline.engine.api import UNLIMITED, Engine, PendingBlock, Rows, State, Tenancy
-from rgpipeline.engine.checks import request_fault, stop_ids, token_fault
+from rgpipeline.engine.checks import request_fault, token_fault
 from rgpipeline.engine.emissions import BlockRead, snapshot
 from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.pace import QUIET, TOKENS, Pace
+from rgpipeline.engine.scoring import Scoring
 from rgpipeline.engine.seating import Seating
+from rgpipeline.engine.slot_params import tenancy_of
 from rgpipeline.engine.slots import Slots, Tenant
 from rgpipeline.errors import RowError
-from rgpipeline.records import Emission, Request
+from rgpipeline.records import Emission, Request, Scored, ScoreRequest
 
 # Prefill calls between two decode blocks at most. A block costs the same however many slots are
 # empty, so they are filled first; but nobody waits for ever while prompts keep coming.
@@ -64,6 +66,7 @@ class Loop(Generic[State, Rows]):
         self._state = engine.init(self._features)
         self._slots = Slots(engine.slots, engine.parts)
         self._seating = Seating(engine, self._slots, self._prefix_states)
+        self._scoring = Scoring(engine, self._prefix_states)
         self._in_flight: _InFlight | None = None
         self._quiet = 0  # blocks dispatched since the last prefill call
         self._refused: list[Emission] = []
@@ -79,21 +82,24 @@ class Loop(Generic[State, Rows]):
 
     @property
     def occupied(self) -> int:
-        return self._slots.occupied
+        """Sequences in slots, and texts that are being scored."""
+        return self._slots.occupied + self._scoring.reading
 
     @property
     def waiting(self) -> int:
-        return self._seating.waiting
+        return self._seating.waiting + self._scoring.waiting
 
     @property
     def idle(self) -> bool:
         """True when `step` has nothing to do."""
-        return not (self._slots.occupied or self.waiting or self._in_flight or self._refused)
+        waiting = self._seating.waiting
+        return not (self._slots.occupied or waiting or self._in_flight or self._refused)
 
     @property
     def working_on(self) -> list[Hashable]:
-        """Keys of the requests that the next `step` may have to do with."""
-        return [tenant.request.key for tenant in self._slots] + self._seating.at_hand
+        """Keys of the requests and texts that the next step may have to do with."""
+        in_slots = [tenant.request.key for tenant in self._slots]
+        return in_slots + self._seating.at_hand + self._scoring.working_on
 
     def submit(self, requests: Iterable[Request]) -> None:
         """Queues requests; one that can't be done comes back as an emission with its error."""
@@ -114,8 +120,9 @@ class Loop(Generic[State, Rows]):
         return refused + (self._read(previous) if previous else [])
 
     def cancel(self, key: Hashable) -> None:
-        """Drops a sequence; nothing more of it is emitted."""
+        """Drops a sequence or a text; nothing more of it is emitted."""
         self._seating.drop(key)
+        self._scoring.drop(key)
         for leaving in self._in_flight.tenants if self._in_flight else []:
             leaving.gone = leaving.gone or leaving.request.key == key
         tenant = self._slots.find(key)
@@ -131,8 +138,8 @@ class Loop(Generic[State, Rows]):
     def drain(self) -> list[Emission]:
         """Reads what is in flight; then every sequence in a slot is emitted with a snapshot.
 
-        All slots and the queue are empty afterwards; sequences that had not begun to decode are
-        dropped without an emission.
+        All slots and queues are empty afterwards; sequences that had not begun to decode, and texts
+        to score, are dropped without an emission.
         """
         previous, self._in_flight = self._in_flight, None
         emissions = self._refused + (self._read(previous) if previous else [])
@@ -142,28 +149,40 @@ class Loop(Generic[State, Rows]):
             emissions.append(Emission(tenant.request.key, _NO_TOKENS, snapshot=state))
             self._evict(tenant)
         self._seating.drop_all()
+        self._scoring.drop()
         return emissions
 
     def reset(self) -> None:
         """Drops all requests and makes the states anew: after a step that raised, they are lost."""
-        del self._state, self._seating  # their memory is needed
+        del self._state, self._seating, self._scoring  # their memory is needed
         self._make_states()
 
-    def score(
-        self,
-        texts: Sequence[NDArray[np.int32]],
-        scored: Callable[[int, int], None] = lambda text, tokens: None,
-    ) -> list[NDArray[np.float32]]:
-        """Log-probability of each token given those before it, [len - 1] for each text.
+    @property
+    def scoring(self) -> bool:
+        """True when `score_step` has something to do."""
+        return not self._scoring.idle
 
-        `scored(text, tokens)` hears of every piece of a text, as its tokens are scored.
-        """
+    def submit_texts(self, texts: Iterable[ScoreRequest]) -> None:
+        """Queues texts for `score_step`."""
+        self._seating.release()
+        for text in texts:
+            self._scoring.add(text)
 
-        def progress(text: int, tokens: int) -> None:
-            self.beat += 1
-            scored(text, tokens)
+    def score_step(self) -> list[Scored]:
+        """One call for texts to score; what the call before it brought."""
+        self.beat += 1
+        return self._scoring.step()
 
-        return self._engine.score(texts, progress)
+    def score(self, texts: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
+        """Log-probability of each token given those before it, [len - 1] for each text."""
+        own = object()  # keeps these keys apart from anybody else's
+        self.submit_texts(ScoreRequest((own, i), text) for i, text in enumerate(texts))
+        found: dict[Hashable, NDArray[np.float32]] = {}
+        while self.scoring:
+            for scored in self.score_step():
+                if scored.logprobs is not None:
+                    found[scored.key] = scored.logprobs
+        return [found[own, index] for index in range(len(texts))]
 
     def check(self, request: Request) -> None:
         """Raises RowError if the request can't be done."""
@@ -197,26 +216,10 @@ class Loop(Generic[State, Rows]):
         if features != self._features:
             self._state = self._engine.widen(self._state, features)
             self._features = features
-        tenancies: dict[int, Tenancy | None] = {t.slot: self._tenancy(t) for t in tenants}
+        tenancies: dict[int, Tenancy | None] = {
+            t.slot: tenancy_of(t, self._engine.eos_ids) for t in tenants
+        }
         self._state = self._engine.assign(self._state, tenancies)
-
-    def _tenancy(self, tenant: Tenant) -> Tenancy:
-        request, sampling = tenant.request, tenant.request.sampling
-        generated, token, seen = 0, int(request.tokens[-1]), None
-        if request.snapshot is not None:
-            generated = request.snapshot.generated
-            token = int(request.snapshot.arrays["token"])
-            seen = request.snapshot.arrays.get("seen")
-        return Tenancy(
-            token=token,
-            remaining=tenant.limit,
-            banned_for=max(0, sampling.min_tokens - generated),
-            stop_ids=stop_ids(request, self._engine.eos_ids),
-            sampling=sampling,
-            draw=request.draw,
-            prompt=request.tokens,
-            seen=None if seen is None else seen.astype(np.int32),
-        )
 
     def _dispatch(self) -> _InFlight | None:
         tenants, steps = list(self._slots), self._pace.steps

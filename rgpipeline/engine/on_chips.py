@@ -87,10 +87,14 @@ class OnChips:
 
     def make(self, make: Callable[[], Tree], kind: Kind = STATE) -> Tree:
         """The arrays that `make` makes, each chip its parts."""
+        return self.maker(make, kind)()
+
+    def maker(self, make: Callable[[], Tree], kind: Kind = STATE) -> Callable[[], Tree]:
+        """As `make`, to be called again and again: it is compiled once."""
         if self.mesh is None:
-            return jax.jit(make)()
+            return jax.jit(make)
         specs = kind(jax.eval_shape(make))
-        return jax.jit(make, out_shardings=sharding.shardings(self.mesh, specs))()
+        return jax.jit(make, out_shardings=sharding.shardings(self.mesh, specs))
 
     def put(self, tree: Tree, kind: Kind) -> Tree:
         """Arrays of the host, each chip its parts."""

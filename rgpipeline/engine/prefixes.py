@@ -6,6 +6,7 @@ prompt is always cut at the same places, a copied state has the very bits of a f
 """
 
 import hashlib
+from bisect import bisect_left
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from typing import Generic
@@ -33,10 +34,13 @@ class PrefixCache(Generic[Rows]):
         """Notes that a request will prefill `tokens`; returns its prefixes, shortest first."""
         if not self._capacity:
             return []
-        ends = list(range(self._chunk, len(tokens) + 1, self._chunk))
-        if len(tokens) % self._chunk:
-            ends.append(len(tokens))
-        prefixes = list(zip(ends, _digests(tokens, ends), strict=True))
+        ends = chunk_ends(0, len(tokens), self._chunk)
+        return self.expect_these(list(zip(ends, digests(tokens, ends), strict=True)))
+
+    def expect_these(self, prefixes: list[Prefix]) -> list[Prefix]:
+        """Notes that a request has these prefixes, shortest first; returns those worth a look."""
+        if not self._capacity:
+            return []
         self._expected.update(prefixes)
         return prefixes
 
@@ -67,10 +71,12 @@ class PrefixCache(Generic[Rows]):
 
     def reached(self, prefixes: Sequence[Prefix], done: int) -> Prefix | None:
         """The prefix that ends at `done`, if a second request expects it and none is kept."""
-        for prefix in prefixes:
-            if prefix[0] == done and self._expected[prefix] > 1 and prefix not in self._states:
-                return prefix
-        return None
+        index = bisect_left(prefixes, (done, b""))
+        if index == len(prefixes):
+            return None
+        prefix = prefixes[index]
+        wanted = prefix[0] == done and self._expected[prefix] > 1 and prefix not in self._states
+        return prefix if wanted else None
 
     def keep(self, prefix: Prefix, rows: Rows) -> None:
         """Keeps a state, dropping the least recently used beyond the capacity."""
@@ -79,10 +85,19 @@ class PrefixCache(Generic[Rows]):
             self._states.popitem(last=False)
 
 
-def _digests(tokens: NDArray[np.int32], ends: list[int]) -> list[bytes]:
-    digest, digests, start = hashlib.sha256(), [], 0
+def chunk_ends(start: int, stop: int, chunk: int) -> list[int]:
+    """Where the chunks of tokens [start, stop) end that can be shared: full ones, and the last."""
+    ends = list(range(start + chunk, stop + 1, chunk))
+    if (stop - start) % chunk:
+        ends.append(stop)
+    return ends
+
+
+def digests(tokens: NDArray[np.int32], ends: Sequence[int]) -> list[bytes]:
+    """A digest of `tokens[:end]` for each of the ends, which only grow."""
+    digest, found, start = hashlib.sha256(), [], 0
     for end in ends:
         digest.update(np.ascontiguousarray(tokens[start:end]).tobytes())
-        digests.append(digest.digest())
+        found.append(digest.digest())
         start = end
-    return digests
+    return found

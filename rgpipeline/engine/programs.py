@@ -18,7 +18,7 @@ from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.next_token import next_tokens
 from rgpipeline.engine.repeated import repeated
 from rgpipeline.engine.sampling import Sampled, count_token
-from rgpipeline.engine.softmax import log_probabilities, share_of_softmax
+from rgpipeline.engine.softmax import joined_softmax, share_of_softmax
 from rgpipeline.engine.state import SlotState
 from rgpipeline.engine.tenancies import Settings
 from rgpipeline.model import writes
@@ -47,6 +47,19 @@ def prefill(
     fresh: jax.Array,
 ) -> GriffinState:
     """Continues the places of a pack by its chunks; shapes as in `api.PrefillPack`."""
+    return score(model, params, stage, tokens, lengths, places, fresh)[0]
+
+
+def score(
+    model: Griffin,
+    params: Params,
+    stage: GriffinState,
+    tokens: jax.Array,
+    lengths: jax.Array,
+    places: jax.Array,
+    fresh: jax.Array,
+) -> tuple[GriffinState, jax.Array]:
+    """As `prefill`, with the hidden values of all positions after the final norm, [r t d]."""
     chips = model.chips
 
     def of_leaf(by_chip: bool, leaf: jax.Array) -> jax.Array:
@@ -64,9 +77,9 @@ def prefill(
         return writes.set_rows(leaf, of_leaf(by_chip, leaf), row)
 
     rows = map_rows(read, stage)
-    _, rows = _apply(model, params, "prefill", tokens, lengths, rows)
+    hidden, rows = _apply(model, params, "prefill", tokens, lengths, rows)
     after: GriffinState = map_rows(write, stage, rows)
-    return after
+    return after, hidden
 
 
 def decode(
@@ -150,29 +163,24 @@ def _beside(per_slot: jax.Array, leaf: jax.Array) -> jax.Array:
     return per_slot.reshape(per_slot.shape + (1,) * (leaf.ndim - 1))
 
 
-def score(
-    model: Griffin,
-    params: Params,
-    rows: GriffinState,
-    tokens: jax.Array,
-    targets: jax.Array,
-    lengths: jax.Array,
-) -> tuple[GriffinState, jax.Array]:
-    """One chunk of texts: log-probabilities float32 [r, t] of `targets` given all before them."""
-    hidden, rows = _apply(model, params, "prefill", tokens, lengths, rows)
+def log_probabilities(
+    model: Griffin, params: Params, hidden: jax.Array, positions: jax.Array, targets: jax.Array
+) -> jax.Array:
+    """Log-probabilities of tokens that follow some of a pack's positions.
 
-    def one_text(text: tuple[jax.Array, jax.Array]) -> jax.Array:
-        hidden, targets = text
-        held = _kept_in_the_loop(params, targets)
-        logits: jax.Array = _apply(model, held, "logits", hidden)
-        if model.chips.model > 1:
-            return share_of_softmax(logits, targets - model.chips.place() * logits.shape[-1])
-        logprobs = jax.nn.log_softmax(logits, axis=-1)
-        return jnp.take_along_axis(logprobs, targets[:, None], axis=-1)[:, 0]
+    Args:
+      model, params: as everywhere.
+      hidden: of a pack, as `score` returns it, float32 [r t d].
+      positions: int32 [n], indices into the flattened r and t.
+      targets: int32 [n], the tokens.
 
-    # Text by text, so that only one text's logits [t, v] exist at a time.
-    told = lax.map(one_text, (hidden, targets))
-    return rows, log_probabilities(model.chips.compared(told)) if model.chips.model > 1 else told
+    Returns:
+      float32 [n].
+    """
+    chosen = hidden.reshape(-1, hidden.shape[-1])[positions]
+    logits: jax.Array = _apply(model, params, "logits", chosen)
+    share = share_of_softmax(logits, targets - model.chips.place() * logits.shape[-1])
+    return joined_softmax(model.chips.compared(share))
 
 
 def _apply(model: Griffin, params: Params, method: str, *arguments: Any) -> Any:

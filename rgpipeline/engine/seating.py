@@ -26,9 +26,10 @@ class Seating(Generic[State, Rows]):
         self._places = Slots(engine.staging, engine.parts)
         self._held: list[Tenant] = []  # in places, waiting for a prefix that another one reads
         self._ready: list[Tenant] = []  # in places, waiting for a slot
-        self._stage = engine.stage()
+        self._stage: Rows | None = None
         self._queue = PrefillQueue(engine.pack_shapes, engine.staging, engine.parts)
-        self._prefixes = PrefixCache[Rows](max(t for _, t in engine.pack_shapes), prefix_states)
+        self._prefix_states = prefix_states
+        self._prefixes = self._no_prefixes()
 
     @property
     def waiting(self) -> int:
@@ -67,6 +68,12 @@ class Seating(Generic[State, Rows]):
         for tenant in self._places:
             self._leave(tenant)
 
+    def release(self) -> None:
+        """Gives up the device's memory if no request needs it; it is taken again when one comes."""
+        if not self.waiting:
+            self._stage = None
+            self._prefixes = self._no_prefixes()
+
     def seat(self, state: State) -> tuple[State, list[Tenant]]:
         """Fills free slots with what is ready; returns who got one."""
         seated = []
@@ -75,7 +82,7 @@ class Seating(Generic[State, Rows]):
             tenant = self._slots.admit(reader.request, self._places.part_of(reader))
             snapshot = reader.request.snapshot
             if snapshot is None:
-                state = self._engine.seat(state, tenant.slot, self._stage, reader.slot)
+                state = self._engine.seat(state, tenant.slot, self._staged(), reader.slot)
             else:
                 rows = self._engine.upload(snapshot.arrays)
                 state = self._engine.insert(state, tenant.slot, rows)
@@ -91,12 +98,12 @@ class Seating(Generic[State, Rows]):
         if call is None:
             return False
         pack, progress = call
-        self._stage = self._engine.prefill(self._stage, pack)
+        self._stage = self._engine.prefill(self._staged(), pack)
         for place, done in progress:
             tenant = self._places.at(place)
             prefix = self._prefixes.reached(tenant.prefixes, done)
             if prefix is not None:
-                self._prefixes.keep(prefix, self._engine.extract(self._stage, place))
+                self._prefixes.keep(prefix, self._engine.extract(self._staged(), place))
             if done == tenant.prefill_tokens:
                 self._prefixes.forget(tenant.prefixes, place)
                 self._ready.append(tenant)
@@ -108,7 +115,16 @@ class Seating(Generic[State, Rows]):
 
     def catch_up(self) -> None:
         """Waits until the device has read what it was given to read."""
-        self._engine.wait(self._stage)
+        if self._stage is not None:
+            self._engine.wait(self._stage)
+
+    def _staged(self) -> Rows:
+        if self._stage is None:
+            self._stage = self._engine.stage()
+        return self._stage
+
+    def _no_prefixes(self) -> PrefixCache[Rows]:
+        return PrefixCache(max(size for _, size in self._engine.pack_shapes), self._prefix_states)
 
     def _fill(self) -> None:
         """Gives free places to requests that wait, and something to do to those that can begin."""
@@ -140,7 +156,7 @@ class Seating(Generic[State, Rows]):
         """Has the prompt read from where a known prefix ends."""
         done, copied = self._prefixes.longest(tenant.prefixes)
         if copied is not None:
-            self._stage = self._engine.put(self._stage, tenant.slot, copied)
+            self._stage = self._engine.put(self._staged(), tenant.slot, copied)
             if done == tenant.prefill_tokens:
                 self._prefixes.forget(tenant.prefixes, tenant.slot)
                 self._ready.append(tenant)

@@ -22,9 +22,9 @@ def share_of_softmax(logits: jax.Array, targets: jax.Array) -> jax.Array:
     return jnp.stack([largest, total, jnp.where(here, picked, -jnp.inf)])
 
 
-def log_probabilities(shares: jax.Array) -> jax.Array:
-    """The targets' log-probabilities, float32 [r, t], from all chips' shares, [m, r, 3, t]."""
-    largest, total, picked = (shares[:, :, which] for which in range(3))
+def joined_softmax(shares: jax.Array) -> jax.Array:
+    """The targets' log-probabilities, float32 [t], from all chips' shares, [m, 3, t]."""
+    largest, total, picked = (shares[:, which] for which in range(3))
     highest = jnp.max(largest, axis=0)
     whole = jnp.sum(total * jnp.exp(largest - highest), axis=0)
     return jnp.max(picked, axis=0) - highest - jnp.log(whole)

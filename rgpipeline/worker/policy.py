@@ -18,4 +18,3 @@ class WorkerPolicy:
     snapshot_s: float = 600.0  # of work on one sequence that may be lost by a sudden death
     snapshot_tokens: int = 1024  # fewer are sooner generated again than saved and loaded
     snapshots_at_once: int = 4  # downloaded and not saved yet
-    score_tokens: int = 8192  # scored in one call, about

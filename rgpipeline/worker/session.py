@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from rgpipeline.engine.loop import Loop
@@ -14,13 +13,13 @@ from rgpipeline.worker.assembly import Assembly, Shape, ticker
 from rgpipeline.worker.feeder import Feeder
 from rgpipeline.worker.policy import WorkerPolicy
 from rgpipeline.worker.publisher import Covered, Publisher, Unfinished
-from rgpipeline.worker.scoring import counting, scored_row
+from rgpipeline.worker.scoring import scored_row
 from rgpipeline.worker.shard_output import Save
 from rgpipeline.worker.snapshots_due import SnapshotsDue
 from rgpipeline.worker.tally import Tally
 from rgpipeline.worker.texts import Texts, key_of
 from rgpipeline.worker.view import View, look
-from rgpipeline.worker.work import Batch, Held
+from rgpipeline.worker.work import Batch, Held, ToScore
 
 _MOST_ROUNDS = 3
 
@@ -84,7 +83,7 @@ class Session:
         if self._publisher.full:
             return False
         self.in_engine = True
-        if self._texts:
+        if self._loop.scoring:
             self._score()
         elif not self._loop.idle:
             self._step_engine()
@@ -136,7 +135,7 @@ class Session:
 
     def _has_room(self) -> bool:
         loop, policy = self._loop, self._policy
-        waiting = loop.waiting + len(self._texts)
+        waiting = loop.waiting
         starving = waiting == 0 and loop.occupied < loop.slots
         return starving or (
             waiting < policy.window * loop.slots and self._open_bytes < policy.open_bytes
@@ -154,7 +153,9 @@ class Session:
             self._open[one.key] = assembly
             self._open_bytes += one.nbytes
         self._loop.submit([one.request for one in work])
-        self._texts.add(held, batch.score)
+        for text in batch.score:
+            self._open_bytes += text.nbytes
+        self._loop.submit_texts(self._texts.add(held, batch.score))
         held.open += len(work) + len(batch.score)
         held.fed = batch.last
         self._finish_if_done(held)
@@ -206,17 +207,18 @@ class Session:
         self._snapshots.saved(assembly, now)
 
     def _score(self) -> None:
-        """Scores some of the texts; those of one assignment are published together."""
-        chosen = self._texts.take(self._policy.score_tokens)
-        keys = tuple(key_of(held, text) for held, text in chosen)
-        self.view = replace(self.view, occupied=len(keys), working_on=keys)
+        """One call for texts to score."""
         began = time.monotonic()
-        texts = [text for _, text in chosen]
-        scores = self._loop.score([t.tokens for t in texts], counting(texts, self.tally))
-        self.tally.scored(time.monotonic() - began, sum(text.first for text in texts))
-        for (held, text), logprobs in zip(chosen, scores, strict=True):
-            self._publisher.add(held.assignment.shard.index, [scored_row(text, logprobs)])
-            self._closed(held)
+        for scored in self._loop.score_step():
+            self.tally.completion_tokens += scored.tokens
+            if scored.logprobs is None or (held_text := self._texts.pop(scored.key)) is None:
+                continue
+            held, text = held_text
+            self.tally.prompt_tokens += text.first
+            row = scored_row(text, scored.logprobs)
+            self._publisher.add(held.assignment.shard.index, [row])
+            self._close_text(held, text)
+        self.tally.scored(time.monotonic() - began)
 
     # Ends
 
@@ -229,8 +231,13 @@ class Session:
             if needless(assembly.held, assembly.key):
                 self._loop.cancel(assembly.key)
                 self._close(assembly)
-        for held in self._texts.remove(needless):
-            self._closed(held)
+        for held, text in self._texts.remove(needless):
+            self._loop.cancel(key_of(held, text))
+            self._close_text(held, text)
+
+    def _close_text(self, held: Held, text: ToScore) -> None:
+        self._open_bytes -= text.nbytes
+        self._closed(held)
 
     def _close(self, assembly: Assembly) -> None:
         del self._open[assembly.key]
@@ -247,5 +254,4 @@ class Session:
             self._publisher.finish(held)
 
     def _look(self) -> None:
-        texts = len(self._texts)
-        self.view = look(self._loop, self._newest, texts=texts, made_ready=self._feeder.at)
+        self.view = look(self._loop, self._newest, made_ready=self._feeder.at)

@@ -40,10 +40,9 @@ class Tally:
         self._prefill_s += seconds - decode
         return decode
 
-    def scored(self, seconds: float, given: int) -> None:
-        """A batch of texts has been scored; `given`: their tokens that were not to be scored."""
+    def scored(self, seconds: float) -> None:
+        """One call for texts to score."""
         self._prefill_s += seconds
-        self.prompt_tokens += given
 
     def emitted(self, tokens: int, position: int, seconds: float | None) -> None:
         """Tokens that one slot brought in a step; `position` is the first one's, from 0.

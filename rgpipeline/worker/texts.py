@@ -1,39 +1,35 @@
-"""Texts that wait to be scored."""
+"""Texts that the engine has yet to score."""
 
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 
-from rgpipeline.records import SampleKey
+from rgpipeline.records import SampleKey, ScoreRequest
 from rgpipeline.worker.work import Held, ToScore
 
 HeldText = tuple[Held, ToScore]
 
 
 class Texts:
-    """A queue of texts, each with the assignment that it belongs to."""
+    """The texts that the loop has, each with the assignment that it belongs to."""
 
     def __init__(self) -> None:
-        self._texts: deque[HeldText] = deque()
+        self._texts: dict[Hashable, HeldText] = {}
 
-    def __len__(self) -> int:
-        return len(self._texts)
+    def add(self, held: Held, texts: Iterable[ToScore]) -> list[ScoreRequest]:
+        """Notes texts; returns what the loop is to be asked."""
+        requests = [ScoreRequest(key_of(held, t), t.tokens, t.first) for t in texts]
+        for request, text in zip(requests, texts, strict=True):
+            self._texts[request.key] = held, text
+        return requests
 
-    def add(self, held: Held, texts: Iterable[ToScore]) -> None:
-        self._texts.extend((held, text) for text in texts)
+    def pop(self, key: Hashable) -> HeldText | None:
+        """Forgets a text that is scored; None if it was removed before."""
+        return self._texts.pop(key, None)
 
-    def take(self, tokens: int) -> list[HeldText]:
-        """The next texts, of about so many tokens together; at least one."""
-        chosen: list[HeldText] = []
-        while self._texts and (not chosen or tokens > 0):
-            chosen.append(self._texts.popleft())
-            tokens -= len(chosen[-1][1].tokens)
-        return chosen
-
-    def remove(self, needless: Callable[[Held, SampleKey], bool]) -> list[Held]:
-        """Leaves off texts; returns the assignment of each."""
-        removed = [held for held, text in self._texts if needless(held, key_of(held, text))]
-        kept = (one for one in self._texts if not needless(one[0], key_of(*one)))
-        self._texts = deque(kept)
+    def remove(self, needless: Callable[[Held, SampleKey], bool]) -> list[HeldText]:
+        """Leaves off texts; returns them."""
+        removed = [one for one in self._texts.values() if needless(one[0], key_of(*one))]
+        for one in removed:
+            del self._texts[key_of(*one)]
         return removed
 
 

@@ -22,15 +22,14 @@ def look(
     loop: Loop[Any, Any],
     newest: str,
     *,
-    texts: int = 0,
     made_ready: SampleKey | None = None,
 ) -> View:
     """The engine before its next step.
 
-    `texts` to be scored wait too; `made_ready` is the row that is being made ready. It, and what
-    the step is about to read, count as worked on: it may be that which kills.
+    `made_ready` is the row that is being made ready. It, and what the step is about to read, count
+    as worked on: it may be that which kills.
     """
     keys = [key for key in loop.working_on if isinstance(key, SampleKey)]
     if made_ready is not None:
         keys.append(made_ready)
-    return View(loop.slots, loop.occupied, loop.waiting + texts, tuple(keys), newest)
+    return View(loop.slots, loop.occupied, loop.waiting, tuple(keys), newest)

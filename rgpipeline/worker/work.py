@@ -43,6 +43,11 @@ class ToScore:
     place: str
     each: bool = False  # log-probabilities of single tokens are wanted too
 
+    @property
+    def nbytes(self) -> int:
+        """Host memory, about."""
+        return self.tokens.nbytes + 1024
+
 
 @dataclass(slots=True, eq=False)
 class Held:
@@ -79,4 +84,4 @@ class Batch:
     @property
     def nbytes(self) -> int:
         """Host memory, about, beside the shard's input."""
-        return sum(one.nbytes for one in self.generate) + sum(t.tokens.nbytes for t in self.score)
+        return sum(one.nbytes for one in self.generate) + sum(text.nbytes for text in self.score)

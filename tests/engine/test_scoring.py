@@ -1,43 +1,117 @@
-"""Scoring in chunks: every call tells what it has scored, once it is done."""
+"""Texts to score, over an engine whose scores are minus the sum of the tokens before."""
 
 import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from rgpipeline.engine.scoring import score_texts
+from rgpipeline.engine.loop import Loop
+from rgpipeline.records import ScoreRequest
+from tests.fake_engine import FakeEngine
+
+TEXTS = st.lists(
+    st.tuples(st.lists(st.integers(1, 3), min_size=1, max_size=30), st.integers(1, 12)),
+    min_size=1,
+    max_size=12,
+)
 
 
-def program(state, tokens, targets, lengths):
-    """Each target's score is minus the number of calls before."""
-    return state + 1, np.full(tokens.shape, -state, np.float32)
+def requests(*texts: tuple[list[int], int]) -> list[ScoreRequest]:
+    return [
+        ScoreRequest(key, np.array(tokens, np.int32), min(first, len(tokens)))
+        for key, (tokens, first) in enumerate(texts)
+    ]
 
 
-def scored(texts, shape=(2, 4)):
-    told = []
-    scores = score_texts(
-        program,
-        lambda: 0,
-        shape,
-        [np.array(t, np.int32) for t in texts],
-        lambda *of: told.append(of),
-    )
+def by_hand(tokens: list[int], first: int) -> list[float]:
+    return [-float(sum(tokens[:at])) for at in range(first, len(tokens))]
+
+
+def scored(loop: Loop, *texts: tuple[list[int], int]) -> tuple[list[list[float]], list[int]]:
+    """Each text's scores, and how many of its tokens were told of."""
+    scores: list[list[float]] = [[] for _ in texts]
+    told = [0] * len(texts)
+    loop.submit_texts(requests(*texts))
+    while loop.scoring:
+        for one in loop.score_step():
+            told[one.key] += one.tokens
+            if one.logprobs is not None:
+                scores[one.key] = one.logprobs.tolist()
     return scores, told
 
 
-def test_every_piece_of_a_long_text_is_told_of():
-    _, told = scored([range(11)])
-    assert told == [(0, 4), (0, 4), (0, 2)]
-
-
-def test_each_text_of_a_call_is_told_of_while_it_lasts():
-    _, told = scored([[1, 2], range(6)])
-    assert told == [(1, 4), (0, 1), (1, 1)]
-
-
-def test_pieces_come_in_order():
-    (score,), _ = scored([range(11)])
-    assert score.tolist() == [0.0] * 4 + [-1.0] * 4 + [-2.0] * 2
+@given(TEXTS, st.sampled_from([1, 2, 4, 8]), st.integers(1, 5), st.integers(0, 3))
+@settings(deadline=None, max_examples=150)
+def test_every_text_has_its_own_scores_whatever_its_company_and_prefixes(
+    texts, chunk, slots, cached
+):
+    loop = Loop(FakeEngine(slots=slots, chunk=chunk), prefix_states=cached)
+    scores, told = scored(loop, *texts)
+    assert scores == [by_hand(tokens, min(first, len(tokens))) for tokens, first in texts]
+    assert told == [len(score) for score in scores]
 
 
 def test_texts_of_one_token_have_no_scores():
-    scores, told = scored([[1], [2]])
-    assert [len(score) for score in scores] == [0, 0]
-    assert told == []
+    assert [s.tolist() for s in Loop(FakeEngine()).score([np.array([1], np.int32)])] == [[]]
+
+
+def test_every_piece_of_a_long_text_is_told_of_as_it_is_scored():
+    loop = Loop(FakeEngine(chunk=4))
+    loop.submit_texts(requests(([1] * 11, 1)))
+    told = []
+    while loop.scoring:
+        told += [one.tokens for one in loop.score_step()]
+    assert told == [4, 4, 2]
+
+
+@pytest.mark.parametrize(
+    ("texts", "read"),
+    [
+        ([([1, 2] * 10 + [i], 20) for i in range(1, 5)], 18 + 4 * 2),  # one prompt, 4 completions
+        ([([1, 2] * 11 + [i], 1) for i in range(1, 5)], 20 + 4 * 2),  # a head that is scored, too
+    ],
+)
+def test_a_shared_beginning_is_read_once(texts, read):
+    engine = FakeEngine(chunk=4)
+    scored(Loop(engine, prefix_states=8), *texts)
+    assert engine.prefilled == read
+
+
+def test_short_texts_share_a_call():
+    engine = FakeEngine(slots=4, chunk=4)
+    loop = Loop(engine)
+    loop.submit_texts(requests(*[([1, 2, 3], 1)] * 8))
+    calls = 0
+    while loop.scoring:
+        calls += bool(loop._scoring._waiting or loop._scoring._places)
+        loop.score_step()
+    assert calls == 2
+
+
+def test_a_dropped_text_is_never_heard_of_again_and_others_keep_its_prefix():
+    texts = [([1, 2] * 6, 1), ([1, 2] * 6 + [3], 1)]
+    for steps in range(5):
+        loop = Loop(FakeEngine(chunk=4), prefix_states=4)
+        loop.submit_texts(requests(*texts))
+        before = [one for _ in range(steps) for one in loop.score_step()]
+        loop.cancel(0)
+        after = []
+        while loop.scoring:
+            after += loop.score_step()
+        assert all(one.key == 1 for one in after)
+        (whole,) = [
+            one.logprobs.tolist()
+            for one in before + after
+            if one.key == 1 and one.tokens > 1 and one.logprobs is not None
+        ]
+        assert whole == by_hand(*texts[1])
+
+
+def test_drained_texts_are_dropped():
+    loop = Loop(FakeEngine(chunk=4))
+    loop.submit_texts(requests(([1] * 11, 1), ([2] * 11, 1)))
+    loop.score_step()
+    loop.drain()
+    assert [
+        one for one in iter(lambda: loop.score_step() if loop.scoring else None, None) if one
+    ] == []

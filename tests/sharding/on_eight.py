@@ -116,7 +116,7 @@ def interrupted(engine: GriffinEngine, then: GriffinEngine) -> Rows:
 
 def scores(engine: GriffinEngine) -> list[list[float]]:
     texts = [request(row).tokens for row in range(5)]
-    return [score.tolist() for score in engine.score(texts, lambda *_: None)]
+    return [score.tolist() for score in Loop(engine).score(texts)]
 
 
 def collectives(layout: tuple[int, int]) -> dict[str, dict[str, int]]:

@@ -1,0 +1,65 @@
+"""A text's scores depend on its tokens and its first scored one alone: the same bytes in any company.
+
+The values themselves are held against the official library's in tests/model/test_golden_generator.
+"""
+
+from functools import cache
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rgpipeline.engine.loop import Loop
+from rgpipeline.records import ScoreRequest
+from tests.engine.test_same_bytes import HELD, engine
+
+Text = tuple[int, int, int, int]  # tokens of a shared head and of its own, its seed, first scored
+
+
+def request(key: int, text: Text) -> ScoreRequest:
+    head, own, seed, first = text
+    shared = np.random.default_rng(0).integers(3, 256, head)
+    rest = np.random.default_rng(seed + 1).integers(3, 256, own)
+    tokens = np.concatenate([[2], shared, rest]).astype(np.int32)
+    return ScoreRequest(key, tokens, min(first, len(tokens)))
+
+
+@cache
+def alone(text: Text, held: str) -> bytes:
+    loop, found = Loop(engine(held)), b""
+    loop.submit_texts([request(0, text)])
+    while loop.scoring:
+        for one in loop.score_step():
+            found = found if one.logprobs is None else one.logprobs.tobytes()
+    return found
+
+
+@pytest.mark.parametrize("held", HELD)
+@given(
+    texts=st.lists(
+        st.tuples(
+            st.sampled_from([0, 33, 70, 96]),
+            st.integers(0, 40),
+            st.integers(0, 2),
+            st.sampled_from([1, 1, 20, 35, 66]),
+        ),
+        min_size=1,
+        max_size=10,
+    ),
+    random=st.integers(0, 2**32 - 1).map(Random),
+    prefixes=st.sampled_from([0, 1, 8]),
+)
+@settings(max_examples=25, deadline=None)
+def test_in_any_order_and_company_with_or_without_shared_prefixes(held, texts, random, prefixes):
+    loop = Loop(engine(held), prefix_states=prefixes)
+    waiting = random.sample(range(len(texts)), len(texts))
+    found = [b""] * len(texts)
+    while waiting or loop.scoring:
+        arriving = [waiting.pop() for _ in range(random.randint(0, len(waiting)))]
+        loop.submit_texts(request(key, texts[key]) for key in arriving)
+        for one in loop.score_step():
+            if one.logprobs is not None:
+                found[one.key] = one.logprobs.tobytes()
+    assert found == [alone(text, held) for text in texts]
