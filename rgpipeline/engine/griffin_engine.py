@@ -15,14 +15,10 @@ from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.jitted import Jitted
 from rgpipeline.engine.on_chips import ROWS, OnChips
 from rgpipeline.engine.pace import MOST
-from rgpipeline.engine.packs import (
-    pack_shapes_of,
-    score_block_of,
-    score_staging_of,
-    staging_of,
-)
+from rgpipeline.engine.packs import pack_shapes_of, score_block_of, score_staging_of, staging_of
 from rgpipeline.engine.pending import DeviceBlock, score_positions
 from rgpipeline.engine.sampling import empty_sampling_state
+from rgpipeline.engine.settings import rows_per_slot
 from rgpipeline.engine.state import SlotState, empty_slots
 from rgpipeline.engine.tenancies import bias_row, seen_row, settings_arrays
 from rgpipeline.model.config import GriffinConfig
@@ -64,12 +60,18 @@ class GriffinEngine:
         self._model = model = Griffin(share_of(config, chips), self._dtype, kernels, chips)
         self._pack_shapes = pack_shapes_of(settings.prefill_chunk, pack_tokens, chips.count)
         self._any_number = settings.steps_per_dispatch is None
+        self._each = rows_per_slot(settings, on.platform if kernels == "plain" else None, chips)
         self._jitted = Jitted(model, on, self.steps, self._any_number)
         self._make_score_stage = on.maker(partial(self._rows, self.score_staging))
 
     @property
     def slots(self) -> int:
         return self.settings.slots
+
+    @property
+    def decode_rows(self) -> int:
+        """Rows of the decode program: those of the slots, and idle ones between them."""
+        return self.slots * self._each
 
     @property
     def staging(self) -> int:
@@ -111,11 +113,13 @@ class GriffinEngine:
         return shapes
 
     def _empty(self, features: SamplingFeatures) -> Callable[[], SlotState]:
-        return partial(empty_slots, self.config, self.slots, self._dtype, features, self._quantized)
+        return partial(
+            empty_slots, self.config, self.decode_rows, self._dtype, features, self._quantized
+        )
 
     def widen(self, state: SlotState, features: SamplingFeatures) -> SlotState:
         """See `api.Engine.widen`."""
-        make = partial(empty_sampling_state, self.slots, self.vocab_size, features)
+        make = partial(empty_sampling_state, self.decode_rows, self.vocab_size, features)
         shapes = jax.eval_shape(make)
         grown = [
             name
@@ -139,15 +143,16 @@ class GriffinEngine:
 
     def assign(self, state: SlotState, tenancies: Mapping[int, Tenancy | None]) -> SlotState:
         """See `api.Engine.assign`."""
-        state = self._jitted.assign(state, *settings_arrays(self.slots, tenancies))
+        tenancies = {slot * self._each: tenancy for slot, tenancy in tenancies.items()}
+        state = self._jitted.assign(state, *settings_arrays(self.decode_rows, tenancies))
         bias_width, seen_width = state.sampling.bias.shape[1], state.sampling.seen.shape[1]
         if not (bias_width or seen_width):
             return state
-        for slot, tenancy in tenancies.items():
+        for row, tenancy in tenancies.items():
             if tenancy is not None:
                 bias = bias_row(tenancy, bias_width)
                 seen = seen_row(tenancy, seen_width)
-                state = self._jitted.assign_rows(state, slot, bias, seen)
+                state = self._jitted.assign_rows(state, row, bias, seen)
         return state
 
     def decode(
@@ -156,7 +161,7 @@ class GriffinEngine:
         """See `api.Engine.decode`."""
         number = (np.int32(steps),) if self._any_number else ()
         state, rows = self._jitted.decode(features)(self._params, state, *number)
-        return state, DeviceBlock(rows, steps)
+        return state, DeviceBlock(rows, steps, self._each)
 
     def programs(self, features: SamplingFeatures) -> Mapping[str, Any]:
         """What a job of these features calls again and again, jitted, for `lowering` to look at."""
@@ -164,7 +169,7 @@ class GriffinEngine:
 
     def seat(self, state: SlotState, slot: int, stage: GriffinState, place: int) -> SlotState:
         """See `api.Engine.seat`."""
-        after: SlotState = self._jitted.seat(state, slot, stage, place)
+        after: SlotState = self._jitted.seat(state, slot * self._each, stage, place)
         return after
 
     def extract(self, stage: GriffinState, place: int) -> GriffinState:
@@ -179,15 +184,16 @@ class GriffinEngine:
 
     def insert(self, state: SlotState, slot: int, rows: GriffinState) -> SlotState:
         """See `api.Engine.insert`."""
-        next_state: SlotState = self._jitted.insert(state, slot, rows)
+        next_state: SlotState = self._jitted.insert(state, slot * self._each, rows)
         return next_state
 
     def download(self, state: SlotState, slot: int) -> Mapping[str, NDArray[np.generic]]:
         """See `api.Engine.download`: names are the model state's paths, `token` and `seen`."""
-        arrays: dict[str, Any] = _named(self.extract(state.model, slot))
-        arrays["token"] = state.token[slot]
+        row = slot * self._each
+        arrays: dict[str, Any] = _named(self.extract(state.model, row))
+        arrays["token"] = state.token[row]
         if state.sampling.seen.shape[1]:
-            arrays["seen"] = state.sampling.seen[slot]
+            arrays["seen"] = state.sampling.seen[row]
         return arrays
 
     def upload(self, arrays: Mapping[str, NDArray[np.generic]]) -> GriffinState:

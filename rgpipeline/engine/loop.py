@@ -201,7 +201,7 @@ class Loop(Generic[State, Rows]):
         if self._pace.searching and self._quiet < QUIET and self._slots.occupied:
             return  # blocks beside which prompts are read can't be timed
         for _ in range(PACKS_PER_STEP):
-            if not self._seating.prefill(hurry=self._slots.free > 0):
+            if not self._seating.prefill():
                 return
             self.prefills += 1
             self._quiet = 0

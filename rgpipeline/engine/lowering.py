@@ -195,7 +195,7 @@ def _arguments(
     tokens = slots(_struct((rows, length), jnp.int32))
     slot = placed(_struct((), jnp.int32), mesh, everywhere)
     steps = () if engine.settings.steps_per_dispatch else (slot,)
-    chosen, settings = settings_arrays(engine.slots, {})
+    chosen, settings = settings_arrays(engine.decode_rows, {})
     return {
         "decode": (params, state, *steps),
         "prefill": (params, stage, tokens, counts, counts, flags),

@@ -21,10 +21,12 @@ class DeviceBlock:
 
     steps: Steps
     count: int  # of them that were run
+    each: int  # rows for each slot, of which the first is the slot's
 
     def read(self) -> DecodedBlock:
         """See `api.PendingBlock.read`."""
-        steps = jax.tree.map(lambda rows: rows[: self.count], jax.device_get(self.steps))
+        found = jax.device_get(self.steps)
+        steps = jax.tree.map(lambda rows: rows[: self.count, :: self.each], found)
         sampled = steps.sampled
         logprobs = None
         if sampled.logprob.shape[-1]:

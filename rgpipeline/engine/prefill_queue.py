@@ -3,6 +3,10 @@
 A prompt of n tokens is cut at multiples of the longest chunk, and what is left into ever shorter
 chunks: 100 tokens are 64, 32 and 4 of 16. So the cut depends on the prompt alone, and with it the
 arithmetic.
+
+The fullest call goes first, so that few rows are padding. Long prompts are an exception, since each
+would make hundreds of calls while others wait: calls alternate between the oldest long prompt and
+all others, and while sequences are decoded, long prompts get a share of the device.
 """
 
 from collections import Counter
@@ -17,6 +21,13 @@ from rgpipeline.engine.api import PrefillPack
 # Decode steps that a chunk waits for company in its pack, while every slot has something to do. It
 # must not be overtaken for ever: the longest sequences are read first because they take longest.
 PATIENCE = 32
+
+# Chunks left to read that make a prompt a long one.
+LONG_CHUNKS = 32
+
+# Tokens read of long prompts for each row of a decode step, while any sequence is decoded: a token
+# read and a row of a step take about as long, so decode gets a fifth of the device at least.
+LONG_SHARE = 4
 
 
 @dataclass(slots=True)
@@ -40,6 +51,10 @@ class PrefillQueue:
         self._places = places
         self._parts = parts
         self._prompts: list[_Prompt] = []
+        self._long_tokens = LONG_CHUNKS * self._shapes[0][1]
+        self._long_turns = 0  # calls that long prompts got
+        self._long_is_next = False
+        self._long_calls = 1  # that they may still get before the next decode step
 
     def __len__(self) -> int:
         return len(self._prompts)
@@ -55,40 +70,72 @@ class PrefillQueue:
         """Forgets the prompt in `place`, if there is one."""
         self._prompts = [prompt for prompt in self._prompts if prompt.place != place]
 
-    def wait(self, steps: int) -> None:
-        """So many decode steps go by."""
+    def wait(self, steps: int, slots: int) -> None:
+        """So many decode steps of so many slots go by."""
         for prompt in self._prompts:
             prompt.waited += steps
+        rows, size = self._shapes[0]
+        self._long_calls = max(1, LONG_SHARE * steps * slots // (rows * size))
 
-    def next_pack(self, *, hurry: bool) -> tuple[PrefillPack, list[tuple[int, int]]] | None:
+    def next_pack(
+        self, *, hurry: bool, decoding: bool = False
+    ) -> tuple[PrefillPack, list[tuple[int, int]]] | None:
         """The next call and, for each of its prompts, (place, tokens prefilled after it).
 
         None when nothing is worth a call yet: no pack is full, no chunk has waited long, and
-        there is no hurry (no slot is empty).
+        there is no hurry (no slot is empty). `decoding`: sequences wait for their next step.
         """
-        if not self._prompts:
-            return None
+        long = [prompt for prompt in self._prompts if self._is_long(prompt)]
+        short = [prompt for prompt in self._prompts if not self._is_long(prompt)]
+        call = self._best([*short, *long], hurry, short)
+        if long and (call is None or self._long_is_next) and (self._long_calls or not decoding):
+            call = self._long_call(long, short)
+            self._long_is_next = False
+            self._long_calls -= 1
+        else:
+            self._long_is_next = True
+        return None if call is None else self._pack(*call)
+
+    def _best(
+        self, prompts: list[_Prompt], hurry: bool, wanted: list[_Prompt]
+    ) -> tuple[int, _Seated] | None:
+        """The fullest call that is due and reads any of those wanted: its shape, and the rows."""
         best: tuple[float, int, _Seated] | None = None
-        for index, seated in enumerate(self._seated()):
-            if not seated:
+        among = set(map(id, wanted))
+        for index, seated in enumerate(self._seated(prompts)):
+            if not any(id(prompt) in among for _, prompt in seated):
                 continue
             fill = len(seated) / self._shapes[index][0]
             due = hurry or fill == 1.0 or any(p.waited >= PATIENCE for _, p in seated)
             if due and (best is None or fill > best[0]):
                 best = (fill, index, seated)
-        return None if best is None else self._pack(*best[1:])
+        return None if best is None else best[1:]
+
+    def _long_call(self, long: list[_Prompt], short: list[_Prompt]) -> tuple[int, _Seated]:
+        """A call for the oldest long prompt or, in turn, for the one with fewest tokens left."""
+        by_left = sorted(long, key=self._left)
+        leader = by_left[0] if self._long_turns % 2 else long[0]
+        self._long_turns += 1
+        others = [prompt for prompt in (*by_left, *short) if prompt is not leader]
+        return 0, self._seated([leader, *others])[0]
+
+    def _left(self, prompt: _Prompt) -> int:
+        return len(prompt.tokens) - prompt.done
+
+    def _is_long(self, prompt: _Prompt) -> bool:
+        return self._left(prompt) > self._long_tokens
 
     def _shape_of(self, prompt: _Prompt) -> int:
         shortest = self._shapes[-1][1]
-        left = max(1, len(prompt.tokens) - prompt.done)
+        left = max(1, self._left(prompt))
         left = -(-left // shortest) * shortest
         return next(index for index, (_, size) in enumerate(self._shapes) if size <= left)
 
-    def _seated(self) -> list[_Seated]:
-        """For each shape, the prompts for a call of it, first come first served."""
+    def _seated(self, prompts: list[_Prompt]) -> list[_Seated]:
+        """For each shape, the prompts for a call of it, those named first served first."""
         taken: Counter[tuple[int, int]] = Counter()
         seated: list[_Seated] = [[] for _ in self._shapes]
-        for prompt in self._prompts:
+        for prompt in prompts:
             index, part = self._shape_of(prompt), prompt.place * self._parts // self._places
             rows = self._shapes[index][0] // self._parts
             if taken[index, part] < rows:

@@ -14,15 +14,25 @@ from rgpipeline.records import Request
 _ENDLESS = 1 << 40
 
 
+_Entry = tuple[int, int, int, Request, list[Prefix]]
+
+
 class Waiting:
     """Requests not admitted yet, longest work first, then in the order they came."""
 
-    def __init__(self) -> None:
-        self._heap: list[tuple[int, int, int, Request, list[Prefix]]] = []
+    def __init__(self, long_tokens: int) -> None:
+        """`long_tokens`: prompts of more tokens are long ones."""
+        self._long_tokens = long_tokens
+        self._long: list[_Entry] = []  # a heap, as is the other
+        self._short: list[_Entry] = []
         self._arrivals = 0
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return len(self._long) + len(self._short)
+
+    def is_long(self, request: Request) -> bool:
+        """Whether the request has a long prompt to read."""
+        return request.snapshot is None and len(request.tokens) > self._long_tokens
 
     def add(self, request: Request, prefixes: list[Prefix]) -> None:
         """Queues a request."""
@@ -30,24 +40,30 @@ class Waiting:
         work = _ENDLESS if limit is None else limit
         done = request.snapshot.generated if request.snapshot else 0
         order = (done - work, -len(request.tokens), self._arrivals)
-        heapq.heappush(self._heap, (*order, request, prefixes))
+        heap = self._long if self.is_long(request) else self._short
+        heapq.heappush(heap, (*order, request, prefixes))
         self._arrivals += 1
 
-    def pop(self) -> tuple[Request, list[Prefix]]:
-        """The request with the most tokens to go."""
-        *_, request, prefixes = heapq.heappop(self._heap)
+    def pop(self, long: bool = True) -> tuple[Request, list[Prefix]] | None:
+        """The request with the most tokens to go, of those with a short prompt if not `long`."""
+        heaps = [heap for heap in (self._short, self._long if long else []) if heap]
+        if not heaps:
+            return None
+        *_, request, prefixes = heapq.heappop(min(heaps, key=lambda heap: heap[0][:3]))
         return request, prefixes
 
     def first(self, count: int) -> list[Hashable]:
-        """Keys of those that `pop` will hand out next."""
-        return [entry[-2].key for entry in heapq.nsmallest(count, self._heap)]
+        """Keys of those that `pop` may hand out next: so many of either kind."""
+        entries = [e for heap in (self._long, self._short) for e in heapq.nsmallest(count, heap)]
+        return [entry[-2].key for entry in entries]
 
     def remove(self, key: Hashable) -> list[Prefix] | None:
         """Drops a request that waits; returns its prefixes, or None if it doesn't wait."""
-        for index, (*_, request, prefixes) in enumerate(self._heap):
-            if request.key == key:
-                self._heap[index] = self._heap[-1]
-                self._heap.pop()
-                heapq.heapify(self._heap)
-                return prefixes
+        for heap in (self._long, self._short):
+            for index, (*_, request, prefixes) in enumerate(heap):
+                if request.key == key:
+                    heap[index] = heap[-1]
+                    heap.pop()
+                    heapq.heapify(heap)
+                    return prefixes
         return None

@@ -9,7 +9,7 @@ from collections.abc import Hashable
 from typing import Generic
 
 from rgpipeline.engine.api import Engine, Rows, State
-from rgpipeline.engine.prefill_queue import PrefillQueue
+from rgpipeline.engine.prefill_queue import LONG_CHUNKS, PrefillQueue
 from rgpipeline.engine.prefixes import PrefixCache
 from rgpipeline.engine.scheduler import Waiting
 from rgpipeline.engine.slots import Slots, Tenant
@@ -22,7 +22,7 @@ class Seating(Generic[State, Rows]):
     def __init__(self, engine: Engine[State, Rows], slots: Slots, prefix_states: int) -> None:
         self._engine = engine
         self._slots = slots
-        self._waiting = Waiting()
+        self._waiting = Waiting(LONG_CHUNKS * max(size for _, size in engine.pack_shapes))
         self._places = Slots(engine.staging, engine.parts)
         self._held: list[Tenant] = []  # in places, waiting for a prefix that another one reads
         self._ready: list[Tenant] = []  # in places, waiting for a slot
@@ -63,8 +63,8 @@ class Seating(Generic[State, Rows]):
 
     def drop_all(self) -> None:
         """Forgets every request that has no slot yet."""
-        while self._waiting:
-            self._prefixes.forget(self._waiting.pop()[1], None)
+        while popped := self._waiting.pop():
+            self._prefixes.forget(popped[1], None)
         for tenant in self._places:
             self._leave(tenant)
 
@@ -92,9 +92,10 @@ class Seating(Generic[State, Rows]):
             self._fill()
         return state, seated
 
-    def prefill(self, *, hurry: bool) -> bool:
+    def prefill(self) -> bool:
         """One prefill call, if one is due; False if none is."""
-        call = self._queue.next_pack(hurry=hurry)
+        slots = self._slots
+        call = self._queue.next_pack(hurry=slots.free > 0, decoding=slots.occupied > 0)
         if call is None:
             return False
         pack, progress = call
@@ -111,7 +112,7 @@ class Seating(Generic[State, Rows]):
 
     def wait(self, steps: int) -> None:
         """So many decode steps go by."""
-        self._queue.wait(steps)
+        self._queue.wait(steps, self._slots.count)
 
     def catch_up(self) -> None:
         """Waits until the device has read what it was given to read."""
@@ -128,8 +129,8 @@ class Seating(Generic[State, Rows]):
 
     def _fill(self) -> None:
         """Gives free places to requests that wait, and something to do to those that can begin."""
-        while self._waiting and self._places.free:
-            request, prefixes = self._waiting.pop()
+        while self._places.free and (popped := self._waiting.pop(self._room_for_long())):
+            request, prefixes = popped
             self._held.append(self._places.admit(request, self._emptiest(), prefixes))
         held, self._held = self._held, []
         for tenant in held:
@@ -139,6 +140,13 @@ class Seating(Generic[State, Rows]):
                 self._begin(tenant)
             else:
                 self._held.append(tenant)
+
+    def _room_for_long(self) -> bool:
+        """Long prompts get half of the places at most, so that short ones need not wait."""
+        if self._places.count == 1:
+            return True
+        long = sum(self._waiting.is_long(tenant.request) for tenant in self._places)
+        return long < self._places.count // 2
 
     def _emptiest(self) -> int:
         """The part with fewest sequences, in places and slots, of those with a free place."""

@@ -56,6 +56,17 @@ def settle(
     )
 
 
+def rows_per_slot(settings: EngineSettings, platform: str | None, chips: Chips = ALONE) -> int:
+    """Rows of the decode program for each slot: one, or two where the second one is left idle.
+
+    XLA's CPU backend keeps a second copy of all matrices for products of one bfloat16 row, and
+    takes more than twice as long for them as for two rows. int8 and float32 do well with one row.
+    """
+    one_row = settings.slots // chips.data == 1
+    plain_bfloat16 = settings.dtype == "bfloat16" and settings.quantize == "none"
+    return 2 if platform == "cpu" and one_row and plain_bfloat16 else 1
+
+
 def needs_of(
     config: GriffinConfig,
     weights_bytes: int,

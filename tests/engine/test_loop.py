@@ -188,3 +188,20 @@ def test_a_request_that_cannot_be_done_costs_only_itself(tokens, options, messag
     assert len(errors) == 1
     assert message in (errors[0] or "")
     assert texts(emissions)["good"] == by_hand([1, 2], 256)
+
+
+@pytest.mark.parametrize("longs", [1, 5])
+@pytest.mark.parametrize("slots", [2, 4])
+def test_short_prompts_are_answered_while_long_ones_are_read(longs, slots):
+    engine = FakeEngine(slots=slots)
+    loop = Loop(engine)
+    loop.submit(request(f"long {i}", [1] * 20_000, max_tokens=4) for i in range(longs))
+    loop.submit(request(i, [1, 2] * 30, max_tokens=4) for i in range(6))
+    emissions = []
+    while len({e.key for e in emissions if e.finish}) < 6:
+        emissions += loop.step()
+    assert not any(isinstance(e.key, str) for e in emissions)
+    assert engine.prefilled < 3000
+    answers = texts(emissions + finish(loop))
+    assert answers["long 0"] == by_hand([1] * 20_000, 4)
+    assert answers[5] == by_hand([1, 2] * 30, 4)

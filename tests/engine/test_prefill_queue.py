@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rgpipeline.engine.prefill_queue import PATIENCE, PrefillQueue
+from rgpipeline.engine.prefill_queue import LONG_CHUNKS, LONG_SHARE, PATIENCE, PrefillQueue
 
 SHAPES = [(1, 128), (2, 64), (4, 32), (8, 16)]
 PLACES = 16
@@ -50,9 +50,9 @@ def test_a_pack_that_is_not_full_waits_for_company_unless_a_slot_is_empty() -> N
 
 def test_no_prompt_waits_for_ever() -> None:
     queue = queue_of(64)
-    queue.wait(PATIENCE - 1)
+    queue.wait(PATIENCE - 1, 64)
     assert queue.next_pack(hurry=False) is None
-    queue.wait(1)
+    queue.wait(1, 64)
     assert queue.next_pack(hurry=False) is not None
 
 
@@ -60,3 +60,50 @@ def test_the_fullest_pack_goes_first() -> None:
     called = queue_of(16, 16, 64).next_pack(hurry=True)
     assert called is not None
     assert called[0].tokens.shape == (2, 64)
+
+
+LONG = LONG_CHUNKS * 128 * 3
+
+
+def served(queue: PrefillQueue, calls: int, **how: bool) -> list[set[int]]:
+    """The places that each of the next calls reads in."""
+    made = [queue.next_pack(hurry=True, **how) for _ in range(calls)]
+    return [{place for place, _ in call[1]} for call in made if call is not None]
+
+
+@pytest.mark.parametrize("short", [7, 100, 300, 1000])
+def test_calls_alternate_between_a_long_prompt_and_short_ones(short: int) -> None:
+    queue, alone = queue_of(LONG, short), len(chunks(short))
+    assert served(queue, 2 * alone).count({1}) == alone
+
+
+def test_a_short_prompt_that_comes_late_is_read_at_once() -> None:
+    queue = queue_of(LONG)
+    served(queue, 5)
+    queue.add(9, np.full(16, 1, np.int32), 0, fresh=True)
+    assert {9} in served(queue, 2)
+
+
+def test_of_several_long_prompts_none_waits_for_all_of_another() -> None:
+    queue = queue_of(100 * LONG, LONG)
+    first = served(queue, 2 * len(chunks(LONG)) + 2)
+    assert first.count({1}) == len(chunks(LONG))
+    assert {0} in first[:2]
+
+
+def test_short_prompts_do_not_hold_up_a_long_one() -> None:
+    queue = queue_of(LONG)
+    for _ in range(20):  # ever new ones
+        queue.add(1, np.full(128, 1, np.int32), 0, fresh=True)
+        assert {0} in served(queue, 2)
+        queue.remove(1)
+
+
+def test_while_others_are_decoded_a_long_prompt_gets_a_share_of_the_device() -> None:
+    queue = queue_of(LONG)
+    queue.wait(4, 64)
+    calls = LONG_SHARE * 4 * 64 // 128
+    assert len(served(queue, 3 * calls, decoding=True)) == calls
+    queue.wait(1, 1)
+    assert len(served(queue, 3, decoding=True)) == 1
+    assert len(served(queue, 3, decoding=False)) == 3

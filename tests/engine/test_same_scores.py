@@ -1,4 +1,4 @@
-"""A text's scores depend on its tokens and its first scored one alone: the same bytes in any company.
+"""A text's scores are the same bytes in any company: they depend on it and its first scored token.
 
 The values themselves are held against the official library's in tests/model/test_golden_generator.
 """

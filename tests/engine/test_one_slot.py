@@ -1,0 +1,62 @@
+"""One slot: on a CPU, bfloat16 is decoded in two rows, of which one stays idle."""
+
+from dataclasses import replace
+
+import pytest
+
+from rgpipeline.engine.features import SamplingFeatures
+from rgpipeline.engine.griffin_engine import GriffinEngine
+from rgpipeline.engine.loop import Loop
+from rgpipeline.engine.pace import Pace
+from rgpipeline.engine.settings import rows_per_slot
+from rgpipeline.model import checkpoint
+from rgpipeline.model.chips import ALONE, Chips
+from rgpipeline.records import EngineSettings
+from tests.engine.test_same_bytes import MODEL, SAMPLINGS, Answer, Row
+
+ONE = EngineSettings("bfloat16", 1, 32, 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "platform", "chips", "rows"),
+    [
+        (ONE, "cpu", ALONE, 2),
+        (replace(ONE, slots=4), "cpu", Chips(4, 1), 2),  # one for each chip
+        (replace(ONE, slots=2), "cpu", ALONE, 1),
+        (replace(ONE, slots=2), "cpu", Chips(1, 2), 1),  # both chips have a part of two rows
+        (replace(ONE, dtype="float32"), "cpu", ALONE, 1),
+        (replace(ONE, quantize="int8"), "cpu", ALONE, 1),
+        (ONE, "tpu", ALONE, 1),
+    ],
+)
+def test_only_a_cpus_one_row_of_bfloat16_gets_a_second(settings, platform, chips, rows) -> None:
+    assert rows_per_slot(settings, platform, chips) == rows
+
+
+def test_one_slot_of_bfloat16_says_what_either_of_two_says() -> None:
+    config, params, _ = checkpoint.load(str(MODEL), "bfloat16")
+    answers = []
+    for slots in (1, 2):
+        settings = replace(ONE, slots=slots)
+        engine = GriffinEngine(config, params, settings, pack_tokens=64)
+        assert engine.shapes(SamplingFeatures()).token.shape == (2,)
+        rows = [Row(31, 5, seed, sampling, 12) for seed, sampling in enumerate((0, 3))]
+        assert SAMPLINGS[3].logit_bias
+        answers.append(answers_of(engine, rows))
+    assert answers[0] == answers[1]
+
+
+def answers_of(engine: GriffinEngine, rows: list[Row]) -> list[Answer]:
+    """Each row's answer, every one of them drained midway and gone on with."""
+    answers, loop = [Answer() for _ in rows], Loop(engine, pace=Pace(3))
+    for key, row in enumerate(rows):
+        loop.submit([row.request(key)])
+        emissions = [*loop.step(), *loop.step(), *loop.step(), *loop.drain()]
+        snapshot = emissions[-1].snapshot
+        if emissions[-1].finish is None:
+            loop.submit([row.request(key, snapshot)])
+        while not loop.idle:
+            emissions += loop.step()
+        for emission in emissions:
+            answers[key] = answers[key].and_then(emission)
+    return answers
