@@ -1,13 +1,25 @@
 """What a decoded block means for its tenants."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.engine.api import IDLE, LAST, STOPPED, DecodedBlock
+from rgpipeline.engine.api import IDLE, LAST, STOPPED, DecodedBlock, PendingBlock
 from rgpipeline.engine.slots import Tenant
 from rgpipeline.records import Emission, FinishReason, Snapshot, TokenLogprobs
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """A dispatched block, with who sat where."""
+
+    block: PendingBlock
+    steps: int
+    prefills: int  # calls made until it was dispatched
+    tenants: list[Tenant]
+    snapshots: Mapping[int, Mapping[str, NDArray[np.generic]]]  # by slot
 
 
 class BlockRead:

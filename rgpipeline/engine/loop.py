@@ -5,20 +5,19 @@ The host is one block behind the device: while block n + 1 runs, it reads block 
 ends by a stop token is handed on when that is read.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Sequence
 from statistics import mean
 from typing import Any, Generic
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.engine.api import UNLIMITED, Engine, PendingBlock, Rows, State, Tenancy
+from rgpipeline.engine.api import UNLIMITED, Engine, Rows, State, Tenancy
 from rgpipeline.engine.checks import request_fault, token_fault
-from rgpipeline.engine.emissions import BlockRead, snapshot
+from rgpipeline.engine.emissions import BlockRead, InFlight, snapshot
 from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.pace import QUIET, TOKENS, Pace
-from rgpipeline.engine.scoring import Scoring
+from rgpipeline.engine.scoring import Scoring, score_all
 from rgpipeline.engine.seating import Seating
 from rgpipeline.engine.slot_params import tenancy_of
 from rgpipeline.engine.slots import Slots, Tenant
@@ -30,17 +29,6 @@ from rgpipeline.records import Emission, Request, Scored, ScoreRequest
 PACKS_PER_STEP = 64
 
 _NO_TOKENS = np.zeros((0,), np.int32)
-
-
-@dataclass(frozen=True, slots=True)
-class _InFlight:
-    """A dispatched block, with who sat where."""
-
-    block: PendingBlock
-    steps: int
-    prefills: int  # calls made until it was dispatched
-    tenants: list[Tenant]
-    snapshots: Mapping[int, Mapping[str, NDArray[np.generic]]]  # by slot
 
 
 class Loop(Generic[State, Rows]):
@@ -67,7 +55,7 @@ class Loop(Generic[State, Rows]):
         self._slots = Slots(engine.slots, engine.parts)
         self._seating = Seating(engine, self._slots, self._prefix_states)
         self._scoring = Scoring(engine, self._prefix_states)
-        self._in_flight: _InFlight | None = None
+        self._in_flight: InFlight | None = None
         self._quiet = 0  # blocks dispatched since the last prefill call
         self._refused: list[Emission] = []
 
@@ -175,14 +163,13 @@ class Loop(Generic[State, Rows]):
 
     def score(self, texts: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
         """Log-probability of each token given those before it, [len - 1] for each text."""
-        own = object()  # keeps these keys apart from anybody else's
-        self.submit_texts(ScoreRequest((own, i), text) for i, text in enumerate(texts))
-        found: dict[Hashable, NDArray[np.float32]] = {}
-        while self.scoring:
-            for scored in self.score_step():
-                if scored.logprobs is not None:
-                    found[scored.key] = scored.logprobs
-        return [found[own, index] for index in range(len(texts))]
+        self._seating.release()
+        self.beat += 1
+        try:
+            return score_all(self._scoring, texts)
+        except BaseException:  # broken off: its states are lost
+            self._scoring = Scoring(self._engine, self._prefix_states)
+            raise
 
     def check(self, request: Request) -> None:
         """Raises RowError if the request can't be done."""
@@ -221,7 +208,7 @@ class Loop(Generic[State, Rows]):
         }
         self._state = self._engine.assign(self._state, tenancies)
 
-    def _dispatch(self) -> _InFlight | None:
+    def _dispatch(self) -> InFlight | None:
         tenants, steps = list(self._slots), self._pace.steps
         self._seating.wait(steps)
         if not tenants:
@@ -236,9 +223,9 @@ class Loop(Generic[State, Rows]):
                 tenant.wants_snapshot = False
             if tenant.surely_done:
                 self._slots.release(tenant)
-        return _InFlight(block, steps, self.prefills, tenants, snapshots)
+        return InFlight(block, steps, self.prefills, tenants, snapshots)
 
-    def _read(self, flight: _InFlight) -> list[Emission]:
+    def _read(self, flight: InFlight) -> list[Emission]:
         block = BlockRead(flight.block.read())
         if self._pace.searching:
             tokens = mean(t.limit if t.limit != UNLIMITED else TOKENS for t in flight.tenants)

@@ -5,12 +5,13 @@ share, is in `score_texts`.
 """
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Generic
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rgpipeline.engine.api import Engine, PendingScores, PrefillPack, Rows, State
 from rgpipeline.engine.prefill_queue import PrefillQueue
@@ -211,6 +212,21 @@ class Scoring(Generic[State, Rows]):
         if self._stage is None:
             self._stage = self._engine.score_stage()
         return self._stage
+
+
+def score_all(
+    scoring: Scoring[State, Rows], texts: Sequence[NDArray[np.int32]]
+) -> list[NDArray[np.float32]]:
+    """Log-probability of each token given those before it, float32 [len - 1] for each text."""
+    own = object()  # keeps these keys apart from anybody else's
+    for index, text in enumerate(texts):
+        scoring.add(ScoreRequest((own, index), text))
+    found: dict[Hashable, NDArray[np.float32]] = {}
+    while not scoring.idle:
+        for scored in scoring.step():
+            if scored.logprobs is not None:
+                found[scored.key] = scored.logprobs
+    return [found[own, index] for index in range(len(texts))]
 
 
 def _in_turns(places: list[int], count: int, parts: int) -> list[int]:

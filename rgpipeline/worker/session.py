@@ -19,7 +19,7 @@ from rgpipeline.worker.snapshots_due import SnapshotsDue
 from rgpipeline.worker.tally import Tally
 from rgpipeline.worker.texts import Texts, key_of
 from rgpipeline.worker.view import View, look
-from rgpipeline.worker.work import Batch, Held, ToScore
+from rgpipeline.worker.work import Batch, Held
 
 _MOST_ROUNDS = 3
 
@@ -137,9 +137,8 @@ class Session:
         loop, policy = self._loop, self._policy
         waiting = loop.waiting
         starving = waiting == 0 and loop.occupied < loop.slots
-        return starving or (
-            waiting < policy.window * loop.slots and self._open_bytes < policy.open_bytes
-        )
+        open_bytes = self._open_bytes + self._texts.nbytes
+        return starving or (waiting < policy.window * loop.slots and open_bytes < policy.open_bytes)
 
     def _take(self, batch: Batch) -> None:
         held = batch.held
@@ -153,8 +152,6 @@ class Session:
             self._open[one.key] = assembly
             self._open_bytes += one.nbytes
         self._loop.submit([one.request for one in work])
-        for text in batch.score:
-            self._open_bytes += text.nbytes
         self._loop.submit_texts(self._texts.add(held, batch.score))
         held.open += len(work) + len(batch.score)
         held.fed = batch.last
@@ -217,7 +214,7 @@ class Session:
             self.tally.prompt_tokens += text.first
             row = scored_row(text, scored.logprobs)
             self._publisher.add(held.assignment.shard.index, [row])
-            self._close_text(held, text)
+            self._closed(held)
         self.tally.scored(time.monotonic() - began)
 
     # Ends
@@ -233,11 +230,7 @@ class Session:
                 self._close(assembly)
         for held, text in self._texts.remove(needless):
             self._loop.cancel(key_of(held, text))
-            self._close_text(held, text)
-
-    def _close_text(self, held: Held, text: ToScore) -> None:
-        self._open_bytes -= text.nbytes
-        self._closed(held)
+            self._closed(held)
 
     def _close(self, assembly: Assembly) -> None:
         del self._open[assembly.key]

@@ -13,23 +13,27 @@ class Texts:
 
     def __init__(self) -> None:
         self._texts: dict[Hashable, HeldText] = {}
+        self.nbytes = 0  # host memory, about
 
     def add(self, held: Held, texts: Iterable[ToScore]) -> list[ScoreRequest]:
         """Notes texts; returns what the loop is to be asked."""
         requests = [ScoreRequest(key_of(held, t), t.tokens, t.first) for t in texts]
         for request, text in zip(requests, texts, strict=True):
             self._texts[request.key] = held, text
+            self.nbytes += text.nbytes
         return requests
 
     def pop(self, key: Hashable) -> HeldText | None:
         """Forgets a text that is scored; None if it was removed before."""
-        return self._texts.pop(key, None)
+        found = self._texts.pop(key, None)
+        self.nbytes -= 0 if found is None else found[1].nbytes
+        return found
 
     def remove(self, needless: Callable[[Held, SampleKey], bool]) -> list[HeldText]:
         """Leaves off texts; returns them."""
         removed = [one for one in self._texts.values() if needless(one[0], key_of(*one))]
         for one in removed:
-            del self._texts[key_of(*one)]
+            self.pop(key_of(*one))
         return removed
 
 
