@@ -136,6 +136,11 @@ class ModelSpec(Spec):
     tokenizer: Address | None = Field(
         None, description="default: tokenizer.model beside the weights"
     )
+    chat_template: str | None = Field(
+        None,
+        description="a Jinja chat template, or the file or folder it is in; default: the one "
+        "beside the weights, else Gemma's turns",
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of weights and state; auto is float32 on CPUs, else the checkpoint's"
     )
@@ -143,6 +148,25 @@ class ModelSpec(Spec):
         "none",
         description="int8 holds weights and attention's state in half the memory of bfloat16",
     )
+
+    @field_validator("chat_template")
+    @classmethod
+    def _template_or_address(cls, value: str | None) -> str | None:
+        if value is not None and not value.strip():
+            raise ValueError("is empty; remove it, or give a template or its file")
+        return value if value is None or is_template_text(value) else plain_address(value)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Every file or folder that is read."""
+        template = self.chat_template
+        at = None if template is None or is_template_text(template) else template
+        return tuple(one for one in (self.weights, self.tokenizer, at) if one is not None)
+
+
+def is_template_text(template: str) -> bool:
+    """Whether a chat template is given as its text, not as the address of its file."""
+    return any(mark in template for mark in ("{{", "{%", "{#", "\n"))
 
 
 class Columns(Spec):

@@ -66,6 +66,7 @@ _EXAMPLES: dict[str, tuple[str, str]] = {
     "task": ("score", ""),
     "model.weights": ("gs://models/recurrentgemma-2b-it", ""),
     "model.tokenizer": ("gs://models/tokenizer.model", ""),
+    "model.chat_template": ("gs://models/chat_template.jinja", ""),
     "model.dtype": ("bfloat16", ""),
     "model.quantize": ("int8", ""),
     "input.path": ("s3://prompts/*.parquet", ""),

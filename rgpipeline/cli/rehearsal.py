@@ -17,8 +17,7 @@ from rgpipeline.wording import count, counted, size
 
 def print_rehearsal(job: Job, *, as_json: bool) -> int:
     """Plans the job, says what is to be done, and does nothing of it. Returns the exit code."""
-    model = job.model
-    places = [*job.input.path, job.output.path, model.weights, model.tokenizer]
+    places = [*job.input.path, job.output.path, *job.model.addresses]
     require_answers(places, job.storage_options)
     store = open_store(job.output.path, job.storage_options)
     warnings = check_folder(job, store)

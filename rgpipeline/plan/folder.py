@@ -100,7 +100,8 @@ def read_plan(store: Store) -> Plan | None:
 def _create(plan: Plan, store: Store) -> Plan:
     store.create(PLAN, plan.to_json())
     found = read_plan(store) or plan
-    plan = replace(plan, shards=found.shards)  # whoever was first may have had other workers
+    # Whoever was first may have had other workers, and began at another moment.
+    plan = replace(plan, shards=found.shards, began=found.began)
     if found.fingerprint != plan.fingerprint:
         raise OutputError(
             f"{store.url(PLAN)}: planned by another driver just now, over other inputs; run again"

@@ -4,7 +4,8 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -33,6 +34,8 @@ class Plan:
     kept: tuple[str, ...]  # carried to the output, in order
     columns: Columns  # which columns mean what; openai-batch brings its own
     partitions: tuple[str, ...] = ()  # columns that come from folders' names
+    # When the job began: what a chat template that asks for the date is told.
+    began: datetime = field(default_factory=datetime.now, compare=False)
     warnings: tuple[str, ...] = ()  # for the person, on opening; not part of the plan
 
     @property
@@ -94,6 +97,7 @@ class Plan:
                 "kept": self.kept,
                 "columns": self.columns.model_dump(),
                 "partitions": self.partitions,
+                "began": self.began.isoformat(timespec="seconds"),
                 "job": self.job,
             }
         ).encode()
@@ -114,6 +118,7 @@ class Plan:
             kept=tuple(facts["kept"]),
             columns=Columns(**facts["columns"]),
             partitions=tuple(facts["partitions"]),
+            began=datetime.fromisoformat(facts["began"]) if "began" in facts else datetime.now(),
         )
 
 

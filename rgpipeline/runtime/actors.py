@@ -17,7 +17,7 @@ from rgpipeline.runtime.actor import Seat, WorkerActor
 from rgpipeline.runtime.crew import Gone, Hello, Refusal, Reply, Unreached
 from rgpipeline.runtime.nodes import Node, is_alive
 from rgpipeline.runtime.placement import Placement
-from rgpipeline.spec import Job
+from rgpipeline.spec import Job, is_template_text
 from rgpipeline.worker import EngineFactory
 
 _LONGEST_REASON = 400  # characters
@@ -84,6 +84,7 @@ def with_absolute_paths(job: Job) -> Job:
     model = {
         "weights": _absolute(job.model.weights),
         "tokenizer": job.model.tokenizer and _absolute(job.model.tokenizer),
+        "chat_template": _absolute_template(job.model.chat_template),
     }
     output = {"path": _absolute(job.output.path)}
     return job.model_copy(
@@ -92,6 +93,10 @@ def with_absolute_paths(job: Job) -> Job:
             "output": job.output.model_copy(update=output),
         }
     )
+
+
+def _absolute_template(template: str | None) -> str | None:
+    return template if template is None or is_template_text(template) else _absolute(template)
 
 
 def _absolute(path: str) -> str:

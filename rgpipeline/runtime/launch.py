@@ -73,8 +73,7 @@ def run(
     """
     began = time.monotonic()
     job = _loaded(job)
-    model = job.model
-    places = [*job.input.path, job.output.path, model.weights, model.tokenizer]
+    places = [*job.input.path, job.output.path, *job.model.addresses]
     require_answers(places, job.storage_options)
     store = open_store(job.output.path, job.storage_options)
     plan = open_or_create(job, store)

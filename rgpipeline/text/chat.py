@@ -1,13 +1,14 @@
 """Chats to prompts: the Gemma turn template, or the checkpoint's own."""
 
 import re
-from collections.abc import Sequence
+from datetime import datetime
 from typing import Self
 
 from rgpipeline.errors import WeightsError
 from rgpipeline.text.files import StorageOptions
-from rgpipeline.text.jinja import JinjaTemplate, read_template
-from rgpipeline.text.messages import Message, fold_system, parse_messages
+from rgpipeline.text.jinja import JinjaTemplate
+from rgpipeline.text.messages import as_turns, parse_messages
+from rgpipeline.text.template_source import given_template, read_template, special_tokens
 from rgpipeline.text.tokenizer import Tokenizer
 
 _TURN, _END = "<start_of_turn>", "<end_of_turn>"
@@ -28,7 +29,8 @@ class ChatTemplate:
         if own is None and tokenizer.piece_to_id(_TURN) is None:
             raise WeightsError(
                 f"the model was not made for chat: its tokenizer has no {_TURN} and its folder "
-                f"no chat template; use a prompt column, or an instruction-tuned checkpoint"
+                f"no chat template; use a prompt column, or an instruction-tuned checkpoint, or "
+                f"give a template as model.chat_template"
             )
         self._tokenizer = tokenizer
         self._own = own
@@ -37,31 +39,45 @@ class ChatTemplate:
 
     @classmethod
     def load(
-        cls, url: str, tokenizer: Tokenizer, storage_options: StorageOptions | None = None
+        cls,
+        url: str,
+        tokenizer: Tokenizer,
+        storage_options: StorageOptions | None = None,
+        *,
+        template: str | None = None,
+        tokenizer_url: str | None = None,
+        now: datetime | None = None,
     ) -> Self:
-        """The template for the weights in the folder `url`: its own if it has one.
+        """The template for the weights in the folder `url`, with their `tokenizer`.
 
-        Raises WeightsError when that template is faulty.
+        The first that there is of: `template` (a template's text, or the address of its file), the
+        one in `url`, the one in `tokenizer_url` (where the tokenizer comes from, if not from
+        `url`), Gemma's turns. `now` is what `strftime_now` tells; default: this moment. Raises
+        WeightsError when that template is faulty, or there is none and the tokenizer has no turn
+        tokens.
         """
-        source = read_template(url, storage_options)
+        folders = (url,) if tokenizer_url is None else (url, tokenizer_url)
+        name, source = url, None
+        if template is not None:
+            source = given_template(template, storage_options)
+            name = "model.chat_template" if source == template else template
+        for folder in folders:
+            if source is None:
+                name, source = folder, read_template(folder, storage_options)
         if source is None:
             return cls(tokenizer)
-        special = {
-            "bos_token": tokenizer.piece(tokenizer.bos_id),
-            "eos_token": tokenizer.piece(tokenizer.eos_id),
-        }
-        return cls(tokenizer, JinjaTemplate(source, url, special))
+        special = special_tokens(tokenizer, folders, storage_options)
+        return cls(tokenizer, JinjaTemplate(source, name, special, now or datetime.now()))
 
     def render(self, messages: object) -> str:
         """The prompt as text, for a person's eyes. Raises RowError naming message and field."""
-        parsed = parse_messages(messages)
-        return self._own.render(parsed) if self._own else _gemma_turns(parsed)
+        return self._own.render(messages) if self._own else _gemma_turns(messages)
 
     def encode(self, messages: object) -> list[int]:
         """The prompt's token ids, with one BOS. Raises RowError naming message and field.
 
-        BOS and EOS that the checkpoint's own template spells out become those tokens, as they
-        do in transformers.
+        BOS, EOS, unknown and padding that the checkpoint's own template spells out become those
+        tokens, as they do in transformers.
         """
         text = self.render(messages)
         if self._own is None:
@@ -71,13 +87,15 @@ class ChatTemplate:
         return ids if ids[:1] == [bos] else [bos, *ids]
 
 
-def _gemma_turns(messages: Sequence[Message]) -> str:
-    turns = [f"{_TURN}{role}\n{content}{_END}\n" for role, content in fold_system(messages)]
-    return "".join([*turns, f"{_TURN}model\n"])
+def _gemma_turns(messages: object) -> str:
+    turns = as_turns(parse_messages(messages))
+    written = [f"{_TURN}{role}\n{text}{_END}\n" for role, text in turns]
+    return "".join([*written, f"{_TURN}model\n"])
 
 
 def _encode_spelled(tokenizer: Tokenizer, text: str) -> list[int]:
-    special = {tokenizer.piece(index): index for index in (tokenizer.bos_id, tokenizer.eos_id)}
+    ids_of_tokens = (tokenizer.bos_id, tokenizer.eos_id, tokenizer.unk_id, tokenizer.pad_id)
+    special = {tokenizer.piece(index): index for index in ids_of_tokens if index is not None}
     ids: list[int] = []
     for part in re.split(f"({'|'.join(map(re.escape, special))})", text):
         ids += [special[part]] if part in special else tokenizer.encode(part, bos=False)

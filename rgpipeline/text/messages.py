@@ -1,36 +1,29 @@
 """Chat messages as rows carry them, checked."""
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from rgpipeline.errors import RowError
 
-Role = Literal["system", "user", "model"]
+Message = dict[str, Any]  # role, content, and whatever else the row gives, as in transformers
 
-_ROLES: dict[str, Role] = {
+_TURNS = {  # the roles of Gemma's turns, by the names that people use for them
     "system": "system",
+    "developer": "system",
     "user": "user",
     "model": "model",
     "assistant": "model",
 }
-_UNSUPPORTED = ("tool_calls", "tool_call_id", "function_call")  # they would change the prompt
+TOOL_KEYS = ("tool_calls", "tool_call_id", "function_call")  # they would change the prompt
 
 
-class Message(NamedTuple):
-    """One turn of a chat; OpenAI's role "assistant" is Gemma's "model"."""
-
-    role: Role
-    content: str
-
-
-def parse_messages(value: object) -> list[Message]:
+def parse_messages(value: object, allowed: Collection[str] = ()) -> list[Message]:
     """The chat in a row's `messages`: a list of {"role", "content"}, or the same as JSON text.
 
-    `content` is text or OpenAI's list of {"type": "text", "text"} parts, which are joined. At
-    most one system message, at the beginning; then user and model by turns, user first and last.
-    Other keys (a name, metadata) have no place in the prompt and are left out; tool calls are
-    refused. Raises RowError naming message and field.
+    `content` is text or OpenAI's list of {"type": "text", "text"} parts. Keys whose value is null
+    are dropped. Of `TOOL_KEYS`, only those in `allowed` may have a value. Which roles there may be,
+    and in what order, is not checked here. Raises RowError naming message and field.
     """
     if isinstance(value, str):
         try:
@@ -41,9 +34,32 @@ def parse_messages(value: object) -> list[Message]:
         raise RowError(f"messages: a list of messages is expected, found {_kind(value)}")
     if not value:
         raise RowError("messages: the list is empty; at least one user message is needed")
-    messages = [_parse_message(item, f"messages[{index}]") for index, item in enumerate(value)]
-    _require_turns(messages)
-    return messages
+    return [_parse(item, f"messages[{index}]", allowed) for index, item in enumerate(value)]
+
+
+def text_of(message: Message) -> str:
+    """A message's content as one text: the parts of a list are joined."""
+    content = message.get("content", "")
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)
+
+
+def as_turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
+    """Gemma's turns, (role, text) each: user and model in alternation.
+
+    At most one system message, at the beginning; then user and model by turns, user first and
+    last. Other keys (a name, metadata) have no place in the prompt. Raises RowError.
+    """
+    named: list[Message] = []
+    for index, message in enumerate(messages):
+        role = message["role"]
+        if role not in _TURNS:
+            raise RowError(
+                f"messages[{index}].role: {role!r} is not user, assistant (or model) or system "
+                f"(or developer)"
+            )
+        named.append({**message, "role": _TURNS[role]})
+    _require_turns([message["role"] for message in named])
+    return [(message["role"], text_of(message)) for message in fold_system(named)]
 
 
 def fold_system(messages: Sequence[Message]) -> list[Message]:
@@ -51,56 +67,65 @@ def fold_system(messages: Sequence[Message]) -> list[Message]:
 
     Gemma knows no system turn; this is how Google's own templates (Gemma 3) write one.
     """
-    if messages[0].role != "system":
+    if len(messages) < 2 or [m["role"] for m in messages[:2]] != ["system", "user"]:
         return list(messages)
     system, user, *rest = messages
-    return [Message("user", f"{system.content}\n\n{user.content}"), *rest]
+    return [{**user, "content": f"{text_of(system)}\n\n{text_of(user)}"}, *rest]
 
 
-def _parse_message(item: object, where: str) -> Message:
+def require_open_end(messages: Sequence[Message]) -> None:
+    """Raises RowError when the last message is the model's own: nothing is left to answer."""
+    if messages[-1]["role"] in ("assistant", "model"):
+        raise RowError(
+            f"messages[{len(messages) - 1}].role: the last message must be the user's, "
+            f"for the model to answer"
+        )
+
+
+def _parse(item: object, where: str, allowed: Collection[str]) -> Message:
     if not isinstance(item, Mapping):
         raise RowError(f"{where}: an object with role and content is expected, found {_kind(item)}")
-    role = item.get("role")
+    message = {str(key): value for key, value in item.items() if value is not None}
+    role = message.get("role")
     if role is None:
         raise RowError(f"{where}.role: missing; use user, assistant (or model) or system")
-    if not isinstance(role, str) or role not in _ROLES:
+    if not isinstance(role, str):
         raise RowError(f"{where}.role: {role!r} is not user, assistant (or model) or system")
-    for key in _UNSUPPORTED:
-        if item.get(key):
+    for key in TOOL_KEYS:
+        if message.get(key) and key not in allowed:
             raise RowError(f"{where}.{key}: tools are not supported by this model family")
-    return Message(_ROLES[role], _parse_content(item.get("content"), f"{where}.content"))
+    if not message.get("tool_calls") or "content" in message:
+        _require_text(message.get("content"), f"{where}.content")
+    return message
 
 
-def _parse_content(content: object, where: str) -> str:
+def _require_text(content: object, where: str) -> None:
     if isinstance(content, str):
-        return content
+        return
     if not isinstance(content, Sequence) or isinstance(content, bytes):
         raise RowError(f"{where}: text is expected, found {_kind(content)}")
-    texts = []
     for index, part in enumerate(content):
         text = part.get("text") if isinstance(part, Mapping) else None
         if not isinstance(part, Mapping) or part.get("type") != "text" or not isinstance(text, str):
             raise RowError(
                 f'{where}[{index}]: only parts {{"type": "text", "text": …}} can be read'
             )
-        texts.append(text)
-    return "".join(texts)
 
 
-def _require_turns(messages: Sequence[Message]) -> None:
-    first = 1 if messages[0].role == "system" else 0
-    for index, message in enumerate(messages[first:], start=first):
-        if message.role == "system":
+def _require_turns(roles: Sequence[str]) -> None:
+    first = 1 if roles[0] == "system" else 0
+    for index, role in enumerate(roles[first:], start=first):
+        if role == "system":
             raise RowError(f"messages[{index}].role: a system message may only come first")
         expected = "user" if (index - first) % 2 == 0 else "model"
-        if message.role != expected:
+        if role != expected:
             raise RowError(
-                f"messages[{index}].role: {message.role!r} where {expected!r} is due; after a "
+                f"messages[{index}].role: {role!r} where {expected!r} is due; after a "
                 f"system message, user and assistant take turns, user first"
             )
-    if messages[-1].role != "user":
+    if roles[-1] != "user":
         raise RowError(
-            f"messages[{len(messages) - 1}].role: the last message must be the user's, "
+            f"messages[{len(roles) - 1}].role: the last message must be the user's, "
             f"for the model to answer"
         )
 

@@ -94,4 +94,4 @@ def _places(job: Job, known: frozenset[str]) -> Iterator[str | None]:
     if "output" in known:
         yield job.output.path
     if "model" in known:
-        yield from (job.model.weights, job.model.tokenizer)
+        yield from job.model.addresses

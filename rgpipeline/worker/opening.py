@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from rgpipeline.engine.loop import Loop
-from rgpipeline.errors import WeightsError
+from rgpipeline.errors import JobError, WeightsError
 from rgpipeline.io.options import StorageOptions
 from rgpipeline.io.store import Store
 from rgpipeline.plan import Plan, settle, settled
@@ -60,15 +60,14 @@ def open_settled(
 
 def open_prompts(job: Job, plan: Plan, options: StorageOptions) -> Prompts:
     """What makes prompts of the plan's rows. Raises WeightsError when the tokenizer is unusable."""
-    weights = job.model.weights
-    url = job.model.tokenizer or weights
+    url = job.model.tokenizer or job.model.weights
     tokenizer = None
     if _has_texts(job, plan):
         tokenizer = Tokenizer.load(url, options)
     elif job.task != "score":
         tokenizer = Tokenizer.find(url, options)
     template = PromptTemplate(job.input.template) if job.input.template else None
-    chat = _open_chat(weights, tokenizer, plan, options)
+    chat = _open_chat(job.model, tokenizer, plan, options)
     requires_id = not plan.has_found_id(job)
     return Prompts(plan.columns, job.sampling, tokenizer, chat, template, requires_id)
 
@@ -82,13 +81,25 @@ def _has_texts(job: Job, plan: Plan) -> bool:
 
 
 def _open_chat(
-    weights: str, tokenizer: Tokenizer | None, plan: Plan, options: StorageOptions
+    model: ModelSpec, tokenizer: Tokenizer | None, plan: Plan, options: StorageOptions
 ) -> ChatTemplate | str:
+    if plan.columns.messages is None and model.chat_template is not None:
+        raise JobError(
+            "model.chat_template: is for chats, and no column of messages is mapped; set "
+            "input.columns.messages, or remove it"
+        )
     if plan.columns.messages is None or tokenizer is None:
         return "no messages column is mapped"
     try:
-        return ChatTemplate.load(weights, tokenizer, options)
+        return ChatTemplate.load(
+            model.weights,
+            tokenizer,
+            options,
+            template=model.chat_template,
+            tokenizer_url=model.tokenizer,
+            now=plan.began,
+        )
     except WeightsError as error:
-        if plan.format != "openai-batch":
+        if plan.format != "openai-batch" or model.chat_template is not None:
             raise
         return str(error)  # a batch file may have no chat in it; if it has, its row says this

@@ -42,6 +42,10 @@ def test_a_system_message_is_put_before_the_first_question(chat: ChatTemplate) -
     )
 
 
+def test_a_developer_message_is_a_system_message(chat: ChatTemplate) -> None:
+    assert chat.render([{**SYSTEM, "role": "developer"}, USER]) == chat.render([SYSTEM, USER])
+
+
 def test_ids_are_those_of_the_text_after_one_bos(chat: ChatTemplate, tokenizer: Tokenizer) -> None:
     assert chat.encode([USER]) == tokenizer.encode(chat.render([USER]))
     assert chat.encode([USER]).count(tokenizer.bos_id) == 1
@@ -76,6 +80,7 @@ def test_nulls_and_metadata_in_a_message_are_left_out(chat: ChatTemplate) -> Non
         ([{"role": "user", "content": 3}], "messages[0].content: text is expected, found int"),
         ([{"role": "user", "content": [{"type": "image_url"}]}], "messages[0].content[0]: only"),
         ([{**USER, "tool_calls": [{}]}], "messages[0].tool_calls: tools"),
+        ([{**USER, "role": "critic"}], "messages[0].role: 'critic' is not user, assistant"),
         ([USER, SYSTEM], "messages[1].role: a system message may only come first"),
         ([USER, USER], "messages[1].role: 'user' where 'model' is due"),
         ([ANSWER], "messages[0].role: 'model' where 'user' is due"),

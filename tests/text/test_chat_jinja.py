@@ -80,6 +80,105 @@ def test_the_default_of_several_templates_is_used(load) -> None:
     assert load(several).render([USER]) == "D"
 
 
+def test_several_templates_without_a_default_are_refused(load) -> None:
+    with pytest.raises(WeightsError, match=r"several chat templates \(rag, tool\) and no default"):
+        load([{"name": name, "template": "T"} for name in ("rag", "tool")])
+
+
+def test_tokens_have_the_names_that_the_configuration_gives_them(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    names = {"eos_token": {"content": "<end_of_turn>"}, "pad_token": None, "sep_token": "<bos>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(names))
+    source = "{{ bos_token }}{{ eos_token }}{{ unk_token }}{{ pad_token }}{{ sep_token }}"
+    chat = ChatTemplate.load(str(tmp_path), tokenizer, template=source)
+    assert chat.render([USER]) == "<bos><end_of_turn><unk><bos>"
+
+
+def test_unknown_and_padding_that_a_template_writes_are_those_tokens(
+    load, tokenizer: Tokenizer
+) -> None:
+    ids = load("{{ pad_token }}{{ unk_token }}").encode([USER])
+    assert ids == [tokenizer.bos_id, tokenizer.pad_id, tokenizer.unk_id]
+
+
+@pytest.mark.parametrize("role", ["system", "developer"])
+def test_a_developer_is_the_system(load, role: str) -> None:
+    assert load(ECHO).render([{**SYSTEM, "role": role}, USER]).startswith("system:Be brief.;")
+
+
+@pytest.mark.parametrize("role", ["model", "developer"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{% if messages[-2:][0].role == '{}' %}}!{{% endif %}}{{{{ messages[-2:][0].role }}}}",
+        "{{% if messages[-2:][0].role in ['a', '{}'] %}}!{{% endif %}}"
+        "{{{{ messages[-2:][0].role }}}}",
+        "{{{{ {{'{}': '!'}}[messages[-2:][0].role] }}}}{{{{ messages[-2:][0].role }}}}",
+        "{{% if messages | selectattr('role', 'eq', '{}') | list %}}!{{% endif %}}"
+        "{{{{ messages[-2:][0].role }}}}",
+    ],
+)
+def test_a_role_that_a_template_compares_with_itself_keeps_its_name(
+    load, source: str, role: str
+) -> None:
+    messages = [USER, {"role": role, "content": "Hi"}, USER]
+    assert load(source.format(role)).render(messages) == f"!{role}"
+
+
+def test_a_template_that_only_writes_lists_of_parts_gets_them(load) -> None:
+    chat = load("{% for part in messages[0].content %}[{{ part.text }}]{% endfor %}")
+    assert chat.render([USER]) == "[ Hello ]"
+
+
+def test_a_template_that_only_writes_texts_gets_parts_joined(load) -> None:
+    parts = [{"type": "text", "text": text} for text in ("Hel", "lo")]
+    assert load(ECHO).render([{**USER, "content": parts}]) == "user:Hello;"
+
+
+def test_an_answer_at_the_end_is_refused(load) -> None:
+    with pytest.raises(RowError, match=r"messages\[1\]\.role: the last message must be the user's"):
+        load(ECHO).render([USER, {"role": "assistant", "content": "Hi"}])
+
+
+def test_tool_calls_that_a_template_would_drop_are_refused(load) -> None:
+    calls = {"role": "assistant", "content": "", "tool_calls": [{"type": "function"}]}
+    with pytest.raises(RowError, match=r"messages\[1\]\.tool_calls: tools are not supported"):
+        load(ECHO).render([USER, calls, USER])
+
+
+@pytest.mark.parametrize("name", ["t.jinja", "t/chat_template.jinja", "t/tokenizer_config.json"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_job_may_name_a_templates_file_or_folder(
+    tmp_path: Path, tokenizer: Tokenizer, name: str, whole: bool
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"chat_template": ECHO}) if name.endswith("json") else ECHO)
+    address = path if whole or name == "t.jinja" else path.parent
+    chat = ChatTemplate.load(str(tmp_path / "none"), tokenizer, template=str(address))
+    assert chat.render([USER]) == "user: Hello ;"
+
+
+def test_a_job_may_give_a_templates_text_and_it_wins(load, tmp_path: Path, tokenizer) -> None:
+    load("from the folder")
+    chat = ChatTemplate.load(str(tmp_path), tokenizer, template=ECHO)
+    assert chat.render([USER]) == "user: Hello ;"
+
+
+def test_a_template_that_is_not_there_is_named(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    with pytest.raises(
+        WeightsError, match=r"model\.chat_template: nowhere: no chat template there"
+    ):
+        ChatTemplate.load(str(tmp_path), tokenizer, template="nowhere")
+
+
+def test_the_tokenizers_folder_may_have_the_template(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    (tmp_path / "chat_template.jinja").write_text(ECHO)
+    chat = ChatTemplate.load(str(tmp_path / "w"), tokenizer, tokenizer_url=str(tmp_path))
+    assert chat.render([USER]) == "user: Hello ;"
+
+
 def test_a_template_file_wins_over_the_configuration(load, tmp_path: Path) -> None:
     (tmp_path / "chat_template.jinja").write_text("from the file")
     assert load("from the configuration").render([USER]) == "from the file"
@@ -95,8 +194,8 @@ def test_a_faulty_template_names_folder_and_line(load, tmp_path: Path) -> None:
 
 
 def test_a_template_that_never_works_is_a_fault_of_the_weights(load) -> None:
-    with pytest.raises(WeightsError, match=r"plain chat.*'strftime_now' is undefined"):
-        load("{{ strftime_now('%Y') }}")
+    with pytest.raises(WeightsError, match=r"plain chat.*'no_such_function' is undefined"):
+        load("{{ no_such_function('%Y') }}")
 
 
 def test_a_configuration_that_is_not_json_is_named(tmp_path: Path, tokenizer: Tokenizer) -> None:

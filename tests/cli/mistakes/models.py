@@ -51,6 +51,12 @@ def tensors(change: Callable[[dict[str, Any]], object], **fields: Any) -> Callab
     return folder(spoil)
 
 
+def chats(bench: Bench) -> Bench:
+    """Messages in place of prompts."""
+    bench.write("p.jsonl", '{"chat": [{"role": "user", "content": "Hello"}]}\n')
+    return bench.set("input.path", "p.jsonl").set("input.columns", {"messages": "chat"})
+
+
 def _rename(held: dict[str, Any]) -> None:
     held["model.nonsense.weight"] = held.pop(sorted(held)[0])
 
@@ -208,6 +214,21 @@ CASES = [
             "model.tokenizer", str(DEMO)
         ),
         ("2,048 tokens", "the model only 256", "model.tokenizer"),
+    ),
+    Mistake(
+        "a chat template without chats",
+        setting("model.chat_template", "{{ messages }}"),
+        ("model.chat_template: is for chats", "input.columns.messages"),
+    ),
+    Mistake(
+        "a chat template that isn't there",
+        lambda b: chats(b).set("model.chat_template", "t.jinja"),
+        ("model.chat_template: t.jinja: no chat template there", "the template's own text"),
+    ),
+    Mistake(
+        "a chat template with a fault",
+        lambda b: chats(b).set("model.chat_template", "{% if %}"),
+        ("model.chat_template: the chat template has a fault in line 1",),
     ),
     Mistake(
         "a tokenizer elsewhere, mistyped",
