@@ -15,12 +15,12 @@ PREFIX_BYTES = 256 << 20
 CPU_STAGED, ACCELERATOR_STAGED = 16, 32
 
 # A CPU's matrix multiply is near its best rate from so many rows on.
-_CPU_MOST = 64
+CPU_SLOTS = 64
 # An accelerator's step reads all weights and every slot's state. With states that weigh four times
 # as much as the weights it makes four fifths of the tokens a second that endlessly many slots would
 # make, and twice as many slots add a tenth. A small model gets more than that: its products want
 # the rows.
-_STATES_TO_WEIGHTS, _ACCELERATOR_MOST = 4, 256
+_STATES_TO_WEIGHTS, ACCELERATOR_SLOTS = 4, 256
 # Share of the memory for programs and what they need while they run (0.4 of 16 GB on a v5e); on a
 # CPU for the system, Ray's store of objects and everybody else, too.
 _CPU_KEPT, _ACCELERATOR_KEPT = 0.25, 0.06
@@ -60,7 +60,7 @@ def slots_for(memory: Memory, needs: Needs) -> int:
     slots fewer: a row would depend on how many others there are.
     """
     fitting = _rounded(_fitting(memory, needs))
-    paying = _CPU_MOST if memory.cpu else _paying(needs)
+    paying = CPU_SLOTS if memory.cpu else _paying(needs)
     return min(paying, fitting)
 
 
@@ -91,7 +91,7 @@ def require_room(memory: Memory, needs: Needs, slots: int, devices: int = 1) -> 
 
 
 def _paying(needs: Needs) -> int:
-    return max(_ACCELERATOR_MOST, _rounded(_STATES_TO_WEIGHTS * needs.weights // needs.slot))
+    return max(ACCELERATOR_SLOTS, _rounded(_STATES_TO_WEIGHTS * needs.weights // needs.slot))
 
 
 def _fitting(memory: Memory, needs: Needs) -> int:

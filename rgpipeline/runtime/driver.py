@@ -63,6 +63,7 @@ class Driver:
         stop: threading.Event,
         watch: Callable[[JobView], None] | None = None,
         warnings: Sequence[str] = (),
+        slots_warning: Callable[[int], str | None] = lambda slots: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._dispatch = dispatch
@@ -77,6 +78,7 @@ class Driver:
         self._stop = stop
         self._watch = watch
         self._warnings = list(warnings)
+        self._slots_warning = slots_warning
         self._clock = clock
         self._began = clock()
         self._rates = Rates()
@@ -121,6 +123,9 @@ class Driver:
         if isinstance(event, Heard) and event.report.slots and event.worker not in self._ready:
             self._ready.add(event.worker)
             self._note_worker("ready", event.worker)
+            warning = self._slots_warning(event.report.slots)
+            if warning is not None and warning not in self._warnings:
+                self._warnings.append(warning)
 
     def _carry_out(self, command: Command) -> None:
         match command:

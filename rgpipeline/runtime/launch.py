@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from rgpipeline.output import (
 )
 from rgpipeline.output.summary import Summary
 from rgpipeline.plan import Plan, open_or_create
+from rgpipeline.plan.few_rows import few_rows_warning
 from rgpipeline.records import ShardDone
 from rgpipeline.runtime.actors import RayActors
 from rgpipeline.runtime.crew import Crew
@@ -138,6 +140,7 @@ class _Run:
             stop=self.stop,
             watch=self.watch,
             warnings=warnings,
+            slots_warning=partial(few_rows_warning, job, self.plan.rows),
         )
         journal.event("run", what="began", **_facts(placement, address))
         journal.open()

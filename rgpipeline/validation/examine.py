@@ -12,7 +12,7 @@ from rgpipeline.jobfile import load_job
 from rgpipeline.plan import Plan, make_plan
 from rgpipeline.spec import Job
 from rgpipeline.validation.model import model_findings
-from rgpipeline.validation.output import output_warnings
+from rgpipeline.validation.output import output_warnings, slot_warnings
 from rgpipeline.validation.rows import row_warnings
 from rgpipeline.validation.salvage import salvage
 
@@ -83,6 +83,7 @@ def _examine(job: Job, known: frozenset[str]) -> Findings:
         warnings += attempt(lambda: output_warnings(job, _PATIENCE)) or ()
     if plan is not None and not faults:
         warnings += attempt(lambda: list(row_warnings(job, plan))) or ()
+        warnings += attempt(lambda: slot_warnings(job, plan, _PATIENCE)) or ()
     found = plan is not None and plan.has_found_id(job)
     return Findings(tuple(faults), tuple(warnings), plan, found)
 

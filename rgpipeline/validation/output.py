@@ -7,6 +7,8 @@ from rgpipeline.errors import OutputError
 from rgpipeline.io.options import protocol_of
 from rgpipeline.io.retry import Retry
 from rgpipeline.io.store import Store, open_store
+from rgpipeline.plan import Plan
+from rgpipeline.plan.few_rows import few_rows_expected
 from rgpipeline.plan.folder import check_folder, require_usable
 from rgpipeline.spec import Job
 
@@ -24,6 +26,13 @@ def output_warnings(job: Job, retry: Retry) -> tuple[str, ...]:
     else:
         require_usable(store)
     return warnings
+
+
+def slot_warnings(job: Job, plan: Plan, retry: Retry) -> tuple[str, ...]:
+    """One where the rows are fewer than the slots; these are recorded beside the output."""
+    store = open_store(job.output.path, job.storage_options, retry)
+    warning = few_rows_expected(job, plan.rows, store)
+    return () if warning is None else (warning,)
 
 
 def _require_writable(store: Store) -> None:

@@ -120,7 +120,7 @@ def test_a_dry_run_as_json(runtime: Runtime, capsys: Captured) -> None:
 
 
 def test_validate_json(runtime: Runtime, capsys: Captured) -> None:
-    assert call(["validate", "job.yaml", "--json"]) == 0
+    assert call(["validate", "job.yaml", "--json", "--set", "engine.slots=2"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "valid": True,
         "faults": [],
@@ -147,7 +147,7 @@ def test_validate_warns_of_rows_that_would_fail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    bench = Bench(tmp_path)
+    bench = Bench(tmp_path).set("engine.slots", 1)
     bench.parquet("prompts.parquet", {"prompt": ["x", None, "y"]})
     bench.save()
     assert call(["validate", "job.yaml"]) == 0
@@ -164,3 +164,10 @@ def test_validate_warns_of_a_stop_string_that_is_never_found(
     bench.save()
     assert call(["validate", "job.yaml"]) == 0
     assert "sampling.stop: 'done<eos>' never ends a completion" in capsys.readouterr().err
+
+
+def test_validate_warns_of_more_slots_than_rows(runtime: Runtime, capsys: Captured) -> None:
+    assert call(["validate", "job.yaml"]) == 0
+    told = capsys.readouterr().err
+    assert "the job has 2 sequences" in told
+    assert "engine.slots: 2 is faster" in told
