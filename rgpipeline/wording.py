@@ -1,4 +1,6 @@
-"""Numbers and texts as people read them. Layer 0."""
+"""Numbers, texts and the types of values as people read them. Layer 0."""
+
+from collections.abc import Mapping
 
 _LARGE = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -78,6 +80,16 @@ def amount(number: float) -> str:
         return f"{number:,.0f}" if number == round(number) else f"{number:.3g}"
     limit, unit = next(pair for pair in _LARGE if abs(number) >= pair[0])
     return f"{number / limit:.3g}{unit}"
+
+
+def kind_of(value: object) -> str:
+    """The type of a value in a row: `text`, `a bool`, `an int`, `a list`, `an object`, `null`."""
+    if value is None or isinstance(value, str):
+        return "null" if value is None else "text"
+    if isinstance(value, Mapping):
+        return "an object"
+    name = type(value).__name__
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
 
 
 def _both(many: int, unit: str, rest: int, smaller: str) -> str:

@@ -43,10 +43,13 @@ def publish(job: Job, answer: Answer, *, success: bool = True) -> str:
     columns = AddedColumns.of(job)
     number = 0
     for shard in plan.shards:
-        table = plan.read(shard).table
+        input = plan.read(shard)
+        table = input.table
         log, rows = ShardLog(store, shard.index), []
-        for index, values in enumerate(table.to_pylist()):
-            rows += [replace(row, row=index) for row in answer(number, values)]
+        kept_rows = table.to_pylist() or [{}] * shard.rows
+        for index, values in enumerate(kept_rows):
+            row_values = {**values, **input.values(index)}
+            rows += [replace(row, row=index) for row in answer(number, row_values)]
             number += 1
         kept = table.select(list(plan.kept))
 

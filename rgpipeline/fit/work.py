@@ -67,11 +67,10 @@ class _Counter:
 
     def add(self, plan: Plan, shard: Shard, options: dict[str, dict[str, Any]], most: int) -> None:
         """Counts up to `most` rows, evenly spread over the shard."""
-        table = plan.read(shard, options).table
+        input = plan.read(shard, options)
         for row in range(0, shard.rows, -(-shard.rows // most)):
-            values = table.slice(row, 1).to_pylist()[0]
             try:
-                self._add_row(values)
+                self._add_row(input.values(row))
             except RowError as error:
                 self.fault = self.fault or str(error)
 

@@ -1,43 +1,191 @@
 """Arrow types for JSON values, which have none until one has seen them all.
 
 Values of one column that share a type get it: text, whole numbers, numbers, booleans, lists and
-objects (an object's keys are the union of all that occur). A column whose values don't share one
-(a list here, text there), or whose objects have no or very many keys, holds each value's JSON
-text instead, and says so in its field's metadata.
+objects (an object's keys are the union of all that occur). A column holds each value's JSON text
+instead, and says so in its field's metadata, where its values don't share a type (a list here,
+text there), where no type holds them all exactly (whole numbers below 0 and above 2^63 together, or
+beyond 2^53 beside fractions), and where its objects have no or very many keys.
 """
 
 import json
-import sys
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import MutableMapping, Sequence
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
 
-_AS_JSON = {b"rgp.json": b"1"}
+AS_JSON = {b"rgp.json": b"1"}
 _MOST_KEYS = 256  # objects with more are dictionaries rather than records
-_MOST = int(sys.float_info.max)
-_MISFITS = (pa.ArrowException, OverflowError, UnicodeError, TypeError, ValueError)
+_DEEPEST = 32  # levels of lists and objects
+_EXACT = 2**53  # the whole numbers up to it are exact in float64
+_MISFITS = (
+    pa.ArrowException,
+    OverflowError,
+    RecursionError,
+    UnicodeError,
+    TypeError,
+    ValueError,
+)
+
+
+class JsonKinds:
+    """The kinds of values seen in one place: a column, a list's items, an object's key."""
+
+    __slots__ = ("boolean", "depth", "floats", "items", "keys", "least", "most", "text")
+
+    def __init__(self, depth: int = 0) -> None:
+        self.depth = depth
+        self.text = self.boolean = self.floats = False
+        self.least: int | None = None  # of the whole numbers
+        self.most: int | None = None
+        self.items: JsonKinds | None = None  # of all lists
+        self.keys: KindsByKey | None = None  # of all objects
+
+    def add(self, values: Sequence[Any]) -> None:
+        kinds = set(map(type, values))
+        self.text |= str in kinds
+        self.boolean |= bool in kinds
+        self.floats |= float in kinds
+        if int in kinds:
+            self._add_whole([value for value in values if type(value) is int])
+        if list in kinds:
+            self.items = self.items or JsonKinds(self.depth + 1)
+            lists = (value for value in values if type(value) is list)
+            if self.depth < _DEEPEST:
+                self.items.add(list(chain.from_iterable(lists)))
+        if dict in kinds:
+            self.keys = self.keys or KindsByKey(self.depth + 1, _MOST_KEYS)
+            if self.depth < _DEEPEST:
+                self.keys.add([value for value in values if type(value) is dict])
+
+    def merge(self, other: "JsonKinds") -> None:
+        """Adds what `other` has seen."""
+        self.text |= other.text
+        self.boolean |= other.boolean
+        self.floats |= other.floats
+        if other.least is not None and other.most is not None:
+            self._add_whole([other.least, other.most])
+        if other.items is not None:
+            self.items = self.items or JsonKinds(self.depth + 1)
+            self.items.merge(other.items)
+        if other.keys is not None:
+            self.keys = self.keys or KindsByKey(self.depth + 1, _MOST_KEYS)
+            self.keys.merge(other.keys)
+
+    def type(self) -> pa.DataType | None:
+        """The Arrow type that holds all values exactly; None where there is none."""
+        whole = self.least is not None
+        seen = (self.text, self.boolean, whole or self.floats, self.items, self.keys)
+        if self.depth >= _DEEPEST or sum(kind not in (False, None) for kind in seen) > 1:
+            return None
+        if self.items is not None:
+            item = self.items.type()
+            return None if item is None else pa.list_(item)
+        if self.keys is not None:
+            return self.keys.record()
+        if self.text or self.boolean:
+            return pa.string() if self.text else pa.bool_()
+        return self._number() if whole or self.floats else pa.null()
+
+    def _add_whole(self, values: Sequence[int]) -> None:
+        least, most = min(values), max(values)
+        self.least = least if self.least is None else min(self.least, least)
+        self.most = most if self.most is None else max(self.most, most)
+
+    def _number(self) -> pa.DataType | None:
+        if self.least is None or self.most is None:
+            return pa.float64()
+        if self.floats:
+            return pa.float64() if self.least >= -_EXACT and self.most <= _EXACT else None
+        if self.least >= -(2**63) and self.most < 2**63:
+            return pa.int64()
+        return pa.uint64() if self.least >= 0 and self.most < 2**64 else None
+
+
+class KindsByKey:
+    """The kinds of an object's values by key, in the order in which the keys were seen."""
+
+    __slots__ = ("_depth", "_kinds", "_most", "crowded")
+
+    def __init__(self, depth: int, most: int | None = None) -> None:
+        """`most`: keys to keep account of; with more the object is `crowded`, and is no record."""
+        self._depth = depth
+        self._most = most
+        self._kinds: dict[str, JsonKinds] = {}
+        self.crowded = False
+
+    def add(self, objects: Sequence[dict[str, Any]]) -> None:
+        values: dict[str, list[Any]] = {}
+        for one in objects:
+            if self.crowded:
+                return
+            for key, value in one.items():
+                values.setdefault(key, []).append(value)
+            if self._most is not None and len(values) > self._most:
+                self._crowd()
+        for key, seen in values.items():
+            self._of(key).add(seen)
+        self._require_few()
+
+    def merge(self, other: "KindsByKey") -> None:
+        if other.crowded:
+            self._crowd()
+        for key, kinds in other._kinds.items():
+            self._of(key).merge(kinds)
+        self._require_few()
+
+    def get(self, key: str) -> JsonKinds | None:
+        return self._kinds.get(key)
+
+    def types(self) -> dict[str, pa.DataType | None]:
+        return {key: kinds.type() for key, kinds in self._kinds.items()}
+
+    def record(self) -> pa.DataType | None:
+        """The struct of all keys; None where there is none."""
+        types = sorted(self.types().items())
+        if self.crowded or not types or any(kind is None for _, kind in types):
+            return None
+        return pa.struct(types)
+
+    def _of(self, key: str) -> JsonKinds:
+        kinds = self._kinds.get(key)
+        if kinds is None:
+            kinds = self._kinds[key] = JsonKinds(self._depth)
+        return kinds
+
+    def _require_few(self) -> None:
+        if self._most is not None and len(self._kinds) > self._most:
+            self._crowd()
+
+    def _crowd(self) -> None:
+        self.crowded = True
+        self._kinds.clear()
 
 
 class ColumnTypes:
-    """Finds columns and their types, block by block; `None` marks a column without a common one."""
+    """Finds the columns of JSON rows and their types, block by block and file by file."""
 
     def __init__(self) -> None:
-        self._types: dict[str, pa.DataType | None] = {}
+        self._columns = KindsByKey(0)
 
     def add(self, rows: Sequence[dict[str, Any]]) -> None:
-        for name in dict.fromkeys(name for row in rows for name in row):
-            found = _type_of([row.get(name) for row in rows])
-            known = self._types.get(name, pa.null())
-            self._types[name] = _common(known, found)
+        self._columns.add(rows)
+
+    def merge(self, other: "ColumnTypes") -> None:
+        """Adds another file's rows, as if they stood in this one."""
+        self._columns.merge(other._columns)
+
+    def kinds(self, name: str) -> JsonKinds | None:
+        """What a column holds; None where no row has it."""
+        return self._columns.get(name)
 
     def schema(self) -> pa.Schema:
         return pa.schema(
             [
-                pa.field(name, pa.string(), metadata=_AS_JSON)
+                pa.field(name, pa.string(), metadata=AS_JSON)
                 if kind is None
                 else pa.field(name, kind)
-                for name, kind in self._types.items()
+                for name, kind in self._columns.types().items()
             ]
         )
 
@@ -47,26 +195,13 @@ def is_json(field: pa.Field) -> bool:
     return bool(field.metadata and b"rgp.json" in field.metadata)
 
 
-def merge_fields(fields: Sequence[pa.Field]) -> pa.Field | None:
-    """One field for the columns of one name in several files; None when their types disagree."""
-    first = fields[0]
-    if any(is_json(field) for field in fields):
-        return first.with_type(pa.string()).with_metadata(_AS_JSON)
-    merged: pa.DataType | None = first.type
-    for field in fields[1:]:
-        merged = _common(merged, field.type)
-    return None if merged is None else pa.field(first.name, merged)
-
-
 def column_of(
     field: pa.Field, rows: Sequence[dict[str, Any]], faults: MutableMapping[int, str]
 ) -> pa.Array:
     """The column `field` of `rows`. Values that don't fit its type become null, and a fault."""
     values = [row.get(field.name) for row in rows]
     if is_json(field):
-        values = [None if v is None else json.dumps(v) for v in values]
-    if pa.types.is_floating(field.type):  # Arrow minds whole numbers that no float is equal to
-        values = [float(v) if type(v) is int and abs(v) < _MOST else v for v in values]
+        values = [json_text(value, index, field.name, faults) for index, value in enumerate(values)]
     try:
         return pa.array(values, field.type)
     except _MISFITS:
@@ -80,57 +215,10 @@ def column_of(
     return pa.array(values, field.type)
 
 
-def _type_of(values: Sequence[Any]) -> pa.DataType | None:
+def json_text(value: Any, row: int, name: str, faults: MutableMapping[int, str]) -> str | None:
+    """A value as JSON text; null stays null. A value nested too deeply is a fault of its row."""
     try:
-        found = pa.array(values).type
-    except _MISFITS:
-        kinds = {type(value) for value in values if value is not None}
-        if kinds == {str}:  # some can't be encoded; those are faults of their rows
-            return pa.string()
-        return pa.float64() if kinds <= {int, float} else None
-    if any(pa.types.is_floating(leaf) for leaf in _leaves(found)) and _has_boolean(values, found):
-        return None  # Arrow would take true for 1.0
-    return found if _is_record(found) else None
-
-
-def _has_boolean(values: Iterable[Any], kind: pa.DataType) -> bool:
-    """Whether a boolean stands where `kind` has no place for one."""
-    if pa.types.is_struct(kind):
-        rows = [value for value in values if value is not None]
-        return any(_has_boolean([row.get(f.name) for row in rows], f.type) for f in kind)
-    if pa.types.is_list(kind):
-        items = [item for value in values if value is not None for item in value]
-        return _has_boolean(items, kind.value_type)
-    return not pa.types.is_boolean(kind) and bool in set(map(type, values))
-
-
-def _common(one: pa.DataType | None, other: pa.DataType | None) -> pa.DataType | None:
-    if one is None or other is None:
+        return None if value is None else json.dumps(value)
+    except _MISFITS as error:
+        faults.setdefault(row, f"{name!r} can't be written as JSON ({error})")
         return None
-    if one == other:
-        return one
-    schemas = [pa.schema([("", kind)]) for kind in (one, other)]
-    try:
-        merged = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
-    except pa.ArrowException:
-        return None
-    return merged if _is_record(merged) else None
-
-
-def _is_record(kind: pa.DataType) -> bool:
-    """Whether Parquet can hold the type, and its objects look like records."""
-    return all(0 < struct.num_fields <= _MOST_KEYS for struct in _structs(kind))
-
-
-def _structs(kind: pa.DataType) -> Iterable[pa.StructType]:
-    if pa.types.is_struct(kind):
-        yield kind
-    for index in range(kind.num_fields):
-        yield from _structs(kind.field(index).type)
-
-
-def _leaves(kind: pa.DataType) -> Iterable[pa.DataType]:
-    if not kind.num_fields:
-        yield kind
-    for index in range(kind.num_fields):
-        yield from _leaves(kind.field(index).type)

@@ -1,7 +1,7 @@
 """JSON Lines input, plain or compressed: one object a line, whatever its keys."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -12,6 +12,7 @@ from rgpipeline.io.files import COMPRESSIONS, FoundFile, decompressed, explained
 from rgpipeline.io.json_types import ColumnTypes, column_of
 from rgpipeline.io.options import StorageOptions
 from rgpipeline.io.readers import Rows, Scan
+from rgpipeline.io.used_values import json_column
 from rgpipeline.records import InputFile
 from rgpipeline.wording import encodable
 
@@ -43,9 +44,11 @@ class JsonLinesReader:
         """What of a line that `parse` refused can be told all the same."""
         return {}
 
-    def schema(self, types: ColumnTypes) -> pa.Schema:
-        """The file's columns, from the types that its values showed."""
-        return types.schema()
+    def columns(self, types: ColumnTypes) -> tuple[pa.Schema, ColumnTypes | None]:
+        """The file's columns, from the types that its values showed; and these, where other
+        files may change them.
+        """
+        return types.schema(), types
 
     def scan(self, file: FoundFile, limit: int | None = None) -> Scan:
         types = ColumnTypes()
@@ -72,9 +75,13 @@ class JsonLinesReader:
             raise InputError(f"{file.path}: empty; there are no rows in it")
         if good + len(block) == 0:
             raise InputError(f"{file.path}: none of its {count} lines can be read ({fault})")
-        return Scan(count, self.schema(types), () if _is_compressed(file.path) else tuple(marks))
+        schema, open_types = self.columns(types)
+        places = () if _is_compressed(file.path) else tuple(marks)
+        return Scan(count, schema, places, open_types)
 
-    def read(self, file: InputFile, start: int, stop: int, schema: pa.Schema) -> Rows:
+    def read(
+        self, file: InputFile, start: int, stop: int, schema: pa.Schema, used: Sequence[str] = ()
+    ) -> Rows:
         rows: list[Row] = []
         faults: dict[int, str] = {}
         for line in self._range(file, start, stop):
@@ -83,8 +90,17 @@ class JsonLinesReader:
             except RowError as error:
                 faults[len(rows)] = str(error)
                 rows.append(self.known(line))
-        columns = [column_of(field, rows, faults) for field in schema]
-        return Rows(pa.table(columns, schema=schema), faults)
+        present = {name for row in rows for name in row}
+        columns = [
+            column_of(field, rows, faults)
+            if field.name in present
+            else pa.nulls(len(rows), field.type)
+            for field in schema
+        ]
+        exact = [json_column(name, [row.get(name) for row in rows], faults) for name in used]
+        used_schema = pa.schema([field for field, _ in exact])
+        used_table = pa.table([column for _, column in exact], schema=used_schema)
+        return Rows(pa.table(columns, schema=schema), faults, used_table)
 
     def lines(self, file: InputFile, rows: Collection[int]) -> list[bytes]:
         """The lines of these rows, in order, as they stand in the file.

@@ -57,8 +57,8 @@ class OpenAIBatchReader(JsonLinesReader):
             request["custom_id"] = str(number)
         return {key: request[key] for key in _NAMES if isinstance(request.get(key), str)}
 
-    def schema(self, types: ColumnTypes) -> pa.Schema:
-        return SCHEMA
+    def columns(self, types: ColumnTypes) -> tuple[pa.Schema, ColumnTypes | None]:
+        return SCHEMA, None
 
 
 def parse_request(request: Row) -> Row:

@@ -1,7 +1,7 @@
 """Parquet input: row groups by range, footers only for planning."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,9 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rgpipeline.errors import InputError
+from rgpipeline.io.casts import fitted
 from rgpipeline.io.files import FoundFile, arrow_file, explained, is_corruption
 from rgpipeline.io.options import StorageOptions
-from rgpipeline.io.readers import Rows, Scan, fitted, joined, nulls
+from rgpipeline.io.readers import Rows, Scan, joined, nulls
+from rgpipeline.io.used_values import exact_name
 from rgpipeline.records import InputFile
 
 _BATCH_ROWS = 1024  # decoded at once: bounds memory in row groups of millions
@@ -19,6 +21,7 @@ _BATCH_ROWS = 1024  # decoded at once: bounds memory in row groups of millions
 # larger one each column is read on as its rows are.
 _AT_ONCE = 32 << 20
 _AHEAD = 4 << 20  # bytes of a column
+_EXACT = 2**53  # the whole numbers up to it are exact in float64
 
 
 class _Stretch(NamedTuple):
@@ -80,43 +83,59 @@ class ParquetReader:
         except Exception as error:
             raise explained(file.path, error) from error
 
-    def read(self, file: InputFile, start: int, stop: int, schema: pa.Schema) -> Rows:
+    def read(
+        self, file: InputFile, start: int, stop: int, schema: pa.Schema, used: Sequence[str] = ()
+    ) -> Rows:
         pieces: list[pa.Table] = []
         faults: dict[int, str] = {}
+        done = 0
         try:
             with self._open(file.path) as parquet:
-                done = 0
+                found = _wanted(parquet.schema_arrow, schema.names, used)
                 for stretch in _stretches(parquet.metadata, start, stop):
                     rows = stretch.stop - stretch.start
-                    try:
-                        pieces.append(self._read_stretch(file.path, parquet, stretch, schema))
-                    except Exception as error:
-                        if not is_corruption(error):
-                            raise
-                        what = explained(file.path, error)
-                        faults |= {row: str(what) for row in range(done, done + rows)}
-                        pieces.append(nulls(rows, schema))
+                    pieces.append(
+                        self._read_stretch(parquet, file.path, stretch, found, done, faults)
+                    )
                     done += rows
         except Exception as error:
             raise explained(file.path, error) from error
         if done != stop - start:
             raise InputError(f"{file.path}: has no rows {start} to {stop}; it was changed")
-        return Rows(joined(pieces, schema), faults)
+        table = joined(pieces, found)
+        kept = fitted(table, schema, faults)
+        return Rows(kept, faults, _used(table, used))
 
     def _read_stretch(
-        self, path: str, parquet: pq.ParquetFile, stretch: _Stretch, schema: pa.Schema
+        self,
+        parquet: pq.ParquetFile,
+        path: str,
+        stretch: _Stretch,
+        schema: pa.Schema,
+        first: int,
+        faults: MutableMapping[int, str],
     ) -> pa.Table:
-        present = [name for name in schema.names if name in parquet.schema_arrow.names]
-        if not present:
-            return nulls(stretch.stop - stretch.start, schema)
-        place = _Place(path, stretch.group, tuple(present))
+        """The columns `schema` of a stretch; where they are corrupt, nulls and faults of its rows,
+        counted from `first`.
+        """
+        rows = stretch.stop - stretch.start
+        if not len(schema):
+            return nulls(rows, schema)
+        place = _Place(path, stretch.group, tuple(schema.names))
         cursor, self._cursor = self._cursor, None  # lost, should this fail
-        if cursor is None or cursor.place != place or cursor.first > stretch.start:
-            cursor = _Cursor(place, self._batches(place, parquet.metadata))
-        taken = cursor.take(stretch.start, stretch.stop)
+        try:
+            if cursor is None or cursor.place != place or cursor.first > stretch.start:
+                cursor = _Cursor(place, self._batches(place, parquet.metadata))
+            table = pa.Table.from_batches(cursor.take(stretch.start, stretch.stop))
+        except Exception as error:
+            if not is_corruption(error):
+                raise
+            fault = str(explained(path, error))
+            faults.update(dict.fromkeys(range(first, first + rows), fault))
+            return nulls(rows, schema)
         if stretch.stop < parquet.metadata.row_group(stretch.group).num_rows:
             self._cursor = cursor
-        return fitted(pa.Table.from_batches(taken), schema)
+        return table.select(schema.names)
 
     def _batches(self, place: _Place, metadata: pq.FileMetaData) -> Iterator[pa.RecordBatch]:
         at_once = _bytes_of(metadata.row_group(place.group), place.columns) <= _AT_ONCE
@@ -141,8 +160,50 @@ class ParquetReader:
         )
 
 
+def are_small(path: str, column: str, options: StorageOptions | None) -> bool:
+    """Whether float64 holds every 64-bit integer of a column exactly, as the file's statistics
+    say. Reads the footer only.
+    """
+    with pq.ParquetFile(arrow_file(path, options)) as parquet:
+        metadata, schema = parquet.metadata, parquet.schema
+    leaves = [
+        index
+        for index in range(metadata.num_columns)
+        if (schema.column(index).path + ".").startswith(column + ".")
+        and schema.column(index).physical_type == "INT64"
+    ]
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    return all(_is_small(group.column(index)) for group in groups for index in leaves)
+
+
+def _is_small(chunk: pq.ColumnChunkMetaData) -> bool:
+    statistics = chunk.statistics
+    if statistics is None or not statistics.has_min_max:
+        nulls = None if statistics is None else statistics.null_count
+        return bool(chunk.num_values == 0 or nulls == chunk.num_values)
+    return bool(statistics.min >= -_EXACT and statistics.max <= _EXACT)
+
+
+def _wanted(schema: pa.Schema, kept: Sequence[str], used: Sequence[str]) -> pa.Schema:
+    """The fields of the file that are read, each once."""
+    fields = {field.name: field for field in schema}
+    exact = (exact_name(name) if exact_name(name) in fields else name for name in used)
+    names = dict.fromkeys([*kept, *exact])
+    return pa.schema([fields[name] for name in names if name in fields])
+
+
+def _used(table: pa.Table, used: Sequence[str]) -> pa.Table:
+    """The columns `used` that the table has."""
+    places = {name: index for index, name in enumerate(table.column_names)}
+    found = {name: places.get(exact_name(name), places.get(name)) for name in used}
+    given = {name: place for name, place in found.items() if place is not None}
+    fields = [table.schema.field(place).with_name(name) for name, place in given.items()]
+    return pa.table([table.column(p) for p in given.values()], schema=pa.schema(fields))
+
+
 def _bytes_of(group: pq.RowGroupMetaData, columns: Collection[str]) -> int:
     """Of the named columns, with everything nested in them, compressed."""
+    columns = set(columns)
     chunks = (group.column(index) for index in range(group.num_columns))
     return sum(
         chunk.total_compressed_size

@@ -8,6 +8,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from rgpipeline.io.files import FoundFile
+from rgpipeline.io.json_types import ColumnTypes
 from rgpipeline.records import InputFile
 
 
@@ -18,17 +19,20 @@ class Scan:
     rows: int
     schema: pa.Schema
     marks: tuple[int, ...] = ()  # byte offsets to begin reading from, see InputFile
+    types: ColumnTypes | None = None  # of JSON values, whose types depend on those of all files
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
     """A range of rows, and what is wrong with some of them (by place in the table).
 
-    A row with a fault has nulls where it could not be read.
+    A row with a fault has nulls where it could not be read. `used` holds the columns that prompts,
+    ids and sampling come from, as the file has them; see `used_values`.
     """
 
     table: pa.Table
     faults: Mapping[int, str] = field(default_factory=dict)
+    used: pa.Table | None = None
 
 
 class Reader(Protocol):
@@ -41,45 +45,31 @@ class Reader(Protocol):
         format; what the store's client raises when that may pass.
         """
 
-    def read(self, file: InputFile, start: int, stop: int, schema: pa.Schema) -> Rows:
-        """Rows [start, stop) with exactly the columns and types of `schema`.
+    def read(
+        self, file: InputFile, start: int, stop: int, schema: pa.Schema, used: Sequence[str] = ()
+    ) -> Rows:
+        """Rows [start, stop) with exactly the columns and types of `schema`, and those in `used`
+        with the types that they have in the file.
 
-        Columns that the file lacks are null. Corrupt stretches come back as faults; raises
-        InputError when nothing of the file can be read any more. Ranges read in their order,
-        from one thread, are read fastest.
+        Columns that the file lacks are null, or missing in `used`. Corrupt stretches come back as
+        faults, and so do values that don't fit their type; raises InputError when nothing of the
+        file can be read any more. Ranges read in their order, from one thread, are read fastest.
         """
-
-
-def fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """`table` with exactly the columns of `schema`: missing ones null, types widened.
-
-    Raises ArrowInvalid when a value does not fit its column's type.
-    """
-    columns = []
-    for wanted in schema:
-        index = table.schema.get_field_index(wanted.name)
-        if index < 0:
-            columns.append(pa.nulls(table.num_rows, wanted.type))
-        else:
-            columns.append(_cast(table.column(index), wanted.type))
-    return pa.table(columns, schema=schema)
 
 
 def sound(rows: Rows) -> Rows:
     """`rows`, with a fault for each that holds what its column's type can't, such as text that
     isn't UTF-8; nothing in such a row is to be relied on.
     """
-    table = rows.table
-    bad = {row: _fault(table.slice(row, 1)) for row in _unsound(table, 0, table.num_rows)}
+    tables = [rows.table] if rows.used is None else [rows.table, rows.used]
+    bad: dict[int, str] = {}
+    for table in tables:
+        for row in _unsound(table, 0, table.num_rows):
+            bad.setdefault(row, _fault(table.slice(row, 1)))
     if not bad:
         return rows
-    edges = [-1, *sorted(bad), table.num_rows]
-    pieces: list[pa.Table] = []
-    for before, after in pairwise(edges):
-        pieces.append(table.slice(before + 1, after - before - 1))
-        if after < table.num_rows:
-            pieces.append(nulls(1, table.schema))
-    return Rows(pa.concat_tables(pieces), {**bad, **rows.faults})
+    table, *used = (_without(table, sorted(bad)) for table in tables)
+    return Rows(table, {**bad, **rows.faults}, used[0] if used else None)
 
 
 def nulls(rows: int, schema: pa.Schema) -> pa.Table:
@@ -92,12 +82,16 @@ def joined(pieces: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
     return pa.concat_tables(pieces) if pieces else schema.empty_table()
 
 
-def _cast(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
-    if column.type == wanted:
-        return column
-    if pa.types.is_dictionary(wanted) and pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    return column.cast(wanted)
+def _without(table: pa.Table, rows: Sequence[int]) -> pa.Table:
+    """`table` with nulls in these rows."""
+    if not table.num_columns:
+        return table
+    pieces: list[pa.Table] = []
+    for before, after in pairwise([-1, *rows, table.num_rows]):
+        pieces.append(table.slice(before + 1, after - before - 1))
+        if after < table.num_rows:
+            pieces.append(nulls(1, table.schema))
+    return pa.concat_tables(pieces)
 
 
 def _unsound(table: pa.Table, start: int, stop: int) -> Iterator[int]:

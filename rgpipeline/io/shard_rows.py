@@ -4,27 +4,44 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import pyarrow as pa
 
 from rgpipeline.errors import InputError
 from rgpipeline.io.files import current_version, explained
-from rgpipeline.io.hive import with_partitions
+from rgpipeline.io.hive import partition_values, with_partitions
 from rgpipeline.io.options import StorageOptions
 from rgpipeline.io.readers import Reader, Rows, joined, nulls, sound
 from rgpipeline.io.retry import Retry
+from rgpipeline.io.used_values import value_of
 from rgpipeline.records import InputFile, Shard, Span
 
 
 @dataclass(frozen=True, slots=True)
 class InputRows:
-    """The rows of one shard; `table` has the plan's columns, row i of the shard at i."""
+    """The rows of one shard; `table` has the columns to keep, row i of the shard at i."""
 
     table: pa.Table
     faults: dict[int, str]  # rows that could not be read, and why; their columns are null
     _files: tuple[InputFile, ...]
     _spans: tuple[Span, ...]
     _starts: tuple[int, ...]  # of each span, in rows of the shard
+    _used: tuple[pa.Table | None, ...]  # of each span
+    _names: tuple[str, ...]  # of the columns that `values` tells
+
+    def values(self, row: int) -> dict[str, Any]:
+        """What prompts, ids and sampling are made of, by column, as the row's own file has it.
+
+        Null where the file has no such column. Raises RowError naming a column that can't be read.
+        """
+        index = bisect_right(self._starts, row) - 1
+        used, place = self._used[index], row - self._starts[index]
+        values: dict[str, Any] = dict.fromkeys(self._names)
+        if used is not None:
+            for field, column in zip(used.schema, used.columns, strict=True):
+                values[field.name] = value_of(field, column[place])
+        return values
 
     def place(self, row: int) -> tuple[str, int]:
         """(name of the file, number of the row in it) that a row of the shard comes from."""
@@ -43,24 +60,51 @@ def read_shard(
     shard: Shard,
     reader: Reader,
     schema: pa.Schema,
+    used: Sequence[str] = (),
     partitions: Sequence[str] = (),
     options: StorageOptions | None = None,
     retry: Retry | None = None,
 ) -> InputRows:
-    """The columns `schema` of a shard's rows; those in `partitions` come from folders' names.
+    """A shard's rows: the columns `schema` to keep, and those in `used` value by value.
 
-    A file that has gone, changed or turned bad since the plan was made costs its own rows only:
-    they come back with a fault. Raises StoreError when a store can't be reached for long.
+    Those in `partitions` come from folders' names. A file that has gone, changed or turned bad
+    since the plan was made costs its own rows only: they come back with a fault. Raises StoreError
+    when a store can't be reached for long.
     """
     retry = retry or Retry()
     tables: list[pa.Table] = []
+    used_tables: list[pa.Table | None] = []
     faults: dict[int, str] = {}
+    kept_partitions = [name for name in partitions if name in schema.names]
     starts = tuple(accumulate((span.rows for span in shard.spans), initial=0))
     for start, span in zip(starts, shard.spans, strict=False):
-        rows = _read_span(reader, files[span.file], span, schema, options, retry)
-        tables.append(with_partitions(rows.table, files[span.file].path, partitions))
+        path = files[span.file].path
+        rows = _read_span(reader, files[span.file], span, schema, used, options, retry)
+        tables.append(with_partitions(rows.table, path, kept_partitions))
+        used_tables.append(_with_partitions(rows.used, path, used, partitions, span.rows))
         faults |= {start + row: fault for row, fault in rows.faults.items()}
-    return InputRows(joined(tables, schema), faults, tuple(files), shard.spans, starts[:-1])
+    table = joined(tables, schema)
+    return InputRows(
+        table, faults, tuple(files), shard.spans, starts[:-1], tuple(used_tables), tuple(used)
+    )
+
+
+def _with_partitions(
+    table: pa.Table | None, path: str, used: Sequence[str], partitions: Sequence[str], rows: int
+) -> pa.Table | None:
+    """The used columns with those that come from the path, as the text that stands there."""
+    found = {k: v for k, v in partition_values(path).items() if k in used and k in partitions}
+    if table is None or not found:
+        return table
+    columns = {
+        field.name: (field, column)
+        for field, column in zip(table.schema, table.columns, strict=True)
+    }
+    for name, value in found.items():
+        constant = pa.repeat(pa.scalar(value, pa.string()), rows)
+        columns[name] = (pa.field(name, pa.string()), constant)
+    schema = pa.schema([field for field, _ in columns.values()])
+    return pa.table([column for _, column in columns.values()], schema=schema)
 
 
 def _read_span(
@@ -68,12 +112,13 @@ def _read_span(
     file: InputFile,
     span: Span,
     schema: pa.Schema,
+    used: Sequence[str],
     options: StorageOptions | None,
     retry: Retry,
 ) -> Rows:
     def read() -> Rows:
         _require_unchanged(file, options)
-        return sound(reader.read(file, span.start, span.stop, schema))
+        return sound(reader.read(file, span.start, span.stop, schema, used))
 
     try:
         return retry.call(f"reading {file.path}", read)

@@ -10,13 +10,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rgpipeline.errors import InputError, JobError, OutputError
+from rgpipeline.errors import InputError, JobError, OutputError, RowError
 from rgpipeline.io.contact import require_answers
 from rgpipeline.io.cover import Progress
 from rgpipeline.io.files import current_version, explained
 from rgpipeline.io.jsonl import JsonLinesReader
 from rgpipeline.io.options import StorageOptions
 from rgpipeline.io.store import Store, open_store
+from rgpipeline.io.used_values import exact_field, exact_name, exact_text
 from rgpipeline.jobfile import parse_job
 from rgpipeline.jobfile.overrides import override
 from rgpipeline.output.dataset import open_job
@@ -141,13 +142,32 @@ def _tables(
 ) -> Iterator[pa.Table]:
     for index, ids in sorted(failed.items()):
         input = plan.read(plan.shards[index], options)
-        faults += [input.faults[row] for row in ids if row in input.faults]
-        rows = [row for row in sorted(ids) if row not in input.faults]
-        table = input.table.take(pa.array(rows, pa.int64()))
+        values: dict[int, Mapping[str, Any]] = {}
+        for row in sorted(ids):
+            try:
+                if row in input.faults:
+                    raise RowError(input.faults[row])
+                values[row] = input.values(row)
+            except RowError as error:
+                faults.append(str(error))
+        rows = list(values)
+        kept = input.table.take(pa.array(rows, pa.int64()))
+        columns = dict(zip(kept.schema, kept.columns, strict=True))
+        columns |= _used_columns(plan, list(values.values()))
         if not has_ids:
             names = pa.array([ids[row] for row in rows], pa.string())
-            table = table.append_column(_id_column(plan), names)
-        yield table
+            columns[pa.field(_id_column(plan), names.type)] = names
+        yield pa.table(list(columns.values()), schema=pa.schema(list(columns)))
+
+
+def _used_columns(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> dict[pa.Field, pa.Array]:
+    """The columns that prompts, ids and sampling come from, value by value."""
+    columns: dict[pa.Field, pa.Array] = {}
+    for name in plan.used:
+        field = exact_field(exact_name(name) if name in plan.kept else name)
+        values = [None if row[name] is None else exact_text(row[name]) for row in rows]
+        columns[field] = pa.array(values, field.type)
+    return columns
 
 
 def _lines(plan: Plan, failed: FailedRows, options: StorageOptions) -> Iterator[bytes]:
@@ -163,7 +183,7 @@ def _lines(plan: Plan, failed: FailedRows, options: StorageOptions) -> Iterator[
 
 def _id_column(plan: Plan) -> str:
     name = _ID
-    while name in plan.schema.names:
+    while name in plan.schema.names or name in plan.used:
         name += "_"
     return name
 

@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from rgpipeline.io.columns import AddedColumns
-from rgpipeline.io.json_types import is_json
+from rgpipeline.io.common_types import is_any_list, is_bytes, is_text, value_type
+from rgpipeline.io.json_types import JsonKinds, is_json
+from rgpipeline.io.used_values import is_json_type
+from rgpipeline.plan.input_columns import InputColumns
 from rgpipeline.spec import Columns, Job
 from rgpipeline.text.template import PromptTemplate
 
@@ -14,36 +17,40 @@ Fits = Callable[[pa.DataType], bool]
 _ID = "id"
 
 
-def used_columns(job: Job, columns: Columns) -> list[str]:
-    """The input columns that prompts, ids and sampling come from."""
-    named = [name for name in columns.model_dump().values() if name is not None]
-    return named + list(PromptTemplate(job.input.template).fields if job.input.template else ())
-
-
-def with_found_id(job: Job, schema: pa.Schema) -> Columns:
+def with_found_id(job: Job, found: InputColumns, partitions: Sequence[pa.Field]) -> Columns:
     """The job's columns; one called `id` names the rows where the job maps none to that.
 
     Not if it makes the prompt, or is of a type that names nothing.
     """
     columns = job.input.columns
-    if columns.id is not None or _ID not in schema.names or _ID in columns.model_dump().values():
+    if columns.id is not None or _ID in columns.model_dump().values():
         return columns
-    usable = not _misfit("id", schema.field(_ID))
-    return columns.model_copy(update={"id": _ID}) if usable else columns
+    mapped = columns.model_copy(update={"id": _ID})
+    if _ID in found.names:
+        return columns if _misfits("id", _ID, found) else mapped
+    folder = [field for field in partitions if field.name == _ID]
+    return mapped if folder and not _misfit("id", folder[0]) else columns
 
 
-def column_faults(job: Job, columns: Columns, schema: pa.Schema) -> list[str]:
+def column_faults(
+    job: Job, columns: Columns, found: InputColumns, partitions: Sequence[pa.Field]
+) -> list[str]:
     """The columns that are missing or of a type that can't be used, all told."""
     faults: list[str] = []
-    for field, name in columns.model_dump().items():
+    known = {field.name: field for field in partitions}
+    names = [*found.names, *known]
+    for role, name in columns.model_dump().items():
         if name is None:
             continue
-        missing = _missing(f"input.columns.{field}", name, schema)
-        faults += missing or _misfit(field, schema.field(name))
+        missing = _missing(f"input.columns.{role}", name, names)
+        if missing or name not in known:
+            faults += missing or _misfits(role, name, found)
+        else:
+            faults += _misfit(role, known[name])
     for name in PromptTemplate(job.input.template).fields if job.input.template else ():
-        faults += _missing("input.template", name, schema)
+        faults += _missing("input.template", name, names)
     for name in () if job.output.keep == "all" else job.output.keep:
-        faults += _missing("output.keep", name, schema)
+        faults += _missing("output.keep", name, names)
     return faults
 
 
@@ -88,63 +95,90 @@ def _id_hint(job: Job, taken: Sequence[str]) -> str:
     )
 
 
-def _missing(where: str, name: str, schema: pa.Schema) -> list[str]:
-    if name in schema.names:
+def _missing(where: str, name: str, names: Sequence[str]) -> list[str]:
+    if name in names:
         return []
-    near = difflib.get_close_matches(name, schema.names, n=1)
+    near = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    return [f"{where}: no column {name!r} in the input (it has {', '.join(schema.names)}){hint}"]
+    return [f"{where}: no column {name!r} in the input (it has {', '.join(names)}){hint}"]
 
 
-def _misfit(field: str, column: pa.Field) -> list[str]:
-    fits, wanted = _WANTED[field]
-    if is_json(column) or pa.types.is_null(column.type) or fits(column.type):
+def _misfits(role: str, name: str, found: InputColumns) -> list[str]:
+    """What is wrong with a used column.
+
+    A column of JSON values is refused only where none of them can be used: the others fail in
+    their rows. The type of a Parquet column is that of all rows of its file.
+    """
+    kinds = found.json_kinds(name)
+    if kinds is not None:
+        kind = kinds.type()
+        if (kind is not None and pa.types.is_null(kind)) or _HOLDS[role](kinds):
+            return []
+        held = "JSON values of several types" if kind is None else str(kind)
+        return [_told(role, name, held)]
+    fields = list(found.used_fields(name))
+    by_type = {str(field.type): (field, path if len(fields) > 1 else "") for field, path in fields}
+    return [told for field, path in by_type.values() for told in _misfit(role, field, path)]
+
+
+def _misfit(role: str, column: pa.Field, path: str = "") -> list[str]:
+    fits, _ = _WANTED[role]
+    if is_json(column) or is_json_type(value_type(column.type)):
         return []
-    return [
-        f"input.columns.{field}: column {column.name!r} holds {column.type}; {wanted} is needed"
-    ]
+    if pa.types.is_null(column.type) or fits(column.type):
+        return []
+    return [_told(role, column.name, str(column.type)) + (f" (in {path})" if path else "")]
 
 
-def _value_type(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
+def _told(role: str, name: str, held: str) -> str:
+    return f"input.columns.{role}: column {name!r} holds {held}; {_WANTED[role][1]} is needed"
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    kind = _value_type(kind)
-    return bool(
-        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    )
+    return is_text(value_type(kind))
 
 
-def _is_list(kind: pa.DataType) -> bool:
-    return any(test(kind) for test in _LISTS)
-
-
-def _is_list_of(kind: pa.DataType, item: Fits) -> bool:
-    return _is_list(kind) and (pa.types.is_null(kind.value_type) or item(kind.value_type))
+def _is_list_of(kind: pa.DataType, *items: Fits) -> bool:
+    if not is_any_list(kind):
+        return False
+    item = value_type(kind.value_type)
+    return pa.types.is_null(item) or is_json_type(item) or any(fits(item) for fits in items)
 
 
 def _is_name(kind: pa.DataType) -> bool:
-    return _is_text(kind) or bool(pa.types.is_integer(_value_type(kind)))
+    kind = value_type(kind)
+    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+    dates = (pa.types.is_date, pa.types.is_timestamp, pa.types.is_time)
+    named = is_text(kind) or is_bytes(kind) or isinstance(kind, pa.UuidType)
+    return named or any(test(kind) for test in (*tests, *dates))
 
 
-_LISTS: tuple[Fits, ...] = (
-    pa.types.is_list,
-    pa.types.is_large_list,
-    pa.types.is_fixed_size_list,
-    pa.types.is_list_view,
-)
+def _holds_items(kinds: JsonKinds, test: Callable[[JsonKinds], bool]) -> bool:
+    """Whether some list is empty, or has an item of the kind."""
+    items = kinds.items
+    return items is not None and (test(items) or items.type() == pa.null())
+
+
 _WANTED: dict[str, tuple[Fits, str]] = {
     "prompt": (_is_text, "text"),
     "completion": (_is_text, "text"),
     "prompt_ids": (lambda kind: _is_list_of(kind, pa.types.is_integer), "a list of token ids"),
     "messages": (
-        lambda kind: _is_text(kind) or _is_list_of(kind, pa.types.is_struct),
+        lambda kind: _is_text(kind) or _is_list_of(kind, pa.types.is_struct, pa.types.is_map),
         "a list of messages (role, content), or that as JSON text,",
     ),
-    "id": (_is_name, "text or whole numbers"),
+    "id": (_is_name, "text, a whole number, a date, a decimal, a UUID or a few bytes"),
     "sampling": (
         lambda kind: _is_text(kind) or bool(pa.types.is_struct(kind) or pa.types.is_map(kind)),
         "a struct, a map or a JSON text of sampling keys",
     ),
+}
+# The same of JSON values: whether at least one of them is what is needed.
+_HOLDS: dict[str, Callable[[JsonKinds], bool]] = {
+    "prompt": lambda kinds: kinds.text,
+    "completion": lambda kinds: kinds.text,
+    "prompt_ids": lambda kinds: _holds_items(kinds, lambda item: item.least is not None),
+    "messages": lambda k: k.text or _holds_items(k, lambda item: item.keys is not None),
+    "id": lambda kinds: kinds.text or kinds.least is not None or kinds.floats,
+    "sampling": lambda kinds: kinds.text or kinds.keys is not None,
 }

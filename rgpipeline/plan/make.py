@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 
 import pyarrow as pa
@@ -11,7 +12,6 @@ from rgpipeline.errors import InputError, JobError
 from rgpipeline.io.files import FoundFile
 from rgpipeline.io.formats import reader_for
 from rgpipeline.io.hive import partition_fields
-from rgpipeline.io.json_types import merge_fields
 from rgpipeline.io.openai_batch import COLUMNS as BATCH_COLUMNS
 from rgpipeline.io.openai_batch import KEPT as BATCH_KEPT
 from rgpipeline.io.options import resolve_options
@@ -19,8 +19,9 @@ from rgpipeline.io.parts import part_name
 from rgpipeline.io.paths import Inputs, expand_inputs, takes_in
 from rgpipeline.io.readers import Scan
 from rgpipeline.io.retry import Retry
-from rgpipeline.plan.checks import column_faults, name_faults, used_columns, with_found_id
-from rgpipeline.plan.record import Plan, identity
+from rgpipeline.plan.checks import column_faults, name_faults, with_found_id
+from rgpipeline.plan.input_columns import InputColumns
+from rgpipeline.plan.record import Plan, identity, used_columns
 from rgpipeline.records import InputFile, Shard, Span
 from rgpipeline.spec import Columns, Job, WorkersSpec
 
@@ -48,21 +49,25 @@ def make_plan(job: Job, retry: Retry | None = None) -> Plan:
     )
     if not any(file.rows for file in files):
         raise InputError(f"{', '.join(job.input.path)}: there are no rows in the input")
-    own = _merged([scan.schema for scan in scans], files)
-    partitions = [f for f in partition_fields(f.path for f in files) if f.name not in own.names]
-    schema = pa.schema([*own, *partitions])
+    found = InputColumns(scans, files, job.storage_options)
+    own = set(found.names)
+    partitions = [
+        field for field in partition_fields(f.path for f in files) if field.name not in own
+    ]
     batch = inputs.format == "openai-batch"
-    columns = BATCH_COLUMNS if batch else with_found_id(job, schema)
-    kept = _kept(job, columns, BATCH_KEPT if batch else schema.names)
-    if faults := [*column_faults(job, columns, schema), *name_faults(job, kept)]:
+    columns = BATCH_COLUMNS if batch else with_found_id(job, found, partitions)
+    names = [*found.names, *(field.name for field in partitions)]
+    kept = _kept(job, columns, BATCH_KEPT if batch else names)
+    if faults := [*column_faults(job, columns, found, partitions), *name_faults(job, kept)]:
         raise InputError("\n".join(faults))
-    read = {*kept, *used_columns(job, columns)}
+    by_folder = {field.name: field for field in partitions}
+    read = {*kept, *used_columns(columns, job.input.template)}
     return Plan(
         job=identity(job),
         format=inputs.format,
         files=files,
         shards=cut_shards([file.rows for file in files], _shard_rows(files, job)),
-        schema=pa.schema([field for field in schema if field.name in read]),
+        schema=pa.schema([by_folder.get(name) or found.kept_field(name) for name in kept]),
         kept=kept,
         columns=columns,
         partitions=tuple(field.name for field in partitions if field.name in read),
@@ -155,7 +160,7 @@ def _scan(inputs: Inputs, job: Job, retry: Retry) -> list[Scan]:
                     continue
                 rows = found.rows if left is None else min(found.rows, left)
                 left = None if left is None else left - rows
-                scans.append(Scan(rows, found.schema, found.marks))
+                scans.append(replace(found, rows=rows))
             if left == 0:
                 break
     if bad:
@@ -168,30 +173,6 @@ def _batches(files: Sequence[FoundFile], size: int) -> Iterator[list[FoundFile]]
     rest = iter(files)
     while batch := list(islice(rest, size)):
         yield batch
-
-
-def _merged(schemas: Sequence[pa.Schema], files: Sequence[InputFile]) -> pa.Schema:
-    """All files' columns; types that differ are widened, or it is an InputError."""
-    distinct = {s.remove_metadata().serialize().to_pybytes(): s for s in schemas}.values()
-    fields: dict[str, list[pa.Field]] = {}
-    for schema in distinct:
-        for field in schema:
-            fields.setdefault(field.name, []).append(field)
-    merged = {name: merge_fields(same) for name, same in fields.items()}
-    for name, field in merged.items():
-        if field is None:
-            raise InputError(_disagreement(name, schemas, files))
-    return pa.schema(list(merged.values()))
-
-
-def _disagreement(name: str, schemas: Sequence[pa.Schema], files: Sequence[InputFile]) -> str:
-    seen = {
-        str(schema.field(name).type): file.path
-        for schema, file in zip(reversed(schemas), reversed(files), strict=True)
-        if name in schema.names
-    }
-    kinds = "; ".join(f"{kind} in {path}" for kind, path in list(seen.items())[-2:])
-    return f"column {name!r} has types that don't go together: {kinds}"
 
 
 def _kept(job: Job, columns: Columns, names: Sequence[str]) -> tuple[str, ...]:

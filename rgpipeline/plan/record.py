@@ -20,6 +20,7 @@ from rgpipeline.io.readers import Reader
 from rgpipeline.io.shard_rows import InputRows, read_shard
 from rgpipeline.records import InputFile, Shard, Span
 from rgpipeline.spec import Columns, Job
+from rgpipeline.text.template import PromptTemplate
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Plan:
     format: str  # parquet | jsonl | openai-batch
     files: tuple[InputFile, ...]
     shards: tuple[Shard, ...]
-    schema: pa.Schema  # of the input columns that are read: kept or used
+    schema: pa.Schema  # of the kept input columns, in order
     kept: tuple[str, ...]  # carried to the output, in order
     columns: Columns  # which columns mean what; openai-batch brings its own
     partitions: tuple[str, ...] = ()  # columns that come from folders' names
@@ -42,6 +43,11 @@ class Plan:
     def rows(self) -> int:
         """Rows of the whole job."""
         return sum(shard.rows for shard in self.shards)
+
+    @cached_property
+    def used(self) -> tuple[str, ...]:
+        """The input columns that prompts, ids and sampling come from, each once."""
+        return used_columns(self.columns, self.job["input"]["template"])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -66,7 +72,9 @@ class Plan:
         `reader` goes on where it ended: who reads many shards in their order keeps one.
         """
         reader = reader or self.reader(options)
-        return read_shard(self.files, shard, reader, self.schema, self.partitions, options)
+        return read_shard(
+            self.files, shard, reader, self.schema, self.used, self.partitions, options
+        )
 
     def part_schema(self, added: AddedColumns) -> pa.Schema:
         """The columns of every part: the kept ones, then ours."""
@@ -106,6 +114,7 @@ class Plan:
     def from_json(cls, data: bytes) -> "Plan":
         """Raises KeyError, TypeError or ValueError when `data` is not a plan of ours."""
         facts = json.loads(data)
+        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(facts["schema"])))
         return cls(
             job=facts["job"],
             format=facts["format"],
@@ -114,12 +123,19 @@ class Plan:
                 Shard(index, tuple(Span(*span) for span in spans))
                 for index, spans in enumerate(facts["shards"])
             ),
-            schema=pa.ipc.read_schema(pa.py_buffer(base64.b64decode(facts["schema"]))),
+            schema=pa.schema([schema.field(name) for name in facts["kept"]]),
             kept=tuple(facts["kept"]),
             columns=Columns(**facts["columns"]),
             partitions=tuple(facts["partitions"]),
             began=datetime.fromisoformat(facts["began"]) if "began" in facts else datetime.now(),
         )
+
+
+def used_columns(columns: Columns, template: str | None) -> tuple[str, ...]:
+    """The input columns that prompts, ids and sampling come from, each once."""
+    named = [name for name in columns.model_dump().values() if name is not None]
+    fields = PromptTemplate(template).fields if template else ()
+    return tuple(dict.fromkeys([*named, *fields]))
 
 
 def identity(job: Job) -> dict[str, Any]:

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from datetime import date, time
+from decimal import Decimal
 from numbers import Number
 from string import Formatter
+from uuid import UUID
 
 from rgpipeline.errors import JobError, RowError
+from rgpipeline.wording import kind_of
 
-_FILLS = (str, Number, date, time)  # what has one obvious spelling
+_FILLS = (str, Number, date, time, UUID)  # what has one obvious spelling
 
 
 class PromptTemplate:
@@ -73,7 +76,7 @@ def _spell(name: str, value: object) -> str:
         raise RowError(f"column {name!r}, which the template uses, is null or missing")
     if not isinstance(value, _FILLS):
         raise RowError(
-            f"column {name!r}, which the template uses, holds a {type(value).__name__}; "
-            f"text, a number or a date is expected"
+            f"column {name!r}, which the template uses, holds {kind_of(value)}; "
+            f"text, a number or a date is needed"
         )
-    return str(value)
+    return format(value, "f") if isinstance(value, Decimal) else str(value)

@@ -22,13 +22,15 @@ def row_warnings(job: Job, plan: Plan) -> Iterator[str]:
     input = plan.read(Shard(first.index, first.spans), options)
     prompts = open_prompts(job, plan, options)
     yield from _stop_warnings(job, prompts.tokenizer)
-    rows = min(_ROWS, input.table.num_rows)
+    rows = min(_ROWS, first.rows)
     bad: list[str] = []
-    for row, values in enumerate(input.table.slice(0, rows).to_pylist()):
+    for row in range(rows):
         fault = input.faults.get(row)
         if fault is None:
             try:
+                values = input.values(row)
                 prompts.make(values)
+                prompts.completion(values)
                 prompts.row_id(values)
             except RowError as error:
                 fault = str(error)

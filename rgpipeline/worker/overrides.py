@@ -9,13 +9,14 @@ from pydantic import ValidationError
 from rgpipeline.errors import RowError
 from rgpipeline.jobfile import spec_faults
 from rgpipeline.spec import Sampling
+from rgpipeline.wording import kind_of
 
 
 def merged(base: Sampling, overrides: object, column: str = "sampling") -> Sampling:
-    """`base` with a row's overrides: a struct, a map (list of pairs) or a JSON text of its keys.
+    """`base` with a row's overrides: an object of its keys, or that as JSON text.
 
-    Null is no override. In a struct or map a null field isn't one either, for every row has all
-    of them; in JSON text it is the value null (`max_tokens`: no limit). Raises RowError naming
+    Null is no override, nor is a key whose value is null: in a struct every row has all keys. In
+    JSON text `max_tokens: null` is the one exception; it means no limit. Raises RowError naming
     the key at fault.
     """
     given = _as_mapping(overrides, column)
@@ -39,10 +40,22 @@ def _as_mapping(overrides: object, column: str) -> Mapping[str, Any]:
     if isinstance(overrides, str):
         return _parse(overrides, column)
     if isinstance(overrides, Mapping):
-        return {key: value for key, value in overrides.items() if value is not None}
+        return _given(overrides)
     if isinstance(overrides, Sequence) and all(isinstance(pair, tuple) for pair in overrides):
-        return {key: value for key, value in overrides if value is not None}
-    raise RowError(f"{column!r} holds a {type(overrides).__name__}; an object of keys is expected")
+        return _given(dict(overrides))  # a map, as Arrow gives it
+    raise RowError(
+        f"{column!r} holds {kind_of(overrides)}; an object of sampling keys, or that as JSON "
+        f"text, is needed"
+    )
+
+
+def _given(overrides: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The keys that have a value; so too of the token ids in `logit_bias`."""
+    given = {key: value for key, value in overrides.items() if value is not None}
+    bias = given.get("logit_bias")
+    if isinstance(bias, Mapping):  # a struct has the token ids of all rows
+        given["logit_bias"] = {token: add for token, add in bias.items() if add is not None}
+    return given
 
 
 def _parse(text: str, column: str) -> Mapping[str, Any]:
@@ -52,4 +65,5 @@ def _parse(text: str, column: str) -> Mapping[str, Any]:
         raise RowError(f"{column!r} holds text that is not JSON ({error})") from error
     if not isinstance(value, Mapping):
         raise RowError(f"{column!r} holds JSON that is not an object of sampling keys")
-    return value
+    limit = {"max_tokens": None} if value.get("max_tokens", 0) is None else {}
+    return {**_given(value), **limit}

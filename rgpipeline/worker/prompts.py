@@ -2,19 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date, time
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from rgpipeline.errors import RowError
+from rgpipeline.io.used_values import as_text
 from rgpipeline.spec import Columns, Sampling
 from rgpipeline.text.chat import ChatTemplate
 from rgpipeline.text.named_stops import with_named_tokens, with_turn_end
 from rgpipeline.text.template import PromptTemplate
 from rgpipeline.text.tokenizer import Tokenizer
+from rgpipeline.wording import kind_of
 from rgpipeline.worker.overrides import merged
 
 Row = Mapping[str, Any]
 
 _MOST_ID = 2**31
+_EXACT = 2**53  # beyond it float64 holds one number for several
+_NAMES = (str, int, Decimal, date, time, UUID, bytes)  # what can name a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,7 @@ class Prompts:
             names = " and ".join(repr(name) for name in sources if name is not None)
             raise RowError(f"{names} is null")
         if given[0] == columns.messages:
-            return self._chat(row[given[0]], sampling)
+            return self._chat(given[0], row[given[0]], sampling)
         if given[0] == columns.prompt_ids:
             return Prompt(_token_ids(given[0], row[given[0]]), sampling)
         return Prompt(self._text(given[0], row), sampling)
@@ -78,7 +85,8 @@ class Prompts:
     def row_id(self, row: Row) -> str | None:
         """The row's own id; None when no column is mapped to it.
 
-        Raises RowError if it is null and the job itself has mapped the column.
+        Raises RowError if it is nothing that can name a row, or null though the job itself has
+        mapped the column.
         """
         name = self.columns.id
         if name is None:
@@ -88,7 +96,7 @@ class Prompts:
             return None
         if value is None:
             raise RowError(f"{name!r}, which names the rows, is null")
-        return str(value)
+        return _row_name(name, value)
 
     def _sampling(self, row: Row) -> Sampling:
         name, sampling = self.columns.sampling, self.sampling
@@ -99,8 +107,11 @@ class Prompts:
         return sampling if self.tokenizer is None else with_named_tokens(sampling, self.tokenizer)
 
     def _text(self, name: str, row: Row, *, bos: bool = True) -> list[int]:
+        text = row[name]
+        if not isinstance(text, str):
+            raise RowError(f"{name!r} holds {kind_of(text)}; text is needed")
         try:
-            return self._encode(row[name], bos=bos)
+            return self._encode(text, bos=bos)
         except RowError as error:
             raise RowError(f"{name!r}: {error}") from error
 
@@ -108,16 +119,33 @@ class Prompts:
         assert self.tokenizer is not None, "`open_prompts` requires one for texts"
         return self.tokenizer.encode(text, bos=bos)
 
-    def _chat(self, messages: object, sampling: Sampling) -> Prompt:
+    def _chat(self, name: str, messages: object, sampling: Sampling) -> Prompt:
+        if not isinstance(messages, str | list):
+            raise RowError(
+                f"{name!r} holds {kind_of(messages)}; a list of messages, or that as JSON text, "
+                f"is needed"
+            )
         if isinstance(self.chat, str):
             raise RowError(self.chat)
         tokens = self.chat.encode(messages)
         return Prompt(tokens, with_turn_end(sampling, self.chat.stop_ids))
 
 
+def _row_name(name: str, value: object) -> str:
+    """An id as text. A whole number is its digits, also one that its file holds as a float."""
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT:
+        return str(int(value))
+    if isinstance(value, _NAMES) and not isinstance(value, bool):
+        return as_text(value)
+    told = f"the number {value}" if isinstance(value, float) else kind_of(value)
+    raise RowError(
+        f"{name!r}, which names the rows, holds {told}; text or a whole number is needed"
+    )
+
+
 def _token_ids(name: str, ids: object) -> list[int]:
     if not isinstance(ids, list):
-        raise RowError(f"{name!r} holds a {type(ids).__name__}; a list of token ids is expected")
+        raise RowError(f"{name!r} holds {kind_of(ids)}; a list of token ids is needed")
     if not ids:
         raise RowError(f"{name!r} is an empty list; give at least one token id, such as BOS")
     for place, token in enumerate(ids):

@@ -1,8 +1,7 @@
 """An assignment's rows, as work for the engine."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,15 +88,14 @@ class _ShardMaker:
         self._cover = cover
         self._snapshots = Snapshots(maker.store)
         self._saved = self._snapshots.of_shard(self._shard)
-        self._rows = input.table.select(_used(maker.prompts))
 
     def make(self, row: int, batch: Batch) -> None:
         """Puts a row into `batch`: its samples, its text to score, or its refusal."""
         prompts, id = self._maker.prompts, encodable(self.input.default_id(row))
         try:
-            values = self._rows.slice(row, 1).to_pylist()[0]
+            values = self.input.values(row)
             fault = self.input.faults.get(row)
-            if fault is None or values.get(prompts.columns.id) is not None:
+            if fault is None or _is_named(prompts, values):
                 own = prompts.row_id(values)
                 id = id if own is None else encodable(own)
             _require_none(fault)
@@ -175,12 +173,11 @@ def told(error: Exception) -> str:
     return str(error) if isinstance(error, RowError) else f"{type(error).__name__}: {error}"
 
 
+def _is_named(prompts: Prompts, values: Row) -> bool:
+    name = prompts.columns.id
+    return name is not None and values[name] is not None
+
+
 def _require_none(fault: str | None) -> None:
     if fault is not None:
         raise RowError(fault)
-
-
-def _used(prompts: Prompts) -> Sequence[str]:
-    named: list[Any] = [name for name in prompts.columns.model_dump().values() if name is not None]
-    fields = prompts.template.fields if prompts.template else ()
-    return list(dict.fromkeys([*named, *fields]))

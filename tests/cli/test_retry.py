@@ -35,7 +35,9 @@ def retried(job: Job, **options: Any) -> tuple[Retry, list[dict[str, Any]]]:
     prepared = prepare_retry(job.output.path, new, **options)
     assert prepared is not None
     plan = make_plan(prepared.job)
-    return prepared, plan.read(plan.shards[0]).table.to_pylist()
+    input = plan.read(plan.shards[0])
+    kept = input.table.to_pylist() or [{}] * plan.rows
+    return prepared, [{**row, **input.values(number)} for number, row in enumerate(kept)]
 
 
 def test_just_the_failed_rows(tmp_path: Path) -> None:
@@ -80,6 +82,19 @@ def test_rows_are_read_from_the_input_as_it_is_now(tmp_path: Path) -> None:
     mended = [{**row, "text": row["text"].upper()} for row in ROWS]
     pq.write_table(pa.Table.from_pylist(mended), tmp_path / "input.parquet")
     assert [row["text"] for row in retried(job)[1]] == ["TEXT 3", "TEXT 17", "TEXT 18"]
+
+
+def test_values_of_mixed_types_are_those_of_the_input(tmp_path: Path) -> None:
+    values = [5, "a\n", 0.5, [1], 2**64, None, {"stop": None}]
+    lines = "".join(json.dumps({"text": value}) + "\n" for value in [*values, "x"])
+    (tmp_path / "input.jsonl").write_text(lines)
+    facts = {"path": str(tmp_path / "input.jsonl"), "columns": {"prompt": "text"}}
+    job = job_over(tmp_path, ROWS, input=facts)
+    publish(job, lambda number, row: [failed(f"input.jsonl#{number}")] if number < 7 else [])
+    before = make_plan(job)
+    prepared, rows = retried(job)
+    assert [row["text"] for row in rows] == values
+    assert make_plan(prepared.job).schema.types == before.schema.types
 
 
 def test_sampling_and_the_rest_stay_but_for_overrides(tmp_path: Path) -> None:

@@ -108,9 +108,9 @@ def test_only_columns_that_are_kept_or_used_are_read(tmp_path: Path) -> None:
     write_input(tmp_path, "a.parquet", {"q": ["a"], "name": ["n"], "big": ["x"], "tag": ["t"]})
     columns = {"prompt": "q", "id": "name"}
     plan = make_plan(job(tmp_path, input={"columns": columns}, output={"keep": ["tag"]}))
-    assert (plan.schema.names, plan.kept) == (["q", "name", "tag"], ("tag",))
+    assert (plan.schema.names, plan.used) == (["tag"], ("q", "name"))
     fields = make_plan(job(tmp_path, input={"template": "{q} {tag}"}, output={"keep": []}))
-    assert (fields.schema.names, fields.kept) == (["q", "tag"], ())
+    assert (fields.schema.names, fields.used) == ([], ("q", "tag"))
 
 
 def test_a_column_called_id_and_mapped_to_it_is_not_kept_twice(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_column_called_id_names_the_rows_where_nothing_else_is_said(tmp_path: 
 
 
 def test_a_column_called_id_that_can_name_nothing_or_is_the_prompt_does_not(tmp_path: Path) -> None:
-    write_input(tmp_path, "a.parquet", {"prompt": ["a"], "id": [0.5]})
+    write_input(tmp_path, "a.parquet", {"prompt": ["a"], "id": [[1]]})
     with pytest.raises(InputError, match=r"already has columns named id, .*set output.prefix"):
         make_plan(job(tmp_path))
     assert make_plan(job(tmp_path, output={"keep": []})).columns.id is None
@@ -184,6 +184,11 @@ def test_partition_columns_are_columns(tmp_path: Path) -> None:
     plan = make_plan(job(tmp_path))
     assert plan.partitions == ("year",)
     assert plan.read(plan.shards[0]).table.column("year").to_pylist() == [2024, 2025]
+    used = make_plan(job(tmp_path, input={"template": "{year}"}, output={"keep": []}))
+    assert [used.read(used.shards[0]).values(row) for row in (0, 1)] == [
+        {"year": "2024"},
+        {"year": "2025"},
+    ]
 
 
 def test_a_partition_that_the_files_have_themselves_is_theirs(tmp_path: Path) -> None:

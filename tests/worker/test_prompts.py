@@ -75,7 +75,7 @@ def test_a_completion_to_score_gets_no_beginning_of_text():
     ("ids", "told"),
     [
         ([], "empty list"),
-        ("5 6", "holds a str"),
+        ("5 6", "'i' holds text; a list of token ids is needed"),
         ([1, -1], r"\[1\]: -1 is not a token id"),
         ([True], "True is not a token id"),
         ([1.0], "1.0 is not a token id"),
@@ -125,7 +125,7 @@ def test_overrides_change_what_they_name(overrides, changed):
         ("{nonsense", "'s' holds text that is not JSON"),
         ("[1]", "'s' holds JSON that is not an object"),
         (json.dumps({"min_tokens": 9}), "min_tokens 9 is above max_tokens 7"),
-        (5, "'s' holds a int"),
+        (5, "'s' holds an int; an object of sampling keys"),
     ],
 )
 def test_overrides_that_are_not_valid_are_told(overrides, told):

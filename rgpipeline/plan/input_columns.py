@@ -1,0 +1,119 @@
+"""The columns of all input files together, and one type for each that is kept."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, reduce
+
+import pyarrow as pa
+
+from rgpipeline.errors import InputError
+from rgpipeline.io.common_types import common_type
+from rgpipeline.io.json_types import ColumnTypes, JsonKinds, is_json
+from rgpipeline.io.options import StorageOptions
+from rgpipeline.io.parquet import are_small
+from rgpipeline.io.readers import Scan
+from rgpipeline.io.used_values import exact_name
+from rgpipeline.records import InputFile
+
+_THREADS = 32  # footers are read from afar: waiting, not work
+
+
+class InputColumns:
+    """What planning knows of the input's columns."""
+
+    def __init__(
+        self,
+        scans: Sequence[Scan],
+        files: Sequence[InputFile],
+        options: StorageOptions | None = None,
+    ) -> None:
+        """`scans` are those of the first of `files`, in order."""
+        self._options = options
+        self._types = _merged([scan.types for scan in scans if scan.types is not None])
+        # Files are many, their schemas few: each schema stands with all files that have it.
+        self._schemas: dict[bytes, tuple[dict[str, pa.Field], list[str]]] = {}
+        for scan, file in zip(scans, files, strict=False):
+            key = scan.schema.remove_metadata().serialize().to_pybytes()
+            fields = self._schemas.setdefault(key, ({f.name: f for f in scan.schema}, []))
+            fields[1].append(file.path)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """All columns, in the order in which the files have them."""
+        return tuple(dict.fromkeys(name for fields, _ in self._schemas.values() for name in fields))
+
+    def json_kinds(self, name: str) -> JsonKinds | None:
+        """What a column of JSON rows holds; None where the rows aren't JSON."""
+        return None if self._types is None else self._types.kinds(name)
+
+    def used_fields(self, name: str) -> Iterator[tuple[pa.Field, str]]:
+        """A column that is used, in each type that it has, with the first file that has it."""
+        for fields, paths in self._schemas.values():
+            field = fields.get(exact_name(name), fields.get(name))
+            if field is not None:
+                yield field, paths[0]
+
+    def kept_field(self, name: str) -> pa.Field:
+        """The column in the type that holds all its values. Raises InputError if there is none."""
+        if self._types is not None:
+            return self._json_fields[name]
+        found = [
+            (fields[name], paths) for fields, paths in self._schemas.values() if name in fields
+        ]
+        marked = [field for field, _ in found if is_json(field)]
+        if marked and all(field.type == marked[0].type for field, _ in found):
+            return marked[0]
+        kinds = [field.type for field, _ in found]
+        merged = _common(kinds, small=False)
+        if merged is None and self._are_small(name, found):
+            merged = _common(kinds, small=True)
+        if merged is None:
+            raise InputError(_disagreement(name, found))
+        return pa.field(name, merged)  # nullable: a row that can't be read is null
+
+    @cached_property
+    def _json_fields(self) -> dict[str, pa.Field]:
+        assert self._types is not None
+        return {field.name: field for field in self._types.schema()}
+
+    def _are_small(self, name: str, found: Sequence[tuple[pa.Field, Sequence[str]]]) -> bool:
+        """Whether float64 holds all 64-bit integers of a column, by its files' statistics."""
+        if _common([field.type for field, _ in found], small=True) is None:
+            return False
+        paths = [path for field, paths in found if not _is_double(field.type) for path in paths]
+        with ThreadPoolExecutor(_THREADS) as pool:
+            return all(pool.map(lambda path: are_small(path, name, self._options), paths))
+
+
+def _merged(types: Sequence[ColumnTypes]) -> ColumnTypes | None:
+    if not types:
+        return None
+    merged = ColumnTypes()
+    for one in types:
+        merged.merge(one)
+    return merged
+
+
+def _common(kinds: Sequence[pa.DataType], small: bool) -> pa.DataType | None:
+    def step(one: pa.DataType | None, other: pa.DataType) -> pa.DataType | None:
+        return None if one is None else common_type(one, other, small)
+
+    return reduce(step, kinds[1:], kinds[0])
+
+
+def _is_double(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(kind))
+
+
+def _disagreement(name: str, found: Sequence[tuple[pa.Field, Sequence[str]]]) -> str:
+    """Names the first type and the first that doesn't go with it."""
+    first, paths = found[0]
+    others = [one for one in found[1:] if common_type(first.type, one[0].type) is None]
+    other, other_paths = (others or found[1:])[0]
+    floats = {pa.types.is_floating(field.type) for field in (first, other)}
+    why = ", and double can't hold all of them exactly" if len(floats) == 2 else ""
+    return (
+        f"column {name!r} has types that don't go together: {first.type} in {paths[0]}; "
+        f"{other.type} in {other_paths[0]}{why}. The column is kept; leave it out by "
+        f"output.keep (a list of the columns to keep), or write the files again with one type"
+    )
