@@ -1,6 +1,9 @@
 """Numbers, texts and the types of values as people read them. Layer 0."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from rgpipeline.errors import UserError
 
 _LARGE = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
@@ -94,3 +97,19 @@ def kind_of(value: object) -> str:
 
 def _both(many: int, unit: str, rest: int, smaller: str) -> str:
     return f"{many} {unit} {rest} {smaller}" if rest else f"{many} {unit}"
+
+
+@contextmanager
+def said_as(names: Mapping[str, str]) -> Iterator[None]:
+    """Replaces the names of settings in the UserErrors of the block.
+
+    Lower layers name a job file's fields (`model.tokenizer`); who calls from Python or the command
+    line knows the same setting by another name.
+    """
+    try:
+        yield
+    except UserError as error:
+        message = str(error)
+        for field, name in names.items():
+            message = message.replace(field, name)
+        raise type(error)(message) from error

@@ -2,16 +2,18 @@
 
 import sys
 import time
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
 from rgpipeline.cli.options import one_of
 from rgpipeline.errors import UserError
-from rgpipeline.wording import count, duration
+from rgpipeline.wording import count, duration, said_as
 
 # Who asks for more wants to see it go on, and no model's texts are so long by themselves.
 _LONG = 4096
+_AS_OPTIONS = {"tokenizer=": "--tokenizer", "chat_template=": "--chat-template"}
 
 
 def generate(
@@ -44,6 +46,12 @@ def generate(
     ] = None,
     tokenizer: Annotated[
         str | None, typer.Option("--tokenizer", help="Default: tokenizer.model beside the model.")
+    ] = None,
+    chat_template: Annotated[
+        str | None,
+        typer.Option(
+            "--chat-template", help="With --chat: a Jinja template's file; default: the model's."
+        ),
     ] = None,
     dtype: Annotated[
         str, typer.Option("--dtype", metavar="auto|float32|bfloat16", help="Of weights and state.")
@@ -79,15 +87,31 @@ def generate(
     text = sys.stdin.read() if prompt == "-" else prompt
     if not text:
         raise UserError("the prompt is empty; give some text to continue")
+    if chat_template is not None and not chat:
+        raise UserError("--chat-template is for chats; give --chat, too")
+    options = {
+        "tokenizer": tokenizer,
+        "chat_template": chat_template,
+        "dtype": one_of("--dtype", dtype, ("auto", "float32", "bfloat16")),
+        "quantize": one_of("--quantize", quantize, ("none", "int8")),
+    }
+    with said_as(_AS_OPTIONS):
+        _print(text, model, options, sampling, chat=chat, echo=echo)
+    return 0
+
+
+def _print(
+    text: str,
+    model: str,
+    options: Mapping[str, Any],
+    sampling: Mapping[str, Any],
+    *,
+    chat: bool,
+    echo: bool,
+) -> None:
     from rgpipeline.generator import Generator
 
-    generator = Generator.load(
-        model,
-        tokenizer=tokenizer,
-        dtype=one_of("--dtype", dtype, ("auto", "float32", "bfloat16")),
-        quantize=one_of("--quantize", quantize, ("none", "int8")),
-        slots=1,
-    )
+    generator = Generator.load(model, **options, slots=1)
     if echo:
         typer.echo(text, nl=False)
     begun, characters = time.monotonic(), 0
@@ -103,4 +127,3 @@ def generate(
     if sys.stderr.isatty():
         took = time.monotonic() - begun
         typer.echo(f"({count(characters)} characters in {duration(took)})", err=True)
-    return 0

@@ -40,6 +40,7 @@ class Generator:
         weights: str | Path,
         *,
         tokenizer: str | None = None,
+        chat_template: str | None = None,
         dtype: Literal["auto", "float32", "bfloat16"] = "auto",
         quantize: Literal["none", "int8"] = "none",
         slots: int | Literal["auto"] = 8,
@@ -55,6 +56,8 @@ class Generator:
           weights: Hugging Face folder or official Flax checkpoint folder.
           tokenizer: default: tokenizer.model beside the weights; without one, prompts are token
             ids and completions have no text.
+          chat_template: a Jinja template's text, or its file or folder; default: the one beside
+            the weights, else Gemma's turns. Its `strftime_now` tells when it is first used.
           dtype: of weights and state; `auto` is float32 on a CPU.
           quantize: int8 halves the memory of weights and of attention's state, next to bfloat16.
           slots: sequences decoded at once.
@@ -71,7 +74,12 @@ class Generator:
           UserError: an option that isn't valid.
         """
         model = section(
-            ModelSpec, weights=str(weights), tokenizer=tokenizer, dtype=dtype, quantize=quantize
+            ModelSpec,
+            weights=str(weights),
+            tokenizer=tokenizer,
+            chat_template=chat_template,
+            dtype=dtype,
+            quantize=quantize,
         )
         engine = section(
             EngineSpec,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rgpipeline.engine.factory import OpenedEngine, open_engine, use_compilation_cache
+from rgpipeline.generator.options import IN_PYTHON
 from rgpipeline.generator.requests import RequestMaker
 from rgpipeline.generator.shared_loop import SharedLoop
 from rgpipeline.io.contact import require_answers
@@ -13,6 +14,7 @@ from rgpipeline.io.options import resolve_options
 from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec
 from rgpipeline.text.chat import ChatTemplate
 from rgpipeline.text.tokenizer import Tokenizer
+from rgpipeline.wording import said_as
 
 CACHE = Path.home() / ".cache" / "rgpipeline" / "programs"
 
@@ -29,13 +31,15 @@ def open_model(
 ) -> tuple[OpenedEngine, RequestMaker]:
     """The engine of a model, and what makes requests for it. Raises as `Generator.load` does."""
     options = resolve_options(storage_options)
-    require_answers([model.weights, model.tokenizer], options)
-    tokenizer = _open_tokenizer(model, options)
+    require_answers(model.addresses, options)
+    with said_as(IN_PYTHON):
+        tokenizer = _open_tokenizer(model, options)
     use_compilation_cache(CACHE)
     opened = open_engine(model, engine, options, mesh=mesh, cache=cache)
     if tokenizer is not None and model.tokenizer is None:
-        tokenizer.require_within(opened.loop.vocab_size)
-    open_chat = partial(_open_chat, model.weights, options)
+        with said_as(IN_PYTHON):
+            tokenizer.require_within(opened.loop.vocab_size)
+    open_chat = partial(_open_chat, model, options)
     return opened, RequestMaker(SharedLoop(opened.loop), tokenizer, open_chat)
 
 
@@ -46,5 +50,12 @@ def _open_tokenizer(model: ModelSpec, options: StorageOptions) -> Tokenizer | No
     return Tokenizer.find(model.weights, options)
 
 
-def _open_chat(weights: str, options: StorageOptions, tokenizer: Tokenizer) -> ChatTemplate:
-    return ChatTemplate.load(weights, tokenizer, options)
+def _open_chat(model: ModelSpec, options: StorageOptions, tokenizer: Tokenizer) -> ChatTemplate:
+    with said_as(IN_PYTHON):
+        return ChatTemplate.load(
+            model.weights,
+            tokenizer,
+            options,
+            template=model.chat_template,
+            tokenizer_url=model.tokenizer,
+        )

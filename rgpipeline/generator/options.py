@@ -13,6 +13,9 @@ from rgpipeline.spec import Sampling, Spec
 S = TypeVar("S", bound=Spec)
 SamplingLike = Sampling | Mapping[str, Any]
 
+# What a job file calls `model.tokenizer` is an argument of Generator.load.
+IN_PYTHON = {"model.tokenizer": "tokenizer=", "model.chat_template": "chat_template="}
+
 
 def section(kind: type[S], where: str = "", /, **options: Any) -> S:
     """A section of the job file, of keyword arguments. Raises UserError naming every fault."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgpipeline.errors import RowError, UserError, WeightsError
-from rgpipeline.generator.options import SamplingLike, samplings
+from rgpipeline.generator.options import IN_PYTHON, SamplingLike, samplings
 from rgpipeline.generator.prompts import elements, kind_of, listed, plain, prompt_value, row_ids
 from rgpipeline.generator.shared_loop import SharedLoop
 from rgpipeline.records import Request, draw_words
@@ -18,6 +18,7 @@ from rgpipeline.spec import Sampling
 from rgpipeline.text.chat import ChatTemplate
 from rgpipeline.text.named_stops import with_named_tokens, with_turn_end
 from rgpipeline.text.tokenizer import Tokenizer
+from rgpipeline.wording import said_as
 
 Samplings = SamplingLike | Sequence[SamplingLike | None] | None
 Tokens = NDArray[np.int32]
@@ -83,7 +84,8 @@ class RequestMaker:
             raise RowError("it is text, and the model has no tokenizer; give token ids")
         ids, size = np.asarray(self.tokenizer.encode(value)), self.loop.opened().vocab_size
         if ids.max() >= size:
-            self.tokenizer.require_within(size)
+            with said_as(IN_PYTHON):
+                self.tokenizer.require_within(size)
         return ids
 
     def _requests(

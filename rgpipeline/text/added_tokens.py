@@ -136,7 +136,7 @@ def _refusal(folder: str, name: str, unknown: list[str]) -> str:
         f"{folder}/{name}: declares tokens that tokenizer.model does not read as one token of that "
         f"id: {', '.join(unknown[:_SHOWN])}{more}. Tokens added to a tokenizer.model are not "
         f"supported yet. Use a tokenizer.model that has them; or, if no text of yours needs them, "
-        f"name the file itself: model.tokenizer: {folder.rstrip('/')}/tokenizer.model"
+        f"name the file itself, {folder.rstrip('/')}/tokenizer.model, as model.tokenizer"
     )
 
 

@@ -44,8 +44,8 @@ def given_template(template: str, storage_options: StorageOptions | None) -> str
         found = data.decode("utf-8", "replace")
     if found is None:
         raise WeightsError(
-            f"model.chat_template: {template}: no chat template there; name a template's file, a "
-            f"folder with {_FILE} or {_CONFIG}, or give the template's own text"
+            f"{template}: no chat template there; give model.chat_template a template's file, a "
+            f"folder with {_FILE} or {_CONFIG}, or the template's own text"
         )
     return found
 

@@ -1,6 +1,7 @@
 """`generate`: where a text ends."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,3 +47,31 @@ def test_a_chat_asks_for_the_answer_to_one_message(monkeypatch: pytest.MonkeyPat
     with pytest.raises(SystemExit):
         main(["generate", "--model", "demo", "--chat", "Hello"])
     assert asked == [[{"role": "user", "content": "Hello"}]]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--tokenizer", "t/tokenizer.json"], "model as --tokenizer"),
+        (["--tokenizer", "nowhere"], "give its address as --tokenizer"),
+        (["--chat", "--chat-template", "nowhere"], "give --chat-template a template's file"),
+        (["--chat-template", "t.jinja"], "--chat-template is for chats; give --chat, too"),
+    ],
+)
+def test_settings_have_the_names_of_their_options(
+    options: list[str],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "tokenizer.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["generate", "--model", "demo", "Hello", *options])
+    told = " ".join(capsys.readouterr().err.split())
+    assert ended.value.code == 2
+    assert says in told
+    assert "tokenizer=" not in told
+    assert "model.tokenizer" not in told

@@ -208,3 +208,8 @@ def test_weights_behind_a_store_that_does_not_answer(monkeypatch: pytest.MonkeyP
     nowhere = {"s3": {"endpoint_url": "http://127.0.0.1:1", "anon": True}}
     with pytest.raises(StoreError, match=r"s3://b/weights: the store at .* does not answer"):
         Generator.load("s3://b/weights", storage_options=nowhere)
+
+
+def test_a_setting_has_the_name_of_its_argument() -> None:
+    with pytest.raises(WeightsError, match="give its address as tokenizer="):
+        Generator.load("demo", tokenizer="nowhere")

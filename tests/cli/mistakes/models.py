@@ -223,7 +223,7 @@ CASES = [
     Mistake(
         "a chat template that isn't there",
         lambda b: chats(b).set("model.chat_template", "t.jinja"),
-        ("model.chat_template: t.jinja: no chat template there", "the template's own text"),
+        ("t.jinja: no chat template there", "model.chat_template", "the template's own text"),
     ),
     Mistake(
         "a chat template with a fault",
