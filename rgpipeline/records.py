@@ -224,6 +224,7 @@ class WorkerReport:
     waiting: int = 0  # rows admitted to no slot yet
     working_on: tuple[SampleKey, ...] = ()  # what is in slots now; a poison row is among them
     newest: str = ""  # the newest finished completion, for the ticker
+    doing: str = ""  # what takes long: weights being read, a program being compiled
     stopped: bool = False  # drained: everything publishable is published
     error: str | None = None  # the worker cannot go on: its message for a person
     fault: Fault | None = None  # whose fault that error is

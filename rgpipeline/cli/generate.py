@@ -110,8 +110,10 @@ def _print(
     echo: bool,
 ) -> None:
     from rgpipeline.generator import Generator
+    from rgpipeline.generator.progress import StageLines
 
-    generator = Generator.load(model, **options, slots=1)
+    stages = StageLines(sys.stderr)
+    generator = Generator.load(model, **options, slots=1, progress=stages)
     if echo:
         typer.echo(text, nl=False)
     begun, characters = time.monotonic(), 0
@@ -120,6 +122,7 @@ def _print(
     else:
         stream = generator.stream(text, sampling)
     for piece in stream:
+        stages.stop()  # or a line would come amid the text
         characters += len(piece)
         sys.stdout.write(piece)
         sys.stdout.flush()

@@ -100,6 +100,18 @@ class Fleet:
         """How many workers have their engines open."""
         return self.count(Phase.READY, Phase.LEAVING)
 
+    @property
+    def opening(self) -> str:
+        """What workers that open their engines are doing; of one of them, for all do the same."""
+        doing = (m.report.doing for m in self if m.phase is Phase.STARTING)
+        return next(filter(None, doing), "")
+
+    @property
+    def compiling(self) -> str:
+        """Which program is being compiled, while no worker does anything else; else empty."""
+        doing = [m.report.doing for m in self if m.phase is Phase.READY and m.held]
+        return doing[0] if doing and all(doing) else ""
+
     def hopeful(self, now: float) -> bool:
         """Whether some worker is at work, or may soon be."""
         return self.count(Phase.STARTING, Phase.READY) > 0 or any(

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import numpy as np
 
-from rgpipeline.engine.auto import PREFIX_BYTES, require_model, require_room
+from rgpipeline.engine.activity import Activity
+from rgpipeline.engine.auto import PREFIX_BYTES, Memory, require_model, require_room
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.lowering import tree_bytes
@@ -42,6 +44,7 @@ def open_engine(
     mesh: MeshSpec | None = None,
     cache: Path | None = None,
     devices: int | None = None,
+    activity: Activity | None = None,
 ) -> OpenedEngine:
     """Loads the weights and makes a loop over them.
 
@@ -53,13 +56,17 @@ def open_engine(
       mesh: how this process's chips are divided; one chip unless it says otherwise.
       cache: a local folder for copies of remote weights; see `checkpoint.load`.
       devices: accelerators that this process was given, all of which jax must see.
+      activity: is told of what takes long, now and whenever a program is compiled.
 
     Raises:
       WeightsError: the checkpoint can't be used.
       UserError: an option this build can't honour, chips that the model can't be divided among, or
         memory that can't hold it and the slots.
     """
+    activity = activity or Activity()
     skip_absent_tpu()
+    jax.monitoring.register_event_duration_secs_listener(activity.heard)
+    activity.opening(model.weights)
     chips = _chips(mesh, devices)
     dtype = model.dtype if settled is None else settled.dtype
     if chips.model > 1:
@@ -70,11 +77,12 @@ def open_engine(
     memory = device_memory(chips.count)
     config, params, loaded = checkpoint.load(
         *(model.weights, dtype, storage_options),
-        place=placing(grid),
+        place=_telling(placing(grid), activity),
         cache=cache,
         quantized=model.quantize == "int8",
-        check=lambda held: require_model(memory, held // chips.model),
+        check=partial(_begin_reading, activity, memory, chips),
     )
+    activity.opened()
     weights, name = tree_bytes(params), _named(loaded)
     settings = settled or settle(
         *(config, engine, memory, weights),
@@ -97,6 +105,22 @@ def open_engine(
         pace=Pace(settings.steps_per_dispatch),
     )
     return OpenedEngine(loop, settings)
+
+
+def _begin_reading(activity: Activity, memory: Memory, chips: Chips, held: int) -> None:
+    require_model(memory, held // chips.model)
+    activity.reading(held)
+
+
+def _telling(place: checkpoint.Place | None, activity: Activity) -> checkpoint.Place:
+    """`place`, which also tells of every parameter that is in its place."""
+
+    def tell(path: tuple[str, ...], value: Any) -> jax.Array:
+        placed: jax.Array = jax.device_put(value) if place is None else place(path, value)
+        activity.have_read(value.nbytes)
+        return placed
+
+    return tell
 
 
 def _chips(mesh: MeshSpec | None, given: int | None) -> Chips:

@@ -1,17 +1,18 @@
 """A model in this process, and what is asked of it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rgpipeline.engine.activity import Activity
 from rgpipeline.errors import RowError, UserError
 from rgpipeline.generator.calls import pieces, results, scores
 from rgpipeline.generator.opening import open_model
 from rgpipeline.generator.options import SamplingLike, section
-from rgpipeline.generator.progress import Watch, watch_for
+from rgpipeline.generator.progress import Watch, stages_for, watch_for
 from rgpipeline.generator.prompts import Prompt, plain, prompt_value
 from rgpipeline.generator.requests import RequestMaker, Samplings
 from rgpipeline.generator.sequence import Completion
@@ -28,9 +29,12 @@ class Generator:
     process that loaded it; after a fork, or once closed, it raises UserError.
     """
 
-    def __init__(self, settings: EngineSettings, requests: RequestMaker) -> None:
+    def __init__(
+        self, settings: EngineSettings, requests: RequestMaker, activity: Activity
+    ) -> None:
         """For `Generator.load`."""
         self.settings = settings
+        self._activity = activity
         self._requests = requests
         self._loop = requests.loop
 
@@ -49,6 +53,7 @@ class Generator:
         mesh: Mapping[str, Any] | None = None,
         storage_options: Mapping[str, Mapping[str, Any]] | None = None,
         cache: str | Path | None = None,
+        progress: bool | Callable[[str], None] = False,
     ) -> Self:
         """Opens a checkpoint folder (a path, any fsspec URL, or `demo`).
 
@@ -67,6 +72,9 @@ class Generator:
           storage_options: fsspec options by protocol; `${NAME}` reads the environment.
           cache: a local folder for copies of remote weights, shared by all processes; without it
             they are read straight into memory.
+          progress: what is being done, now and whenever a program is compiled ("reading weights,
+            3.1 GB of 5.4 GB", "compiling decode", "" for nothing more): True says on stderr what
+            takes long; a function is called with every such text.
 
         Raises:
           WeightsError: the checkpoint or tokenizer can't be used.
@@ -87,13 +95,15 @@ class Generator:
             prefill_chunk=prefill_chunk,
             steps_per_dispatch=steps_per_dispatch,
         )
+        activity = Activity(stages_for(progress))
         opened, requests = open_model(
             *(model, engine),
             mesh=section(MeshSpec, "mesh", **mesh) if mesh else None,
             storage_options=storage_options,
             cache=None if cache is None else Path(cache),
+            activity=activity,
         )
-        return cls(opened.settings, requests)
+        return cls(opened.settings, requests, activity)
 
     def generate(
         self,
@@ -205,6 +215,7 @@ class Generator:
 
     def close(self) -> None:
         """Frees the device's memory. Calls of other threads that are not done raise UserError."""
+        self._activity.end()
         self._loop.close()
 
     def __enter__(self) -> Self:

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rgpipeline.engine.activity import Activity
 from rgpipeline.engine.factory import OpenedEngine, open_engine, use_compilation_cache
 from rgpipeline.generator.options import IN_PYTHON
 from rgpipeline.generator.requests import RequestMaker
@@ -28,6 +29,7 @@ def open_model(
     mesh: MeshSpec | None,
     storage_options: StorageOptions | None,
     cache: Path | None,
+    activity: Activity,
 ) -> tuple[OpenedEngine, RequestMaker]:
     """The engine of a model, and what makes requests for it. Raises as `Generator.load` does."""
     options = resolve_options(storage_options)
@@ -35,7 +37,7 @@ def open_model(
     with said_as(IN_PYTHON):
         tokenizer = _open_tokenizer(model, options)
     use_compilation_cache(CACHE)
-    opened = open_engine(model, engine, options, mesh=mesh, cache=cache)
+    opened = open_engine(model, engine, options, mesh=mesh, cache=cache, activity=activity)
     if tokenizer is not None and model.tokenizer is None:
         with said_as(IN_PYTHON):
             tokenizer.require_within(opened.loop.vocab_size)

@@ -10,6 +10,7 @@ from rgpipeline.wording import count, rate
 
 _LINE_EVERY_S = 10.0
 _DRAW_EVERY_S = 0.1
+_QUICK_S, _STAGE_EVERY_S = 2.0, 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,41 @@ def watch_for(progress: bool | Watch) -> Watch:
     if callable(progress):
         return progress
     return _Line(sys.stderr) if progress else _nobody
+
+
+def stages_for(progress: bool | Callable[[str], None]) -> Callable[[str], None]:
+    """What hears of an engine's work that takes long; see `Generator.load`."""
+    if callable(progress):
+        return progress
+    return StageLines(sys.stderr) if progress else lambda text: None
+
+
+class StageLines:
+    """Lines on stderr of what an engine is doing, where it takes more than two seconds.
+
+    One when the kind of work changes (`reading …`, `compiling …`), and every five seconds.
+    """
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._began = clock()
+        self._kind = ""
+        self._said = 0.0
+        self._quiet = False
+
+    def __call__(self, text: str) -> None:
+        now, kind = self._clock(), text.partition(" ")[0]
+        if not text or self._quiet or now - self._began < _QUICK_S:
+            return
+        if kind != self._kind or now - self._said >= _STAGE_EVERY_S:
+            self._kind, self._said = kind, now
+            self._stream.write(f"{text}\n")
+            self._stream.flush()
+
+    def stop(self) -> None:
+        """Says nothing more."""
+        self._quiet = True
 
 
 class _Line:

@@ -17,6 +17,7 @@ from typing import IO
 
 import ray
 
+from rgpipeline.engine.activity import Activity
 from rgpipeline.errors import OutputError
 from rgpipeline.io.options import resolve_options
 from rgpipeline.io.store import Store, open_store
@@ -71,12 +72,14 @@ class WorkerActor:
         self._cores = _prepare(seat.placement, node)
         store = open_store(job.output.path, resolve_options(job.storage_options))
         require_same_output(store)
+        activity = Activity()
         self._worker = Worker(
             job,
             plan,
             store,
             attempt=seat.attempt,
-            open_engine=factory or _open_engine(job, seat.placement),
+            open_engine=factory or _open_engine(job, seat.placement, activity),
+            activity=activity,
         )
         self._metrics = WorkerMetrics(job.name, seat.name)
         if self._leaving:
@@ -115,7 +118,7 @@ def require_same_output(store: Store) -> None:
         )
 
 
-def _open_engine(job: Job, placement: Placement) -> EngineFactory:
+def _open_engine(job: Job, placement: Placement, activity: Activity) -> EngineFactory:
     """The factory with a model in it, its compiled programs kept on this host."""
     from rgpipeline.engine import factory
 
@@ -123,7 +126,13 @@ def _open_engine(job: Job, placement: Placement) -> EngineFactory:
     factory.use_compilation_cache(Path(cache) if cache else _scratch() / "programs")
     weights = Path(job.workers.cache) if job.workers.cache else None
     given = devices_of(placement)
-    return partial(factory.open_engine, mesh=job.workers.mesh, cache=weights, devices=given)
+    return partial(
+        factory.open_engine,
+        mesh=job.workers.mesh,
+        cache=weights,
+        devices=given,
+        activity=activity,
+    )
 
 
 def _prepare(placement: Placement, node: Node | None) -> IO[str] | None:

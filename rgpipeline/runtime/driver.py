@@ -188,15 +188,15 @@ class Driver:
             yield "workers wait for the output's store, which does not answer them"
 
     def _waiting_for(self) -> str:
-        dispatch = self._dispatch
+        fleet, last = self._dispatch.fleet, self._dispatch.setbacks.last
         if self._stopping:
             return "workers to publish what they have, and leave"
         short = held_up(self._workers, self._placement, self._nodes.cluster)
-        if dispatch.fleet.at_work:
-            return short
-        last = dispatch.setbacks.last
+        if fleet.at_work:
+            return short or (fleet.compiling and f"workers ({fleet.compiling})")
         lost = f"; the last one was lost: {last.reason}" if last is not None else ""
-        return (short or "workers to open their engines") + lost
+        doing = f" ({fleet.opening})" if fleet.opening else ""
+        return (short or f"workers to open their engines{doing}") + lost
 
     def _heartbeat(self, seen: JobView) -> Heartbeat:
         details = {

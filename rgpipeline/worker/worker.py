@@ -3,8 +3,10 @@
 import logging
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from threading import Event, Lock
 
+from rgpipeline.engine.activity import Activity
 from rgpipeline.errors import RgpipelineError, StoreError, StoreFullError, UserError
 from rgpipeline.io.options import resolve_options
 from rgpipeline.io.store import RetryingStore, Store
@@ -42,14 +44,19 @@ class Worker:
         attempt: str,
         open_engine: EngineFactory,
         policy: WorkerPolicy | None = None,
+        activity: Activity | None = None,
     ) -> None:
-        """`attempt` names this life of the worker: no other, now or ever, has the same."""
+        """`attempt` names this life of the worker: no other, now or ever, has the same.
+
+        `activity` is what `open_engine` tells of what takes long.
+        """
         self._job = job
         self._plan = plan
         self._store = store
         self._attempt = attempt
         self._open_engine = open_engine
         self._policy = policy or WorkerPolicy()
+        self._activity = activity or Activity()
         self._wake = Event()
         self._lock = Lock()  # of what others want of it
         self._wanted: Sequence[Assignment] | None = None  # not taken up yet
@@ -72,7 +79,7 @@ class Worker:
         """How it is now. Counters only grow; `slots` is 0 until the engine is open."""
         end = self._end
         if self._parts is None:
-            return end
+            return replace(end, doing=self._activity.text)
         session, feeder, publisher = self._parts
         view, tally = session.view, session.tally
         return WorkerReport(
@@ -88,6 +95,7 @@ class Worker:
             waiting=view.waiting,
             working_on=view.working_on,
             newest=view.newest,
+            doing=self._activity.text,
             stopped=end.stopped,
             error=end.error,
             fault=end.fault,

@@ -11,6 +11,7 @@ import sentencepiece as spm
 from rgpipeline import Generator
 from rgpipeline.errors import RowError, UserError, WeightsError
 from rgpipeline.generator import Progress
+from rgpipeline.generator.progress import StageLines
 from rgpipeline.text.chat import ChatTemplate
 from rgpipeline.text.tokenizer import Tokenizer
 from tests.generator.conftest import HF, TOKENIZER, load
@@ -133,3 +134,23 @@ def test_without_a_tokenizer_words_and_chats_are_refused():
     for call in (lambda: bare.encode("a"), lambda: bare.decode([1]), lambda: bare.chat(HELLO)):
         with pytest.raises(WeightsError, match="needs a tokenizer; name one with tokenizer="):
             call()
+
+
+def test_loading_tells_what_it_does():
+    told: list[str] = []
+    load(progress=told.append).close()
+    assert any(text.startswith("reading weights, ") for text in told)
+    assert told[-1] == ""
+
+
+def test_only_what_takes_long_is_a_line_on_stderr():
+    stream, now = io.StringIO(), [0.0]
+    lines = StageLines(stream, lambda: now[0])
+    texts = ["reading 1", "reading 2", "reading 3", "compiling a", "", "compiling b", "compiling c"]
+    for second, text in zip([1, 3, 4, 5, 6, 7, 11], texts, strict=True):
+        now[0] = float(second)
+        lines(text)
+    lines.stop()
+    now[0] = 60.0
+    lines("compiling d")
+    assert stream.getvalue().splitlines() == ["reading 2", "compiling a", "compiling c"]
