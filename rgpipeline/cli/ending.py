@@ -73,6 +73,8 @@ def _facts(job: Job, summary: Summary) -> Iterator[tuple[str, str]]:
         told += ", some of them twice" if twice else ""
         yield "speed", f"{rate(summary.tokens_per_second)} ({told})"
     yield "output", summary.output
+    if summary.warning:
+        yield "warning", summary.warning
     if summary.rows_failed:
         yield "failed", f"rgpipeline retry {summary.output} --output NEW   does them again"
     if summary.rows_done:

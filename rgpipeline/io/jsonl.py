@@ -66,7 +66,7 @@ class JsonLinesReader:
                 try:
                     block.append(self.parse(line))
                 except RowError as error:
-                    fault = fault or f"line {count}: {error}"
+                    fault = fault or f"row {count - 1}: {error}"
                 if len(block) == _BLOCK_ROWS:
                     types.add(block)
                     good, block = good + len(block), []
@@ -142,6 +142,8 @@ def parse_object(line: bytes) -> Row:
         value = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise RowError(f"not UTF-8 ({error.reason} at byte {error.start})") from error
+    except json.JSONDecodeError as error:  # its own text speaks of a line 1
+        raise RowError(f"not JSON ({error.msg}, character {error.pos + 1})") from error
     except (ValueError, RecursionError) as error:
         raise RowError(f"not JSON ({error})") from error
     if not isinstance(value, Mapping):

@@ -25,3 +25,4 @@ class Summary:
     generated_tokens: int  # by this run
     output: str  # url
     already_done: bool = False  # there was nothing to do
+    warning: str = ""  # what to know of the rows, such as ids that several have

@@ -48,7 +48,7 @@ def column_faults(
         else:
             faults += _misfit(role, known[name])
     for name in PromptTemplate(job.input.template).fields if job.input.template else ():
-        faults += _missing("input.template", name, names)
+        faults += _missing("input.template", name, names, _inside(name, names))
     for name in () if job.output.keep == "all" else job.output.keep:
         faults += _missing("output.keep", name, names)
     return faults
@@ -95,11 +95,19 @@ def _id_hint(job: Job, taken: Sequence[str]) -> str:
     )
 
 
-def _missing(where: str, name: str, names: Sequence[str]) -> list[str]:
+def _inside(name: str, names: Sequence[str]) -> str:
+    """What to say of `meta.title` where only `meta` is a column."""
+    outer = name.partition(".")[0]
+    if outer == name or outer not in names:
+        return ""
+    return f"; a field takes a whole column, and not a part of {outer!r}"
+
+
+def _missing(where: str, name: str, names: Sequence[str], hint: str = "") -> list[str]:
     if name in names:
         return []
     near = difflib.get_close_matches(name, names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = hint or (f"; did you mean {near[0]!r}?" if near else "")
     return [f"{where}: no column {name!r} in the input (it has {', '.join(names)}){hint}"]
 
 

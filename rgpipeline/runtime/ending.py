@@ -51,6 +51,7 @@ def summary_of(
     tokens_per_second: float = 0.0,
     generated_tokens: int = 0,
     already_done: bool = False,
+    warning: str = "",
 ) -> Summary:
     """What `run` returns; rows and tokens from `progress`."""
     failed = sum(shard.rows_failed for shard in progress)
@@ -69,6 +70,7 @@ def summary_of(
         generated_tokens=generated_tokens,
         output=output,
         already_done=already_done,
+        warning=warning,
     )
 
 

@@ -41,9 +41,10 @@ from rgpipeline.runtime.nodes import Cluster, look
 from rgpipeline.runtime.placement import Placement, choose
 from rgpipeline.runtime.session import connected
 from rgpipeline.runtime.signals import stopping_on_signals
-from rgpipeline.runtime.watchers import NodeWatch
+from rgpipeline.runtime.watchers import IdCheck, NodeWatch
 from rgpipeline.spec import Job
 from rgpipeline.worker import EngineFactory
+from rgpipeline.worker.ids import id_warnings
 
 # A cluster that was started a moment ago may still lack its hosts; an autoscaler's come late.
 _JOINING_S, _GROWING_S = 30.0, 1200.0
@@ -124,7 +125,7 @@ class _Run:
         meshes = other_meshes(self.store, job)
         warnings = [*self.plan.warnings, *meshes, *_others_at_it(self.store)]
         journal = Journal(self.store, self.stop.set)
-        nodes = NodeWatch(cluster)
+        nodes, ids = NodeWatch(cluster), IdCheck(lambda: id_warnings(job, self.plan))
         crew = Crew(RayActors(job, self.plan, placement, nodes.node, self.open_engine))
         dispatch = Dispatch(self._work(), Policy.of(self.job.faults))
         driver = Driver(
@@ -145,6 +146,7 @@ class _Run:
         journal.event("run", what="began", **_facts(placement, address))
         journal.open()
         nodes.open()
+        ids.open()
         try:
             end = driver.run()
         except KeyboardInterrupt:  # the second Ctrl-C: now
@@ -155,7 +157,7 @@ class _Run:
         finally:
             nodes.close()
             crew.kill_all()
-        return self._conclude(end, dispatch, driver.rates, journal)
+        return self._conclude(end, dispatch, driver.rates, journal, ids)
 
     def _find_room(self, local: bool, before: Before) -> tuple[Cluster, Placement]:
         """Where workers go. Raises UserError when the cluster has, and gets, no place for any."""
@@ -190,7 +192,9 @@ class _Run:
         }
         return Work(self.plan.shards, finished, covered)
 
-    def _conclude(self, end: End, dispatch: Dispatch, rates: Rates, journal: Journal) -> Summary:
+    def _conclude(
+        self, end: End, dispatch: Dispatch, rates: Rates, journal: Journal, ids: IdCheck
+    ) -> Summary:
         progress = read_progress(self.store, self.plan)
         summary = summary_of(
             believed(end, progress, self.store),
@@ -199,6 +203,7 @@ class _Run:
             time.monotonic() - self.began,
             tokens_per_second=rates.mean,
             generated_tokens=generated(dispatch)[1],
+            warning=ids.found() if end.outcome == "finished" else "",
         )
         journal.event("run", what="ended", outcome=summary.outcome, message=summary.message)
         journal.close(

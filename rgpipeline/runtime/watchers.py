@@ -2,14 +2,38 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from rgpipeline.runtime.nodes import Cluster, Node, look
 
 _log = logging.getLogger(__name__)
 
 _PAUSE_S = 2.0
+_ID_CHECK_S = 20.0
 _NODES_PER_S = 1000.0  # entries of Ray's node table looked through, at most
+
+
+class IdCheck:
+    """What is to be known of the rows' ids, looked for while the job runs."""
+
+    def __init__(self, looking: Callable[[], Iterable[str]]) -> None:
+        self._looking = looking
+        self._found = ""
+        self._thread = threading.Thread(target=self._run, name="ids", daemon=True)
+
+    def open(self) -> None:
+        self._thread.start()
+
+    def found(self) -> str:
+        """Waits for it, but not for long; empty when there is nothing to say."""
+        self._thread.join(_ID_CHECK_S)
+        return self._found
+
+    def _run(self) -> None:
+        try:
+            self._found = "\n".join(self._looking())
+        except Exception as error:  # a job is done all the same
+            _log.warning("the rows' ids can't be looked at: %s", error)
 
 
 class NodeWatch:

@@ -16,8 +16,8 @@ _FILLS = (str, Number, date, time, UUID)  # what has one obvious spelling
 class PromptTemplate:
     """A text with `{column}` fields; `{{` and `}}` stand for the braces themselves.
 
-    A field is a column's whole name and nothing more: no attributes, indices, conversions or
-    format specifications.
+    A field is a column's whole name and nothing more: no indices, conversions or format
+    specifications, and `{meta.title}` is a column of that name.
     """
 
     def __init__(self, template: str) -> None:
@@ -64,7 +64,7 @@ def _require_plain(name: str, spec: str | None, conversion: str | None) -> None:
     written = name + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "")
     if not name:
         raise JobError("input.template: {} names no column; write {column}")
-    if spec or conversion or any(char in name for char in ".[]{}"):
+    if spec or conversion or any(char in name for char in "[]{}"):
         raise JobError(
             f"input.template: {{{written}}} is more than a column's name; write {{column}}, and "
             f"{{{{ and }}}} for the braces themselves"

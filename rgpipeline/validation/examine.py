@@ -15,6 +15,7 @@ from rgpipeline.validation.model import model_findings
 from rgpipeline.validation.output import output_warnings, slot_warnings
 from rgpipeline.validation.rows import row_warnings
 from rgpipeline.validation.salvage import salvage
+from rgpipeline.worker.ids import id_warnings
 
 T = TypeVar("T")
 _PATIENCE = Retry(deadline_s=15.0)  # a person waits for the answer
@@ -84,6 +85,7 @@ def _examine(job: Job, known: frozenset[str]) -> Findings:
     if plan is not None and not faults:
         warnings += attempt(lambda: list(row_warnings(job, plan))) or ()
         warnings += attempt(lambda: slot_warnings(job, plan, _PATIENCE)) or ()
+        warnings += attempt(lambda: list(id_warnings(job, plan))) or ()
     found = plan is not None and plan.has_found_id(job)
     return Findings(tuple(faults), tuple(warnings), plan, found)
 

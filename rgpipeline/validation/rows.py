@@ -40,7 +40,7 @@ def row_warnings(job: Job, plan: Plan) -> Iterator[str]:
     if bad:
         more = [f"… and {len(bad) - _SHOWN} more"] if len(bad) > _SHOWN else []
         yield (
-            f"{len(bad)} of the first {rows:,} rows would fail:\n  "
+            f"{len(bad)} of the first {rows:,} rows would fail (rows are counted from 0):\n  "
             + "\n  ".join([*bad[:_SHOWN], *more])
         )
 

@@ -143,6 +143,19 @@ def test_validate_and_a_dry_run_say_that_a_column_called_id_names_the_rows(
     assert "the column 'id' names the rows\n" in capsys.readouterr().out
 
 
+def test_validate_warns_of_ids_that_several_rows_have(runtime: Runtime, capsys: Captured) -> None:
+    pq.write_table(pa.table({"prompt": ["x", "y"], "id": ["a", "a"]}), "prompts.parquet")
+    assert call(["validate", "job.yaml"]) == 0
+    told = capsys.readouterr().err
+    assert told.startswith("warning: 1 of all 2 rows have an id that an earlier row has: 'a' ")
+
+
+def test_the_summary_tells_what_it_warns_of(runtime: Runtime, capsys: Captured) -> None:
+    runtime.summary = ended("finished", 0, warning="1 of all 2 rows have an id …")
+    call(["run", "job.yaml"])
+    assert "warning  1 of all 2 rows have an id …" in capsys.readouterr().out
+
+
 def test_validate_warns_of_rows_that_would_fail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
@@ -152,7 +165,8 @@ def test_validate_warns_of_rows_that_would_fail(
     bench.save()
     assert call(["validate", "job.yaml"]) == 0
     assert capsys.readouterr().err == (
-        "warning: 1 of the first 3 rows would fail:\n  prompts.parquet, row 1: 'prompt' is null\n"
+        "warning: 1 of the first 3 rows would fail (rows are counted from 0):\n"
+        "  prompts.parquet, row 1: 'prompt' is null\n"
     )
 
 

@@ -220,8 +220,13 @@ def test_an_empty_file_is_named(tmp_path: Path, data: bytes) -> None:
 
 
 def test_a_file_without_one_good_line_is_named_with_its_first_fault(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"in.jsonl: none of its 2 lines .*line 1: not JSON"):
+    with pytest.raises(InputError, match=r"in.jsonl: none of its 2 lines .*row 0: not JSON"):
         scan(write(tmp_path, b"a,b\n1,2\n"))
+
+
+def test_a_line_that_is_no_json_tells_the_character_and_no_line(tmp_path: Path) -> None:
+    rows = read(write(tmp_path, b'{"n": 1}\n{"n": }\n'))
+    assert rows.faults == {1: "not JSON (Expecting value, character 7)"}
 
 
 @pytest.mark.parametrize("ending", ["jsonl.gz", "jsonl.zst"])

@@ -85,7 +85,7 @@ CASES = [
     Mistake(
         "JSON Lines with none that can be read",
         file("p.jsonl", "hello\nthere\n", input_path="p.jsonl"),
-        ("p.jsonl", "none of its 2 lines", "line 1: not JSON"),
+        ("p.jsonl", "none of its 2 lines", "row 0: not JSON"),
     ),
     Mistake(
         "a JSON array, called JSON Lines",
@@ -107,7 +107,7 @@ CASES = [
             b.write("p.jsonl", '{"prompt": "x"}\n')
             and b.set("input.path", "p.jsonl").set("input.format", "openai-batch")
         ),
-        ("p.jsonl", "line 1: custom_id"),
+        ("p.jsonl", "row 0: custom_id"),
     ),
     Mistake(
         "an unknown protocol",
@@ -147,6 +147,13 @@ CASES = [
         ("output.keep", "no column 'nmae'", "did you mean 'name'?"),
     ),
     Mistake("keep one twice", setting("output.keep", ["name", "name"]), ("output.keep", "twice")),
+    table(
+        "a template over a part of a column",
+        {"meta": [{"title": "x"}], "prompt": ["x"]},
+        "no column 'meta.title'",
+        "a whole column, and not a part of 'meta'",
+        input_template="{meta.title}",
+    ),
     Mistake(
         "a template over a column that isn't there",
         lambda b: b.set("input.template", "Say {nam}"),
