@@ -206,14 +206,9 @@ class _Run:
             warning=ids.found() if end.outcome == "finished" else "",
         )
         journal.event("run", what="ended", outcome=summary.outcome, message=summary.message)
-        journal.close(
-            Heartbeat(
-                summary.outcome,
-                time.time(),
-                tokens_per_second=summary.tokens_per_second,
-                details={"message": summary.message},
-            )
-        )
+        speed, told = summary.tokens_per_second, {"message": summary.message}
+        last = Heartbeat(summary.outcome, time.time(), tokens_per_second=speed, details=told)
+        journal.close(last)
         if summary.outcome == "finished":
             mark_finished(self.store)
         return summary

@@ -103,7 +103,8 @@ def test_every_whole_job_in_the_documentation_validates(
     if not isinstance(given, dict) or not {"model", "input", "output"} <= set(given):
         pytest.skip("no whole job")
     monkeypatch.chdir(tmp_path)
-    pq.write_table(pa.table({"name": ["a"], "prompt": ["In the"]}), "prompts.parquet")
+    rows = {"name": [f"n{n}" for n in range(300)], "prompt": ["In the"] * 300}
+    pq.write_table(pa.table(rows), "prompts.parquet")
     # A reader's bucket is not here: in its place stands what ships with the package.
     text = re.sub(r"\"?gs://YOUR_BUCKET/out[^\s\"}]*\"?", "out", block)
     (tmp_path / "job.yaml").write_text(re.sub(r"\"?gs://YOUR_BUCKET[^\s\"}]*\"?", "demo", text))
