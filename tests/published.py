@@ -12,6 +12,7 @@ from rgpipeline.io.columns import AddedColumns
 from rgpipeline.io.log import ShardLog
 from rgpipeline.io.parts import build_part
 from rgpipeline.io.store import open_store
+from rgpipeline.io.tables import take_rows
 from rgpipeline.jobfile import parse_job
 from rgpipeline.output import write_success
 from rgpipeline.plan import open_or_create
@@ -60,7 +61,7 @@ def publish(job: Job, answer: Answer, *, success: bool = True) -> str:
             kept: pa.Table = kept,
         ) -> bytes:
             label = plan.label(job, shard, part, "test")
-            return build_part(kept.take([row.row for row in given]), given, columns, label)
+            return build_part(take_rows(kept, [row.row for row in given]), given, columns, label)
 
         if rows:
             log.append(rows, build)

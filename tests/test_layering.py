@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent / "rgpipeline"
 LAYERS = {
     "addresses": 0,
     "errors": 0,
+    "interpreter": 0,
     "records": 0,
     "spec": 0,
     "wording": 0,
@@ -30,6 +31,7 @@ LAYERS = {
     "worker": 3,
     "runtime": 4,
     "cli": 5,
+    "__main__": 5,
 }
 APART = {"io", "model", "text"}
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")

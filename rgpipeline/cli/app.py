@@ -20,6 +20,7 @@ from rgpipeline.cli.run import run
 from rgpipeline.cli.status import status
 from rgpipeline.cli.stop import stop
 from rgpipeline.cli.submit import submit
+from rgpipeline.cli.terminal import show_anything
 from rgpipeline.cli.validate import validate
 
 _HELP = """
@@ -74,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def call(arguments: Sequence[str]) -> int:
     """Runs one command line; every failure is reported on stderr. Returns the exit code."""
     settings = Settings()
+    show_anything()
     for name in _TALKATIVE:  # what they log before they raise is told by the error itself
         logging.getLogger(name).setLevel(logging.CRITICAL)
     arguments = list(arguments) or ["--help"]

@@ -1,12 +1,12 @@
 """`rgpipeline cat`: the completions of a job, whole."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rgpipeline.cli.json_lines import json_line
 from rgpipeline.cli.options import Output, Storage, storage_options
 from rgpipeline.errors import UserError
 
@@ -76,13 +76,13 @@ def _as_json(texts: Iterable["WholeText"]) -> Iterator[str]:
         asked = {"completion_ids": text.completion_ids, "logprobs": text.logprobs}
         fields |= {name: value for name, value in asked.items() if value is not None}
         ours = {f"{text.prefix}{name}": value for name, value in fields.items()}
-        yield json.dumps({**text.kept, **ours}, ensure_ascii=False, default=str)
+        yield json_line({**text.kept, **ours})
 
 
 def _as_batch(texts: Iterable["WholeText"]) -> Iterator[str]:
     from rgpipeline.output.openai_batch import batch_responses
 
-    return (json.dumps(response, ensure_ascii=False) for response in batch_responses(texts))
+    return map(json_line, batch_responses(texts))
 
 
 _LINES: dict[Format, Callable[[Iterable["WholeText"]], Iterator[str]]] = {

@@ -1,5 +1,6 @@
 """Failures, as a person sees them: one message on stderr and an exit code."""
 
+import errno
 import functools
 import os
 import sys
@@ -14,6 +15,7 @@ import typer
 
 from rgpipeline.cli.terminal import say_error
 from rgpipeline.errors import RgpipelineError
+from rgpipeline.interpreter import missing_package
 
 INTERRUPTED = 130
 P = ParamSpec("P")
@@ -62,6 +64,12 @@ def guarded(action: Callable[[], int], debug: Callable[[], bool]) -> int:
         if debug():
             traceback.print_exc()
             return 1
+        if isinstance(error, ModuleNotFoundError) and (lacking := missing_package(error)):
+            say_error(lacking)
+            return 2
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            say_error(f"no space is left on the disk that is written to ({error})")
+            return 1
         say_error(_unexpected(error))
         return 1
 
@@ -78,7 +86,7 @@ def _unexpected(error: Exception) -> str:
     told = f"{type(error).__name__}: {text}" if text else type(error).__name__
     path = Path(tempfile.gettempdir()) / f"rgpipeline-{time.strftime('%Y%m%d-%H%M%S')}.log"
     try:
-        path.write_text(traceback.format_exc())
+        path.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
     except OSError:
         return f"{told}\nThis is a bug; `rgpipeline --debug …` shows where it happened."
     return f"{told}\nThis is a bug; where it happened stands in {path}"

@@ -1,5 +1,7 @@
 """`rgpipeline stop`: a job that runs anywhere, gently."""
 
+import time
+
 import typer
 
 from rgpipeline.cli.options import Output, Storage, storage_options
@@ -14,13 +16,14 @@ def stop(output: Output, storage: Storage = None) -> int:
 
     The job's own command ends with code 130; running it again goes on from there.
     """
-    from rgpipeline.output import read_status
+    from rgpipeline.output.dataset import open_job
+    from rgpipeline.output.status import driver_at_work
     from rgpipeline.output.stopping import request_stop
 
     options = storage_options(storage)
-    status = read_status(output, options)
-    if status.state != "running":
-        typer.echo(f"{output}: {status.state}; there is nothing to stop.")
+    store, _, _ = open_job(output, options)
+    if not driver_at_work(store, time.time()):
+        typer.echo(f"{output}: no driver is at work on it; there is nothing to stop.")
         return 0
     request_stop(output, options)
     typer.echo(f"{output}: asked to stop; `rgpipeline status {output}` says when it has.")

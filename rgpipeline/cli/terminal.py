@@ -1,11 +1,24 @@
 """The terminal: colours where they are wanted, errors on stderr."""
 
+import io
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+def show_anything() -> None:
+    """Has stdout and stderr take any text: a character that their encoding lacks becomes `?`."""
+    if sys.stdout is None:  # closed by whoever started us
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = sys.stdout
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def colours(stream: TextIO) -> bool:

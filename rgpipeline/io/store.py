@@ -76,7 +76,7 @@ def open_store(
     protocol = protocol_of(url)
     inner: Store
     if protocol == "file":
-        inner = LocalStore(Path(url).expanduser())
+        inner = LocalStore(_local_folder(url))
     elif protocol in ("s3", "gs"):
         inner = ObjectStore(url, storage_options)
     else:
@@ -85,6 +85,17 @@ def open_store(
             f"rests on; use a local path, s3:// or gs://"
         )
     return RetryingStore(inner, retry or Retry())
+
+
+def _local_folder(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        user = path.partition("/")[0]
+        raise OutputError(
+            f"{path}: there is no home folder of a user {user[1:]!r}; a folder that is called so "
+            f"is ./{user}"
+        ) from error
 
 
 class RetryingStore:

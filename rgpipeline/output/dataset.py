@@ -13,7 +13,7 @@ from rgpipeline.io.footers import read_footers
 from rgpipeline.io.options import StorageOptions, open_filesystem, protocol_of
 from rgpipeline.io.parts import part_names
 from rgpipeline.io.store import RetryingStore, Store, open_store
-from rgpipeline.plan.folder import read_job, read_plan
+from rgpipeline.plan.folder import WITHOUT_JOB, read_job, read_plan
 from rgpipeline.plan.record import Plan
 from rgpipeline.spec import Job
 
@@ -59,5 +59,7 @@ def open_job(
     store = open_store(url, storage_options)
     job, plan = read_job(store), read_plan(store)
     if job is None or plan is None:
+        if part_names(store):
+            raise OutputError(f"{store.url()}: {WITHOUT_JOB}")
         raise OutputError(f"{store.url()}: not the output of a job (there is no _rgp/plan.json)")
     return store, job, plan

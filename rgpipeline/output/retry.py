@@ -17,6 +17,7 @@ from rgpipeline.io.files import current_version, explained
 from rgpipeline.io.jsonl import JsonLinesReader
 from rgpipeline.io.options import StorageOptions
 from rgpipeline.io.store import Store, open_store
+from rgpipeline.io.tables import take_rows
 from rgpipeline.io.used_values import exact_field, exact_name, exact_text
 from rgpipeline.jobfile import parse_job
 from rgpipeline.jobfile.overrides import override
@@ -76,9 +77,14 @@ def _written(target: Store, store: Store) -> dict[str, Any] | None:
     """What an earlier call has put there."""
     try:
         note: dict[str, Any] = json.loads(target.read(NOTE))
+        of, _, _ = note["of"], note["input"], note["rows"]
     except FileNotFoundError:
         return None
-    if note["of"] != store.url():
+    except (ValueError, KeyError, TypeError) as error:
+        raise OutputError(
+            f"{target.url(NOTE)}: not understood ({error!r}); choose another output for the retry"
+        ) from error
+    if of != store.url():
         raise OutputError(
             f"{target.url()}: holds a retry of {note['of']}; choose another output for this one"
         )
@@ -151,7 +157,7 @@ def _tables(
             except RowError as error:
                 faults.append(str(error))
         rows = list(values)
-        kept = input.table.take(pa.array(rows, pa.int64()))
+        kept = take_rows(input.table, rows)
         columns = dict(zip(kept.schema, kept.columns, strict=True))
         columns |= _used_columns(plan, list(values.values()))
         if not has_ids:

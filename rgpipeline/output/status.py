@@ -85,7 +85,7 @@ def read_heartbeat(store: Store) -> Heartbeat | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:
-        _log.warning("%s: not understood (%s)", store.url(SUMMARY), error)
+        _log.info("%s: not understood (%s)", store.url(SUMMARY), error)
         return None
 
 
@@ -129,8 +129,14 @@ def read_status(
         tokens_per_second=said.tokens_per_second if said else 0.0,
         eta_seconds=running.eta_seconds if running else None,
         updated=said.updated if said else None,
-        warnings=() if running else tuple(_warnings(shards, marked)),
+        warnings=() if running else (*_damaged(store, said), *_warnings(shards, marked)),
     )
+
+
+def driver_at_work(store: Store, now: float) -> bool:
+    """Whether a driver has said within the last minute that it runs this job."""
+    said = read_heartbeat(store)
+    return said is not None and said.state == "running" and now - said.updated <= _FRESH_S
 
 
 def _state(
@@ -146,6 +152,11 @@ def _state(
     if said.state == "running" and now - said.updated > _FRESH_S:
         return "interrupted"
     return said.state
+
+
+def _damaged(store: Store, said: Heartbeat | None) -> Iterator[str]:
+    if said is None and store.exists(SUMMARY):
+        yield f"{store.url(SUMMARY)} can't be read; no row depends on it, and a run writes it anew"
 
 
 def _warnings(shards: Sequence[ShardProgress], marked: bool) -> Iterator[str]:

@@ -14,7 +14,8 @@ STOP = "_rgp/stop"
 def request_stop(url: str, storage_options: StorageOptions | None = None) -> None:
     """Has every driver that is at this job now publish what is finished and leave.
 
-    A driver that begins later takes no notice. Raises OutputError when `url` is no job's output.
+    A driver that begins later takes no notice. Reads no parts, so that a damaged one keeps nobody
+    from stopping. Raises OutputError when `url` is no job's output.
     """
     store, _, _ = open_job(url, storage_options)
     asked = {"asked": time.time(), "id": uuid.uuid4().hex}

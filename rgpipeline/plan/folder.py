@@ -9,6 +9,8 @@ from typing import Any
 
 from rgpipeline import __version__
 from rgpipeline.errors import OutputError
+from rgpipeline.io.footers import read_footer
+from rgpipeline.io.parts import parse_part_name, part_names
 from rgpipeline.io.store import Store
 from rgpipeline.plan.make import find_inputs, make_plan
 from rgpipeline.plan.record import Plan, identity
@@ -18,6 +20,8 @@ from rgpipeline.spec import Job
 JOB = "_rgp/job.json"
 PLAN = "_rgp/plan.json"
 _NEW = "choose a new output.path for it"
+_MADE_ANEW = "Put it back from a copy; or remove it and run the same job again, which makes it anew"
+WITHOUT_JOB = f"holds parts of a job, and not its {JOB} and {PLAN}: copy _rgp, too"
 _SHOWN = 5
 _NOT_IN_YAML = re.compile(r"[\x7f-\x9f\ufffe\uffff\ud800-\udfff]")
 
@@ -32,7 +36,7 @@ def open_or_create(job: Job, store: Store) -> Plan:
     """
     saved = read_job(store)
     if saved is None:
-        _require_empty(store)
+        _require_nobodys(job, store)
         plan = make_plan(job)
         require_usable(store)
         store.create(JOB, _as_json(job))
@@ -41,8 +45,10 @@ def open_or_create(job: Job, store: Store) -> Plan:
         return _create(plan, store)
     _require_same_job(job, saved, store)
     found = read_plan(store)
-    if found is None:  # whoever began died between job and plan
-        return _create(make_plan(job), store)
+    if found is None:  # whoever began died between job and plan, or a person removed it
+        plan = make_plan(job)
+        _require_fitting_parts(plan, store)
+        return _create(plan, store)
     files = _require_same_inputs(job, found, store)
     return replace(found, files=files, warnings=tuple(_engine_warnings(job, saved)))
 
@@ -54,7 +60,7 @@ def check_folder(job: Job, store: Store) -> tuple[str, ...]:
     """
     saved = read_job(store)
     if saved is None:
-        _require_empty(store)
+        _require_nobodys(job, store)
         return ()
     _require_same_job(job, saved, store)
     found = read_plan(store)
@@ -79,7 +85,7 @@ def read_job(store: Store) -> Job | None:
         return Job.model_validate(json.loads(data))  # pydantic's own parser minds odd file names
     except ValueError as error:
         raise OutputError(
-            f"{store.url(JOB)}: not understood by rgpipeline {__version__}: {error}"
+            f"{store.url(JOB)}: not understood by rgpipeline {__version__}: {error}\n{_MADE_ANEW}"
         ) from error
 
 
@@ -93,7 +99,8 @@ def read_plan(store: Store) -> Plan | None:
         return Plan.from_json(data)
     except (KeyError, TypeError, ValueError) as error:
         raise OutputError(
-            f"{store.url(PLAN)}: not understood by rgpipeline {__version__}: {error!r}"
+            f"{store.url(PLAN)}: not understood by rgpipeline {__version__}: {error!r}\n"
+            f"{_MADE_ANEW}"
         ) from error
 
 
@@ -109,8 +116,15 @@ def _create(plan: Plan, store: Store) -> Plan:
     return plan
 
 
-def _require_empty(store: Store) -> None:
+def _require_nobodys(job: Job, store: Store) -> None:
+    """A folder without a job is empty, or has the plan of this very job."""
+    plan = read_plan(store)
+    if plan is not None:
+        _require_same_facts(plan.job, job, store)
+        return
     others = [name for name in store.entries() if name != "_rgp" and not name.startswith(".")]
+    if any(map(parse_part_name, others)):
+        raise OutputError(f"{store.url()}: {WITHOUT_JOB}; or name another output.path")
     if others:
         raise OutputError(
             f"{store.url()}: not empty, and not a job's output (it holds "
@@ -133,8 +147,22 @@ def require_usable(store: Store) -> None:
         )
 
 
+def _require_fitting_parts(plan: Plan, store: Store) -> None:
+    """Raises OutputError where parts were made by a plan that is gone, and differs from this."""
+    for name in part_names(store)[:1]:
+        if read_footer(store, name).fingerprint != plan.fingerprint:
+            raise OutputError(
+                f"{store.url(PLAN)}: is not there, and the parts that are belong to another plan; "
+                f"put it back from a copy, or {_NEW}"
+            )
+
+
 def _require_same_job(job: Job, saved: Job, store: Store) -> None:
-    differing = list(_differences(identity(saved), identity(job)))
+    _require_same_facts(identity(saved), job, store)
+
+
+def _require_same_facts(saved: Mapping[str, Any], job: Job, store: Store) -> None:
+    differing = list(_differences(saved, identity(job)))
     if differing:
         raise OutputError(
             f"{store.url()}: belongs to a job that differs from this one in\n  "

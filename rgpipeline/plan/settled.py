@@ -9,6 +9,7 @@ import json
 import re
 from dataclasses import asdict
 
+from rgpipeline.errors import OutputError
 from rgpipeline.io.store import Store
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import EngineSpec, MeshSpec
@@ -54,6 +55,11 @@ def _read(store: Store, name: str) -> EngineSettings | None:
         return EngineSettings(**json.loads(store.read(name)))
     except FileNotFoundError:
         return None
+    except (ValueError, TypeError) as error:
+        raise OutputError(
+            f"{store.url(name)}: not understood ({error}); remove it and run the same job again, "
+            f"which settles it anew"
+        ) from error
 
 
 def _name(engine: EngineSpec, parts: Division) -> str:

@@ -4,18 +4,23 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import ray
+from ray._common.utils import get_default_ray_temp_dir
 from ray._private import services as ray_services
 from ray._private import worker as ray_worker
 
-from rgpipeline.errors import UserError
+from rgpipeline.errors import UserError, WorkerError
 
 _log = logging.getLogger(__name__)
 
 _PROBE_S = 5.0
+_SESSION = "/session_2026-11-29_12-14-48_986932_1234567/sockets/plasma_store.12"  # about so long
+_LONGEST = 107 - len(_SESSION)  # bytes
+_SHORT_FOLDERS = ("/tmp/ray", "/var/tmp/ray", "/dev/shm/ray")
 _OBJECT_STORE = 128 << 20  # bytes: only plans and jobs pass through it
 
 
@@ -85,13 +90,51 @@ def _answers(address: str) -> bool:
 
 
 def _start() -> None:
-    ray.init(
-        address="local",
-        num_cpus=len(os.sched_getaffinity(0)),
-        include_dashboard=False,
-        object_store_memory=_OBJECT_STORE,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
+    folder = scratch_folder(_ray_folder(), _SHORT_FOLDERS)
+    try:
+        ray.init(
+            address="local",
+            num_cpus=len(os.sched_getaffinity(0)),
+            include_dashboard=False,
+            object_store_memory=_OBJECT_STORE,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _temp_dir=folder,
+        )
+    except Exception as error:  # Ray raises bare exceptions here, too
+        told = " ".join(str(error).split())[:400]
+        raise WorkerError(
+            f"Ray could not start on this machine ({told}); its logs are below {folder}. Run the "
+            f"same job again; another temporary folder is set by RAY_TMPDIR"
+        ) from error
+
+
+def _ray_folder() -> str:
+    """Where Ray keeps its files by itself: below RAY_TMPDIR, TMPDIR or /tmp."""
+    return str(get_default_ray_temp_dir())  # type: ignore[no-untyped-call]
+
+
+def scratch_folder(wanted: str, others: Sequence[str]) -> str:
+    """The first of these folders in which Ray can keep its files and sockets.
+
+    Args:
+      wanted: where Ray would keep them by itself, below TMPDIR or RAY_TMPDIR.
+      others: taken, in order, when that can't be written to or its name is too long: the address
+        of a Unix socket has 107 bytes at most.
+
+    Raises:
+      UserError: none of them will do.
+    """
+    for folder in (Path(name).absolute() for name in (wanted, *others)):
+        if len(os.fsencode(folder)) > _LONGEST:
+            continue
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK):
+                return str(folder)
+    raise UserError(
+        f"{wanted}: Ray can't keep its sockets there (the path is longer than {_LONGEST} "
+        f"characters, or not writable), nor in {', '.join(others)}; set RAY_TMPDIR to a short path"
     )
 
 

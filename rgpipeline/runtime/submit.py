@@ -35,6 +35,16 @@ _SHIPPED = {"demo"}  # paths that stand for what is inside the package
 _CHATTY = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
 _RETRY_S, _RETRIES = 2.0, 30
 
+# Ray runs it in a shell whose parent is one of its workers. That worker's interpreter is told by
+# where it has loaded Ray's library from; the shell's own `python3` is another where Ray was started
+# from an environment that isn't activated.
+_ENTRYPOINT = r"""
+library='^[^/]*\(/.*\)/lib/python[0-9.]*/[a-z]*-packages/ray/_raylet[.]so$'
+python=$(sed -n "s|$library|\1/bin/python3|p" "/proc/$PPID/maps" | head -n 1)
+[ -x "$python" ] || python=python3
+exec "$python" -m rgpipeline run job.yaml
+"""
+
 Echo = Callable[[str], None]
 
 
@@ -123,7 +133,7 @@ def _hand_over(client: JobSubmissionClient, submission: str, job: Job) -> None:
         for attempt in range(_RETRIES):
             try:
                 client.submit_job(
-                    entrypoint="python3 -m rgpipeline.cli run job.yaml",
+                    entrypoint=_ENTRYPOINT,
                     submission_id=submission,
                     runtime_env={
                         "working_dir": folder,

@@ -4,12 +4,10 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-import pyarrow as pa
-
 from rgpipeline.io.columns import AddedColumns
 from rgpipeline.io.parts import build_part
-from rgpipeline.io.readers import nulls
 from rgpipeline.io.shard_rows import InputRows
+from rgpipeline.io.tables import take_rows
 from rgpipeline.plan import Plan
 from rgpipeline.records import OutputRow
 from rgpipeline.spec import Job
@@ -78,7 +76,7 @@ class _Builder:
         kept = self.input.table.select(list(plan.kept))
         places = [None if row.row in self.without else row.row for row in rows]
         try:
-            return build_part(_taken(kept, places), rows, AddedColumns.of(job), label)
+            return build_part(take_rows(kept, places), rows, AddedColumns.of(job), label)
         except MemoryError:
             raise
         except Exception as error:
@@ -117,12 +115,3 @@ class _Builder:
         if self._fault([failed]) is not None:
             self.without.add(row.row)
         return failed
-
-
-def _taken(table: pa.Table, rows: Sequence[int | None]) -> pa.Table:
-    """Some rows of a table, in this order; nulls for None."""
-    try:
-        return table.take(pa.array(rows, pa.int64()))
-    except pa.ArrowNotImplementedError:  # views of text and of lists have no such function
-        none = nulls(1, table.schema)
-        return pa.concat_tables([none if row is None else table.slice(row, 1) for row in rows])

@@ -176,6 +176,15 @@ def test_requests_of_a_batch_stay_as_they_were_written(tmp_path: Path) -> None:
     assert store.read("_rgp/retry.jsonl").decode().splitlines() == [lines[1], lines[3]]
 
 
+def test_columns_of_text_views_are_taken_along(tmp_path: Path) -> None:
+    job = job_over(tmp_path, ROWS, input=COLUMNS)
+    table = pq.read_table(job.input.path[0])
+    views = table.set_column(1, "text", table["text"].cast(pa.string_view()))
+    pq.write_table(views, job.input.path[0])
+    publish(job, answer)
+    assert [row["text"] for row in retried(job)[1]] == ["text 3", "text 17", "text 18"]
+
+
 def _lines_job(folder: Path, path: Path, **input: Any) -> Job:
     columns = {} if input else {"columns": {"prompt": "text"}}
     mapping = {

@@ -5,6 +5,7 @@ from typing import Any
 
 import duckdb
 import pandas as pd
+import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -77,6 +78,11 @@ def test_duckdb_reads_the_folder(output: str, expected: list[dict[str, Any]]) ->
     columns = [name for name in found.columns if name not in ("filename", "file_row_number")]
     rows = [dict(zip(found.columns, values, strict=True)) for values in found.fetchall()]
     assert [{name: row[name] for name in columns} for row in rows] == expected
+
+
+def test_polars_reads_the_parts(output: str, expected: list[dict[str, Any]]) -> None:
+    assert polars.read_parquet(f"{output}/part-*.parquet").to_dicts() == expected
+    assert polars.scan_parquet(f"{output}/part-*.parquet").collect().to_dicts() == expected
 
 
 def test_columns_are_read_by_name_and_filtered(output: str) -> None:

@@ -12,10 +12,12 @@ from rgpipeline.io.local import LocalStore
 from rgpipeline.io.retry import Retry
 from rgpipeline.io.store import RetryingStore, open_store
 from rgpipeline.jobfile import load_job
+from rgpipeline.output import read_status
 from rgpipeline.plan import open_or_create
 from rgpipeline.plan.folder import PLAN
 from tests.io.schedules import FaultyStore, Killed, MemoryStore, Schedule, interleave, patient
 from tests.plan.jobs import job, prompts, write_input
+from tests.published import done, publish
 from tests.stores.servers import Place
 
 
@@ -189,6 +191,36 @@ def test_a_death_between_job_and_plan_is_gone_on_from(folder: Path) -> None:
     made = begin(folder)
     (folder / "out/_rgp/plan.json").unlink()
     assert begin(folder) == made
+
+
+def published(folder: Path, **sections: Any) -> Any:
+    """A job with all rows published; its plan."""
+    given = job(folder, **sections)
+    publish(given, lambda number, _: [done(str(number))])
+    return begin(folder, **sections)
+
+
+@pytest.mark.parametrize("name", ["job.json", "plan.json"])
+def test_a_removed_job_or_plan_is_made_anew_beside_its_parts(folder: Path, name: str) -> None:
+    made = published(folder)
+    (folder / "out/_rgp" / name).unlink()
+    assert begin(folder) == made
+    assert read_status(str(folder / "out")).rows_done == 40
+
+
+def test_parts_of_another_plan_are_not_taken_for_the_jobs(folder: Path) -> None:
+    published(folder)
+    (folder / "out/_rgp/plan.json").unlink()
+    prompts(folder, 41)
+    with pytest.raises(OutputError, match=r"plan.json: is not there, and the parts .* another"):
+        begin(folder)
+
+
+def test_a_plan_without_its_job_is_no_other_jobs(folder: Path) -> None:
+    published(folder)
+    (folder / "out/_rgp/job.json").unlink()
+    with pytest.raises(OutputError, match=r"sampling.seed: 0 there, 7 now"):
+        begin(folder, sampling={"seed": 7})
 
 
 def test_a_store_that_overwrites_is_refused_before_any_row(folder: Path) -> None:

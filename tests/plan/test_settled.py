@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from rgpipeline.errors import OutputError
 from rgpipeline.io.store import RetryingStore, open_store
 from rgpipeline.plan import settle, settled
 from rgpipeline.plan.settled import divisions
@@ -25,6 +26,16 @@ def test_it_is_settled_once(store: RetryingStore) -> None:
     assert settle(store, AUTO, FIRST) == FIRST
     assert settle(store, AUTO, OTHER) == FIRST
     assert settled(store, AUTO) == FIRST
+
+
+def test_damaged_settings_are_named_and_settled_anew_once_removed(store: RetryingStore) -> None:
+    settle(store, AUTO, FIRST)
+    (name,) = store.list("_rgp/engine-")
+    store.replace(name, b"")
+    with pytest.raises(OutputError, match=rf"{name}: not understood .* remove it"):
+        settled(store, AUTO)
+    store.delete(name)
+    assert settle(store, AUTO, OTHER) == OTHER
 
 
 def test_another_engine_section_settles_anew(store: RetryingStore) -> None:

@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 import ray
 
 from rgpipeline.errors import UserError
-from rgpipeline.runtime.session import connected
+from rgpipeline.runtime.session import connected, scratch_folder
 from tests.ports import free_ports
 
 _CONNECT = """
@@ -28,6 +30,20 @@ def connect_elsewhere(**environment: str) -> str:
         env={**os.environ, **environment},
     )
     return done.stdout.strip()
+
+
+def test_a_temporary_folder_too_long_for_sockets_is_replaced(tmp_path: Path) -> None:
+    long, short = str(tmp_path / ("x" * 107)), tempfile.mkdtemp(prefix="rgp", dir="/tmp")
+    assert scratch_folder(short, [long]) == short
+    assert scratch_folder(long, [f"{short}/ray"]) == f"{short}/ray"
+    with pytest.raises(UserError, match="set RAY_TMPDIR to a short path"):
+        scratch_folder(long, [long])
+
+
+def test_ray_starts_where_the_temporary_folder_has_a_long_name(tmp_path: Path) -> None:
+    long = tmp_path / ("a" * 60) / ("b" * 60)
+    long.mkdir(parents=True)
+    assert connect_elsewhere(TMPDIR=str(long)) == "local"
 
 
 @pytest.mark.usefixtures("cluster")

@@ -28,7 +28,7 @@ RAY = Path(sys.executable).with_name("ray")
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`ray start --head` on loopback; its dashboard's address."""
+    """`ray start --head` on loopback, of an environment that isn't activated; its address."""
     port, agent, client = free_ports(3)
     scratch = tempfile.mkdtemp(prefix="rgp-ray")  # short: unix sockets lie in it
     command = [
@@ -39,8 +39,8 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         f"--object-store-memory={80 << 20}",
     ]  # fmt: skip
     log = (tmp_path_factory.mktemp("head") / "log").open("wb")
-    path = f"{RAY.parent}{os.pathsep}{os.environ['PATH']}"
-    started = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"PATH": path})
+    environment = os.environ | {"PATH": "/usr/local/bin:/usr/bin:/bin"}
+    started = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     address = f"http://127.0.0.1:{port}"
     wait_for(address, started)
     yield address
