@@ -119,3 +119,57 @@ def test_a_value_that_does_not_fit_is_a_fault_of_its_row_naming_column_and_types
     assert faults[11].startswith(
         "'at': a value of type timestamp[s, tz=UTC] does not fit timestamp[ns"
     )
+
+
+COLUMNS = {
+    "int8": pa.array([-128, None], pa.int8()),
+    "uint32": pa.array([2**32 - 1], pa.uint32()),
+    "int64": pa.array([-(2**63), 2**63 - 1]),
+    "uint64": pa.array([2**64 - 1], pa.uint64()),
+    "float": pa.array([0.1, None], pa.float32()),
+    "double": pa.array([0.1]),
+    "decimal": pa.array([Decimal("1.25")]),
+    "wide decimal": pa.array([Decimal(10**30)], pa.decimal128(38, 0)),
+    "text": pa.array(["a\n", None]),
+    "large text": pa.array(["ä"], L),
+    "text view": pa.array(["b" * 50], V),
+    "dictionary": pa.array(["a", "a"]).dictionary_encode(),
+    "bytes": pa.array([b"\xff"]),
+    "sixteen bytes": pa.array([bytes(16)], UUID16),
+    "uuid": pa.array([bytes(16)], pa.uuid()),
+    "json": pa.array(['{"a": [1]}'], pa.json_()),
+    "nanoseconds": pa.array([1001], pa.timestamp("ns")),
+    "milliseconds": pa.array([1, None], pa.timestamp("ms")),
+    "list": pa.array([[1, None], None, []], pa.list_(pa.int8())),
+    "large list": pa.array([[2**40]], pa.large_list(I64)),
+    "fixed list": pa.array([[1, 2], None], pa.list_(I32, 2)),
+    "list view": pa.array([[1, 2], None], pa.list_view(I64)),
+    "list of texts": pa.array([["a"]]),
+    "list of dictionaries": pa.array([["a", None]], pa.list_(pa.dictionary(pa.int8(), S))),
+    "struct": pa.array([{"a": 1}, None], ONE),
+    "wider struct": pa.array([{"b": "x", "a": 2**40}]),
+    "map": pa.array([[("a", 1)], None], pa.map_(S, I32)),
+    "large map": pa.array([[("a", 2**40)]], pa.map_(L, I64)),
+}
+
+
+def plain(value: Any) -> Any:
+    """A value without what types may add or tell apart: null fields, text and its bytes."""
+    if isinstance(value, dict):
+        return {key: plain(one) for key, one in value.items() if one is not None}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return value.encode() if isinstance(value, str) else getattr(value, "bytes", value)
+
+
+@pytest.mark.parametrize("one", COLUMNS)
+def test_the_type_of_any_two_columns_holds_the_values_of_both(one: str) -> None:
+    for other in COLUMNS.values():
+        common = common_type(COLUMNS[one].type, other.type)
+        assert (common is None) == (common_type(other.type, COLUMNS[one].type) is None)
+        if common is None:
+            continue
+        for column in (COLUMNS[one], other):
+            faults: dict[int, str] = {}
+            found = fitted(pa.table({"v": column}), pa.schema([("v", common)]), faults)
+            assert (plain(found["v"].to_pylist()), faults) == (plain(column.to_pylist()), {})

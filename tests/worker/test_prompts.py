@@ -87,6 +87,30 @@ def test_token_ids_that_are_none_are_told(ids, told):
         prompts(prompt_ids="i").make({"i": ids})
 
 
+@pytest.mark.parametrize("value", [5, 0.5, True, ["a"], {"a": 1}, b"a"])
+def test_what_is_no_text_is_told_with_its_column_and_what_is_needed(value):
+    made = prompts(prompt="p", completion="c")
+    with pytest.raises(RowError, match=r"'p' holds an? \w+; text is needed"):
+        made.make({"p": value})
+    with pytest.raises(RowError, match=r"'c' holds an? \w+; text is needed"):
+        made.completion({"c": value})
+
+
+@pytest.mark.parametrize("value", [5, 0.5, {"role": "user", "content": "Hi"}])
+def test_what_is_no_chat_is_told_with_its_column_and_what_is_needed(value):
+    made = prompts(messages="m", chat=ChatTemplate(TOKENIZER))
+    with pytest.raises(RowError, match=r"'m' holds an? \w+; a list of messages"):
+        made.make({"m": value})
+
+
+def test_a_chat_is_the_same_as_text_or_as_parts():
+    made = prompts(messages="m", chat=ChatTemplate(TOKENIZER))
+    text = [{"role": "user", "content": "Hi"}]
+    parts = [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
+    tokens = [made.make({"m": chat}).tokens for chat in (text, parts, json.dumps(parts))]
+    assert tokens[0] == tokens[1] == tokens[2]
+
+
 @pytest.mark.parametrize(
     ("value", "name"), [("a", "a"), (7, "7"), ("", ""), (0, "0")], ids=["text", "int", "empty", "0"]
 )
@@ -109,9 +133,23 @@ def test_a_row_without_the_name_it_should_have_is_refused():
         ({"top_k": 5, "seed": None}, {"top_k": 5}),
         ([("top_k", 5), ("seed", None)], {"top_k": 5}),
         ('{"max_tokens": null}', {"max_tokens": None}),
+        ({"max_tokens": None, "stop": None}, {}),
+        ('{"stop": null, "top_k": 5}', {"top_k": 5}),
+        ({"logit_bias": {"5": 1.0, "7": None}}, {"logit_bias": {5: 1.0}}),
         ('{"logit_bias": {"3": -1.5}}', {"logit_bias": {3: -1.5}}),
     ],
-    ids=["null", "empty", "none", "struct", "map", "json null", "json"],
+    ids=[
+        "null",
+        "empty",
+        "none",
+        "struct",
+        "map",
+        "json null",
+        "null keys",
+        "json null keys",
+        "bias of other rows",
+        "json",
+    ],
 )
 def test_overrides_change_what_they_name(overrides, changed):
     assert merged(BASE, overrides) == BASE.model_copy(update=changed)

@@ -71,7 +71,12 @@ CASES = [
         ("prompts.csv", "set input.format"),
     ),
     Mistake("two formats", _mixed, ("input.path", "both Parquet", "JSON Lines", "input.format")),
-    Mistake("types that disagree", _disagreeing, ("column 'n'", "int64", "string")),
+    Mistake("types that disagree", _disagreeing, ("column 'n'", "int64", "string", "output.keep")),
+    Mistake(
+        "prompts of which none is text",
+        file("p.jsonl", '{"prompt": 5}\n{"prompt": ["x"]}\n', input_path="p.jsonl"),
+        ("column 'prompt'", "several types", "text is needed"),
+    ),
     Mistake("text, called Parquet", file("prompts.parquet", "hi"), ("prompts.parquet", "corrupt")),
     Mistake("empty Parquet file", file("prompts.parquet", b""), ("prompts.parquet", "corrupt")),
     Mistake("truncated Parquet", _truncated, ("prompts.parquet", "truncated")),
