@@ -6,6 +6,8 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from rgpipeline.wording import encodable
+
 _FOLDER = re.compile(r"([^=/]+)=([^/]*)")
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 
@@ -14,7 +16,7 @@ def partition_values(path: str) -> dict[str, str | None]:
     """The columns in a file's path, outermost first, as text; null for Hive's own null."""
     matches = (_FOLDER.fullmatch(folder) for folder in path.split("/")[:-1])
     return {
-        unquote(match[1]): None if match[2] == _NULL else unquote(match[2])
+        encodable(unquote(match[1])): None if match[2] == _NULL else encodable(unquote(match[2]))
         for match in matches
         if match
     }

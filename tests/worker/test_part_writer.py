@@ -108,6 +108,17 @@ def test_a_file_whose_name_is_no_utf_8_names_its_rows_by_a_spelled_out_one(tmp_p
     assert (report.rows_done, report.rows_failed, report.error) == (2, 2, None)
 
 
+def test_a_folder_whose_name_is_no_utf_8_is_a_partition_by_a_spelled_out_one(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "in" / b"kind=caf\xe9".decode("utf-8", "surrogateescape")
+    folder.mkdir(parents=True)
+    (folder / "a.jsonl").write_text('{"ids": [1, 2]}\n')
+    given = plan_job(tmp_path, [], path=str(tmp_path / "in"))
+    finish(given.worker(), given.assignments)
+    assert pq.read_table(given.out).column("kind").to_pylist() == ["caf\\udce9"]
+
+
 def test_a_key_with_half_a_surrogate_is_a_column_by_a_spelled_out_name(tmp_path: Path) -> None:
     given = plan_job(tmp_path, [{"ids": [1, 2], "k\ud800": 7}, {"ids": [1, 3], "k\ud800": 8}])
     finish(given.worker(), given.assignments)
