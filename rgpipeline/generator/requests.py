@@ -58,7 +58,7 @@ class RequestMaker:
         tokens = []
         for place, chat in enumerate(chats):
             with _of("conversation", place):
-                ids_of_chat = np.asarray(template.encode(chat))
+                ids_of_chat = self._within(template.encode(chat))
                 self.loop.opened().check_tokens(ids_of_chat)
                 tokens.append(ids_of_chat.astype(np.int32))
         each = samplings(sampling, len(chats))
@@ -82,11 +82,15 @@ class RequestMaker:
             return value
         if self.tokenizer is None:
             raise RowError("it is text, and the model has no tokenizer; give token ids")
-        ids, size = np.asarray(self.tokenizer.encode(value)), self.loop.opened().vocab_size
-        if ids.max() >= size:
+        return self._within(self.tokenizer.encode(value))
+
+    def _within(self, ids: list[int]) -> NDArray[np.int64]:
+        """The ids of a text. Raises WeightsError if the tokenizer is larger than the model."""
+        size = self.loop.opened().vocab_size
+        if max(ids) >= size and self.tokenizer is not None:
             with said_as(IN_PYTHON):
                 self.tokenizer.require_within(size)
-        return ids
+        return np.asarray(ids)
 
     def _requests(
         self, tokens: list[Tokens], each: list[Sampling], ids: object, what: str

@@ -167,6 +167,8 @@ def test_a_column_of_texts_generates_what_its_texts_do(generator, column):
 def test_a_text_of_a_tokenizer_larger_than_the_model_is_told_both_sizes(generator):
     with pytest.raises(WeightsError, match="tokenizer has 1,024 tokens, the model only 256"):
         generator.generate(["In the beginning"])
+    with pytest.raises(WeightsError, match="tokenizer has 1,024 tokens, the model only 256"):
+        generator.chat([{"role": "user", "content": "In the beginning"}])
 
 
 def test_a_text_without_a_tokenizer_is_told_as_such(bare):
