@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, reduce
+from itertools import combinations
 
 import pyarrow as pa
 
@@ -106,10 +107,10 @@ def _is_double(kind: pa.DataType) -> bool:
 
 
 def _disagreement(name: str, found: Sequence[tuple[pa.Field, Sequence[str]]]) -> str:
-    """Names the first type and the first that doesn't go with it."""
-    first, paths = found[0]
-    others = [one for one in found[1:] if common_type(first.type, one[0].type) is None]
-    other, other_paths = (others or found[1:])[0]
+    """Names the first two types that don't go together."""
+    pairs = list(combinations(found, 2))
+    apart = [pair for pair in pairs if common_type(pair[0][0].type, pair[1][0].type) is None]
+    (first, paths), (other, other_paths) = (apart or pairs)[0]
     floats = {pa.types.is_floating(field.type) for field in (first, other)}
     why = ", and double can't hold all of them exactly" if len(floats) == 2 else ""
     return (

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -98,6 +99,22 @@ def test_json_that_is_none_is_told_with_its_column() -> None:
 )
 def test_a_value_has_one_spelling(value: object, text: str) -> None:
     assert as_text(value) == text
+
+
+def test_columns_that_duckdb_writes_as_json_have_the_values_of_its_input(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "In\n", "m": [{"role": "user", "content": "Hi"}]},
+        {"prompt": 5, "m": [{"role": "user", "content": [{"type": "text", "text": "Yo"}]}]},
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = tmp_path / "a.parquet"
+    duckdb.sql(f"COPY (SELECT * FROM read_json_auto('{tmp_path}/a.jsonl')) TO '{path}'")
+    table = pq.read_table(path)
+    found = [
+        {field.name: value_of(field, table[field.name][row]) for field in table.schema}
+        for row in range(2)
+    ]
+    assert found == rows
 
 
 def test_an_exact_column_stands_for_the_one_beside_it(tmp_path: Path) -> None:

@@ -162,6 +162,14 @@ def test_whole_numbers_that_no_double_holds_are_refused_beside_fractions(
         make_plan(job(tmp_path))
 
 
+def test_the_two_types_that_are_told_are_those_that_do_not_go_together(tmp_path: Path) -> None:
+    columns = {"a": pa.array([1], pa.int32()), "b": pa.array([2.5]), "c": pa.array([BIG])}
+    for name, column in columns.items():
+        write_input(tmp_path, f"{name}.parquet", {"prompt": ["x"], "n": column})
+    with pytest.raises(InputError, match=r"double in .*b.parquet; int64 in .*c.parquet"):
+        make_plan(job(tmp_path))
+
+
 def test_unsigned_and_signed_integers_are_kept_exactly(tmp_path: Path) -> None:
     write_input(tmp_path, "a.parquet", {"prompt": ["x"], "n": pa.array([2**64 - 1], pa.uint64())})
     write_input(tmp_path, "b.parquet", {"prompt": ["x"], "n": [-1]})
