@@ -133,6 +133,14 @@ def test_a_column_called_id_names_the_rows_where_nothing_else_is_said(tmp_path: 
     assert make_plan(prompt).columns.id == "id"
 
 
+def test_a_column_called_id_may_be_missing_in_some_files(tmp_path: Path) -> None:
+    write_input(tmp_path, "a.parquet", {"prompt": ["a"], "id": ["x"]})
+    write_input(tmp_path, "b.parquet", {"prompt": ["b"]})
+    plan = make_plan(job(tmp_path))
+    assert plan.columns.id == "id"
+    assert [plan.read(plan.shards[0]).values(row)["id"] for row in (0, 1)] == ["x", None]
+
+
 def test_a_column_called_id_that_can_name_nothing_or_is_the_prompt_does_not(tmp_path: Path) -> None:
     write_input(tmp_path, "a.parquet", {"prompt": ["a"], "id": [[1]]})
     with pytest.raises(InputError, match=r"already has columns named id, .*set output.prefix"):
