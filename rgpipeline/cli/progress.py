@@ -113,6 +113,8 @@ def progress_line(view: JobView) -> str:
         _slots(view),
         _workers(view),
     ]
+    if view.reading:
+        parts.append(view.reading)
     if view.waiting_for:
         parts.append(f"waiting for {view.waiting_for}")
     return f"{time.strftime('%H:%M:%S')}  " + ", ".join([*parts, f"ETA {_eta(view)}"])
@@ -132,6 +134,8 @@ def _panel(view: JobView, ticker: bool, width: int) -> RenderableType:
     grid.add_row(Text("workers", "dim"), Text(f"{_workers(view)} · {_slots(view)}"))
     grid.add_row(Text("time", "dim"), Text(f"{duration(view.seconds)} · left {_eta(view)}"))
     lines: list[RenderableType] = [grid]
+    if view.reading:
+        lines.append(Text(view.reading))
     if view.waiting_for:
         lines.append(Text(f"waiting for {view.waiting_for}", "yellow"))
     if ticker and view.newest:

@@ -57,6 +57,8 @@ def status_text(output: str, status: "Status", details: Mapping[str, Any]) -> st
 
 def _told(status: "Status", details: Mapping[str, Any]) -> Iterator[str]:
     if status.state == "running":
+        if details.get("reading"):
+            yield f"now      {details['reading']}"
         if details.get("waiting_for"):
             yield f"waits    for {details['waiting_for']}"
         for warning in details.get("warnings") or ():

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from rgpipeline.dispatch.eta import RowTokens, eta
 from rgpipeline.dispatch.fleet import Member, Phase
 from rgpipeline.dispatch.machine import Dispatch
+from rgpipeline.wording import amount
 
 _RECENT_S = 30.0
 
@@ -49,6 +50,17 @@ class JobView:
     newest: str  # completion
     warnings: tuple[str, ...]
     workers: tuple[WorkerView, ...]
+
+    @property
+    def reading(self) -> str:
+        """How far prompts are read while no tokens come; empty when they do."""
+        done, tokens = (
+            sum(worker.details.get(name, 0) for worker in self.workers)
+            for name in ("reading_done", "reading_tokens")
+        )
+        if self.tokens_per_second or not tokens:
+            return ""
+        return f"reading prompts: {amount(done)} of {amount(tokens)} tokens"
 
 
 @dataclass(frozen=True, slots=True)

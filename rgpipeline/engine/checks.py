@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgpipeline.engine.api import MAX_STOP_IDS
+from rgpipeline.errors import RowError
 from rgpipeline.records import Request
 
 
@@ -35,6 +36,12 @@ def request_fault(request: Request, vocab: int, eos_ids: tuple[int, ...]) -> str
     if len(stop_ids(request, eos_ids)) > MAX_STOP_IDS:
         return f"more than {MAX_STOP_IDS} stop ids (end-of-sequence included); name fewer"
     return None
+
+
+def require_none(fault: str | None) -> None:
+    """Raises RowError if there is a fault."""
+    if fault is not None:
+        raise RowError(fault)
 
 
 def stop_ids(request: Request, eos_ids: tuple[int, ...]) -> tuple[int, ...]:

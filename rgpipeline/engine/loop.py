@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgpipeline.engine.api import UNLIMITED, Engine, Rows, State, Tenancy
-from rgpipeline.engine.checks import request_fault, token_fault
+from rgpipeline.engine.checks import request_fault, require_none, token_fault
 from rgpipeline.engine.emissions import BlockRead, InFlight, snapshot
 from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.pace import QUIET, TOKENS, Pace
@@ -21,12 +21,13 @@ from rgpipeline.engine.scoring import Scoring, score_all
 from rgpipeline.engine.seating import Seating
 from rgpipeline.engine.slot_params import tenancy_of
 from rgpipeline.engine.slots import Slots, Tenant
-from rgpipeline.errors import RowError
 from rgpipeline.records import Emission, Request, Scored, ScoreRequest
 
 # Prefill calls between two decode blocks at most. A block costs the same however many slots are
 # empty, so they are filled first; but nobody waits for ever while prompts keep coming.
 PACKS_PER_STEP = 64
+# And before whoever calls `step` hears again, where nothing is decoded: it may have to leave.
+PACKS_BEFORE_DECODE = 8
 
 _NO_TOKENS = np.zeros((0,), np.int32)
 
@@ -78,6 +79,12 @@ class Loop(Generic[State, Rows]):
         return self._seating.waiting + self._scoring.waiting
 
     @property
+    def reading(self) -> tuple[int, int]:
+        """(tokens read, tokens) of prompts and texts being read; other threads may ask, too."""
+        (read, whole), (scored, to_score) = self._seating.progress, self._scoring.progress
+        return read + scored, whole + to_score
+
+    @property
     def idle(self) -> bool:
         """True when `step` has nothing to do."""
         waiting = self._seating.waiting
@@ -86,8 +93,8 @@ class Loop(Generic[State, Rows]):
     @property
     def working_on(self) -> list[Hashable]:
         """Keys of the requests and texts that the next step may have to do with."""
-        in_slots = [tenant.request.key for tenant in self._slots]
-        return in_slots + self._seating.at_hand + self._scoring.working_on
+        in_slots = (tenant.request.key for tenant in self._slots)
+        return [*in_slots, *self._seating.at_hand, *self._scoring.working_on]
 
     def submit(self, requests: Iterable[Request]) -> None:
         """Queues requests; one that can't be done comes back as an emission with its error."""
@@ -164,30 +171,26 @@ class Loop(Generic[State, Rows]):
     def score(self, texts: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
         """Log-probability of each token given those before it, [len - 1] for each text."""
         self._seating.release()
-        self.beat += 1
         try:
             return score_all(self._scoring, texts)
-        except BaseException:  # broken off: its states are lost
+        finally:  # if it is broken off, its states are lost
             self._scoring = Scoring(self._engine, self._prefix_states)
-            raise
 
     def check(self, request: Request) -> None:
         """Raises RowError if the request can't be done."""
-        fault = request_fault(request, self._engine.vocab_size, self._engine.eos_ids)
-        if fault is not None:
-            raise RowError(fault)
+        require_none(request_fault(request, self._engine.vocab_size, self._engine.eos_ids))
 
     def check_tokens(self, tokens: NDArray[np.integer[Any]]) -> None:
         """Raises RowError if a text of these tokens can't be read."""
-        fault = token_fault(tokens, self._engine.vocab_size)
-        if fault is not None:
-            raise RowError(fault)
+        require_none(token_fault(tokens, self._engine.vocab_size))
 
     def _prefill(self) -> None:
         self._seat()
         if self._pace.searching and self._quiet < QUIET and self._slots.occupied:
             return  # blocks beside which prompts are read can't be timed
-        for _ in range(PACKS_PER_STEP):
+        for made in range(PACKS_PER_STEP):
+            if made >= PACKS_BEFORE_DECODE and not self._slots.occupied:
+                return
             if not self._seating.prefill():
                 return
             self.prefills += 1

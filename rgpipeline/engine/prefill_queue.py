@@ -59,6 +59,12 @@ class PrefillQueue:
     def __len__(self) -> int:
         return len(self._prompts)
 
+    @property
+    def progress(self) -> tuple[int, int]:
+        """(tokens read, tokens) of all prompts in it; other threads may ask, too."""
+        prompts = list(self._prompts)
+        return sum(p.done for p in prompts), sum(len(p.tokens) for p in prompts)
+
     def add(self, place: int, tokens: NDArray[np.int32], done: int, fresh: bool) -> None:
         """`tokens` [n] is all there is to prefill; the first `done` of them already are.
 

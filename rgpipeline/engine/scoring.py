@@ -72,6 +72,11 @@ class Scoring(Generic[State, Rows]):
         return len(self._places)
 
     @property
+    def progress(self) -> tuple[int, int]:
+        """(tokens read, tokens) of the texts that are being read."""
+        return self._queue.progress
+
+    @property
     def working_on(self) -> list[Hashable]:
         """Keys of the texts that the next `step` may have to do with."""
         keys = [reading.text.key for reading in self._places.values()]

@@ -37,6 +37,11 @@ class Seating(Generic[State, Rows]):
         return len(self._waiting) + self._places.occupied
 
     @property
+    def progress(self) -> tuple[int, int]:
+        """(tokens read, tokens) of the prompts that are being read."""
+        return self._queue.progress
+
+    @property
     def at_hand(self) -> list[Hashable]:
         """Keys of the requests on the stage, and of those that get there once there is room.
 

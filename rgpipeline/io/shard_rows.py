@@ -43,6 +43,19 @@ class InputRows:
                 values[field.name] = value_of(field, column[place])
         return values
 
+    def longer_than(self, nbytes: int, rows: Sequence[int]) -> set[int]:
+        """Those of the rows whose used values take more bytes, about."""
+        if sum(used.nbytes for used in self._used if used is not None) <= nbytes:
+            return set()
+        return {row for row in rows if self._nbytes(row) > nbytes}
+
+    def _nbytes(self, row: int) -> int:
+        index = bisect_right(self._starts, row) - 1
+        used, place = self._used[index], row - self._starts[index]
+        columns = [] if used is None else used.columns
+        # A slice of a dictionary column counts the whole dictionary.
+        return sum(c.slice(place, 1).nbytes for c in columns if not pa.types.is_dictionary(c.type))
+
     def place(self, row: int) -> tuple[str, int]:
         """(name of the file, number of the row in it) that a row of the shard comes from."""
         index = bisect_right(self._starts, row) - 1

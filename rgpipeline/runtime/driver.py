@@ -204,6 +204,7 @@ class Driver:
             "pid": os.getpid(),
             "deaths": seen.deaths,
             "eta_at_most": seen.eta_at_most,
+            "reading": seen.reading,
         }
         return Heartbeat(
             "running",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rgpipeline.errors import RowError, WeightsError
 from rgpipeline.text.added_tokens import missing_tokens
 from rgpipeline.text.files import StorageOptions, read_file, read_in
+from rgpipeline.text.long_text import LONG, can_be_cut, chunks
 from rgpipeline.text.surfaces import Surfaces
 
 TokenIds = Sequence[int] | NDArray[np.integer]
@@ -102,13 +103,23 @@ class Tokenizer:
                     f"the text holds {token!r}, a token that tokenizer.model lacks; remove it"
                 )
         try:
-            ids: list[int] = self._model.encode(text.encode())
+            ids = self._encode(text)
         except UnicodeEncodeError as error:
             raise RowError(
                 f"the text is not valid Unicode: half a surrogate pair at character "
                 f"{error.start}; remove or mend it"
             ) from error
         return [self.bos_id, *ids] if bos else ids
+
+    def _encode(self, text: str) -> list[int]:
+        if len(text) <= LONG or not self._can_be_cut:
+            whole: list[int] = self._model.encode(text.encode())
+            return whole
+        return [index for part in chunks(text) for index in self._model.encode(part.encode())]
+
+    @cached_property
+    def _can_be_cut(self) -> bool:
+        return can_be_cut(self._model)
 
     def decode(self, ids: TokenIds) -> str:
         """The text of `ids` taken as a whole text; control tokens (BOS, EOS, padding) are silent.

@@ -21,6 +21,9 @@ from rgpipeline.wording import encodable
 from rgpipeline.worker.prompts import Prompt, Prompts, Row
 from rgpipeline.worker.work import Batch, Held, ToGenerate, ToScore
 
+# Bytes of a row that takes long to make ready: others of its assignment come first.
+_LONG_ROW = 1 << 20
+
 _SIZE = 32  # of a batch: few enough rows that the engine begins soon
 
 
@@ -64,9 +67,14 @@ class RowMaker:
         input = self.plan.read(shard, self.options, self.reader)
         maker = _ShardMaker(self, held, cover, input)
         batch = Batch(held, log, maker.input)
-        for row in rows:
+        long = input.longer_than(_LONG_ROW, rows)
+        for row in sorted(rows, key=lambda row: row in long):
             if held.dropped:
                 return
+            if row in long and batch.size:
+                self.at = None
+                yield batch
+                batch = Batch(held, log, maker.input)
             self.at = SampleKey(shard.index, row, 0)
             maker.make(row, batch)
             if batch.size >= _SIZE:

@@ -66,7 +66,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some rows of an assignment, in order."""
+    """Some rows of an assignment: in order, but for long ones, which come last."""
 
     held: Held
     log: ShardLog  # read when its rows were chosen; the publisher's from the first batch on

@@ -5,8 +5,10 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from threading import Event, Lock
+from typing import Any
 
 from rgpipeline.engine.activity import Activity
+from rgpipeline.engine.loop import Loop
 from rgpipeline.errors import RgpipelineError, StoreError, StoreFullError, UserError
 from rgpipeline.io.options import resolve_options
 from rgpipeline.io.store import RetryingStore, Store
@@ -61,6 +63,7 @@ class Worker:
         self._lock = Lock()  # of what others want of it
         self._wanted: Sequence[Assignment] | None = None  # not taken up yet
         self._draining = False
+        self._loop: Loop[Any, Any] | None = None
         self._parts: tuple[Session, Feeder, Publisher] | None = None
         self._end = WorkerReport(beat=0)  # what is said of how it ended
 
@@ -101,8 +104,14 @@ class Worker:
             fault=end.fault,
             raised_at=end.raised_at,
             in_engine=end.in_engine,
-            details={**tally.details(), **self._store_details()},
+            details={**tally.details(), **self._reading(), **self._store_details()},
         )
+
+    def _reading(self) -> dict[str, float]:
+        if self._loop is None:
+            return {}
+        done, tokens = self._loop.reading
+        return {"reading_done": float(done), "reading_tokens": float(tokens)}
 
     def _store_details(self) -> dict[str, float]:
         store = self._store
@@ -155,6 +164,7 @@ class Worker:
         prompts = open_prompts(job, plan, options)
         opened = open_settled(job, store, options, self._open_engine)
         prompts.require_known_ids(opened.loop.vocab_size)
+        self._loop = opened.loop
         dtype = opened.settings.dtype
         maker = RowMaker(job, plan, store, options, prompts, opened.loop.check_tokens, dtype)
         feeder = Feeder(maker, policy.ahead_bytes, self._wake.set)

@@ -78,6 +78,20 @@ def test_the_line_says_what_is_waited_for() -> None:
     )
 
 
+READING = WorkerView(
+    "w0", "here", Phase.READY.value, details={"reading_done": 1.2e6, "reading_tokens": 7.5e6}
+)
+
+
+def test_while_no_tokens_come_it_says_how_far_prompts_are_read() -> None:
+    silent = replace(VIEW, tokens_per_second=0.0, workers=(READING,))
+    told = "reading prompts: 1.2M of 7.5M tokens"
+    assert told in progress_line(silent)
+    assert told in plain(shown(silent, terminal=True))
+    assert "reading" not in progress_line(replace(silent, tokens_per_second=5.0))
+    assert "reading" not in progress_line(replace(silent, workers=()))
+
+
 def test_lost_workers_are_counted() -> None:
     assert "1 worker (1 starting), 2 deaths" in progress_line(replace(VIEW, deaths=2))
 

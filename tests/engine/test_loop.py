@@ -200,6 +200,8 @@ def test_short_prompts_are_answered_while_long_ones_are_read(longs, slots):
     emissions = []
     while len({e.key for e in emissions if e.finish}) < 6:
         emissions += loop.step()
+    read, whole = loop.reading
+    assert 0 < read < 3000 < whole
     assert not any(isinstance(e.key, str) for e in emissions)
     assert engine.prefilled < 3000
     answers = texts(emissions + finish(loop))
