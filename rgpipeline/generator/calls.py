@@ -4,9 +4,6 @@ import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-import numpy as np
-from numpy.typing import NDArray
-
 from rgpipeline.errors import RowError
 from rgpipeline.generator.progress import Progress, Watch
 from rgpipeline.generator.sequence import Call, Completion, RunningSequence
@@ -58,18 +55,6 @@ def pieces(loop: SharedLoop, tokenizer: Tokenizer, request: Request) -> Iterator
             raise RowError(sequence.error)
     finally:
         loop.end([sequence])
-
-
-def scores(
-    loop: SharedLoop, texts: Sequence[NDArray[np.int32]], watch: Watch = lambda _: None
-) -> list[NDArray[np.float32]]:
-    """Log-probabilities float32 [len - 1] of each text."""
-    began = time.monotonic()
-    with loop.alone() as own:
-        found: list[NDArray[np.float32]] = own.score(texts)
-    tokens = sum(map(len, found))
-    watch(Progress(len(texts), len(texts), tokens, time.monotonic() - began))
-    return found
 
 
 def _running(

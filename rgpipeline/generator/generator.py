@@ -9,17 +9,16 @@ from numpy.typing import NDArray
 
 from rgpipeline.engine.activity import Activity
 from rgpipeline.errors import RowError, UserError
-from rgpipeline.generator.calls import pieces, results, scores
+from rgpipeline.generator.calls import pieces, results
 from rgpipeline.generator.opening import open_model
 from rgpipeline.generator.options import SamplingLike, section
 from rgpipeline.generator.progress import Watch, stages_for, watch_for
 from rgpipeline.generator.prompts import Prompt, plain, prompt_value
-from rgpipeline.generator.requests import RequestMaker, Samplings
+from rgpipeline.generator.requests import Messages, RequestMaker, Samplings
+from rgpipeline.generator.scoring import scores
 from rgpipeline.generator.sequence import Completion
 from rgpipeline.records import EngineSettings, Request
 from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec
-
-Messages = Sequence[Mapping[str, Any]]
 
 
 class Generator:
@@ -72,9 +71,8 @@ class Generator:
           storage_options: fsspec options by protocol; `${NAME}` reads the environment.
           cache: a local folder for copies of remote weights, shared by all processes; without it
             they are read straight into memory.
-          progress: what is being done, now and whenever a program is compiled ("reading weights,
-            3.1 GB of 5.4 GB", "compiling decode", "" for nothing more): True says on stderr what
-            takes long; a function is called with every such text.
+          progress: True says on stderr what takes long, now and whenever a program is compiled; a
+            function is called with all that is done (`compiling decode`, "" for nothing more).
 
         Raises:
           WeightsError: the checkpoint or tokenizer can't be used.

@@ -1,6 +1,6 @@
 """What callers ask for, checked and made into requests."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +21,7 @@ from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.wording import said_as
 
 Samplings = SamplingLike | Sequence[SamplingLike | None] | None
+Messages = Sequence[Mapping[str, Any]]
 Tokens = NDArray[np.int32]
 
 

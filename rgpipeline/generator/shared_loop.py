@@ -34,6 +34,7 @@ class SharedLoop:
         self._tasks: deque[Callable[[AnyLoop], None]] = deque()
         self._running: dict[int, RunningSequence] = {}  # by key; for who has the turn
         self._keys = itertools.count()
+        self.scoring = threading.RLock()  # of the thread whose texts are being scored
         self._turn = threading.Condition(threading.Lock())  # guards the three below
         self._taken: int | None = None  # by this thread
         self._turns = 0  # that have ended
@@ -51,6 +52,11 @@ class SharedLoop:
         if self._loop is None:
             raise UserError("the Generator is closed; load another one")
         return self._loop
+
+    @property
+    def usable(self) -> bool:
+        """Whether `opened` would return the loop."""
+        return os.getpid() == self._pid and self._loop is not None
 
     def begin(self, sequences: Iterable[RunningSequence]) -> None:
         """Queues sequences; `advance` takes them on."""

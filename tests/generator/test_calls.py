@@ -94,8 +94,27 @@ def test_progress_is_told_to_a_function(generator):
     generator.generate([[1, 2], [1, 3]], {**SAMPLING, "ignore_eos": True}, progress=seen.append)
     assert (seen[-1].done, seen[-1].total, seen[-1].tokens) == (2, 2, 16)
     assert [one.tokens for one in seen] == sorted(one.tokens for one in seen)
-    generator.score([[1, 2, 3]], progress=seen.append)
-    assert (seen[-1].done, seen[-1].tokens) == (1, 2)
+
+
+def test_the_progress_of_scoring_is_told_as_it_goes(generator):
+    seen: list[Progress] = []
+    texts = [[1] * 200, [2] * 30, [3]]
+    found = generator.score(texts, progress=seen.append)
+    assert len(seen) > 2
+    assert (seen[-1].done, seen[-1].total, seen[-1].tokens) == (3, 3, 199 + 29)
+    assert [len(one) for one in found] == [199, 29, 0]
+
+
+def test_scoring_that_is_broken_off_leaves_nothing_behind(generator):
+    def stop(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generator.score([[1] * 200, [2] * 30], progress=stop)
+    assert generator._loop.opened().waiting == 0
+    seen: list[Progress] = []
+    assert len(generator.score([[1, 2]], progress=seen.append)[0]) == 1
+    assert seen[-1].tokens == 1
 
 
 def test_progress_true_shows_it_on_stderr(generator, monkeypatch):
