@@ -216,9 +216,18 @@ def column_of(
 
 
 def json_text(value: Any, row: int, name: str, faults: MutableMapping[int, str]) -> str | None:
-    """A value as JSON text; null stays null. A value nested too deeply is a fault of its row."""
-    try:
-        return None if value is None else json.dumps(value)
-    except _MISFITS as error:
-        faults.setdefault(row, f"{name!r} can't be written as JSON ({error})")
+    """A value as JSON text; null stays null.
+
+    A value that no column of a type of its own could hold either, for half a surrogate in it or
+    for its depth, is a fault of its row.
+    """
+    if value is None:
         return None
+    try:
+        text = json.dumps(value)
+        if "\\ud" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+    except _MISFITS as error:
+        faults.setdefault(row, f"{name!r} can't be held as JSON text ({error})")
+        return None
+    return text

@@ -42,10 +42,12 @@ def test_json_values_come_back_whatever_stands_beside_them(values: list[Any]) ->
     assert (json.dumps(found), faults) == (json.dumps(values), {})
 
 
-def test_half_a_surrogate_in_a_text_is_a_fault_of_its_row() -> None:
+@pytest.mark.parametrize("neighbour", ["b", 5, None])
+@pytest.mark.parametrize("bad", ["\ud800", "a\udfff", "\udfff\ud800"])
+def test_half_a_surrogate_in_a_text_is_a_fault_of_its_row(bad: str, neighbour: Any) -> None:
     faults: dict[int, str] = {}
-    _, column = json_column("v", ["a", "\ud800", "b"], faults)
-    assert column.to_pylist() == ["a", None, "b"]
+    field, column = json_column("v", ["😀", bad, neighbour], faults)
+    assert [value_of(field, scalar) for scalar in column] == ["😀", None, neighbour]
     assert list(faults) == [1]
 
 
