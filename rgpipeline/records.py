@@ -28,6 +28,12 @@ class InputFile:
     version: str  # etag, or modification time where the store has none
     rows: int
     marks: tuple[int, ...] = ()  # JSON Lines: byte offset of every 1024th row, to begin there
+    below: str | None = None  # path below what the job named; None in plans of older versions
+
+    @property
+    def partition_path(self) -> str:
+        """The path whose folders' names are columns (Hive partitions)."""
+        return self.path if self.below is None else self.below
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import IO, Any, BinaryIO, cast
 
 import pyarrow as pa
+from fsspec import AbstractFileSystem
 
 from rgpipeline.errors import InputError, RgpipelineError
+from rgpipeline.io.local_files import LocalFiles
 from rgpipeline.io.options import StorageOptions, open_filesystem, protocol_of
 from rgpipeline.io.retry import is_forbidden, is_transient
 
@@ -27,6 +29,13 @@ class FoundFile:
     name: str  # relative to what the job named
     size: int  # bytes
     version: str  # etag, or modification time where the store has none
+    below: str = ""  # its path below what the job named: what Hive partitions are read from
+
+
+def listing_filesystem(url: str, options: StorageOptions | None) -> tuple[AbstractFileSystem, str]:
+    """As `open_filesystem`; a local one looks through symbolic links."""
+    fs, inside = open_filesystem(url, options)
+    return (LocalFiles() if protocol_of(url) == "file" else fs), inside
 
 
 def open_file(path: str, options: StorageOptions | None, read_ahead: bool = True) -> BinaryIO:
@@ -72,10 +81,15 @@ def version_of(info: dict[str, Any]) -> str:
 
 
 def current_version(path: str, options: StorageOptions | None) -> tuple[int, str]:
-    """(size, version) of a file as it is now. Raises FileNotFoundError and clients' errors."""
-    fs, inside = open_filesystem(path, options)
+    """(size, version) of a file as it is now; of a link, those of what it leads to.
+
+    Raises FileNotFoundError and clients' errors; InputError when it is a file no more.
+    """
+    fs, inside = listing_filesystem(path, options)
     fs.invalidate_cache()
     info = fs.info(inside)
+    if info["type"] not in ("file", "other"):  # some stores call a file `other`
+        raise InputError(f"{path}: is a {info['type']} now, not a file")
     return int(info["size"] or 0), version_of(info)
 
 

@@ -23,7 +23,10 @@ def partition_values(path: str) -> dict[str, str | None]:
 
 
 def partition_fields(paths: Iterable[str]) -> list[pa.Field]:
-    """The partition columns of several files: int64 where every value is a whole number."""
+    """The partition columns of several files: int64 where every value is written as one is.
+
+    `01234`, `+5` and `1_000` would come back as other text, so they keep their column text.
+    """
     seen: dict[str, set[str | None]] = {}
     for path in paths:
         for name, value in partition_values(path).items():
@@ -44,5 +47,12 @@ def with_partitions(table: pa.Table, path: str, names: Sequence[str]) -> pa.Tabl
 
 
 def _type_of(values: Iterable[str | None]) -> pa.DataType:
-    whole = all(value is None or re.fullmatch(r"-?\d{1,18}", value) for value in values)
+    whole = all(value is None or _is_whole(value) for value in values)
     return pa.int64() if whole and any(values) else pa.string()
+
+
+def _is_whole(value: str) -> bool:
+    """Whether the text is what an int64 is written as."""
+    if not re.fullmatch(r"-?[0-9]{1,19}", value):
+        return False
+    return str(int(value)) == value and -(2**63) <= int(value) < 2**63

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from rgpipeline.errors import InputError, RowError
 from rgpipeline.io.files import COMPRESSIONS, FoundFile, decompressed, explained, open_file
+from rgpipeline.io.json_document import document_fault
 from rgpipeline.io.json_types import ColumnTypes, column_of
 from rgpipeline.io.options import StorageOptions
 from rgpipeline.io.readers import Rows, Scan
@@ -55,11 +56,13 @@ class JsonLinesReader:
         marks: list[int] = []
         block: list[Row] = []
         count = good = 0
+        first = b""
         fault = ""
         with self._open(file.path) as stream:
             for offset, line in _lines(stream):
                 if count == limit:
                     break
+                first = first or line
                 if count % _MARK_ROWS == 0:
                     marks.append(offset)
                 count += 1
@@ -73,7 +76,10 @@ class JsonLinesReader:
         types.add(block)
         if count == 0:
             raise InputError(f"{file.path}: empty; there are no rows in it")
-        if good + len(block) == 0:
+        good += len(block)
+        if document := document_fault(first, good, count - good):
+            raise InputError(f"{file.path}: is {document}")
+        if good == 0:
             raise InputError(f"{file.path}: none of its {count} lines can be read ({fault})")
         schema, open_types = self.columns(types)
         places = () if _is_compressed(file.path) else tuple(marks)

@@ -76,7 +76,9 @@ def is_transient(error: BaseException) -> bool:
 
 def full(error: BaseException | None) -> str:
     """Why the store takes no more, and what to do about it; empty for any other error."""
-    while error is not None:
+    seen: set[int] = set()  # an error that was raised from itself is its own cause
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         if isinstance(error, OSError) and error.errno in _FULL_ERRNOS:
             return _FULL_ERRNOS[error.errno]
         response = getattr(error, "response", None)

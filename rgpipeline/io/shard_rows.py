@@ -91,7 +91,7 @@ def read_shard(
     kept_partitions = [name for name in partitions if name in schema.names]
     starts = tuple(accumulate((span.rows for span in shard.spans), initial=0))
     for start, span in zip(starts, shard.spans, strict=False):
-        path = files[span.file].path
+        path = files[span.file].partition_path
         rows = _read_span(reader, files[span.file], span, schema, used, options, retry)
         tables.append(with_partitions(rows.table, path, kept_partitions))
         used_tables.append(_with_partitions(rows.used, path, used, partitions, span.rows))

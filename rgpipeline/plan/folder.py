@@ -3,13 +3,15 @@
 import json
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from rgpipeline import __version__
 from rgpipeline.errors import OutputError
+from rgpipeline.io.files import FoundFile
 from rgpipeline.io.footers import read_footer
+from rgpipeline.io.hive import partition_values
 from rgpipeline.io.parts import parse_part_name, part_names
 from rgpipeline.io.store import Store
 from rgpipeline.plan.make import find_inputs, make_plan
@@ -189,9 +191,8 @@ def _engine_warnings(job: Job, saved: Job) -> Iterator[str]:
 
 def _require_same_inputs(job: Job, plan: Plan, store: Store) -> tuple[InputFile, ...]:
     """The plan's files, where they lie now: the same input may be named by another path."""
-    inputs = find_inputs(job).files
-    found = {file.name: (file.size, file.version) for file in inputs}
-    changes = [_change(file, found) for file in plan.files]
+    found = {file.name: file for file in find_inputs(job).files}
+    changes = [_change(file, found.get(file.name), plan.partitions) for file in plan.files]
     if job.input.limit is None:
         known = {file.name for file in plan.files}
         changes += [f"{name} is new" for name in found if name not in known]
@@ -203,16 +204,20 @@ def _require_same_inputs(job: Job, plan: Plan, store: Store) -> tuple[InputFile,
             + "\n  ".join(told[:_SHOWN] + more)
             + f"\nPut them back as they were; for the inputs as they are now, {_NEW}"
         )
-    paths = {file.name: file.path for file in inputs}
-    return tuple(replace(file, path=paths[file.name]) for file in plan.files)
+    return tuple(replace(file, path=found[file.name].path) for file in plan.files)
 
 
-def _change(file: InputFile, found: Mapping[str, tuple[int, str]]) -> str | None:
-    if file.name not in found:
+def _change(file: InputFile, found: FoundFile | None, partitions: Sequence[str]) -> str | None:
+    """What is different about a file of the plan; None if nothing is."""
+    if found is None:
         return f"{file.name} is gone"
-    size, version = found[file.name]
-    if size != file.size:
-        return f"{file.name} had {file.size} bytes and has {size}"
-    if version != file.version:
-        return f"{file.name} was written again (version {file.version}, now {version})"
+    if found.size != file.size:
+        return f"{file.name} had {file.size} bytes and has {found.size}"
+    if found.version != file.version:
+        return f"{file.name} was written again (version {file.version}, now {found.version})"
+    if file.below is None:  # a plan of an older version takes columns from the whole path
+        then, now = (partition_values(path) for path in (file.path, found.path))
+        renamed = [name for name in partitions if then.get(name) != now.get(name)]
+        if renamed:
+            return f"{file.name}: its folders {', '.join(f'{name}=…' for name in renamed)} differ"
     return None

@@ -21,6 +21,7 @@ from rgpipeline.io.readers import Scan
 from rgpipeline.io.retry import Retry
 from rgpipeline.plan.checks import column_faults, name_faults, with_found_id
 from rgpipeline.plan.input_columns import InputColumns
+from rgpipeline.plan.missing import missing_columns
 from rgpipeline.plan.record import Plan, identity, used_columns
 from rgpipeline.records import InputFile, Shard, Span
 from rgpipeline.spec import Columns, Job, WorkersSpec
@@ -43,22 +44,21 @@ def make_plan(job: Job, retry: Retry | None = None) -> Plan:
     retry = retry or Retry()
     inputs = find_inputs(job, retry)
     scans = _scan(inputs, job, retry)
-    files = tuple(
-        InputFile(file.path, file.name, file.size, file.version, scan.rows, scan.marks)
-        for file, scan in zip(inputs.files, scans, strict=False)
-    )
+    files = tuple(map(_input_file, inputs.files, scans))  # with a limit, not all are scanned
     if not any(file.rows for file in files):
         raise InputError(f"{', '.join(job.input.path)}: there are no rows in the input")
     found = InputColumns(scans, files, job.storage_options)
-    own = set(found.names)
-    partitions = [
-        field for field in partition_fields(f.path for f in files) if field.name not in own
-    ]
+    partitions = _partitions(files, found)
     batch = inputs.format == "openai-batch"
     columns = BATCH_COLUMNS if batch else with_found_id(job, found, partitions)
     names = [*found.names, *(field.name for field in partitions)]
     kept = _kept(job, columns, BATCH_KEPT if batch else names)
-    if faults := [*column_faults(job, columns, found, partitions), *name_faults(job, kept)]:
+    faults = [*column_faults(job, columns, found, partitions), *name_faults(job, kept)]
+    # A column that was found to be the id may be missing; one that the job names may not.
+    needed = BATCH_COLUMNS if batch else job.input.columns
+    schemas = [scan.schema for scan in scans]
+    faults += missing_columns(job, needed, files, schemas, [field.name for field in partitions])
+    if faults:
         raise InputError("\n".join(faults))
     by_folder = {field.name: field for field in partitions}
     read = {*kept, *used_columns(columns, job.input.template)}
@@ -71,8 +71,26 @@ def make_plan(job: Job, retry: Retry | None = None) -> Plan:
         kept=kept,
         columns=columns,
         partitions=tuple(field.name for field in partitions if field.name in read),
-        warnings=tuple(f"{file.path} has no rows" for file in files if not file.rows),
+        warnings=(*inputs.warnings, *_empty_files(files)),
     )
+
+
+def _partitions(files: Sequence[InputFile], columns: InputColumns) -> list[pa.Field]:
+    """The columns that come from folders' names; a column that files have themselves is theirs."""
+    own = set(columns.names)
+    fields = partition_fields(file.partition_path for file in files)
+    return [field for field in fields if field.name not in own]
+
+
+def _input_file(file: FoundFile, scan: Scan) -> InputFile:
+    found = (file.path, file.name, file.size, file.version)
+    return InputFile(*found, scan.rows, scan.marks, file.below)
+
+
+def _empty_files(files: Sequence[InputFile]) -> list[str]:
+    empty = [f"{file.path} has no rows" for file in files if not file.rows]
+    more = len(empty) - _MESSAGES
+    return empty[:_MESSAGES] + ([f"… and {more} more files have no rows"] if more > 0 else [])
 
 
 def find_inputs(job: Job, retry: Retry | None = None) -> Inputs:

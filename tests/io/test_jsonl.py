@@ -259,3 +259,32 @@ def test_it_is_read_from_every_store(place: Place, ending: str) -> None:
     fs.pipe_file(f"{folder}/in.{ending}", PACK[ending](lines(rows)))
     found = read(f"{place.url}/in.{ending}", 20_000, 20_010, place.storage_options)
     assert found.table.to_pylist() == rows[20_000:20_010]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('[\n{"prompt": "x"},\n{"prompt": "y"}\n]\n', "is a JSON array, not JSON Lines"),
+        ('[{"prompt": "x"},\n{"prompt": "y"}]\n', "is a JSON array, not JSON Lines"),
+        ('[{"prompt": "x"}, {"prompt": "y"}]\n', "is a JSON array, not JSON Lines"),
+        ('[\n {\n  "prompt": "x"\n }\n]\n', "is a JSON array, not JSON Lines"),
+        ('{\n "data": [\n  {"prompt": "x"}\n ]\n}\n', "is one JSON document over several"),
+        ('{"data": [\n{"prompt": "x"},\n{"prompt": "y"}\n]}\n', "is one JSON document over"),
+        ('{"prompt": "x"},\n{"prompt": "y"},\n{"prompt": "z"}\n', "is objects with commas between"),
+    ],
+)
+@pytest.mark.parametrize("ending", PACK)
+def test_json_that_is_one_document_is_refused_by_name(
+    tmp_path: Path, text: str, told: str, ending: str
+) -> None:
+    path = write(tmp_path, PACK[ending](text.encode()), f"in.{ending}")
+    with pytest.raises(InputError, match=f"in.{ending}: {told}"):
+        scan(path)
+
+
+@pytest.mark.parametrize("first", ["[1]", '{"prompt": "cut o', '{"prompt": "x"},', "null"])
+def test_a_first_line_that_is_no_object_is_a_row_with_a_fault(tmp_path: Path, first: str) -> None:
+    path = write(tmp_path, f'{first}\n{{"n": 1}}\n{{"n": 2}}\n'.encode())
+    rows = read(path)
+    assert list(rows.faults) == [0]
+    assert rows.table.column("n").to_pylist() == [None, 1, 2]

@@ -12,7 +12,7 @@ import s3fs.errors
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rgpipeline.errors import StoreError
+from rgpipeline.errors import InputError, StoreError
 from rgpipeline.io.retry import Retry, is_forbidden, is_transient
 
 
@@ -156,3 +156,9 @@ def test_what_lasts_is_not(error: BaseException) -> None:
 )
 def test_refusals_are_told_from_other_failures(error: BaseException, expected: bool) -> None:
     assert is_forbidden(error) == expected
+
+
+def test_an_error_that_is_its_own_cause_is_lasting() -> None:
+    error = InputError("a.parquet: empty")
+    error.__cause__ = error
+    assert not is_transient(error)

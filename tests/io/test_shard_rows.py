@@ -82,5 +82,20 @@ def test_partitions_are_whole_numbers_only_where_all_are() -> None:
     assert pa.schema(partition_fields(paths)) == pa.schema([("n", pa.int64()), ("s", pa.string())])
 
 
+@pytest.mark.parametrize(
+    "value", ["01234", "+5", "1_000", "1e3", " 5", "-0", "٣", "9223372036854775808", "1.0"]
+)
+def test_a_partition_that_is_not_written_as_a_number_is_stays_text(value: str) -> None:
+    fields = partition_fields([f"d/zip={value}/a", "d/zip=7/a"])
+    assert pa.schema(fields) == pa.schema([("zip", pa.string())])
+    assert partition_values(f"d/zip={value}/a") == {"zip": value}
+
+
+def test_a_partition_may_be_any_int64() -> None:
+    values = [2**63 - 1, -(2**63), 0]
+    (field,) = partition_fields([f"n={value}/a" for value in values])
+    assert field.type == pa.int64()
+
+
 def test_a_files_own_name_is_no_partition() -> None:
     assert partition_values("/d/a=1/b=2.parquet") == {"a": "1"}

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,35 @@ def test_the_same_input_by_another_path_is_read_where_it_lies_now(folder: Path) 
     rows = plan.read(plan.shards[0])
     assert not rows.faults
     assert rows.table.num_rows == 16
+
+
+def test_a_renamed_folder_above_the_input_keeps_the_partitions(folder: Path) -> None:
+    prompts(folder, 1, "day=1/data/year=2024/a.parquet")
+    path = f"{folder}/in/day=1/data"
+    begin(folder, path=path)
+    (folder / "in" / "day=1").rename(folder / "in" / "day=2")
+    plan = begin(folder, path=path.replace("day=1", "day=2"))
+    assert plan.read(plan.shards[0]).table.to_pylist() == [{"prompt": "0", "year": 2024}]
+
+
+def test_a_renamed_partition_folder_is_a_changed_input(folder: Path) -> None:
+    prompts(folder, 1, "year=2024/b.parquet")
+    begin(folder)
+    (folder / "in" / "year=2024").rename(folder / "in" / "year=2025")
+    with pytest.raises(OutputError, match=r"year=2024/b.parquet is gone"):
+        begin(folder)
+
+
+def test_a_plan_that_took_partitions_from_the_whole_path_refuses_renamed_ones(
+    folder: Path,
+) -> None:
+    prompts(folder, 1, "day=1/a.parquet")
+    made = begin(folder, path=f"{folder}/in/day=1/a.parquet")
+    older = replace(made, partitions=("day",), files=(replace(made.files[0], below=None),))
+    (folder / "out" / "_rgp" / "plan.json").write_bytes(older.to_json())
+    (folder / "in" / "day=1").rename(folder / "in" / "day=2")
+    with pytest.raises(OutputError, match=r"a.parquet: its folders day=… differ"):
+        begin(folder, path=f"{folder}/in/day=2/a.parquet")
 
 
 def test_a_folder_that_holds_something_else_is_refused(folder: Path) -> None:

@@ -199,6 +199,27 @@ def test_partition_columns_are_columns(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("id=5/data", ("year", "zip")),
+        ("id=5/data/year=2024", ("zip",)),
+        ("id=5/data/*/zip=01234", ("year", "zip")),
+        ("id=5/data/year=2024/*/a.parquet", ("zip",)),
+        ("id=5/data/year=2024/zip=01234/a.parquet", ()),
+    ],
+)
+def test_only_folders_below_the_input_path_are_columns(
+    tmp_path: Path, path: str, names: tuple[str, ...]
+) -> None:
+    prompts(tmp_path, 1, "id=5/data/year=2024/zip=01234/a.parquet")
+    plan = make_plan(job(tmp_path, f"{tmp_path}/in/{path}"))
+    assert plan.partitions == names
+    (row,) = plan.read(plan.shards[0]).table.to_pylist()
+    values = {"year": 2024, "zip": "01234"}
+    assert row == {"prompt": "0", **{name: values[name] for name in names}}
+
+
 def test_a_partition_that_the_files_have_themselves_is_theirs(tmp_path: Path) -> None:
     write_input(tmp_path, "year=2024/a.parquet", {"prompt": ["a"], "year": ["own"]})
     plan = make_plan(job(tmp_path))
@@ -229,6 +250,36 @@ def test_every_type_of_text_is_text(tmp_path: Path, kind: pa.DataType) -> None:
     write_input(tmp_path, "a.parquet", {"prompt": pa.array(["a"]).cast(kind)})
     plan = make_plan(job(tmp_path))
     assert plan.read(plan.shards[0]).table.to_pylist() == [{"prompt": "a"}]
+
+
+@pytest.mark.parametrize(
+    ("sections", "field"),
+    [
+        ({}, "input.columns.prompt: no column 'prompt'"),
+        ({"input": {"columns": {"id": "name"}}}, "input.columns.id: no column 'name'"),
+        ({"input": {"template": "{name}"}}, "input.template: no column 'name'"),
+    ],
+)
+def test_a_file_without_a_column_that_the_job_needs_is_named(
+    tmp_path: Path, sections: dict[str, Any], field: str
+) -> None:
+    write_input(tmp_path, "a.parquet", {"prompt": ["a"], "name": ["x"]})
+    for name in ("b", "c", "d", "e"):
+        write_input(tmp_path, f"{name}.parquet", {"prompts": ["a"]})
+    with pytest.raises(InputError) as caught:
+        make_plan(job(tmp_path, **sections))
+    files = ", ".join(f"{tmp_path}/in/{name}.parquet" for name in ("b", "c", "d"))
+    assert f"{field} in {files} and 1 more files (there: prompts)" in str(caught.value)
+
+
+def test_kept_columns_and_sampling_may_be_missing_in_a_file(tmp_path: Path) -> None:
+    write_input(tmp_path, "a.parquet", {"prompt": ["a"], "kept": [1], "options": ["{}"]})
+    write_input(tmp_path, "b.parquet", {"prompt": ["b"]})
+    write_input(tmp_path, "c.parquet", {"none": pa.array([], pa.string())})
+    write_input(tmp_path, "d.parquet", {"prompt": ["d"], "id": ["an id"]})
+    columns = {"prompt": "prompt", "sampling": "options"}
+    plan = make_plan(job(tmp_path, input={"columns": columns}))
+    assert plan.read(plan.shards[0]).table["kept"].to_pylist() == [1, None, None]
 
 
 def test_bad_files_are_all_named_up_to_five(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Mistakes in the prompts: paths, formats, columns, types."""
 
 import gzip
+import os
 
 import pyarrow as pa
 
@@ -43,6 +44,23 @@ def _corrupt_footer(bench: Bench) -> None:
     path.write_bytes(data[:-60] + b"\x00" * 52 + data[-8:])
 
 
+def _dangling(bench: Bench) -> None:
+    bench.parquet("in/a.parquet", ROWS)
+    (bench.folder / "in" / "b.parquet").symlink_to("gone.parquet")
+    bench.set("input.path", "in")
+
+
+def _pipe(bench: Bench) -> None:
+    os.mkfifo(bench.folder / "p.parquet")
+    bench.set("input.path", "p.parquet")
+
+
+def _lacking(bench: Bench) -> None:
+    bench.parquet("in/a.parquet", ROWS)
+    bench.parquet("in/b.parquet", {"text": ["x"]})
+    bench.set("input.path", "in")
+
+
 CASES = [
     Mistake(
         "no such input, one is near",
@@ -67,8 +85,27 @@ CASES = [
     ),
     Mistake(
         "an ending of no format",
+        file("prompts.data", "prompt\nx\n", input_path="prompts.data"),
+        ("prompts.data", "set input.format"),
+    ),
+    Mistake(
+        "a format that isn't read",
         file("prompts.csv", "prompt\nx\n", input_path="prompts.csv"),
-        ("prompts.csv", "set input.format"),
+        ("prompts.csv: CSV is not read", "pandas.read_csv('prompts.csv').to_parquet("),
+    ),
+    Mistake(
+        "a folder of files without endings",
+        lambda b: (
+            b.parquet("in/part-0", ROWS) and b.set("input", {"path": "in", "format": "parquet"})
+        ),
+        ("in: no parquet file in this folder", "part-0", "in/*"),
+    ),
+    Mistake("a link to nothing", _dangling, ("in/b.parquet: a link to gone.parquet", "not there")),
+    Mistake("a pipe", _pipe, ("p.parquet: is a pipe (FIFO), not a file",)),
+    Mistake(
+        "a file without the prompt column",
+        _lacking,
+        ("input.columns.prompt", "no column 'prompt' in", "in/b.parquet (there: text)"),
     ),
     Mistake("two formats", _mixed, ("input.path", "both Parquet", "JSON Lines", "input.format")),
     Mistake("types that disagree", _disagreeing, ("column 'n'", "int64", "string", "output.keep")),
@@ -95,7 +132,12 @@ CASES = [
     Mistake(
         "a JSON array, called JSON Lines",
         file("p.jsonl", '[{"prompt": "x"}]\n', input_path="p.jsonl"),
-        ("p.jsonl", "a JSON object is expected"),
+        ("p.jsonl: is a JSON array", "a JSON object is expected", "jq -c '.[]'"),
+    ),
+    Mistake(
+        "a JSON array with an object on each line",
+        file("p.json", '[\n{"prompt": "x"},\n{"prompt": "y"}\n]\n', input_path="p.json"),
+        ("p.json: is a JSON array", "not JSON Lines", "jq -c '.[]'"),
     ),
     Mistake(
         "truncated gzip",
