@@ -3,7 +3,7 @@
 import errno
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -60,16 +60,25 @@ class LocalStore:
             return file.read()
 
     def list(self, prefix: str = "") -> list[str]:
-        start = self._folder / prefix.rpartition("/")[0]
-        names = []
-        for folder, subfolders, files in os.walk(start, onerror=_raise_unless_missing):
-            inside = Path(folder).relative_to(self._folder).as_posix()
-            at = "" if inside == "." else f"{inside}/"
-            names += [at + file for file in files]
-            subfolders[:] = [
-                s for s in subfolders if f"{at}{s}/".startswith(prefix[: len(at + s) + 1])
-            ]
-        return sorted(name for name in names if name.startswith(prefix) and not _is_temporary(name))
+        inside = prefix.rpartition("/")[0]
+        return sorted(self._below(f"{inside}/" if inside else "", prefix))
+
+    def _below(self, inside: str, prefix: str) -> Iterator[str]:
+        """Names with a prefix in one folder (its name ends with `/`), and all names below it.
+
+        A folder may hold many thousands of parts, and each shard's log lists its own.
+        """
+        try:
+            with os.scandir(self._path(inside)) as found:
+                entries = [entry for entry in found if (inside + entry.name).startswith(prefix)]
+        except FileNotFoundError:
+            return
+        for entry in entries:
+            if not entry.is_dir():
+                if not _is_temporary(entry.name):
+                    yield inside + entry.name
+            elif not entry.is_symlink():
+                yield from self._below(f"{inside}{entry.name}/", prefix)
 
     def entries(self) -> Sequence[str]:
         try:
@@ -119,11 +128,6 @@ def _sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _raise_unless_missing(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
-        raise error
 
 
 def _is_temporary(name: str) -> bool:

@@ -88,6 +88,13 @@ def test_stop_asks_a_running_job(tmp_path: Path, capsys: Captured) -> None:
     assert open_store(url).exists("_rgp/stop")
 
 
+def test_a_damaged_part_keeps_nobody_from_stopping(tmp_path: Path, capsys: Captured) -> None:
+    url = publish(job_over(tmp_path, ROWS, input=COLUMNS), answer, success=False)
+    (tmp_path / "out" / "part-00000-0000.parquet").write_bytes(b"")
+    write_heartbeat(open_store(url), Heartbeat("running", 4e9))
+    assert "asked to stop" in printed(capsys, "stop", url)
+
+
 def test_stop_says_when_there_is_nothing_to_stop(output: str, capsys: Captured) -> None:
     assert "nothing to stop" in printed(capsys, "stop", output)
 
