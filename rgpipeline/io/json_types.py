@@ -145,7 +145,10 @@ class KindsByKey:
         types = sorted(self.types().items())
         if self.crowded or not types or any(kind is None for _, kind in types):
             return None
-        return pa.struct(types)
+        try:
+            return pa.struct(types)
+        except UnicodeError:  # half a surrogate in a key
+            return None
 
     def _of(self, key: str) -> JsonKinds:
         kinds = self._kinds.get(key)

@@ -39,6 +39,15 @@ def test_a_json_text_stays_as_it_is_whatever_other_rows_and_files_hold(tmp_path:
     assert kept(plan, "prompt") == ['"In\\n"', "5", '["x"]', "0.5"]
 
 
+def test_half_a_surrogate_in_a_nested_key_fails_its_row_alone(tmp_path: Path) -> None:
+    jsonl(
+        tmp_path, "a.jsonl", [{"prompt": "x", "k": {"\ud800": 1}}, {"prompt": "y", "k": {"a": 1}}]
+    )
+    plan = make_plan(job(tmp_path))
+    input = plan.read(plan.shards[0])
+    assert (list(input.faults), kept(plan, "k")) == ([0], [None, '{"a": 1}'])
+
+
 def test_an_object_has_the_keys_of_its_own_row(tmp_path: Path) -> None:
     rows = [{"stop": None, "logit_bias": {"5": 1}}, {"stop": ["a"], "logit_bias": {"7": 1}}]
     jsonl(tmp_path, "a.jsonl", [{"prompt": "x", "s": row} for row in rows])
