@@ -51,7 +51,7 @@ def alone(text: Text, held: str) -> bytes:
     random=st.integers(0, 2**32 - 1).map(Random),
     prefixes=st.sampled_from([0, 1, 8]),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_in_any_order_and_company_with_or_without_shared_prefixes(held, texts, random, prefixes):
     loop = Loop(engine(held), prefix_states=prefixes)
     waiting = random.sample(range(len(texts)), len(texts))
