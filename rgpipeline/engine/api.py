@@ -27,7 +27,7 @@ MAX_STOP_IDS = 16
 UNLIMITED = -1
 
 # Codes in `DecodedBlock.codes`, one for each step and slot.
-IDLE, GOES_ON, STOPPED, LAST = -1, 0, 1, 2
+IDLE, GOES_ON, STOPPED, LAST, FAILED = -1, 0, 1, 2, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,8 @@ class DecodedBlock:
     """What k decode steps brought, on the host."""
 
     tokens: NDArray[np.int32]  # [k, s]
-    codes: NDArray[np.int8]  # [k, s]: IDLE, GOES_ON, STOPPED (token not part of it), LAST
+    # [k, s]: IDLE, GOES_ON, STOPPED (token not part of it), LAST, FAILED (logits not finite)
+    codes: NDArray[np.int8]
     logprobs: TokenLogprobs | None  # [k, s, ...], when the features ask for it
 
 

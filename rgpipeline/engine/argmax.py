@@ -10,7 +10,10 @@ _BLOCK = 256
 
 
 def argmax(values: jax.Array) -> jax.Array:
-    """First index of the largest value of each row, [s v] to int32 [s]."""
+    """First index of the largest value of each row, [s v] to int32 [s].
+
+    -1 for a row in which NaN is, or whose largest value is infinite.
+    """
     first: jax.Array = lax.platform_dependent(values, cpu=_by_block, default=_first_largest)
     return first
 
@@ -25,12 +28,13 @@ def _by_block(values: jax.Array) -> jax.Array:
     size = math.gcd(vocab, _BLOCK)
     blocks = values.T.reshape(-1, size, rows)
     block = _first_largest(jnp.max(blocks, axis=1).T)
-    inside = jnp.take_along_axis(blocks, block[None, None], axis=0)[0]
-    return block * size + _first_largest(inside.T)
+    inside = jnp.take_along_axis(blocks, jnp.maximum(block, 0)[None, None], axis=0)[0]
+    return jnp.where(block < 0, -1, block * size + _first_largest(inside.T))
 
 
 def _first_largest(values: jax.Array) -> jax.Array:
     """By two plain reductions (XLA's CPU argmax is scalar)."""
     largest = jnp.max(values, axis=-1, keepdims=True)
     index = lax.broadcasted_iota(jnp.int32, values.shape, 1)
-    return jnp.min(jnp.where(values >= largest, index, values.shape[-1] - 1), axis=-1)
+    first = jnp.min(jnp.where(values >= largest, index, values.shape[-1] - 1), axis=-1)
+    return jnp.where(jnp.isfinite(largest[:, 0]), first, -1)

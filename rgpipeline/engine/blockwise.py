@@ -48,13 +48,16 @@ def noise(words: jax.Array, position: Position, blocks: int) -> tuple[jax.Array,
     return -jnp.log(-jnp.log1p(-small)), uniform
 
 
-def token_of(choice: Choice, rate: jax.Array, uniform: jax.Array) -> jax.Array:
-    """The token of each row in the block chosen for it: int32 [s].
+def token_of(
+    choice: Choice, rate: jax.Array, uniform: jax.Array, first: jax.Array | int = 0
+) -> jax.Array:
+    """The token of each row in the block chosen for it: int32 [s]; -1 if there is no number in it.
 
     Args:
       choice: of `Griffin.choose`.
       rate: as given to it.
       uniform: float32 [s], in [0, 1).
+      first: int32 scalar, the token with which the chip's part of the vocabulary begins.
     """
     logits = choice.logits
     largest = jnp.max(logits, axis=-1, keepdims=True)
@@ -62,7 +65,9 @@ def token_of(choice: Choice, rate: jax.Array, uniform: jax.Array) -> jax.Array:
     index = lax.broadcasted_iota(jnp.int32, logits.shape, 1)
     greedy = jnp.min(jnp.where(logits >= largest, index, logits.shape[-1] - 1), axis=-1)
     inside = jnp.where(rate > 0, inverse(weight, uniform), greedy)
-    return choice.block * logits.shape[-1] + inside
+    # The head chooses a block with NaN or infinity in it, if there is one.
+    finite = jnp.all(logits < jnp.inf, axis=-1)
+    return jnp.where(finite, first + choice.block * logits.shape[-1] + inside, -1)
 
 
 def offer(choice: Choice, rate: jax.Array, gumbel: jax.Array, token: jax.Array) -> jax.Array:
@@ -72,7 +77,7 @@ def offer(choice: Choice, rate: jax.Array, gumbel: jax.Array, token: jax.Array) 
       choice: the part's.
       rate: as given to it.
       gumbel: as given to it, float32 [s, blocks].
-      token: int32 [s], the one in the block chosen.
+      token: int32 [s], the one in the block chosen; -1 if the row has no numbers.
 
     Returns:
       int32 [3, s]: the bits of the block's largest logit and of the bonus on top of it, as the
@@ -87,7 +92,10 @@ def offer(choice: Choice, rate: jax.Array, gumbel: jax.Array, token: jax.Array) 
 
 
 def best_offer(offers: jax.Array, rate: jax.Array) -> jax.Array:
-    """The tokens of the best among several parts' offers, [m, 3, s]; the first of equals."""
+    """The tokens of the best among several parts' offers, [m, 3, s]; the first of equals.
+
+    -1 where one of the parts has no numbers.
+    """
     floats = lax.bitcast_convert_type(offers[:, :2], jnp.float32)
     best, extra, token = floats[0, 0], floats[0, 1], offers[0, 2]
     for part in range(1, offers.shape[0]):
@@ -95,4 +103,4 @@ def best_offer(offers: jax.Array, rate: jax.Array) -> jax.Array:
         better = (most - best) * jnp.where(rate > 0, rate, 1.0) > extra - bonus
         best, extra = jnp.where(better, most, best), jnp.where(better, bonus, extra)
         token = jnp.where(better, offers[part, 2], token)
-    return token
+    return jnp.where(jnp.all(offers[:, 2] >= 0, axis=0), token, -1)

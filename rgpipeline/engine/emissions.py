@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.engine.api import IDLE, LAST, STOPPED, DecodedBlock, PendingBlock
+from rgpipeline.engine.api import FAILED, IDLE, LAST, STOPPED, DecodedBlock, PendingBlock
+from rgpipeline.engine.numbers import NO_NUMBERS
 from rgpipeline.engine.slots import Tenant
 from rgpipeline.records import Emission, FinishReason, Snapshot, TokenLogprobs
 
@@ -31,12 +32,13 @@ class BlockRead:
 
     def __init__(self, block: DecodedBlock) -> None:
         codes = block.codes
-        emitted = (codes != IDLE) & (codes != STOPPED)
+        emitted = (codes != IDLE) & (codes != STOPPED) & (codes != FAILED)
         self._tokens = block.tokens.T.copy()  # [s, k]
         self._logprobs = block.logprobs
         self._emitted: list[int] = np.count_nonzero(emitted, axis=0).tolist()
         self._stopped: list[bool] = (codes == STOPPED).any(axis=0).tolist()
         self._last: list[bool] = (codes == LAST).any(axis=0).tolist()
+        self._failed: list[bool] = (codes == FAILED).any(axis=0).tolist()
 
     def emission(
         self, tenant: Tenant, arrays: Mapping[str, NDArray[np.generic]] | None
@@ -47,6 +49,9 @@ class BlockRead:
         needs none.
         """
         slot = tenant.slot
+        if self._failed[slot]:
+            none = self._tokens[slot, :0]
+            return Emission(tenant.request.key, none, "error", error=NO_NUMBERS)
         emitted, finish = self._emitted[slot], self._finish(slot)
         tenant.generated += emitted
         return Emission(

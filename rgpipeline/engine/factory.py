@@ -16,6 +16,7 @@ from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.lowering import tree_bytes
 from rgpipeline.engine.memory import device_memory
 from rgpipeline.engine.pace import Pace
+from rgpipeline.engine.probe import number_check
 from rgpipeline.engine.settings import needs_of, pack_tokens, settle
 from rgpipeline.errors import UserError
 from rgpipeline.model import checkpoint
@@ -104,6 +105,7 @@ def open_engine(
         prefix_states=min(settings.slots, PREFIX_BYTES // needs.slot),
         pace=Pace(settings.steps_per_dispatch),
     )
+    loop.numbers = number_check(built, params, model.weights)
     return OpenedEngine(loop, settings)
 
 

@@ -12,10 +12,11 @@ from typing import Any, Generic
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.engine.api import UNLIMITED, Engine, Rows, State, Tenancy
+from rgpipeline.engine.api import UNLIMITED, Engine, Rows, State
 from rgpipeline.engine.checks import request_fault, require_none, token_fault
 from rgpipeline.engine.emissions import BlockRead, InFlight, snapshot
 from rgpipeline.engine.features import SamplingFeatures
+from rgpipeline.engine.numbers import NumberCheck
 from rgpipeline.engine.pace import QUIET, TOKENS, Pace
 from rgpipeline.engine.scoring import Scoring, score_all
 from rgpipeline.engine.seating import Seating
@@ -39,12 +40,12 @@ class Loop(Generic[State, Rows]):
         self, engine: Engine[State, Rows], *, prefix_states: int = 0, pace: Pace | None = None
     ) -> None:
         """`prefix_states`: states of shared prompt prefixes to keep at most.
-
         `pace`: of an engine whose blocks may have any number of steps.
         """
         self._engine = engine
         self._prefix_states = prefix_states
         self._pace = pace or Pace(engine.steps)
+        self.numbers = NumberCheck()  # ends the work when no row has numbers
         self.beat = 0  # grows with every prefill call and every block read
         self.prefills = 0  # prefill calls, to tell a step's prefill from its decode
         self._make_states()
@@ -166,13 +167,13 @@ class Loop(Generic[State, Rows]):
     def score_step(self) -> list[Scored]:
         """One call for texts to score; what the call before it brought."""
         self.beat += 1
-        return self._scoring.step()
+        return self.numbers.scored(self._scoring.step())
 
     def score(self, texts: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
         """Log-probability of each token given those before it, [len - 1] for each text."""
         self._seating.release()
         try:
-            return score_all(self._scoring, texts)
+            return self.numbers.of_scores(score_all(self._scoring, texts))
         finally:  # if it is broken off, its states are lost
             self._scoring = Scoring(self._engine, self._prefix_states)
 
@@ -206,9 +207,7 @@ class Loop(Generic[State, Rows]):
         if features != self._features:
             self._state = self._engine.widen(self._state, features)
             self._features = features
-        tenancies: dict[int, Tenancy | None] = {
-            t.slot: tenancy_of(t, self._engine.eos_ids) for t in tenants
-        }
+        tenancies = {t.slot: tenancy_of(t, self._engine.eos_ids) for t in tenants}
         self._state = self._engine.assign(self._state, tenancies)
 
     def _dispatch(self) -> InFlight | None:
@@ -238,7 +237,8 @@ class Loop(Generic[State, Rows]):
         for tenant in flight.tenants:
             if tenant.gone:
                 continue
-            emissions.append(block.emission(tenant, flight.snapshots.get(tenant.slot)))
+            emission = block.emission(tenant, flight.snapshots.get(tenant.slot))
+            emissions.append(self.numbers.emitted(emission))
             if emissions[-1].finish is not None:
                 tenant.gone = True
                 self._slots.release(tenant)

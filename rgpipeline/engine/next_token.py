@@ -107,7 +107,7 @@ def _chosen(
         gumbel, uniform = noise(sampling.draw, position, chips.model * blocks)
         gumbel = lax.dynamic_slice_in_dim(gumbel, place * blocks, blocks, 1)
         choice = choose(hidden, table, scale, rate, gumbel)
-        token = token_of(choice, rate, uniform) + place * table.shape[0]
+        token = token_of(choice, rate, uniform, place * table.shape[0])
         return token if chips.model == 1 else offer(choice, rate, gumbel, token)
 
     operands = (chips.place(), table, scale, hidden, state.sampling, state.model.position)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rgpipeline.engine.api import GOES_ON, IDLE, LAST, STOPPED
+from rgpipeline.engine.api import FAILED, GOES_ON, IDLE, LAST, STOPPED
 from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.next_token import next_tokens
 from rgpipeline.engine.repeated import repeated
@@ -128,15 +128,17 @@ def _kept_in_the_loop(params: Params, token: jax.Array) -> Params:
 def _advance(
     state: SlotState, sampled: Sampled, features: SamplingFeatures, chips: Chips
 ) -> tuple[SlotState, Steps]:
-    token, active = sampled.token, state.active
+    failed, active = sampled.token < 0, state.active
+    token = jnp.maximum(sampled.token, 0)
     stopped = jnp.any(token[:, None] == state.stop_ids, axis=-1)
     remaining = jnp.where(active & (state.remaining > 0), state.remaining - 1, state.remaining)
     last = ~stopped & (remaining == 0)
     ending = jnp.where(stopped, STOPPED, jnp.where(last, LAST, GOES_ON))
+    ending = jnp.where(failed, FAILED, ending)
     codes = jnp.where(active, ending, IDLE).astype(jnp.int8)
     state = state._replace(
         token=jnp.where(active, token, state.token),
-        active=active & ~stopped & ~last,
+        active=active & ~stopped & ~last & ~failed,
         remaining=remaining,
         banned_for=jnp.maximum(state.banned_for - active, 0),
         sampling=count_token(state.sampling, *chips.own((token, active)), features),

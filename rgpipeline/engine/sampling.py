@@ -56,7 +56,7 @@ IN_PROMPT = 1 << 30
 class Sampled(NamedTuple):
     """One token for every slot."""
 
-    token: jax.Array  # int32 [s]
+    token: jax.Array  # int32 [s]; -1 where the logits are not finite
     logprob: jax.Array  # float32 [s] or [s, 0]
     top_ids: jax.Array  # int32 [s, k]
     top_logprobs: jax.Array  # float32 [s, k]
@@ -132,7 +132,7 @@ def sample(
             cuts = draws & is_cut(limits)
             scaled = fenced(jnp.any(cuts), truncate, scaled, limits, cuts, otherwise=scaled)
         drawn = fenced(jnp.any(draws), _draw, scaled, state.draw, position, otherwise=token)
-        token = jnp.where(draws, drawn, token)
+        token = jnp.where(draws & (token >= 0), drawn, token)
     if chosen is not None:
         token = jnp.where(_is_shaped(state, banned, features), token, chosen)
     return _with_logprobs(logits, token, wanted, features)
@@ -229,7 +229,9 @@ def _with_logprobs(
         none = jnp.zeros((rows, 0))
         return Sampled(token, none, none.astype(jnp.int32), none)
     top, ids = lax.top_k(logits, features.logprobs if features.logprobs > 1 else 0)
-    picked = jnp.concatenate([jnp.take_along_axis(logits, token[:, None], axis=1), top], axis=1)
+    picked = jnp.concatenate(
+        [jnp.take_along_axis(logits, jnp.maximum(token, 0)[:, None], axis=1), top], axis=1
+    )
     told = fenced(wanted, _log_probabilities, logits, picked, otherwise=picked)
     return Sampled(token, told[:, 0], ids.astype(jnp.int32), told[:, 1:])
 

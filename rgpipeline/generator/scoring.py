@@ -6,6 +6,8 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from rgpipeline.engine.numbers import NO_NUMBERS, without_numbers
+from rgpipeline.errors import RowError
 from rgpipeline.generator.progress import Progress, Watch
 from rgpipeline.generator.shared_loop import SharedLoop
 from rgpipeline.records import ScoreRequest
@@ -18,6 +20,8 @@ def scores(
 
     Every call to the device is a turn of its own, so other threads' sequences go on meanwhile;
     texts of several threads are scored one thread after the other.
+
+    Raises RowError for a text whose logits are not finite.
     """
     began, tokens = time.monotonic(), 0
     call = object()  # keeps these keys apart from those of other calls
@@ -48,4 +52,7 @@ def scores(
                 with loop.alone() as own:
                     for key in left:
                         own.cancel(key)
+    for index, key in enumerate(order):
+        if without_numbers(found[key]):
+            raise RowError(f"prompt {index}: {NO_NUMBERS}")
     return [found[key] for key in order]

@@ -20,9 +20,11 @@ from rgpipeline.model.kernels import (
     Kernels,
     decode_attention,
     gpu_scan,
+    on_tpu,
     prefill_attention,
     recurrence,
     recurrence_scan,
+    ring_copies,
 )
 from rgpipeline.model.mlp import Mlp
 from rgpipeline.model.modules import BlockDiagonal, Linear, Norm, param
@@ -158,8 +160,12 @@ class AttentionBlock(nn.Module):
             mixed, floats = fused(queries, key_value, angles, floats, position, lengths)
             after = rings.take_over(state, floats, position, lengths)
             return self._out(mixed), after
-        projected = self._project(x, chunk)
-        mixed, after = attention.prefill(*projected, state, position, lengths)
+        queries, keys, values = self._project(x, chunk)
+        if on_tpu(
+            self.kernels
+        ):  # as the kernels have it: decoding may read a ring's rest for others
+            keys, values = (ring_copies.numbers(one) for one in (keys, values))
+        mixed, after = attention.prefill(queries, keys, values, state, position, lengths)
         return self._out(mixed), after
 
     def decode(

@@ -48,8 +48,9 @@ def quantized_weights(value: HostArray) -> tuple[NDArray[np.int8], NDArray[np.fl
     for first in range(0, len(matrix), step):
         rows = matrix[first : first + step].astype(np.float32)
         scale = np.maximum(np.abs(rows).max(axis=1) / np.float32(LARGEST), LEAST_SCALE)
-        rows *= (1 / scale)[:, None]
-        numbers[first : first + step] = np.rint(rows, out=rows)
+        with np.errstate(invalid="ignore"):  # NaN and infinity: the row's scale is one, too
+            rows *= (1 / scale)[:, None]
+            numbers[first : first + step] = np.rint(rows, out=rows)
         scales[first : first + step] = scale
     return numbers.reshape(value.shape), scales.reshape(value.shape[:-1])
 

@@ -5,8 +5,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from rgpipeline.engine.numbers import NO_NUMBERS, without_numbers
 from rgpipeline.records import OutputRow, Score
 from rgpipeline.worker.logprobs import plain
+from rgpipeline.worker.rows import placed
 from rgpipeline.worker.work import ToScore
 
 
@@ -17,6 +19,9 @@ def scored_row(text: ToScore, logprobs: NDArray[np.float32]) -> OutputRow:
       text: what was scored.
       logprobs: of each scored token given those before it, [n - first].
     """
+    if without_numbers(logprobs):
+        error = placed(text.place, NO_NUMBERS)
+        return OutputRow(text.row, text.id, finish_reason="error", error=error)
     total = float(np.sum(logprobs, dtype=np.float64))
     mean = -total / len(logprobs)
     # exp overflows for a text that the model holds impossible.

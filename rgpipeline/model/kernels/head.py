@@ -8,7 +8,8 @@ far while the next one's product keeps the matrix units busy:
     choice                the largest of log(weight) + Gumbel noise: each block is chosen with
                           probability weight / sum of all weights (the Gumbel-max trick)
 
-What is left of a row is the logits of the block chosen, among which a token is to be drawn.
+What is left of a row is the logits of the block chosen, among which a token is to be drawn. Of a
+row with NaN among its logits, a block with NaN in it is chosen.
 """
 
 from collections.abc import Callable
@@ -163,9 +164,11 @@ def _kernel(
             weight = jnp.sum(jnp.exp((inside - most) * speed), axis=-1, keepdims=True)
             here = lane == (step * _STEP_BLOCKS & (_LANES - 1)) + one
             mine = jnp.sum(jnp.where(here, noise[these], 0.0), axis=-1, keepdims=True)
-            more = jnp.where(draws, jnp.log(weight) + mine, 0.0)
+            more = jnp.log(weight) + jnp.where(draws, mine, 0.0)
             ahead = (most - best) * jnp.where(draws, speed, 1.0)
-            better = ahead > extra - more
+            # A block with NaN or infinity in it has a weight of NaN. It is chosen, and kept: later
+            # no comparison with NaN is true.
+            better = (ahead > extra - more) | (more != more)
             best, extra = jnp.where(better, most, best), jnp.where(better, more, extra)
             place = jnp.where(better, step * _STEP_BLOCKS + one, place)
             kept = jnp.where(better, inside, kept)
