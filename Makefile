@@ -68,7 +68,7 @@ simulate: $(STAMP)
 # everything else that they haven't seen.
 EXAMPLES ?= 5000
 fuzz: $(STAMP)
-	RGP_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/cli/test_fuzz.py --timeout 3600
+	RGP_FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/cli/test_fuzz.py tests/fuzz --timeout 7200
 	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile others --timeout 3600
 
 # The documentation, into site/; anything that points nowhere is an error.
