@@ -57,11 +57,14 @@ def examine(path: str | Path, overrides: Sequence[str] = ()) -> Findings:
         found, told = _examine(*salvaged), str(error).splitlines()
         more = [fault for fault in found.faults if not any(fault in line for line in told)]
         return Findings((*told, *more), found.warnings, found.plan)
-    return _examine(job, known)
+    return _examine(job, known, advise=True)
 
 
-def _examine(job: Job, known: frozenset[str]) -> Findings:
-    """`known` are the sections that the job file has right."""
+def _examine(job: Job, known: frozenset[str], *, advise: bool = False) -> Findings:
+    """`known` are the sections that the job file has right.
+
+    `advise`: look at rows and settings too, for what is right but may not be meant.
+    """
     faults: list[str] = []
 
     def attempt(action: Callable[[], T]) -> T | None:
@@ -82,7 +85,7 @@ def _examine(job: Job, known: frozenset[str]) -> Findings:
         warnings += told[1]
     if "output" in known:
         warnings += attempt(lambda: output_warnings(job, _PATIENCE)) or ()
-    if plan is not None and not faults:
+    if plan is not None and not faults and advise:
         warnings += attempt(lambda: list(row_warnings(job, plan))) or ()
         warnings += attempt(lambda: slot_warnings(job, plan, _PATIENCE)) or ()
         warnings += attempt(lambda: list(id_warnings(job, plan))) or ()

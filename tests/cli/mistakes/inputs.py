@@ -174,10 +174,10 @@ CASES = [
     columns({"prompt": "prompt", "sampling": "n"}, "holds int64", "sampling keys"),
     table(
         "ids of a type that names nothing",
-        {"prompt": ["x"], "score": [0.5]},
+        {"prompt": ["x"], "score": [[0.5]]},
         "input.columns.id",
-        "holds double",
-        "text or whole numbers",
+        "holds list<element: double>",
+        "is needed",
         input_columns={"prompt": "prompt", "id": "score"},
     ),
     table("no prompt column", {"text": ["x"]}, "no column 'prompt'", "it has text"),
