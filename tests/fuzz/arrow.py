@@ -110,7 +110,12 @@ def any_type(draw: st.DrawFn) -> Typed:
         return draw(st.sampled_from(EXTENSIONS))
     typed = draw(st.sampled_from(LEAVES))
     for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
-        choices = [*_listed(typed), _struct(a=typed), _struct(a=typed, role=(pa.string(), TEXTS)), _map(typed)]
+        choices = [
+            *_listed(typed),
+            _struct(a=typed),
+            _struct(a=typed, role=(pa.string(), TEXTS)),
+            _map(typed),
+        ]
         typed = draw(st.sampled_from(choices))
     return typed
 

@@ -17,7 +17,22 @@ from tests.fuzz.jobs import Refused, bounded, run
 from tests.worker.hand import PROMPTS, finish, plan_job
 
 NAMES = st.sampled_from(
-    ["a", "b c", "ü", "100%", "50%20", "x#1", "[z]", "{q}", "k=01", "day=2", "m=1e3", "it's", "~", "a:b"]
+    [
+        "a",
+        "b c",
+        "ü",
+        "100%",
+        "50%20",
+        "x#1",
+        "[z]",
+        "{q}",
+        "k=01",
+        "day=2",
+        "m=1e3",
+        "it's",
+        "~",
+        "a:b",
+    ]
 )
 ODD = "caf\udce9"  # a name that isn't UTF-8: the byte E9
 Kind = Literal["file", "link", "linked folder", "dangling", "loop", "fifo", "hidden"]

@@ -19,8 +19,10 @@ TEXTS = st.text("ab é\n\"\\{}'", max_size=6) | st.sampled_from(["\ud800", "null
 SCALARS = st.none() | st.booleans() | NUMBERS | TEXTS
 ANY = st.recursive(
     SCALARS,
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["a", "b", "role", "content", "\udfff", ""]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["a", "b", "role", "content", "\udfff", ""]), inner)
+    ),
     max_leaves=5,
 )
 GOOD_TEXT = st.text("ab ", min_size=1, max_size=5)
