@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rgpipeline.engine.blockwise import best_offer, noise, offer, rate_of, token_of
-from rgpipeline.engine.softmax import log_probabilities, share_of_softmax
+from rgpipeline.engine.softmax import joined_softmax, share_of_softmax
 from rgpipeline.model.kernels.head import BLOCK, choose
 from rgpipeline.model.state import Position
 
@@ -42,7 +42,7 @@ def test_shares_of_a_softmax_make_the_whole() -> None:
     targets = rng.integers(0, PARTS * 32, ROWS)
     shares = [share_of_softmax(part, targets - 32 * i) for i, part in enumerate(logits)]
 
-    told = log_probabilities(jnp.stack(shares)[:, None])[0]
+    told = joined_softmax(jnp.stack(shares))
 
     whole = np.concatenate(logits.astype(np.float64), axis=1)
     expected = whole[np.arange(ROWS), targets] - np.log(np.exp(whole).sum(axis=1))
