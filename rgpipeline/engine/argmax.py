@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 _BLOCK = 256
@@ -14,7 +15,7 @@ def argmax(values: jax.Array) -> jax.Array:
 
     -1 for a row in which NaN is, or whose largest value is infinite.
     """
-    first: jax.Array = lax.platform_dependent(values, cpu=_by_block, default=_first_largest)
+    first: jax.Array = lax.platform_dependent(values, cpu=_by_block, default=_plain)
     return first
 
 
@@ -27,14 +28,26 @@ def _by_block(values: jax.Array) -> jax.Array:
     rows, vocab = values.shape
     size = math.gcd(vocab, _BLOCK)
     blocks = values.T.reshape(-1, size, rows)
-    block = _first_largest(jnp.max(blocks, axis=1).T)
-    inside = jnp.take_along_axis(blocks, jnp.maximum(block, 0)[None, None], axis=0)[0]
-    return jnp.where(block < 0, -1, block * size + _first_largest(inside.T))
+    most = lax.reduce(blocks, np.float32(-np.inf), _larger, (1,)).T  # [s b]
+    block = _first_largest(most)
+    inside = jnp.take_along_axis(blocks, block[None, None], axis=0)[0]
+    finite = jnp.all(most < jnp.inf, axis=-1) & jnp.any(most > -jnp.inf, axis=-1)
+    return jnp.where(finite, block * size + _first_largest(inside.T), -1)
+
+
+def _larger(one: jax.Array, other: jax.Array) -> jax.Array:
+    """The larger of two; NaN if one of them is. XLA's CPU backend may leave it out of a maximum."""
+    return jnp.where((one >= other) | (one != one), one, other)
+
+
+def _plain(values: jax.Array) -> jax.Array:
+    """By reductions of whole rows."""
+    largest = jnp.max(values, axis=-1)
+    return jnp.where(jnp.isfinite(largest), _first_largest(values), -1)
 
 
 def _first_largest(values: jax.Array) -> jax.Array:
     """By two plain reductions (XLA's CPU argmax is scalar)."""
     largest = jnp.max(values, axis=-1, keepdims=True)
     index = lax.broadcasted_iota(jnp.int32, values.shape, 1)
-    first = jnp.min(jnp.where(values >= largest, index, values.shape[-1] - 1), axis=-1)
-    return jnp.where(jnp.isfinite(largest[:, 0]), first, -1)
+    return jnp.min(jnp.where(values >= largest, index, values.shape[-1] - 1), axis=-1)

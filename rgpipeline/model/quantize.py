@@ -56,9 +56,14 @@ def quantized_weights(value: HostArray) -> tuple[NDArray[np.int8], NDArray[np.fl
 
 
 def quantized_rows(x: Array) -> tuple[Array, Array]:
-    """Floats [... i] as int8 [... i] and float32 scales [...]."""
+    """Floats [... i] as int8 [... i] and float32 scales [...].
+
+    The scale of a row with NaN or infinity in it is NaN.
+    """
     x = x.astype(jnp.float32)
     scale = jnp.maximum(jnp.max(jnp.abs(x), axis=-1) / LARGEST, LEAST_SCALE)
+    # XLA's CPU backend may leave NaN out of a maximum, but not out of a sum.
+    scale = scale + jnp.sum(x * 0, axis=-1)
     return jnp.round(x * (1 / scale)[..., None]).astype(jnp.int8), scale
 
 

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rgpipeline.engine.argmax import _by_block, _first_largest
+from rgpipeline.engine.argmax import argmax
 from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
@@ -20,7 +21,7 @@ from rgpipeline.errors import WeightsError
 from rgpipeline.model.config import GRIFFIN_CYCLE, GriffinConfig, cycle
 from rgpipeline.model.griffin import Griffin
 from rgpipeline.model.params import flatten, nest
-from rgpipeline.model.quantize import is_quantized, quantized_weights, scale_path
+from rgpipeline.model.quantize import is_quantized, quantized_rows, quantized_weights, scale_path
 from rgpipeline.model.random import random_params
 from rgpipeline.model.state import init_state
 from rgpipeline.records import Emission, EngineSettings, Request, draw_words
@@ -147,16 +148,26 @@ def test_rows_may_fail_as_long_as_others_do_not() -> None:
     told(NumberCheck(), failed=100, emitted=1)
 
 
-@pytest.mark.parametrize("spoil", [np.nan, np.inf])
-@pytest.mark.parametrize("at", [0, 300, 511])
-@pytest.mark.parametrize("argmax", [_by_block, _first_largest])
+@pytest.mark.parametrize("spoil", [np.nan, -np.nan, np.inf])
+@pytest.mark.parametrize(("rows", "vocab"), [(3, 512), (64, 32_000), (8, 1001)])
 def test_no_token_is_the_largest_among_values_that_are_not_finite(
-    argmax: Any, at: int, spoil: float
+    rows: int, vocab: int, spoil: float
 ) -> None:
-    values = np.random.default_rng(0).normal(size=(3, 512)).astype(np.float32)
-    sound = values[[0, 2]].argmax(-1)
-    values[1, at] = spoil
-    assert np.asarray(argmax(jnp.asarray(values))).tolist() == [sound[0], -1, sound[1]]
+    values = np.random.default_rng(0).normal(size=(rows, vocab)).astype(np.float32)
+    expected = values.argmax(-1)
+    for row, at in ((0, 0), (1, vocab // 2), (2, vocab - 1)):
+        values[row, at], expected[row] = spoil, -1
+    # As a decode step's logits lie in memory.
+    found = jax.jit(lambda turned: argmax(turned.T))(values.T)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("rows", [3, 16, 32, 64])
+def test_a_row_of_nan_has_no_scale(rows: int) -> None:
+    values = np.random.default_rng(0).normal(size=(rows, 128)).astype(np.float32)
+    values[1], values[2, 7] = np.nan, np.nan
+    scales = jax.jit(lambda x: quantized_rows(jnp.pad(x, ((0, 16), (0, 0))))[1])(values)
+    assert np.flatnonzero(np.isnan(scales)).tolist() == [1, 2]
 
 
 WIDE = GriffinConfig(600, 128, 64, 1, 128, cycle(GRIFFIN_CYCLE, 1), window=16, tied=False)
@@ -171,7 +182,6 @@ def test_the_tpus_head_draws_from_its_own_matrix_and_finds_nan(
     table = jnp.asarray(rng.normal(size=(WIDE.vocab_size, WIDE.width)), jnp.bfloat16)
     hidden = rng.normal(size=(16, WIDE.width)).astype(np.float32)
     hidden[5] = np.nan
-    hidden[6, 3] = np.inf
     head: dict[str, Any] = {"kernel": table}
     if quantized:
         numbers, scales = quantized_weights(np.asarray(table))
@@ -183,11 +193,10 @@ def test_the_tpus_head_draws_from_its_own_matrix_and_finds_nan(
     model = Griffin(WIDE, jnp.bfloat16, "interpret")
     features = SamplingFeatures(draws=True)
     found = np.asarray(next_tokens(model, params, jnp.asarray(hidden), state, features).token)
-    assert np.flatnonzero(found < 0).tolist() == [5, 6]
+    assert np.flatnonzero(found < 0).tolist() == [5]
     if temperature == 0:
         largest = (hidden @ np.asarray(table, np.float32).T).argmax(-1)
-        agree = found[[0, 1, 2, 3, 4, *range(7, 16)]] == largest[[0, 1, 2, 3, 4, *range(7, 16)]]
-        assert agree.mean() > 0.8
+        assert (found == largest).mean() > 0.8
 
 
 @pytest.mark.parametrize("at", [0, 300, 599])
