@@ -113,20 +113,20 @@ def _print(
     from rgpipeline.generator.progress import StageLines
 
     stages = StageLines(sys.stderr)
-    generator = Generator.load(model, **options, slots=1, progress=stages)
-    if echo:
-        typer.echo(text, nl=False)
-    begun, characters = time.monotonic(), 0
-    if chat:
-        stream = generator.stream_chat([{"role": "user", "content": text}], sampling)
-    else:
-        stream = generator.stream(text, sampling)
-    for piece in stream:
-        stages.stop()  # or a line would come amid the text
-        characters += len(piece)
-        sys.stdout.write(piece)
-        sys.stdout.flush()
-    sys.stdout.write("\n")
+    with Generator.load(model, **options, slots=1, progress=stages) as generator:
+        if echo:
+            typer.echo(text, nl=False)
+        begun, characters = time.monotonic(), 0
+        if chat:
+            stream = generator.stream_chat([{"role": "user", "content": text}], sampling)
+        else:
+            stream = generator.stream(text, sampling)
+        for piece in stream:
+            stages.stop()  # or a line would come amid the text
+            characters += len(piece)
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+        sys.stdout.write("\n")
     if sys.stderr.isatty():
         took = time.monotonic() - begun
         typer.echo(f"({count(characters)} characters in {duration(took)})", err=True)

@@ -1,5 +1,6 @@
 """Opens an engine for a job: weights, settings, programs."""
 
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -66,7 +67,7 @@ def open_engine(
     """
     activity = activity or Activity()
     skip_absent_tpu()
-    jax.monitoring.register_event_duration_secs_listener(activity.heard)
+    listen_for(activity)
     activity.opening(model.weights)
     chips = _chips(mesh, devices)
     dtype = model.dtype if settled is None else settled.dtype
@@ -107,6 +108,20 @@ def open_engine(
     )
     loop.numbers = number_check(built, params, model.weights)
     return OpenedEngine(loop, settings)
+
+
+def listen_for(activity: Activity) -> None:
+    """Lets `activity` hear of jax's compilations for as long as somebody holds it."""
+    held = weakref.ref(activity)
+
+    def heard(event: str, duration_secs: float, **kwargs: str | int) -> None:
+        listening = held()
+        if listening is not None:
+            listening.heard(event, duration_secs, **kwargs)
+
+    jax.monitoring.register_event_duration_secs_listener(heard)
+    forget = weakref.finalize(activity, jax.monitoring.unregister_event_duration_listener, heard)
+    forget.atexit = False
 
 
 def _begin_reading(activity: Activity, memory: Memory, chips: Chips, held: int) -> None:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from rgpipeline.engine.activity import Activity
+from rgpipeline.engine.factory import listen_for
 from rgpipeline.engine.factory import open_engine
 from rgpipeline.spec import EngineSpec, ModelSpec
 
@@ -53,3 +54,15 @@ def test_reading_goes_on_after_a_program_that_it_needs():
         "reading weights, 0 B of 2.0 GB",
         "reading weights, 500.0 MB of 2.0 GB",
     ]
+
+
+def test_an_activity_that_nobody_holds_any_more_hears_nothing():
+    told: list[str] = []
+    activity = Activity(told.append)
+    listen_for(activity)
+    jax.jit(lambda x: x * 5 + 1)(jnp.ones(7))
+    heard = len(told)
+    del activity
+    jax.jit(lambda x: x * 7 + 1)(jnp.ones(7))
+    assert heard > 0
+    assert len(told) == heard
