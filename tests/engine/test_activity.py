@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from rgpipeline.engine.activity import Activity
-from rgpipeline.engine.factory import listen_for
-from rgpipeline.engine.factory import open_engine
+from rgpipeline.engine.factory import listen_for, open_engine
 from rgpipeline.spec import EngineSpec, ModelSpec
 
 HF = str(Path(__file__).parent.parent / "golden" / "a" / "hf")
