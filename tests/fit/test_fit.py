@@ -21,6 +21,7 @@ CONFIG = {
     "intermediate_size": 2048,
     "num_hidden_layers": 3,
     "num_attention_heads": 2,
+    "num_key_value_heads": 1,
     "lru_width": 512,
     "attention_window_size": 1024,
 }
