@@ -14,6 +14,9 @@ from tests.fuzz.arrow import GOOD_TEXTS, ROLES, Typed, any_type
 from tests.fuzz.jobs import OWN, Refused, Row, bounded, run, with_chat
 
 
+NOT_FOR_POLARS = ("decimal32", "decimal64", "decimal256")  # at which it panics, within others
+
+
 class Input(NamedTuple):
     """What plays which role, and the files it stands in."""
 
@@ -49,7 +52,8 @@ def inputs(draw: st.DrawFn) -> Input:
 
 def write(table: pa.Table, path: Path, by_polars: bool) -> None:
     """Writes the table; an example that the writer has no type for is dropped."""
-    assume(not by_polars or "decimal256" not in str(table.schema))  # polars panics
+    if by_polars:
+        assume(not any(kind in str(table.schema) for kind in NOT_FOR_POLARS))
     try:
         if by_polars:
             pl.from_arrow(table).write_parquet(path)
