@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from tests.fuzz.arrow import GOOD_TEXTS, ROLES, Typed, any_type
 from tests.fuzz.jobs import OWN, Refused, Row, bounded, run, with_chat
 
-
 NOT_FOR_POLARS = ("decimal32", "decimal64", "decimal256")  # at which it panics, within others
 
 
