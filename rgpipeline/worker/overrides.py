@@ -41,7 +41,7 @@ def _as_mapping(overrides: object, column: str) -> Mapping[str, Any]:
         return _parse(overrides, column)
     if isinstance(overrides, Mapping):
         return _given(overrides)
-    if isinstance(overrides, Sequence) and all(isinstance(pair, tuple) for pair in overrides):
+    if isinstance(overrides, Sequence) and {tuple} == set(map(type, overrides)):
         return _given(dict(overrides))  # a map, as Arrow gives it
     raise RowError(
         f"{column!r} holds {kind_of(overrides)}; an object of sampling keys, or that as JSON "

@@ -164,6 +164,7 @@ def test_overrides_change_what_they_name(overrides, changed):
         ("[1]", "'s' holds JSON that is not an object"),
         (json.dumps({"min_tokens": 9}), "min_tokens 9 is above max_tokens 7"),
         (5, "'s' holds an int; an object of sampling keys"),
+        ([], "'s' holds a list; an object of sampling keys"),
     ],
 )
 def test_overrides_that_are_not_valid_are_told(overrides, told):
