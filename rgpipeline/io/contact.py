@@ -21,7 +21,7 @@ from rgpipeline.io.options import (
     protocol_of,
     resolve_options,
 )
-from rgpipeline.io.retry import Retry, is_transient
+from rgpipeline.io.retry import Retry, causes, is_transient
 
 PATIENCE_S = 15.0
 _REMOTE = {"s3", "gs", "http", "https", "hf"}
@@ -96,14 +96,13 @@ def _silence(error: BaseException) -> BaseException | None:
 
     The cause decides: fsspec calls a silent web server's file absent.
     """
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(getattr(cause, "response", None), Mapping):  # botocore
+    first = error
+    for first in causes(error):
+        if isinstance(getattr(first, "response", None), Mapping):  # botocore
             return None
-        if isinstance(getattr(cause, "status", getattr(cause, "code", None)), int):
+        if isinstance(getattr(first, "status", getattr(first, "code", None)), int):
             return None
-        error, cause = cause, cause.__cause__
-    return error if is_transient(error) else None
+    return first if is_transient(first) else None
 
 
 def _one_of_each(urls: Iterable[str]) -> Iterator[str]:

@@ -3,12 +3,13 @@
 Through s3fs and gcsfs, for pyarrow's own clients have no conditional put.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from fsspec import AbstractFileSystem
 
 from rgpipeline.io.options import StorageOptions, open_filesystem
+from rgpipeline.io.retry import causes
 
 # One request carries a whole object up to S3's own limit of 5 GB. An upload in pieces that loses
 # its last reply is aborted by s3fs, after which nobody can tell whether the object is there.
@@ -101,7 +102,7 @@ def _lost_the_race(error: BaseException) -> bool:
     s3fs says OSError(EINVAL) and keeps botocore's answer as the cause; gcsfs says
     FileExistsError or HttpError 412, by its version.
     """
-    for cause in _causes(error):
+    for cause in causes(error):
         response = getattr(cause, "response", None)
         code = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
         status = getattr(cause, "code", None)
@@ -110,9 +111,3 @@ def _lost_the_race(error: BaseException) -> bool:
         if code == "PreconditionFailed":
             return True
     return False
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__

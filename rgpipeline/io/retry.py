@@ -3,7 +3,7 @@
 import errno
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -74,18 +74,24 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, TimeoutError | EOFError) or module in _CLIENTS
 
 
-def full(error: BaseException | None) -> str:
-    """Why the store takes no more, and what to do about it; empty for any other error."""
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, what it was raised from, and so on to the first cause, each once."""
     seen: set[int] = set()  # an error that was raised from itself is its own cause
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        if isinstance(error, OSError) and error.errno in _FULL_ERRNOS:
-            return _FULL_ERRNOS[error.errno]
-        response = getattr(error, "response", None)
-        answer = response.get("Error", {}) if isinstance(response, dict) else {}
-        if answer.get("Code") in _FULL_CODES or _status(error) == 507:
-            return _FULL_STORE
+        yield error
         error = error.__cause__
+
+
+def full(error: BaseException | None) -> str:
+    """Why the store takes no more, and what to do about it; empty for any other error."""
+    for cause in causes(error):
+        if isinstance(cause, OSError) and cause.errno in _FULL_ERRNOS:
+            return _FULL_ERRNOS[cause.errno]
+        response = getattr(cause, "response", None)
+        answer = response.get("Error", {}) if isinstance(response, dict) else {}
+        if answer.get("Code") in _FULL_CODES or _status(cause) == 507:
+            return _FULL_STORE
     return ""
 
 
