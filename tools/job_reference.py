@@ -17,7 +17,7 @@ from rgpipeline.spec import Job
 _HEAD = """\
 # The job file
 
-<!-- Written by tools/job_reference.py from rgpipeline/spec.py; change it there. -->
+<!-- Written by tools/job_reference.py from rgpipeline/spec/; change it there. -->
 
 YAML. Every field has a default but `model.weights`, `input.path` and `output.path`; an unknown key
 is refused, with the nearest known one named. `rgpipeline validate job.yaml` finds everything that

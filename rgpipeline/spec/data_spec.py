@@ -1,0 +1,95 @@
+"""The `input:` and `output:` sections: where prompts come from and completions go."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from rgpipeline.addresses import plain_address
+from rgpipeline.spec.spec_base import Address, Count, Spec
+
+
+class Columns(Spec):
+    """Which input columns mean what."""
+
+    prompt: str | None = Field(None, description="column of prompt texts")
+    messages: str | None = Field(None, description="column of chat messages (role, content)")
+    prompt_ids: str | None = Field(None, description="column of token id lists, taken as they are")
+    completion: str | None = Field(None, description="task score: text to score given the prompt")
+    id: str | None = Field(
+        None, description="column that names the rows; default `id` if there is one, else file#row"
+    )
+    sampling: str | None = Field(None, description="column of per-row sampling overrides")
+
+
+class InputSpec(Spec):
+    """Where the prompts are."""
+
+    path: tuple[str, ...] = Field(
+        description="file, folder, glob or a list of them; any fsspec URL"
+    )
+    format: Literal["auto", "parquet", "jsonl", "openai-batch"] = Field(
+        "auto", description="auto goes by the files' endings"
+    )
+    columns: Columns = Field(default_factory=Columns)
+    template: str | None = Field(
+        None, description="text with {column} fields that makes the prompt"
+    )
+    limit: Count | None = Field(None, description="only the first rows")
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("path")
+    @classmethod
+    def _paths_are_not_empty(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or any(not path.strip() for path in value):
+            raise ValueError("no path given; name a file, a folder or a glob")
+        return tuple(map(plain_address, value))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _prompt_is_the_default_column(cls, value: Any) -> Any:
+        if (
+            not isinstance(value, dict)
+            or value.get("template")
+            or value.get("format") == "openai-batch"
+        ):
+            return value
+        columns = value.get("columns") or {}
+        if isinstance(columns, dict) and not {"prompt", "messages", "prompt_ids"} & columns.keys():
+            return {**value, "columns": {**columns, "prompt": "prompt"}}
+        return value
+
+    @model_validator(mode="after")
+    def _one_source_of_prompts(self) -> Self:
+        columns = [n for n in ("prompt", "messages", "prompt_ids") if getattr(self.columns, n)]
+        sources = [f"columns.{name}" for name in columns] + (["template"] if self.template else [])
+        wanted = 0 if self.format == "openai-batch" else 1
+        if len(sources) != wanted:
+            found = " and ".join(sources) or "none"
+            raise ValueError(
+                "openai-batch files bring their own prompts; remove " + found
+                if wanted == 0
+                else "exactly one of columns.prompt, columns.messages, columns.prompt_ids and "
+                f"template makes the prompt; found {found}"
+            )
+        return self
+
+
+class OutputSpec(Spec):
+    """Where completions go, and in what shape."""
+
+    path: Annotated[Address, Field(min_length=1)] = Field(description="folder; any fsspec URL")
+    keep: Literal["all"] | tuple[str, ...] = Field("all", description="input columns carried along")
+    prefix: str = Field("", description="put before the names of the columns we add")
+    segment_tokens: Annotated[int, Field(ge=16)] = Field(
+        65536, description="a longer completion is published in segments of this many tokens"
+    )
+    token_ids: bool = Field(False, description="add the completion_ids column")
+
+    @field_validator("keep", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) and value != "all" else value

@@ -1,0 +1,77 @@
+"""A whole job: every section, and what holds across them."""
+
+import re
+from collections.abc import Iterator
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from rgpipeline.spec.compute_spec import EngineSpec, FaultsSpec, ModelSpec, WorkersSpec
+from rgpipeline.spec.data_spec import InputSpec, OutputSpec
+from rgpipeline.spec.sampling_spec import Sampling
+from rgpipeline.spec.spec_base import Spec
+
+_SECRET = re.compile(
+    r"secret|passw|token|credential|authorization|(private|api|account)_?key|connection_string",
+    re.IGNORECASE,
+)
+# A reference to the environment; or, for gcsfs' `token`, a way to find one, or a file with one.
+_TELLS_NOTHING = re.compile(
+    r"\$\{\w+\}|anon|google_default|cloud|browser|cache|\S+\.json", re.IGNORECASE
+)
+
+
+class Job(Spec):
+    """One batch generation job, whole."""
+
+    name: str = Field(
+        "job",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
+        description="of the job, in displays, metrics and parts' footers",
+    )
+    task: Literal["generate", "score"] = Field(
+        "generate", description="write completions, or log-probabilities of given texts"
+    )
+    model: ModelSpec
+    input: InputSpec
+    output: OutputSpec
+    sampling: Sampling = Field(default_factory=Sampling)
+    engine: EngineSpec = Field(default_factory=EngineSpec)
+    workers: WorkersSpec = Field(default_factory=WorkersSpec)
+    storage_options: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="fsspec options by protocol; ${NAME} reads the environment",
+    )
+    faults: FaultsSpec = Field(default_factory=FaultsSpec)
+
+    @model_validator(mode="after")
+    def _task_fits(self) -> Self:
+        if self.input.columns.completion is not None and self.task != "score":
+            raise ValueError("input.columns.completion belongs to task: score")
+        return self
+
+    @field_validator("storage_options")
+    @classmethod
+    def _secrets_come_from_the_environment(
+        cls, value: dict[str, dict[str, Any]]
+    ) -> dict[str, dict[str, Any]]:
+        for path, option in _texts(value):
+            told = _TELLS_NOTHING.fullmatch(option)
+            if _SECRET.search(path.rpartition(".")[2]) and not told:
+                raise ValueError(
+                    f"{path} is a secret; write ${{NAME}} and set NAME in the "
+                    f"environment of driver and workers"
+                )
+        return value
+
+
+def _texts(options: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in nested options, and the dotted keys to it."""
+    if isinstance(options, dict):
+        for key, option in options.items():
+            yield from _texts(option, f"{path}.{key}" if path else str(key))
+    elif isinstance(options, list):
+        for option in options:
+            yield from _texts(option, path)
+    elif isinstance(options, str):
+        yield path, options
