@@ -2,7 +2,7 @@
 
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.stores.servers"]
+pytest_plugins = ["tests.storage.servers"]
 
 # The same examples each time, or a change is refused for what is no doing of its own; and no
 # clocks, which tell how busy the machine is. `make fuzz` draws others.

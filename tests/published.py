@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 from rgpipeline.io.columns import AddedColumns
 from rgpipeline.io.log import ShardLog
 from rgpipeline.io.parts import build_part
-from rgpipeline.io.store import open_store
 from rgpipeline.io.tables import take_rows
 from rgpipeline.jobfile import parse_job
 from rgpipeline.output import write_success
 from rgpipeline.plan import open_or_create
 from rgpipeline.records import OutputRow
 from rgpipeline.spec import Job
+from rgpipeline.storage.store import open_store
 
 Answer = Callable[[int, Mapping[str, Any]], Sequence[OutputRow]]
 

@@ -16,6 +16,7 @@ LAYERS = {
     "records": 0,
     "spec": 0,
     "wording": 0,
+    "storage": 0.5,
     "io": 1,
     "model": 1,
     "text": 1,

@@ -33,8 +33,8 @@ def status(
       rgpipeline status out/demo --json | jq .rows.done
       rgpipeline status out/demo --watch 10
     """
-    from rgpipeline.io.store import open_store
     from rgpipeline.output import read_heartbeat, read_status
+    from rgpipeline.storage.store import open_store
 
     options = storage_options(storage)
     while True:

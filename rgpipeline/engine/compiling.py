@@ -32,7 +32,6 @@ from rgpipeline.engine.on_chips import PARAMS
 from rgpipeline.engine.pace import MOST
 from rgpipeline.engine.settings import settle
 from rgpipeline.errors import UserError, WeightsError
-from rgpipeline.io.options import StorageOptions, resolve_options
 from rgpipeline.model.chips import Chips
 from rgpipeline.model.config import GriffinConfig, known_config
 from rgpipeline.model.opening import read_config
@@ -40,6 +39,7 @@ from rgpipeline.model.params import param_shapes
 from rgpipeline.model.sharding import check_model, mesh_of, parts_for
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import EngineSpec
+from rgpipeline.storage.filesystems import StorageOptions, resolve_options
 
 # Where libtpu writes the kernels' code, if LIBTPU_INIT_ARGS says so.
 CODE = "code"

@@ -14,7 +14,7 @@ from rgpipeline.fit.compiled import Compiled, CompileRequest, compile_programs
 from rgpipeline.fit.memory import fits, hbm_bytes
 from rgpipeline.fit.report import FitReport
 from rgpipeline.fit.search import TILE, Trial, most_slots
-from rgpipeline.io.contact import require_answers
+from rgpipeline.storage.reachable import check_reachable
 
 # decode and prefill decide; the others show that they compile, and add their code.
 _PROGRAMS = ("decode", "prefill", "seat", "assign")
@@ -47,7 +47,7 @@ def fit(request: FitRequest) -> FitReport:
     """
     chip = chip_of(request.topology)
     asked = _compile_request(request, chip)
-    require_answers([request.model], request.storage_options)
+    check_reachable([request.model], request.storage_options)
     compiled = _most(asked, chip) if request.slots == "max" else compile_programs(asked)
     if request.dump_hlo is not None:
         _dump(compiled, request.dump_hlo)

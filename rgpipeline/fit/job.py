@@ -9,8 +9,8 @@ from rgpipeline.fit.chips import chips_in
 from rgpipeline.fit.estimate import FitRequest, fit
 from rgpipeline.fit.report import FitReport
 from rgpipeline.fit.work import Work, count_work
-from rgpipeline.io.contact import require_answers
 from rgpipeline.spec import Job
+from rgpipeline.storage.reachable import check_reachable
 from rgpipeline.wording import count, counted, duration
 
 _HOSTS = (1, 4, 16, 64)
@@ -85,7 +85,7 @@ def fit_job(
     """
     request = job_request(job, topology)
     places = [*job.input.path, job.model.weights, job.model.tokenizer]
-    require_answers(places, job.storage_options)
+    check_reachable(places, job.storage_options)
     work = count_work(job)
     report = fit(replace(request, slots=slots or request.slots, dump_hlo=dump_hlo))
     hosts = _HOSTS if job.workers.count == "auto" else (job.workers.count,)

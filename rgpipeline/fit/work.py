@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from rgpipeline.errors import RowError, UserError
-from rgpipeline.io.options import resolve_options
 from rgpipeline.plan import Plan, make_plan
 from rgpipeline.records import Shard
 from rgpipeline.spec import Job
+from rgpipeline.storage.filesystems import resolve_options
 from rgpipeline.worker.opening import open_prompts
 from rgpipeline.worker.prompts import Prompts
 

@@ -10,9 +10,9 @@ from rgpipeline.engine.factory import OpenedEngine, open_engine, use_compilation
 from rgpipeline.generator.options import IN_PYTHON
 from rgpipeline.generator.requests import RequestMaker
 from rgpipeline.generator.shared_loop import SharedLoop
-from rgpipeline.io.contact import require_answers
-from rgpipeline.io.options import resolve_options
 from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec
+from rgpipeline.storage.filesystems import resolve_options
+from rgpipeline.storage.reachable import check_reachable
 from rgpipeline.text.chat import ChatTemplate
 from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.wording import said_as
@@ -33,7 +33,7 @@ def open_model(
 ) -> tuple[OpenedEngine, RequestMaker]:
     """The engine of a model, and what makes requests for it. Raises as `Generator.load` does."""
     options = resolve_options(storage_options)
-    require_answers(model.addresses, options)
+    check_reachable(model.addresses, options)
     with said_as(IN_PYTHON):
         tokenizer = _open_tokenizer(model, options)
     use_compilation_cache(CACHE)

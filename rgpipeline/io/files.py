@@ -11,8 +11,8 @@ from fsspec import AbstractFileSystem
 
 from rgpipeline.errors import InputError, RgpipelineError
 from rgpipeline.io.local_files import LocalFiles
-from rgpipeline.io.options import StorageOptions, open_filesystem, protocol_of
-from rgpipeline.io.retry import is_forbidden, is_transient
+from rgpipeline.storage.filesystems import StorageOptions, open_filesystem, protocol_of
+from rgpipeline.storage.retries import is_forbidden, is_transient
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 _LINES_AHEAD = 1 << 18  # bytes; lines are cut from a buffer of so many

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from rgpipeline.errors import OutputError
 from rgpipeline.io.cover import Entry
 from rgpipeline.io.parts import ENTRY_DEFAULTS, parse_part_name, part_name
-from rgpipeline.io.store import Store
+from rgpipeline.storage.store import Store
 
 _TAIL = 1 << 16  # bytes; the whole footer of most parts
 _MAGIC = b"PAR1"

@@ -2,9 +2,9 @@
 
 from rgpipeline.io.jsonl import JsonLinesReader
 from rgpipeline.io.openai_batch import OpenAIBatchReader
-from rgpipeline.io.options import StorageOptions
 from rgpipeline.io.parquet import ParquetReader
 from rgpipeline.io.readers import Reader
+from rgpipeline.storage.filesystems import StorageOptions
 
 
 def reader_for(format: str, options: StorageOptions | None) -> Reader:

@@ -11,10 +11,10 @@ from rgpipeline.errors import InputError, RowError
 from rgpipeline.io.files import COMPRESSIONS, FoundFile, decompressed, explained, open_file
 from rgpipeline.io.json_document import document_fault
 from rgpipeline.io.json_types import ColumnTypes, column_of
-from rgpipeline.io.options import StorageOptions
 from rgpipeline.io.readers import Rows, Scan
 from rgpipeline.io.used_values import json_column
 from rgpipeline.records import InputFile
+from rgpipeline.storage.filesystems import StorageOptions
 from rgpipeline.wording import encodable
 
 _MARK_ROWS = 1024  # rows between the byte offsets that a plan keeps of a plain file

@@ -6,8 +6,8 @@ from rgpipeline.errors import StoreError
 from rgpipeline.io.cover import Cover, entry_of
 from rgpipeline.io.footers import PartFooter, read_footer
 from rgpipeline.io.parts import part_name, part_numbers
-from rgpipeline.io.store import Store
 from rgpipeline.records import OutputRow
+from rgpipeline.storage.store import Store
 
 Build = Callable[[Sequence[OutputRow], int], bytes]  # rows and part number to the part's bytes
 

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 from rgpipeline.errors import InputError
 from rgpipeline.io.casts import fitted
 from rgpipeline.io.files import FoundFile, arrow_file, explained, is_corruption
-from rgpipeline.io.options import StorageOptions
 from rgpipeline.io.readers import Rows, Scan, joined, nulls
 from rgpipeline.io.used_values import exact_name
 from rgpipeline.records import InputFile
+from rgpipeline.storage.filesystems import StorageOptions
 
 _BATCH_ROWS = 1024  # decoded at once: bounds memory in row groups of millions
 # Bytes of a row group, in the columns wanted, that are fetched at once, by few requests; of a

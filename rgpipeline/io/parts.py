@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 
 from rgpipeline.io.columns import AddedColumns
 from rgpipeline.io.cover import Entry, entry_of
-from rgpipeline.io.store import Store
 from rgpipeline.records import OutputRow
+from rgpipeline.storage.store import Store
 
 _NAME = re.compile(r"part-(\d{5,})-(\d{4,})\.parquet")
 ENTRY_DEFAULTS = Entry(row=-1, sample=0, segment=0, progress=1, samples=1)

@@ -20,7 +20,7 @@ from rgpipeline.io.files import FoundFile, explained, listing_filesystem
 from rgpipeline.io.left_out import LeftOut
 from rgpipeline.io.listing import find_files, glob_base, is_glob, is_hidden
 from rgpipeline.io.local_files import describe_link
-from rgpipeline.io.options import StorageOptions, open_filesystem, protocol_of
+from rgpipeline.storage.filesystems import StorageOptions, open_filesystem, protocol_of
 
 DEMO = "demo"  # stands for the prompts that ship with the package
 

@@ -11,11 +11,11 @@ import pyarrow as pa
 from rgpipeline.errors import InputError
 from rgpipeline.io.files import current_version, explained
 from rgpipeline.io.hive import partition_values, with_partitions
-from rgpipeline.io.options import StorageOptions
 from rgpipeline.io.readers import Reader, Rows, joined, nulls, sound
-from rgpipeline.io.retry import Retry
 from rgpipeline.io.used_values import value_of
 from rgpipeline.records import InputFile, Shard, Span
+from rgpipeline.storage.filesystems import StorageOptions
+from rgpipeline.storage.retries import Retry
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from rgpipeline.io.store import Store
 from rgpipeline.records import SampleKey, Snapshot
+from rgpipeline.storage.store import Store
 
 _log = logging.getLogger(__name__)
 

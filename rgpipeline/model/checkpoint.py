@@ -19,7 +19,7 @@ from rgpipeline.model.opening import open_checkpoint
 from rgpipeline.model.params import Params, nest, stored_dtype
 from rgpipeline.model.recipes import HostArray, Recipe
 from rgpipeline.model.stored import TensorReader
-from rgpipeline.model.stores import StorageOptions
+from rgpipeline.storage.stores import StorageOptions
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 Place = Callable[[recipes.Path, HostArray], jax.Array]

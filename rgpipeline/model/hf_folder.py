@@ -8,12 +8,12 @@ from typing import Any
 from rgpipeline.errors import WeightsError
 from rgpipeline.model import hf_config, hf_layout, refusals
 from rgpipeline.model.config import ATTENTION, GriffinConfig
-from rgpipeline.model.download import local_copy
 from rgpipeline.model.hf_layout import BODY, EMBEDDING, HEAD
-from rgpipeline.model.remote import Folder
 from rgpipeline.model.safetensors_reader import SafetensorsReader
 from rgpipeline.model.stored import Checkpoint
 from rgpipeline.model.weight_files import weight_files
+from rgpipeline.storage.folders import Folder
+from rgpipeline.storage.local_copy import local_copy
 
 _NAME = "config.json"
 

@@ -8,7 +8,7 @@ ROOT/20/ITEM/_METADATA, …                     all its steps
 import re
 from typing import NamedTuple
 
-from rgpipeline.model.remote import Folder
+from rgpipeline.storage.folders import Folder
 
 _MARKS = ("_METADATA", "manifest.ocdbt", "checkpoint")
 _STEP = re.compile(r"(?:[A-Za-z]\w*_)?(\d+)")  # 20, 00000020, ckpt_20

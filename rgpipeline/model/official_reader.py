@@ -10,8 +10,8 @@ from rgpipeline.errors import WeightsError
 from rgpipeline.model.params import flatten, nest
 from rgpipeline.model.platform import skip_absent_tpu
 from rgpipeline.model.recipes import HostArray
-from rgpipeline.model.remote import Folder
 from rgpipeline.model.stored import Stored
+from rgpipeline.storage.folders import Folder
 
 _EMBEDDING = ("embedder", "input_embedding")
 _OTHERS = re.compile(r"opt|(^|_)(mu|nu|ema|avg)(_|$)")  # what parameters are not below

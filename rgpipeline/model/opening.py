@@ -9,11 +9,11 @@ from pathlib import Path
 from rgpipeline.errors import WeightsError
 from rgpipeline.model import hf_folder, hf_layout, official_folder, official_layout, refusals
 from rgpipeline.model.config import GriffinConfig, known_configs
-from rgpipeline.model.download import local_copy
 from rgpipeline.model.official_folder import Found
-from rgpipeline.model.remote import Folder
 from rgpipeline.model.stored import Checkpoint
-from rgpipeline.model.stores import StorageOptions
+from rgpipeline.storage.folders import Folder
+from rgpipeline.storage.local_copy import local_copy
+from rgpipeline.storage.stores import StorageOptions
 
 # Where remote official checkpoints are copied to unless the job names another place.
 CACHE = Path.home() / ".cache" / "rgpipeline" / "weights"

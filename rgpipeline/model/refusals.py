@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from rgpipeline.model.remote import Folder
+from rgpipeline.storage.folders import Folder
 
 _SHOWN = 4
 _LOOKED_INTO = 50  # subfolders

@@ -15,8 +15,8 @@ import numpy as np
 from rgpipeline.errors import WeightsError
 from rgpipeline.model.recipes import HostArray
 from rgpipeline.model.refusals import quantized_tensor
-from rgpipeline.model.remote import POINTER, Folder, is_pointer
 from rgpipeline.model.stored import Stored
+from rgpipeline.storage.folders import POINTER, Folder, is_pointer
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype(np.float32),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rgpipeline.errors import WeightsError
-from rgpipeline.model.remote import Folder
+from rgpipeline.storage.folders import Folder
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"

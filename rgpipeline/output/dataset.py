@@ -8,14 +8,14 @@ from pyarrow.fs import FSSpecHandler, LocalFileSystem, PyFileSystem
 
 from rgpipeline.errors import OutputError
 from rgpipeline.io.columns import AddedColumns
-from rgpipeline.io.contact import require_answers
 from rgpipeline.io.footers import read_footers
-from rgpipeline.io.options import StorageOptions, open_filesystem, protocol_of
 from rgpipeline.io.parts import part_names
-from rgpipeline.io.store import RetryingStore, Store, open_store
 from rgpipeline.plan.folder import WITHOUT_JOB, read_job, read_plan
 from rgpipeline.plan.record import Plan
 from rgpipeline.spec import Job
+from rgpipeline.storage.filesystems import StorageOptions, open_filesystem, protocol_of
+from rgpipeline.storage.reachable import check_reachable
+from rgpipeline.storage.store import RetryingStore, Store, open_store
 
 
 def open_output(url: str, storage_options: StorageOptions | None = None) -> ds.Dataset:
@@ -55,7 +55,7 @@ def open_job(
 
     Raises OutputError when it has none, StoreError within seconds when the store doesn't answer.
     """
-    require_answers([url], storage_options)
+    check_reachable([url], storage_options)
     store = open_store(url, storage_options)
     job, plan = read_job(store), read_plan(store)
     if job is None or plan is None:

@@ -11,10 +11,10 @@ from rgpipeline.errors import OutputError, StoreError
 from rgpipeline.io.columns import AddedColumns
 from rgpipeline.io.cover import Cover, Entry
 from rgpipeline.io.footers import read_footer, unusable
-from rgpipeline.io.options import StorageOptions
 from rgpipeline.io.parts import part_names
-from rgpipeline.io.store import Store
 from rgpipeline.output.dataset import dataset_of, open_job
+from rgpipeline.storage.filesystems import StorageOptions
+from rgpipeline.storage.store import Store
 
 T = TypeVar("T")
 _UNREADABLE = (pa.ArrowException, OSError)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from rgpipeline.io.cover import Cover
 from rgpipeline.io.footers import PartFooter, read_footers
 from rgpipeline.io.parts import part_name, part_names
-from rgpipeline.io.store import Store
 from rgpipeline.plan.record import Plan
 from rgpipeline.records import Shard
+from rgpipeline.storage.store import Store
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rgpipeline.errors import InputError, JobError, OutputError, RowError
-from rgpipeline.io.contact import require_answers
 from rgpipeline.io.cover import Progress
 from rgpipeline.io.files import current_version, explained
 from rgpipeline.io.jsonl import JsonLinesReader
-from rgpipeline.io.options import StorageOptions
-from rgpipeline.io.store import Store, open_store
 from rgpipeline.io.tables import take_rows
 from rgpipeline.io.used_values import exact_field, exact_name, exact_text
 from rgpipeline.jobfile import parse_job
@@ -26,6 +23,9 @@ from rgpipeline.output.parts import published_parts
 from rgpipeline.plan.record import Plan
 from rgpipeline.records import InputFile
 from rgpipeline.spec import Job
+from rgpipeline.storage.filesystems import StorageOptions
+from rgpipeline.storage.reachable import check_reachable
+from rgpipeline.storage.store import Store, open_store
 
 NOTE = "_rgp/retry.json"
 _ID = "rgp_id"  # the column of ids, for a job that maps none
@@ -54,7 +54,7 @@ def prepare_retry(
     Done again with the same `new`, what was written the first time holds. Raises OutputError when
     `url` is no job's output or `new` can't take one, InputError when none of the rows can be read.
     """
-    require_answers([url, new], storage_options)
+    check_reachable([url, new], storage_options)
     store, job, plan = open_job(url, storage_options)
     target = open_store(new, storage_options)
     written = _written(target, store)

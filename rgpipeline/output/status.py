@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from rgpipeline.io.options import StorageOptions
-from rgpipeline.io.store import Store
 from rgpipeline.output.dataset import open_job
 from rgpipeline.output.progress import ShardProgress, read_progress
+from rgpipeline.storage.filesystems import StorageOptions
+from rgpipeline.storage.store import Store
 from rgpipeline.wording import counted
 
 SUCCESS = "_SUCCESS"

@@ -4,9 +4,9 @@ import json
 import time
 import uuid
 
-from rgpipeline.io.options import StorageOptions
-from rgpipeline.io.store import Store
 from rgpipeline.output.dataset import open_job
+from rgpipeline.storage.filesystems import StorageOptions
+from rgpipeline.storage.store import Store
 
 STOP = "_rgp/stop"
 

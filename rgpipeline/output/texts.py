@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from rgpipeline.errors import OutputError
 from rgpipeline.io.columns import AddedColumns
-from rgpipeline.io.options import StorageOptions
 from rgpipeline.output.dataset import open_job
 from rgpipeline.output.parts import published_parts
 from rgpipeline.spec import Job
+from rgpipeline.storage.filesystems import StorageOptions
 
 
 @dataclass(frozen=True, slots=True)

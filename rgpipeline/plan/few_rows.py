@@ -5,9 +5,9 @@ slots, and would depend on the other rows.
 """
 
 from rgpipeline.engine.auto import ACCELERATOR_SLOTS, CPU_SLOTS
-from rgpipeline.io.store import Store
 from rgpipeline.plan.settled import settled
 from rgpipeline.spec import Job
+from rgpipeline.storage.store import Store
 from rgpipeline.wording import counted
 
 

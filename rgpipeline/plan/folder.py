@@ -13,11 +13,11 @@ from rgpipeline.io.files import FoundFile
 from rgpipeline.io.footers import read_footer
 from rgpipeline.io.hive import partition_values
 from rgpipeline.io.parts import parse_part_name, part_names
-from rgpipeline.io.store import Store
 from rgpipeline.plan.make import find_inputs, make_plan
 from rgpipeline.plan.record import Plan, identity
 from rgpipeline.records import InputFile
 from rgpipeline.spec import Job
+from rgpipeline.storage.store import Store
 
 JOB = "_rgp/job.json"
 PLAN = "_rgp/plan.json"

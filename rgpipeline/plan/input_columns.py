@@ -10,11 +10,11 @@ import pyarrow as pa
 from rgpipeline.errors import InputError
 from rgpipeline.io.common_types import common_type
 from rgpipeline.io.json_types import ColumnTypes, JsonKinds, is_json
-from rgpipeline.io.options import StorageOptions
 from rgpipeline.io.parquet import are_small
 from rgpipeline.io.readers import Scan
 from rgpipeline.io.used_values import exact_name
 from rgpipeline.records import InputFile
+from rgpipeline.storage.filesystems import StorageOptions
 
 _THREADS = 32  # footers are read from afar: waiting, not work
 

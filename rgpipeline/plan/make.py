@@ -14,17 +14,17 @@ from rgpipeline.io.formats import reader_for
 from rgpipeline.io.hive import partition_fields
 from rgpipeline.io.openai_batch import COLUMNS as BATCH_COLUMNS
 from rgpipeline.io.openai_batch import KEPT as BATCH_KEPT
-from rgpipeline.io.options import resolve_options
 from rgpipeline.io.parts import part_name
 from rgpipeline.io.paths import Inputs, expand_inputs, takes_in
 from rgpipeline.io.readers import Scan
-from rgpipeline.io.retry import Retry
 from rgpipeline.plan.checks import column_faults, name_faults, with_found_id
 from rgpipeline.plan.input_columns import InputColumns
 from rgpipeline.plan.missing import missing_columns
 from rgpipeline.plan.record import Plan, identity, used_columns
 from rgpipeline.records import InputFile, Shard, Span
 from rgpipeline.spec import Columns, Job, WorkersSpec
+from rgpipeline.storage.filesystems import resolve_options
+from rgpipeline.storage.retries import Retry
 
 # Shards, about: ten for each worker keep all of them busy to the end. Where nobody says how many
 # there will be, enough for a hundred; a status reads the footers of each shard's parts.

@@ -14,12 +14,12 @@ import pyarrow as pa
 from rgpipeline import __version__
 from rgpipeline.io.columns import AddedColumns
 from rgpipeline.io.formats import reader_for
-from rgpipeline.io.options import StorageOptions
 from rgpipeline.io.parts import PartLabel
 from rgpipeline.io.readers import Reader
 from rgpipeline.io.shard_rows import InputRows, read_shard
 from rgpipeline.records import InputFile, Shard, Span
 from rgpipeline.spec import Columns, Job
+from rgpipeline.storage.filesystems import StorageOptions
 from rgpipeline.text.template import PromptTemplate
 
 

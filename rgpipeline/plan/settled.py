@@ -10,9 +10,9 @@ import re
 from dataclasses import asdict
 
 from rgpipeline.errors import OutputError
-from rgpipeline.io.store import Store
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import EngineSpec, MeshSpec
+from rgpipeline.storage.store import Store
 
 ALONE = MeshSpec(data=1, model=1)
 Division = tuple[int, int]  # (data, model): parts of the slots and of the weights

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from rgpipeline.io.store import Store
+from rgpipeline.storage.store import Store
 
 FOLDER = "_rgp/events/"
 _NAME = re.compile(r"_rgp/events/(\d+)-(\d+)\.jsonl")

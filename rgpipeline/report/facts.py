@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
-from rgpipeline.io.store import Store
 from rgpipeline.output import Status
 from rgpipeline.plan import Plan
 from rgpipeline.plan.settled import divisions
 from rgpipeline.report.events import Event, Run
 from rgpipeline.report.history import History
 from rgpipeline.spec import Job
+from rgpipeline.storage.store import Store
 from rgpipeline.wording import count, counted, duration, rate, share, size
 
 

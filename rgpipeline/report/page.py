@@ -11,7 +11,6 @@ from markupsafe import Markup
 
 from rgpipeline import __version__
 from rgpipeline.errors import OutputError
-from rgpipeline.io.options import StorageOptions
 from rgpipeline.output import read_status
 from rgpipeline.output.dataset import open_job
 from rgpipeline.report.events import read_runs
@@ -28,6 +27,7 @@ from rgpipeline.report.sections import (
     throughput_section,
     timeline_section,
 )
+from rgpipeline.storage.filesystems import StorageOptions
 
 
 def write_report(url: str, to: Path, storage_options: StorageOptions | None = None) -> None:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from rgpipeline.io.options import StorageOptions
 from rgpipeline.output import WholeText, cat
 from rgpipeline.output.parts import published_parts
 from rgpipeline.records import SampleKey
 from rgpipeline.spec import Job
+from rgpipeline.storage.filesystems import StorageOptions
 
 _BARS = 24
 _FAILURES = 200  # shown with their rows

@@ -19,8 +19,6 @@ import ray
 
 from rgpipeline.engine.activity import Activity
 from rgpipeline.errors import OutputError
-from rgpipeline.io.options import resolve_options
-from rgpipeline.io.store import Store, open_store
 from rgpipeline.plan import Plan
 from rgpipeline.plan.folder import PLAN
 from rgpipeline.records import Assignment, WorkerReport
@@ -31,6 +29,8 @@ from rgpipeline.runtime.metrics import WorkerMetrics
 from rgpipeline.runtime.nodes import Node
 from rgpipeline.runtime.placement import Placement, core_shares, environment
 from rgpipeline.spec import Job
+from rgpipeline.storage.filesystems import resolve_options
+from rgpipeline.storage.store import Store, open_store
 from rgpipeline.worker import EngineFactory, Worker
 
 

@@ -9,7 +9,6 @@ import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 
 from rgpipeline.errors import RgpipelineError, StoreError, UserError
-from rgpipeline.io.options import protocol_of
 from rgpipeline.io.paths import DEMO
 from rgpipeline.plan import Plan
 from rgpipeline.records import Assignment, Fault
@@ -18,6 +17,7 @@ from rgpipeline.runtime.crew import Gone, Hello, Refusal, Reply, Unreached
 from rgpipeline.runtime.nodes import Node, is_alive
 from rgpipeline.runtime.placement import Placement
 from rgpipeline.spec import Job, is_template_text
+from rgpipeline.storage.filesystems import protocol_of
 from rgpipeline.worker import EngineFactory
 
 _LONGEST_REASON = 400  # characters

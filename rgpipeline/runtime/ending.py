@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from rgpipeline.dispatch import End
 from rgpipeline.errors import OutputError, StoreError
 from rgpipeline.io.snapshots import Snapshots
-from rgpipeline.io.store import Store
 from rgpipeline.output import ShardProgress, write_success
 from rgpipeline.output.summary import Outcome, Summary
+from rgpipeline.storage.store import Store
 from rgpipeline.wording import count, counted
 
 _log = logging.getLogger(__name__)

@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from rgpipeline.errors import RgpipelineError, StoreFullError
-from rgpipeline.io.store import RetryingStore
 from rgpipeline.output import Heartbeat, write_heartbeat
 from rgpipeline.output.stopping import read_stop
+from rgpipeline.storage.store import RetryingStore
 
 _log = logging.getLogger(__name__)
 

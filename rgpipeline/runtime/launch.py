@@ -16,8 +16,6 @@ from rgpipeline.dispatch import Dispatch, End, Policy, Work
 from rgpipeline.dispatch.eta import RowTokens
 from rgpipeline.dispatch.view import Before, JobView, Rates, before_it_begins, generated
 from rgpipeline.errors import Interrupted, UserError
-from rgpipeline.io.contact import require_answers
-from rgpipeline.io.store import RetryingStore, open_store
 from rgpipeline.jobfile import load_job
 from rgpipeline.output import (
     Heartbeat,
@@ -43,6 +41,8 @@ from rgpipeline.runtime.session import connected
 from rgpipeline.runtime.signals import stopping_on_signals
 from rgpipeline.runtime.watchers import IdCheck, NodeWatch
 from rgpipeline.spec import Job
+from rgpipeline.storage.reachable import check_reachable
+from rgpipeline.storage.store import RetryingStore, open_store
 from rgpipeline.worker import EngineFactory
 from rgpipeline.worker.ids import id_warnings
 
@@ -77,7 +77,7 @@ def run(
     began = time.monotonic()
     job = _loaded(job)
     places = [*job.input.path, job.output.path, *job.model.addresses]
-    require_answers(places, job.storage_options)
+    check_reachable(places, job.storage_options)
     store = open_store(job.output.path, job.storage_options)
     plan = open_or_create(job, store)
     progress = read_progress(store, plan)

@@ -1,10 +1,10 @@
 """How the chips of a job's workers are divided: whether it goes, in numbers, and as before."""
 
 from rgpipeline.errors import UserError
-from rgpipeline.io.store import Store
 from rgpipeline.plan.settled import division, divisions
 from rgpipeline.runtime.placement import Placement
 from rgpipeline.spec import Job, WorkersSpec
+from rgpipeline.storage.store import Store
 
 
 def check_mesh(spec: WorkersSpec, placement: Placement) -> None:

@@ -27,9 +27,9 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from rgpipeline.errors import JobError, UserError, WorkerError
-from rgpipeline.io.options import protocol_of
 from rgpipeline.jobfile import load_job
 from rgpipeline.spec import Job
+from rgpipeline.storage.filesystems import protocol_of
 
 _SHIPPED = {"demo"}  # paths that stand for what is inside the package
 _CHATTY = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")

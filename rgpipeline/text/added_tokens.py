@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import sentencepiece as spm
 
 from rgpipeline.errors import WeightsError
-from rgpipeline.text.files import StorageOptions, read_in
+from rgpipeline.storage.small_files import StorageOptions, read_in
 
 _SPACE = "\u2581"  # how sentencepiece writes one
 _SHOWN = 5

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Self
 
 from rgpipeline.errors import WeightsError
-from rgpipeline.text.files import StorageOptions
+from rgpipeline.storage.small_files import StorageOptions
 from rgpipeline.text.jinja import JinjaTemplate
 from rgpipeline.text.messages import as_turns, parse_messages
 from rgpipeline.text.template_source import given_template, read_template, special_tokens

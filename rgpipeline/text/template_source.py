@@ -6,8 +6,8 @@ from typing import Any
 
 from rgpipeline.errors import WeightsError
 from rgpipeline.spec import is_template_text
+from rgpipeline.storage.small_files import StorageOptions, read_file, read_in
 from rgpipeline.text.added_tokens import named_tokens
-from rgpipeline.text.files import StorageOptions, read_file, read_in
 from rgpipeline.text.tokenizer import Tokenizer
 
 _FILE = "chat_template.jinja"

@@ -9,8 +9,8 @@ import sentencepiece as spm
 from numpy.typing import NDArray
 
 from rgpipeline.errors import RowError, WeightsError
+from rgpipeline.storage.small_files import StorageOptions, read_file, read_in
 from rgpipeline.text.added_tokens import missing_tokens
-from rgpipeline.text.files import StorageOptions, read_file, read_in
 from rgpipeline.text.long_text import LONG, can_be_cut, chunks
 from rgpipeline.text.surfaces import Surfaces
 

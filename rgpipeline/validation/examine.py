@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rgpipeline.errors import JobError, RgpipelineError
-from rgpipeline.io.contact import require_answers
-from rgpipeline.io.retry import Retry
 from rgpipeline.jobfile import load_job
 from rgpipeline.plan import Plan, make_plan
 from rgpipeline.spec import Job
+from rgpipeline.storage.reachable import check_reachable
+from rgpipeline.storage.retries import Retry
 from rgpipeline.validation.model import model_findings
 from rgpipeline.validation.output import output_warnings, slot_warnings
 from rgpipeline.validation.rows import row_warnings
@@ -74,7 +74,7 @@ def _examine(job: Job, known: frozenset[str], *, advise: bool = False) -> Findin
             faults.append(str(error))
             return None
 
-    attempt(lambda: require_answers(_places(job, known), job.storage_options))
+    attempt(lambda: check_reachable(_places(job, known), job.storage_options))
     if faults:
         return Findings(tuple(faults))
     plan = attempt(lambda: make_plan(job, _PATIENCE)) if "input" in known else None

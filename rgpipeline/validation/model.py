@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 from rgpipeline.errors import RgpipelineError
-from rgpipeline.io.options import resolve_options
 from rgpipeline.model.chips import Chips
 from rgpipeline.model.opening import open_checkpoint
 from rgpipeline.model.sharding import check_model
 from rgpipeline.plan import Plan
 from rgpipeline.spec import Job, Sampling
+from rgpipeline.storage.filesystems import resolve_options
 from rgpipeline.worker.opening import open_prompts
 
 

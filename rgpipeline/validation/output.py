@@ -4,13 +4,13 @@ import os
 from pathlib import Path
 
 from rgpipeline.errors import OutputError
-from rgpipeline.io.options import protocol_of
-from rgpipeline.io.retry import Retry
-from rgpipeline.io.store import Store, open_store
 from rgpipeline.plan import Plan
 from rgpipeline.plan.few_rows import few_rows_expected
 from rgpipeline.plan.folder import check_folder, require_usable
 from rgpipeline.spec import Job
+from rgpipeline.storage.filesystems import protocol_of
+from rgpipeline.storage.retries import Retry
+from rgpipeline.storage.store import Store, open_store
 
 
 def output_warnings(job: Job, retry: Retry) -> tuple[str, ...]:

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from rgpipeline.errors import RowError
-from rgpipeline.io.options import resolve_options
 from rgpipeline.plan import Plan
 from rgpipeline.records import Shard
 from rgpipeline.spec import Job
+from rgpipeline.storage.filesystems import resolve_options
 from rgpipeline.text.named_stops import never_found
 from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.worker.opening import open_prompts

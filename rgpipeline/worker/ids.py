@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 
 from rgpipeline.errors import RowError
-from rgpipeline.io.options import resolve_options
 from rgpipeline.io.shard_rows import InputRows, read_shard
 from rgpipeline.plan import Plan
 from rgpipeline.records import Shard, Span
 from rgpipeline.spec import Job
+from rgpipeline.storage.filesystems import resolve_options
 from rgpipeline.wording import count, counted
 from rgpipeline.worker.prompts import Prompts
 

@@ -5,11 +5,11 @@ from typing import Any, Protocol
 
 from rgpipeline.engine.loop import Loop
 from rgpipeline.errors import JobError, WeightsError
-from rgpipeline.io.options import StorageOptions
-from rgpipeline.io.store import Store
 from rgpipeline.plan import Plan, settle, settled
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import EngineSpec, Job, ModelSpec
+from rgpipeline.storage.filesystems import StorageOptions
+from rgpipeline.storage.store import Store
 from rgpipeline.text.chat import ChatTemplate
 from rgpipeline.text.template import PromptTemplate
 from rgpipeline.text.tokenizer import Tokenizer

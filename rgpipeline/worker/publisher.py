@@ -12,8 +12,8 @@ from rgpipeline.io.cover import Cover
 from rgpipeline.io.log import ShardLog
 from rgpipeline.io.shard_rows import InputRows
 from rgpipeline.io.snapshots import Snapshots
-from rgpipeline.io.store import Store
 from rgpipeline.records import OutputRow, SampleKey, ShardDone
+from rgpipeline.storage.store import Store
 from rgpipeline.worker.in_hand import in_hand
 from rgpipeline.worker.part_writer import PartWriter
 from rgpipeline.worker.policy import WorkerPolicy

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from rgpipeline.errors import OutputError, RowError, StoreError
 from rgpipeline.io.cover import Cover
 from rgpipeline.io.log import ShardLog
-from rgpipeline.io.options import StorageOptions
 from rgpipeline.io.readers import Reader
 from rgpipeline.io.shard_rows import InputRows
 from rgpipeline.io.snapshots import SavedSequence, Snapshots
-from rgpipeline.io.store import Store
 from rgpipeline.plan import Plan
 from rgpipeline.records import OutputRow, Request, SampleKey, draw_words
 from rgpipeline.spec import Job
+from rgpipeline.storage.filesystems import StorageOptions
+from rgpipeline.storage.store import Store
 from rgpipeline.wording import encodable
 from rgpipeline.worker.prompts import Prompt, Prompts, Row
 from rgpipeline.worker.work import Batch, Held, ToGenerate, ToScore

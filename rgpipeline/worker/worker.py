@@ -10,11 +10,11 @@ from typing import Any
 from rgpipeline.engine.activity import Activity
 from rgpipeline.engine.loop import Loop
 from rgpipeline.errors import RgpipelineError, StoreError, StoreFullError, UserError
-from rgpipeline.io.options import resolve_options
-from rgpipeline.io.store import RetryingStore, Store
 from rgpipeline.plan import Plan
 from rgpipeline.records import Assignment, Fault, WorkerReport
 from rgpipeline.spec import Job
+from rgpipeline.storage.filesystems import resolve_options
+from rgpipeline.storage.store import RetryingStore, Store
 from rgpipeline.worker.assembly import Shape
 from rgpipeline.worker.feeder import Feeder
 from rgpipeline.worker.opening import EngineFactory, open_prompts, open_settled

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.stores.servers import Place
+from tests.storage.servers import Place
 
 Key = tuple[str, int, int]  # id, sample, segment
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from rgpipeline.jobfile import parse_job
 from rgpipeline.spec import Job
-from tests.stores.servers import Place
+from tests.storage.servers import Place
 from tests.worker.ten_tokens import write_tokenizer
 
 LONG = 20  # one row in so many is long

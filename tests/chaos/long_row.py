@@ -25,14 +25,14 @@ import pyarrow.parquet as pq
 from rgpipeline import run
 from rgpipeline.dispatch.view import JobView
 from rgpipeline.io.snapshots import Snapshots
-from rgpipeline.io.store import open_store
 from rgpipeline.jobfile import parse_job
 from rgpipeline.output import cat
 from rgpipeline.spec import Job
+from rgpipeline.storage.store import open_store
 from tests.chaos.engines import Tracked
 from tests.chaos.rounds import ray_cluster
-from tests.stores.seaweed import Seaweed, seaweed
-from tests.stores.servers import Place
+from tests.storage.seaweed import Seaweed, seaweed
+from tests.storage.servers import Place
 
 
 @dataclass

@@ -12,8 +12,8 @@ from threading import Event, Thread
 
 import psutil
 
-from tests.stores.proxy import Fault, FaultyProxy
-from tests.stores.seaweed import Seaweed
+from tests.storage.proxy import Fault, FaultyProxy
+from tests.storage.seaweed import Seaweed
 
 _FAULTS: tuple[Fault, ...] = ("lost request", "lost reply", "cut reply", "503", "500 after")
 

@@ -17,9 +17,9 @@ from rgpipeline.spec import Job
 from tests.chaos.comparing import Comparison, compare
 from tests.chaos.jobs import job_for, write_input
 from tests.chaos.monkey import Monkey
-from tests.stores.proxy import FaultyProxy, faulty_proxy
-from tests.stores.seaweed import Seaweed, environment, seaweed
-from tests.stores.servers import Place
+from tests.storage.proxy import FaultyProxy, faulty_proxy
+from tests.storage.seaweed import Seaweed, environment, seaweed
+from tests.storage.servers import Place
 
 ROOT = Path(__file__).parents[2]
 _FINISHING_S = 240.0  # once nothing disturbs it any more

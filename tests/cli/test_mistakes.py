@@ -8,8 +8,8 @@ import pytest
 from rgpipeline.cli.app import call
 from tests.cli.mistakes import commands, inputs, job_file, models, outputs, stores
 from tests.cli.mistakes.case import Bench, Mistake
-from tests.stores.seaweed import Seaweed
-from tests.stores.servers import Place
+from tests.storage.seaweed import Seaweed
+from tests.storage.servers import Place
 
 TABLES = {
     "job": job_file.CASES,

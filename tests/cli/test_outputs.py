@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from rgpipeline.cli.app import call
-from rgpipeline.io.store import open_store
 from rgpipeline.output import Heartbeat, write_heartbeat
 from rgpipeline.records import OutputRow
+from rgpipeline.storage.store import open_store
 from tests.published import done, failed, job_over, publish
 
 Captured = pytest.CaptureFixture[str]

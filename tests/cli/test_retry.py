@@ -11,12 +11,12 @@ import pytest
 
 from rgpipeline.cli.app import call
 from rgpipeline.errors import InputError, OutputError
-from rgpipeline.io.store import open_store
 from rgpipeline.jobfile import parse_job
 from rgpipeline.output.retry import Retry, prepare_retry
 from rgpipeline.plan import make_plan
 from rgpipeline.records import OutputRow
 from rgpipeline.spec import Job
+from rgpipeline.storage.store import open_store
 from tests.published import done, failed, job_over, publish
 
 BAD = (3, 17, 18)  # in two shards of sixteen rows

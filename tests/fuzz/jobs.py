@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 from hypothesis import HealthCheck, settings
 
 from rgpipeline.errors import InputError, JobError
-from rgpipeline.io.store import open_store
 from rgpipeline.jobfile import parse_job
 from rgpipeline.plan import open_or_create
 from rgpipeline.records import Assignment
+from rgpipeline.storage.store import open_store
 from rgpipeline.worker import Worker
 from tests.worker.hand import finish
 from tests.worker.ten_tokens import factory, write_tokenizer

@@ -7,7 +7,7 @@ import pytest
 
 from rgpipeline import Generator
 from rgpipeline.errors import RowError, StoreError, UserError, WeightsError
-from rgpipeline.io import contact
+from rgpipeline.storage import reachable
 from rgpipeline.text.tokenizer import Tokenizer
 from tests.generator.conftest import GOLDEN, HF, TOKENIZER
 
@@ -206,7 +206,7 @@ def test_a_token_id_the_model_does_not_have_is_told(generator, field):
 
 
 def test_weights_behind_a_store_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contact, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(reachable, "PATIENCE_S", 0.5)
     nowhere = {"s3": {"endpoint_url": "http://127.0.0.1:1", "anon": True}}
     with pytest.raises(StoreError, match=r"s3://b/weights: the store at .* does not answer"):
         Generator.load("s3://b/weights", storage_options=nowhere)

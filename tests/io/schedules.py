@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from threading import Semaphore, Thread
 from typing import TypeVar, cast
 
-from rgpipeline.io.retry import Retry
-from rgpipeline.io.store import RetryingStore
+from rgpipeline.storage.retries import Retry
+from rgpipeline.storage.store import RetryingStore
 
 T = TypeVar("T")
 

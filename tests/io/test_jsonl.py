@@ -20,7 +20,7 @@ from rgpipeline.io.json_types import is_json
 from rgpipeline.io.jsonl import JsonLinesReader
 from rgpipeline.io.readers import Rows, Scan
 from rgpipeline.records import InputFile
-from tests.stores.servers import Place
+from tests.storage.servers import Place
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
     "jsonl": bytes,

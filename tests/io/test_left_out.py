@@ -6,7 +6,7 @@ import pytest
 
 from rgpipeline.errors import InputError
 from rgpipeline.io.paths import expand_inputs
-from tests.stores.servers import Place
+from tests.storage.servers import Place
 
 
 def write(folder: Path, *names: str) -> Path:

@@ -17,9 +17,9 @@ from rgpipeline.io.parquet import ParquetReader
 from rgpipeline.io.paths import expand_inputs
 from rgpipeline.io.readers import Rows
 from rgpipeline.records import InputFile
-from tests.stores.proxy import faulty_proxy
-from tests.stores.seaweed import Seaweed
-from tests.stores.servers import Place
+from tests.storage.proxy import faulty_proxy
+from tests.storage.seaweed import Seaweed
+from tests.storage.servers import Place
 
 ROWS, GROUP = 5000, 1500
 NESTED = pa.struct([("a", pa.list_(pa.int32())), ("b", pa.map_(pa.string(), pa.float64()))])

@@ -10,7 +10,7 @@ import pytest
 from rgpipeline.errors import InputError
 from rgpipeline.io.files import current_version
 from rgpipeline.io.paths import expand_inputs, takes_in
-from tests.stores.servers import Place
+from tests.storage.servers import Place
 
 TREE = [
     "b.parquet",

@@ -10,7 +10,7 @@ import pytest
 
 from rgpipeline.errors import WeightsError
 from rgpipeline.model.checkpoint import load
-from rgpipeline.model.remote import Folder
+from rgpipeline.storage.folders import Folder
 from rgpipeline.text.chat import read_template
 from rgpipeline.text.tokenizer import Tokenizer
 from tests.model import hf_folder

@@ -14,7 +14,7 @@ from rgpipeline.model import hf_layout
 from rgpipeline.model.config import GRIFFIN_CYCLE, GriffinConfig, cycle
 from tests.model import hf_folder
 from tests.processes import output_of
-from tests.stores.servers import Place
+from tests.storage.servers import Place
 
 LARGE = GriffinConfig(32_000, 1024, 3072, 8, 1024, cycle(GRIFFIN_CYCLE, 21), window=512)
 NARROW = replace(LARGE, vocab_size=512, width=64, mlp_width=64, heads=2, lru_width=64)

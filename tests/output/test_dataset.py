@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from rgpipeline.errors import OutputError
-from rgpipeline.io.store import open_store
 from rgpipeline.output import open_output
 from rgpipeline.plan import open_or_create
+from rgpipeline.storage.store import open_store
 from tests.published import done, failed, job_over, publish
-from tests.stores.servers import Place
+from tests.storage.servers import Place
 
 ROWS = [
     {"prompt": f"prompt {k}", "tags": [f"t{k}"], "nested": {"a": k, "b": None}} for k in range(40)

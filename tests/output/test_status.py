@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from rgpipeline.errors import OutputError
-from rgpipeline.io.store import RetryingStore, open_store
 from rgpipeline.output import (
     Heartbeat,
     ShardProgress,
@@ -21,8 +20,9 @@ from rgpipeline.output import (
 from rgpipeline.plan import open_or_create
 from rgpipeline.records import OutputRow
 from rgpipeline.spec import Job
+from rgpipeline.storage.store import RetryingStore, open_store
 from tests.published import done, failed, job_over, publish
-from tests.stores.servers import Place
+from tests.storage.servers import Place
 
 NOW = 1_800_000_000.0
 SAID = Heartbeat("running", NOW - 5, workers=2, tokens_per_second=12.5, eta_seconds=60.0)

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from rgpipeline.errors import OutputError
-from rgpipeline.io.store import open_store
 from rgpipeline.output import cat
 from rgpipeline.plan import open_or_create
 from rgpipeline.records import OutputRow
+from rgpipeline.storage.store import open_store
 from tests.published import done, failed, job_over, publish
 
 ROWS = [{"prompt": f"p{k}"} for k in range(3)]

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from rgpipeline.io.store import open_store
 from rgpipeline.plan.few_rows import few_rows_expected, few_rows_warning
 from rgpipeline.plan.settled import settle
 from rgpipeline.records import EngineSettings
+from rgpipeline.storage.store import open_store
 from tests.published import job_over
 
 

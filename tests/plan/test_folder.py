@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 
 from rgpipeline.errors import OutputError, RgpipelineError
-from rgpipeline.io.local import LocalStore
-from rgpipeline.io.retry import Retry
-from rgpipeline.io.store import RetryingStore, open_store
 from rgpipeline.jobfile import load_job
 from rgpipeline.output import read_status
 from rgpipeline.plan import open_or_create
 from rgpipeline.plan.folder import PLAN
+from rgpipeline.storage.local_store import LocalStore
+from rgpipeline.storage.retries import Retry
+from rgpipeline.storage.store import RetryingStore, open_store
 from tests.io.schedules import FaultyStore, Killed, MemoryStore, Schedule, interleave, patient
 from tests.plan.jobs import job, prompts, write_input
 from tests.published import done, publish
-from tests.stores.servers import Place
+from tests.storage.servers import Place
 
 
 @pytest.fixture

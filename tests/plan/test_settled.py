@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from rgpipeline.errors import OutputError
-from rgpipeline.io.store import RetryingStore, open_store
 from rgpipeline.plan import settle, settled
 from rgpipeline.plan.settled import divisions
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import EngineSpec, MeshSpec
+from rgpipeline.storage.store import RetryingStore, open_store
 
 AUTO, FIRST = EngineSpec(), EngineSettings("float32", 8, 64, 4)
 OTHER = EngineSettings("float32", 16, 64, 4)

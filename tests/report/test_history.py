@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from rgpipeline.io.store import Store, open_store
 from rgpipeline.report.events import read_runs
 from rgpipeline.report.history import History, history
+from rgpipeline.storage.store import Store, open_store
 
 Line = Mapping[str, Any]
 

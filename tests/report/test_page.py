@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from rgpipeline.io.store import open_store
 from rgpipeline.records import OutputRow
 from rgpipeline.report import render_report
 from rgpipeline.report.charts import between, doublings, exact, linear
 from rgpipeline.report.rows import histogram, row_facts
+from rgpipeline.storage.store import open_store
 from rgpipeline.wording import amount
 from tests.published import done, failed, job_over, publish
 

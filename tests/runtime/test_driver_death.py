@@ -10,9 +10,9 @@ import pytest
 from rgpipeline import run
 from rgpipeline.dispatch.view import JobView
 from rgpipeline.io.parts import part_names
-from rgpipeline.io.store import open_store
 from rgpipeline.output import read_heartbeat
 from rgpipeline.spec import Job
+from rgpipeline.storage.store import open_store
 from tests.runtime.drivers import drive
 from tests.runtime.engines import Slow
 from tests.runtime.jobs import answers, job_over, prompts, right_answers

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from rgpipeline.dispatch import End
-from rgpipeline.io.retry import Retry
-from rgpipeline.io.store import RetryingStore, open_store
 from rgpipeline.output import Heartbeat, ShardProgress
 from rgpipeline.runtime.ending import summary_of
 from rgpipeline.runtime.journal import Journal
+from rgpipeline.storage.retries import Retry
+from rgpipeline.storage.store import RetryingStore, open_store
 from tests.worker.hand import Instead
 
 SHARDS = [ShardProgress(0, 1000, rows_done=550, rows_failed=10), ShardProgress(1, 1000)]

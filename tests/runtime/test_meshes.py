@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from rgpipeline.errors import UserError
-from rgpipeline.io.store import open_store
 from rgpipeline.jobfile import parse_job
 from rgpipeline.plan import settle
 from rgpipeline.records import EngineSettings
@@ -13,6 +12,7 @@ from rgpipeline.runtime.meshes import check_mesh, devices_of, other_meshes, with
 from rgpipeline.runtime.nodes import Cluster, Node
 from rgpipeline.runtime.placement import Placement, choose
 from rgpipeline.spec import Job, MeshSpec, WorkersSpec
+from rgpipeline.storage.store import open_store
 
 V5E = Placement("tpu", 8, "TPU-V5LITEPOD")
 SETTINGS = EngineSettings("bfloat16", 512, 256, 16)

@@ -21,7 +21,7 @@ from rgpipeline.output import read_status
 from rgpipeline.output.stopping import request_stop
 from rgpipeline.runtime.submit import submit
 from tests.ports import free_ports
-from tests.stores.servers import Place
+from tests.storage.servers import Place
 
 RAY = Path(sys.executable).with_name("ray")
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.scale.measures import Figures, done, job_over, planned, write_input
-from tests.stores.seaweed import environment, seaweed
-from tests.stores.servers import Place
+from tests.storage.seaweed import environment, seaweed
+from tests.storage.servers import Place
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,7 +14,7 @@ from rgpipeline.jobfile import parse_job
 from rgpipeline.plan import make_plan
 from rgpipeline.spec import Job
 from tests.scale.engine import Instant
-from tests.stores.servers import Place
+from tests.storage.servers import Place
 from tests.worker.ten_tokens import write_tokenizer
 
 Figures = dict[str, Any]

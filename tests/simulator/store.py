@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from rgpipeline.io.cover import Entry, entry_of
 from rgpipeline.io.footers import PartFooter
 from rgpipeline.io.parts import parse_part_name
-from rgpipeline.io.store import Store
 from rgpipeline.records import OutputRow
+from rgpipeline.storage.store import Store
 from tests.simulator.books import Books
 from tests.simulator.night import Night
 from tests.simulator.world import World

@@ -7,7 +7,7 @@ import pytest
 
 from rgpipeline.io.cover import Cover, Entry
 from rgpipeline.io.parts import part_numbers
-from rgpipeline.io.store import Store
+from rgpipeline.storage.store import Store
 from tests.simulator.books import Broken
 from tests.simulator.planning import plan
 from tests.simulator.play import play

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 
 from rgpipeline.errors import StoreError
 from rgpipeline.io.log import ShardLog
-from rgpipeline.io.retry import Retry
-from rgpipeline.io.store import RetryingStore
 from rgpipeline.records import (
     Assignment,
     AssignmentKey,
@@ -16,6 +14,8 @@ from rgpipeline.records import (
     ShardDone,
     WorkerReport,
 )
+from rgpipeline.storage.retries import Retry
+from rgpipeline.storage.store import RetryingStore
 from tests.simulator.night import Night
 from tests.simulator.store import MemoryStore, spell_part
 from tests.simulator.world import World

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 
 from rgpipeline.io.columns import AddedColumns
 from rgpipeline.io.parts import build_part
-from rgpipeline.io.store import Store, open_store
 from rgpipeline.jobfile import parse_job
 from rgpipeline.plan import Plan, open_or_create
 from rgpipeline.plan.make import cut_shards
 from rgpipeline.records import Assignment, OutputRow, WorkerReport
 from rgpipeline.spec import Job
+from rgpipeline.storage.store import Store, open_store
 from rgpipeline.worker import Worker
 from rgpipeline.worker.policy import WorkerPolicy
 from tests.worker.ten_tokens import factory, write_tokenizer

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from rgpipeline.io.log import ShardLog
-from rgpipeline.io.store import open_store
 from rgpipeline.records import OutputRow, SampleKey, Snapshot
+from rgpipeline.storage.store import open_store
 from rgpipeline.worker.policy import WorkerPolicy
 from rgpipeline.worker.shard_output import Save, ShardOutput
 

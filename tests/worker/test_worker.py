@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from rgpipeline.errors import StoreError
-from rgpipeline.io.retry import Retry
-from rgpipeline.io.store import RetryingStore
 from rgpipeline.records import Assignment, OutputRow, ShardDone
+from rgpipeline.storage.retries import Retry
+from rgpipeline.storage.store import RetryingStore
 from rgpipeline.worker.policy import WorkerPolicy
 from tests.fake_engine import FakeEngine
 from tests.worker.hand import (

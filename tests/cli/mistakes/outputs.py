@@ -11,8 +11,8 @@ from tests.published import done, failed, publish
 
 def _begin(bench: Bench) -> None:
     """A job that was planned, as a run does it at its start."""
-    from rgpipeline.io.store import open_store
     from rgpipeline.plan import open_or_create
+    from rgpipeline.storage.store import open_store
 
     job = parse_job(bench.job(), "job.yaml")
     open_or_create(job, open_store(job.output.path))

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from rgpipeline.addresses import plain_address
 from rgpipeline.errors import RgpipelineError, WeightsError
-from rgpipeline.model import stores
-from rgpipeline.model.stores import StorageOptions, StoredFile
+from rgpipeline.storage import stores
+from rgpipeline.storage.stores import StorageOptions, StoredFile
 
 T = TypeVar("T")
 

@@ -22,8 +22,8 @@ from threading import Lock
 from typing import TextIO
 
 from rgpipeline.errors import StoreError, WeightsError
-from rgpipeline.model.remote import STREAMS, Folder, pieces
-from rgpipeline.model.stores import StoredFile
+from rgpipeline.storage.folders import STREAMS, Folder, pieces
+from rgpipeline.storage.stores import StoredFile
 
 _DONE = "done"
 

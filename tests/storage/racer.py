@@ -1,12 +1,12 @@
 """A process that races others: tells which of `count` names it was first to create.
 
-Run as `python -m tests.stores.racer URL OPTIONS WHO COUNT`; starts at the line `go` on stdin.
+Run as `python -m tests.storage.racer URL OPTIONS WHO COUNT`; starts at the line `go` on stdin.
 """
 
 import json
 import sys
 
-from rgpipeline.io.store import open_store
+from rgpipeline.storage.store import open_store
 
 
 def main() -> None:

@@ -10,10 +10,10 @@ import pytest
 from pydantic import ValidationError
 
 from rgpipeline.errors import InputError, JobError
-from rgpipeline.io.options import open_filesystem, protocol_of, resolve_options
-from rgpipeline.io.store import open_store
 from rgpipeline.plan import open_or_create
 from rgpipeline.spec import Job
+from rgpipeline.storage.filesystems import open_filesystem, protocol_of, resolve_options
+from rgpipeline.storage.store import open_store
 
 SECRET = "hunter2-in-the-environment"
 

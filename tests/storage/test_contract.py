@@ -9,9 +9,9 @@ from threading import Barrier
 
 import pytest
 
-from rgpipeline.io.retry import Retry
-from rgpipeline.io.store import RetryingStore, open_store
-from tests.stores.servers import Place
+from rgpipeline.storage.retries import Retry
+from rgpipeline.storage.store import RetryingStore, open_store
+from tests.storage.servers import Place
 
 SOON = Retry(deadline_s=120.0, first_s=0.01)
 ODD = "ünï côde/50% +&=@'(1)~#2/日本"
@@ -80,7 +80,7 @@ def test_of_threads_that_race_one_wins(place: Place) -> None:
 
 
 def test_of_processes_that_race_one_wins(place: Place) -> None:
-    command = [sys.executable, "-m", "tests.stores.racer"]
+    command = [sys.executable, "-m", "tests.storage.racer"]
     arguments = [place.url, json.dumps(place.storage_options)]
     racers = [
         subprocess.Popen(

@@ -10,17 +10,17 @@ import pytest
 
 from rgpipeline.cli.app import call
 from rgpipeline.errors import StoreError
-from rgpipeline.io import contact
-from rgpipeline.io.contact import require_answers
+from rgpipeline.storage import reachable
+from rgpipeline.storage.reachable import check_reachable
 from tests.cli.mistakes.case import Bench
 from tests.ports import free_ports
-from tests.stores.servers import Place
+from tests.storage.servers import Place
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """For those who wait for nobody: whoever does answer may take his time."""
-    monkeypatch.setattr(contact, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(reachable, "PATIENCE_S", 0.5)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def s3(endpoint: str) -> dict[str, dict[str, Any]]:
 
 def test_a_closed_port_is_told_with_its_address(closed: str) -> None:
     with pytest.raises(StoreError) as told:
-        require_answers(["s3://b/in/*.parquet"], s3(closed))
+        check_reachable(["s3://b/in/*.parquet"], s3(closed))
     assert str(told.value) == (
         f"s3://b/in/*.parquet: the store at {closed} does not answer (Connection refused; tried "
         f"for 0.5 s); check storage_options.s3.endpoint_url, the network, and that the store is up"
@@ -58,34 +58,34 @@ def test_a_closed_port_is_told_with_its_address(closed: str) -> None:
 
 def test_a_host_that_takes_connections_and_says_nothing_is_told(mute: str) -> None:
     with pytest.raises(StoreError, match="it takes connections and sends nothing back"):
-        require_answers(["s3://b/in"], s3(mute))
+        check_reachable(["s3://b/in"], s3(mute))
 
 
 def test_google_is_asked_too(closed: str) -> None:
     with pytest.raises(StoreError, match=f"gs://b/in: the store at {closed} does not answer"):
-        require_answers(["gs://b/in"], {"gs": {"endpoint_url": closed, "token": "anon"}})
+        check_reachable(["gs://b/in"], {"gs": {"endpoint_url": closed, "token": "anon"}})
 
 
 def test_all_that_are_silent_are_named_at_once(closed: str) -> None:
     with pytest.raises(StoreError) as told:
-        require_answers(["s3://a/in", f"{closed}/prompts.parquet", "s3://a/out"], s3(closed))
+        check_reachable(["s3://a/in", f"{closed}/prompts.parquet", "s3://a/out"], s3(closed))
     lines = str(told.value).splitlines()
     assert [line.split(": ")[0] for line in lines] == ["s3://a/in", f"{closed}/prompts.parquet"]
 
 
 def test_a_refusal_is_an_answer(moto_server: Place) -> None:
-    require_answers(["s3://no-such-bucket/in"], moto_server.storage_options)
+    check_reachable(["s3://no-such-bucket/in"], moto_server.storage_options)
 
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("endpoint", ["http://[", "http://h:port", "no address", "http://"])
 def test_an_address_that_is_none_raises_nothing_else(endpoint: str) -> None:
     with contextlib.suppress(StoreError):  # or left to whoever asks in earnest
-        require_answers(["s3://[/in", "http://[/x"], s3(endpoint))
+        check_reachable(["s3://[/in", "http://[/x"], s3(endpoint))
 
 
 def test_nothing_is_asked_of_a_disk(tmp_path: Path) -> None:
-    require_answers([str(tmp_path / "gone"), "demo", "memory://x"], None)
+    check_reachable([str(tmp_path / "gone"), "demo", "memory://x"], None)
 
 
 @pytest.mark.parametrize(

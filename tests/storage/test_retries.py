@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rgpipeline.errors import InputError, StoreError
-from rgpipeline.io.retry import Retry, is_forbidden, is_transient
+from rgpipeline.storage.retries import Retry, is_forbidden, is_transient
 
 
 class Clock:

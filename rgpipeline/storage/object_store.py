@@ -8,8 +8,8 @@ from typing import Any
 
 from fsspec import AbstractFileSystem
 
-from rgpipeline.io.options import StorageOptions, open_filesystem
-from rgpipeline.io.retry import causes
+from rgpipeline.storage.filesystems import StorageOptions, open_filesystem
+from rgpipeline.storage.retries import causes
 
 # One request carries a whole object up to S3's own limit of 5 GB. An upload in pieces that loses
 # its last reply is aborted by s3fs, after which nobody can tell whether the object is there.

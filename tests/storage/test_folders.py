@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 
 from rgpipeline.errors import StoreError, WeightsError
-from rgpipeline.model import download, remote, stores
 from rgpipeline.model.checkpoint import load
-from rgpipeline.model.download import local_copy
-from rgpipeline.model.remote import Folder
+from rgpipeline.storage import folders, stores
+from rgpipeline.storage import local_copy as copies
+from rgpipeline.storage.folders import Folder
+from rgpipeline.storage.local_copy import local_copy
 from tests.model import hf_folder
-from tests.model.flaky_store import FlakyStore, flaky_store
 from tests.model.golden import FOLDER
 from tests.model.test_checkpoint import CONFIG
-from tests.stores.servers import Place
+from tests.storage.flaky_store import FlakyStore, flaky_store
+from tests.storage.servers import Place
 
 URL = "flaky://bucket/weights"
 CONTENT = bytes(range(256)) * 400
@@ -32,9 +33,9 @@ PIECES = -(-len(CONTENT) // PIECE)
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FlakyStore]]:
     """A folder with one file of several pieces."""
-    monkeypatch.setattr(remote, "PIECE_BYTES", PIECE)
-    monkeypatch.setattr(remote, "STREAMS", 1)
-    monkeypatch.setattr(download, "STREAMS", 1)
+    monkeypatch.setattr(folders, "PIECE_BYTES", PIECE)
+    monkeypatch.setattr(folders, "STREAMS", 1)
+    monkeypatch.setattr(copies, "STREAMS", 1)
     monkeypatch.setattr(stores, "_FIRST_PAUSE_S", 0)
     with flaky_store() as store:
         store().pipe_file("/bucket/weights/sub/big", CONTENT)
@@ -175,7 +176,7 @@ def test_a_copy_is_checked_by_the_stores_digest(store: type[FlakyStore], tmp_pat
 def test_a_disk_too_small_is_noticed_first(
     store: type[FlakyStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(copies.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(WeightsError, match=r"the disk has 0\.0 GB left; .* workers\.cache"):
         copied(tmp_path)
     assert not store.ranges

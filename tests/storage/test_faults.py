@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-import rgpipeline.io.store as store_module
+import rgpipeline.storage.store as store_module
 from rgpipeline.errors import OutputError, StoreError
-from rgpipeline.io.retry import Retry
-from rgpipeline.io.store import RetryingStore, open_store
+from rgpipeline.storage.retries import Retry
+from rgpipeline.storage.store import RetryingStore, open_store
 from tests.io.schedules import MemoryStore
 from tests.ports import free_ports
-from tests.stores.proxy import Fault, FaultyProxy, faulty_proxy
-from tests.stores.seaweed import SECRET, Seaweed, seaweed
-from tests.stores.servers import Place
+from tests.storage.proxy import Fault, FaultyProxy, faulty_proxy
+from tests.storage.seaweed import SECRET, Seaweed, seaweed
+from tests.storage.servers import Place
 
 SOON = Retry(deadline_s=120.0, first_s=0.01, longest_s=0.1)
 

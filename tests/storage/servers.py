@@ -12,7 +12,7 @@ import fsspec
 import pytest
 
 from tests.ports import free_ports
-from tests.stores.seaweed import BUCKET, Seaweed, environment, seaweed
+from tests.storage.seaweed import BUCKET, Seaweed, environment, seaweed
 
 os.environ.update(environment())
 

@@ -14,14 +14,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rgpipeline.errors import StoreError
-from rgpipeline.io.options import (
+from rgpipeline.storage.filesystems import (
     StorageOptions,
     keywords_for,
     open_filesystem,
     protocol_of,
     resolve_options,
 )
-from rgpipeline.io.retry import Retry, causes, is_transient
+from rgpipeline.storage.retries import Retry, causes, is_transient
 
 PATIENCE_S = 15.0
 _REMOTE = {"s3", "gs", "http", "https", "hf"}
@@ -32,7 +32,7 @@ _ENVIRONMENT = {
 }
 
 
-def require_answers(urls: Iterable[str | None], options: StorageOptions | None) -> None:
+def check_reachable(urls: Iterable[str | None], options: StorageOptions | None) -> None:
     """Raises StoreError naming every store behind `urls` that gives no answer in time.
 
     Any answer will do, a refusal too: what it says is for whoever comes with a real question.

@@ -10,10 +10,10 @@ from typing import Protocol, TypeVar
 
 from rgpipeline.addresses import plain_address
 from rgpipeline.errors import OutputError, StoreError, StoreFullError
-from rgpipeline.io.local import LocalStore
-from rgpipeline.io.objects import ObjectStore
-from rgpipeline.io.options import StorageOptions, protocol_of
-from rgpipeline.io.retry import Retry, brief, full, is_forbidden
+from rgpipeline.storage.filesystems import StorageOptions, protocol_of
+from rgpipeline.storage.local_store import LocalStore
+from rgpipeline.storage.object_store import ObjectStore
+from rgpipeline.storage.retries import Retry, brief, full, is_forbidden
 
 T = TypeVar("T")
 _SLOW_S = 30.0  # a call that takes longer is worth a word
