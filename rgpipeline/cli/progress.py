@@ -15,7 +15,8 @@ from rich.text import Text
 
 from rgpipeline.cli.notebook import NotebookDisplay
 from rgpipeline.cli.terminal import console
-from rgpipeline.dispatch.view import JobView, Phase
+from rgpipeline.dispatch.fleet import Phase
+from rgpipeline.dispatch.job_view import JobView
 from rgpipeline.wording import count, counted, duration, one_line, rate, share, time_left
 
 LINE_EVERY_S = 10.0

@@ -29,6 +29,6 @@ def submit(
 
     Paths in the job file are read on the cluster: use object stores, or a shared disk.
     """
-    from rgpipeline.runtime.submit import submit as submit_to
+    from rgpipeline.runtime.submission import submit as submit_to
 
     return submit_to(job, overrides or (), address, wait=wait, echo=typer.echo)

@@ -4,8 +4,7 @@ Layer 3, and pure: events in, commands out; no Ray, no clock, no I/O, so that a 
 it through any night imaginable. `Dispatch` is the machine; `runtime` is the shell around it.
 """
 
-from rgpipeline.dispatch.machine import Dispatch
-from rgpipeline.dispatch.messages import (
+from rgpipeline.dispatch.driver_messages import (
     Command,
     Died,
     Draining,
@@ -22,8 +21,9 @@ from rgpipeline.dispatch.messages import (
     Tick,
     Up,
 )
-from rgpipeline.dispatch.policy import Policy
-from rgpipeline.dispatch.work import Work
+from rgpipeline.dispatch.failure_tracker import Policy
+from rgpipeline.dispatch.state_machine import Dispatch
+from rgpipeline.dispatch.work_queue import Work
 
 __all__ = [
     "Command",

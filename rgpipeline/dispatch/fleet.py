@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
-from rgpipeline.dispatch.work import Unit
+from rgpipeline.dispatch.work_queue import Unit
 from rgpipeline.records import AssignmentKey, WorkerReport
 
 HOPE_S = 120.0  # a process comes up in this time, where there is room for it

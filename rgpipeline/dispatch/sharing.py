@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from rgpipeline.dispatch.fleet import Fleet, Member
-from rgpipeline.dispatch.work import Unit, Work
+from rgpipeline.dispatch.work_queue import Unit, Work
 
 
 @dataclass(frozen=True, slots=True)

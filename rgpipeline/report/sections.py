@@ -19,8 +19,8 @@ from rgpipeline.report.charts import (
     stacked,
     timeline,
 )
-from rgpipeline.report.history import History, Life
-from rgpipeline.report.rows import RowFacts, histogram
+from rgpipeline.report.row_figures import RowFacts, histogram
+from rgpipeline.report.run_history import History, Life
 from rgpipeline.spec import Job
 from rgpipeline.wording import amount, count, counted, duration, share
 

@@ -26,15 +26,14 @@ from rgpipeline.dispatch import (
     Tick,
     Up,
 )
-from rgpipeline.dispatch.eta import RowTokens
-from rgpipeline.dispatch.view import Before, JobView, Rates, generated, view
+from rgpipeline.dispatch.job_view import Before, JobView, generated, view
+from rgpipeline.dispatch.throughput import Rates, RowTokens
 from rgpipeline.output import Heartbeat
-from rgpipeline.runtime.crew import Crew
-from rgpipeline.runtime.journal import Journal
+from rgpipeline.runtime.cluster_nodes import Cluster, NodeWatch
+from rgpipeline.runtime.event_log import Journal
 from rgpipeline.runtime.metrics import JobMetrics
-from rgpipeline.runtime.nodes import Cluster
 from rgpipeline.runtime.placement import Placement, held_up, wanted
-from rgpipeline.runtime.watchers import NodeWatch
+from rgpipeline.runtime.worker_pool import Crew
 from rgpipeline.spec import WorkersSpec
 
 _log = logging.getLogger(__name__)

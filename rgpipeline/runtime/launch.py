@@ -1,9 +1,10 @@
 """`run`: a job from its plan to its last row."""
 
+import logging
 import platform
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,34 +13,43 @@ from typing import Any
 import ray
 
 from rgpipeline import __version__
-from rgpipeline.dispatch import Dispatch, End, Policy, Work
-from rgpipeline.dispatch.eta import RowTokens
-from rgpipeline.dispatch.view import Before, JobView, Rates, before_it_begins, generated
+from rgpipeline.dispatch import Dispatch, End, Policy
+from rgpipeline.dispatch.job_view import Before, JobView, before_it_begins, generated
+from rgpipeline.dispatch.throughput import Rates, RowTokens
 from rgpipeline.errors import Interrupted, UserError
 from rgpipeline.jobfile import load_job
 from rgpipeline.output import (
     Heartbeat,
     ShardProgress,
-    read_heartbeat,
     read_progress,
     withdraw_success,
 )
 from rgpipeline.output.summary import Summary
 from rgpipeline.plan import Plan, open_or_create
 from rgpipeline.plan.few_rows import few_rows_warning
-from rgpipeline.records import ShardDone
-from rgpipeline.runtime.actors import RayActors
-from rgpipeline.runtime.crew import Crew
+from rgpipeline.runtime.cluster_connection import connected
+from rgpipeline.runtime.cluster_nodes import Cluster, NodeWatch, look
 from rgpipeline.runtime.driver import Driver
-from rgpipeline.runtime.ending import believed, mark_finished, summary_of
-from rgpipeline.runtime.journal import Journal
-from rgpipeline.runtime.meshes import check_mesh, other_meshes, with_counted_mesh
+from rgpipeline.runtime.event_log import Journal
+from rgpipeline.runtime.job_progress import (
+    believed,
+    mark_finished,
+    other_driver_warning,
+    published_before,
+    summary_of,
+    work_left,
+)
 from rgpipeline.runtime.metrics import JobMetrics
-from rgpipeline.runtime.nodes import Cluster, look
-from rgpipeline.runtime.placement import Placement, choose
-from rgpipeline.runtime.session import connected
-from rgpipeline.runtime.signals import stopping_on_signals
-from rgpipeline.runtime.watchers import IdCheck, NodeWatch
+from rgpipeline.runtime.placement import (
+    Placement,
+    check_mesh,
+    choose,
+    other_meshes,
+    with_counted_mesh,
+)
+from rgpipeline.runtime.process_setup import stopping_on_signals
+from rgpipeline.runtime.ray_workers import RayActors
+from rgpipeline.runtime.worker_pool import Crew
 from rgpipeline.spec import Job
 from rgpipeline.storage.reachable import check_reachable
 from rgpipeline.storage.store import RetryingStore, open_store
@@ -48,7 +58,8 @@ from rgpipeline.worker.ids import id_warnings
 
 # A cluster that was started a moment ago may still lack its hosts; an autoscaler's come late.
 _JOINING_S, _GROWING_S = 30.0, 1200.0
-_SAID_LATELY_S = 30.0
+_ID_CHECK_S = 20.0
+_log = logging.getLogger(__name__)
 
 
 def run(
@@ -105,6 +116,29 @@ def _loaded(job: object) -> Job:
     return job
 
 
+class IdCheck:
+    """What is to be known of the rows' ids, looked for while the job runs."""
+
+    def __init__(self, looking: Callable[[], Iterable[str]]) -> None:
+        self._looking = looking
+        self._found = ""
+        self._thread = threading.Thread(target=self._run, name="ids", daemon=True)
+
+    def open(self) -> None:
+        self._thread.start()
+
+    def found(self) -> str:
+        """Waits for it, but not for long; empty when there is nothing to say."""
+        self._thread.join(_ID_CHECK_S)
+        return self._found
+
+    def _run(self) -> None:
+        try:
+            self._found = "\n".join(self._looking())
+        except Exception as error:  # a job is done all the same
+            _log.warning("the rows' ids can't be looked at: %s", error)
+
+
 @dataclass(frozen=True)
 class _Run:
     """One call of `run` that has something to do."""
@@ -119,15 +153,15 @@ class _Run:
     began: float  # of the monotonic clock
 
     def drive(self, address: str) -> Summary:
-        before = _before(self.plan, self.progress)
+        before = published_before(self.plan, self.progress)
         cluster, placement = self._find_room(address == "local", before)
         job = with_counted_mesh(self.job, placement)
         meshes = other_meshes(self.store, job)
-        warnings = [*self.plan.warnings, *meshes, *_others_at_it(self.store)]
+        warnings = [*self.plan.warnings, *meshes, *other_driver_warning(self.store)]
         journal = Journal(self.store, self.stop.set)
         nodes, ids = NodeWatch(cluster), IdCheck(lambda: id_warnings(job, self.plan))
         crew = Crew(RayActors(job, self.plan, placement, nodes.node, self.open_engine))
-        dispatch = Dispatch(self._work(), Policy.of(self.job.faults))
+        dispatch = Dispatch(work_left(self.plan, self.progress), Policy.of(self.job.faults))
         driver = Driver(
             dispatch,
             crew,
@@ -179,19 +213,6 @@ class _Run:
             if self.stop.wait(1.0):
                 raise Interrupted
 
-    def _work(self) -> Work:
-        finished = [
-            ShardDone(shard.shard, shard.rows, shard.rows_failed)
-            for shard in self.progress
-            if shard.finished
-        ]
-        covered = {
-            shard.shard: shard.rows_done + shard.rows_failed
-            for shard in self.progress
-            if not shard.finished and shard.parts
-        }
-        return Work(self.plan.shards, finished, covered)
-
     def _conclude(
         self, end: End, dispatch: Dispatch, rates: Rates, journal: Journal, ids: IdCheck
     ) -> Summary:
@@ -212,30 +233,6 @@ class _Run:
         if summary.outcome == "finished":
             mark_finished(self.store)
         return summary
-
-
-def _others_at_it(store: RetryingStore) -> list[str]:
-    said = read_heartbeat(store)
-    ago = time.time() - said.updated if said is not None else 0.0
-    if said is None or said.state != "running" or ago > _SAID_LATELY_S:
-        return []
-    where = f"{said.details.get('host', '?')}, process {said.details.get('pid', '?')}"
-    return [
-        f"another driver ({where}) said {ago:.0f} s ago that it is at this job; if it still is, "
-        f"both share the work and no row comes twice"
-    ]
-
-
-def _before(plan: Plan, progress: Sequence[ShardProgress]) -> Before:
-    return Before(
-        rows=plan.rows,
-        shards=len(plan.shards),
-        rows_done=sum(shard.rows_done for shard in progress),
-        rows_failed=sum(shard.rows_failed for shard in progress),
-        shards_finished=sum(shard.finished for shard in progress),
-        prompt_tokens=sum(shard.prompt_tokens for shard in progress),
-        completion_tokens=sum(shard.completion_tokens for shard in progress),
-    )
 
 
 def _facts(placement: Placement, address: str) -> dict[str, Any]:

@@ -1,17 +1,18 @@
-"""Where workers go: one for each TPU host, for each GPU, or for each share of a host's cores.
+"""Where workers go, and how the chips of each are divided.
 
-Pure: nodes in, decisions out. With `actor`, the one place besides the command line that reads or
-sets environment variables.
+There is one worker for each TPU host, for each GPU, or for each share of a host's cores.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from rgpipeline.errors import UserError
-from rgpipeline.runtime.nodes import Cluster, Node
-from rgpipeline.spec import WorkersSpec
+from rgpipeline.plan.settled import division, divisions
+from rgpipeline.runtime.cluster_nodes import Cluster, Node
+from rgpipeline.spec import Job, WorkersSpec
+from rgpipeline.storage.store import Store
 
 Kind = Literal["tpu", "gpu", "cpu"]
 
@@ -26,7 +27,6 @@ _SPELLINGS = {"TPU-V5E": "TPU-V5LITEPOD", "TPU-V5LITE": "TPU-V5LITEPOD"}
 # beyond, and every further worker holds the weights once more.
 _CORES = 8
 # Chips of one host as a grid, for libtpu.
-_BOUNDS = {1: "1,1,1", 2: "1,2,1", 4: "2,2,1", 8: "2,4,1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,11 @@ class Placement:
     def room(self, nodes: Iterable[Node]) -> int:
         """How many workers the nodes have room for."""
         return sum(self.fit(node) for node in nodes)
+
+    @property
+    def devices(self) -> int | None:
+        """Accelerators that jax must see in a worker's process; None where it runs on its CPU."""
+        return None if self.kind == "cpu" else self.units
 
     def __str__(self) -> str:
         return _described(self.kind, self.units, self.accelerator_type)
@@ -107,46 +112,44 @@ def inventory(nodes: Sequence[Node]) -> str:
     return ", ".join(told) or "no hosts"
 
 
-def environment(
-    placement: Placement, node: Node | None, visible: Sequence[str], present: Mapping[str, str]
-) -> dict[str, str]:
-    """What a worker's process needs in its environment before jax is imported.
+def check_mesh(spec: WorkersSpec, placement: Placement) -> None:
+    """Raises UserError where workers lack the chips for it: before any worker is started."""
+    mesh, chips = spec.mesh, placement.devices or 1
+    least = mesh.model * (1 if mesh.data == "auto" else mesh.data)
+    if least > chips or (mesh.data == "auto" and chips % mesh.model):
+        asked = f"data {mesh.data} × model {mesh.model}"
+        if placement.kind == "cpu":
+            raise UserError(
+                f"workers.mesh: {asked}; the CPU of a worker is one device: leave it out"
+            )
+        raise UserError(
+            f"workers.mesh: {asked} does not go with workers that have {chips} each ({placement}); "
+            f"change it, or workers.chips"
+        )
 
-    Args:
-      placement: of the job's workers.
-      node: where the process is; None if unknown.
-      visible: ids of the chips that Ray gave it, for TPUs.
-      present: the environment as it is; a platform chosen there is kept.
+
+def with_counted_mesh(job: Job, placement: Placement) -> Job:
+    """The job with its mesh in numbers, as `check_mesh` has found it possible."""
+    mesh = job.workers.mesh
+    if mesh.data == "auto":
+        mesh = mesh.model_copy(update={"data": (placement.devices or 1) // mesh.model})
+    return job.model_copy(update={"workers": job.workers.model_copy(update={"mesh": mesh})})
+
+
+def other_meshes(store: Store, job: Job) -> list[str]:
+    """A warning where the job has been worked at with chips divided otherwise.
+
+    `job`: with its mesh in numbers.
     """
-    chosen: dict[str, str] = {}
-    if placement.kind == "cpu":
-        chosen["JAX_PLATFORMS"] = "cpu"
-        for name in ("PJRT_NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-            chosen[name] = str(placement.units)
-    elif "JAX_PLATFORMS" not in present:
-        chosen["JAX_PLATFORMS"] = "tpu,cpu" if placement.kind == "tpu" else "cuda,cpu"
-    if placement.kind == "tpu" and node is not None and _is_part(placement, node):
-        chosen |= {
-            "TPU_CHIPS_PER_PROCESS_BOUNDS": _BOUNDS.get(placement.units, "1,1,1"),
-            "TPU_PROCESS_BOUNDS": "1,1,1",
-            "TPU_VISIBLE_CHIPS": ",".join(visible or map(str, range(placement.units))),
-            "CLOUD_TPU_TASK_ID": "0",
-        }
-    return chosen
-
-
-def core_shares(placement: Placement, node: Node | None, cores: Sequence[int]) -> list[list[int]]:
-    """The shares of a host's `cores` that its workers are pinned to, one each; none if they aren't.
-
-    Only where Ray has all cores of the machine: in a container with a part of them, cores have no
-    owner, and the number of threads must do.
-    """
-    units = placement.units
-    if placement.kind != "cpu" or node is None or node.amount("CPU") != len(cores):
+    now = division(job.workers.mesh)
+    others = [parts for parts in sorted(divisions(store, job.engine)) if parts != now]
+    if not others:
         return []
-    if units >= len(cores):
-        return []
-    return [list(cores[i : i + units]) for i in range(0, len(cores) - units + 1, units)]
+    then = " and ".join(map(_parts_text, others))
+    return [
+        f"a worker's chips are divided as {_parts_text(now)} now, and were as {then} earlier in "
+        f"this job; rows still to come may round differently"
+    ]
 
 
 def _choose(spec: WorkersSpec, nodes: Sequence[Node]) -> Placement | None:
@@ -205,22 +208,6 @@ def _units(spec: WorkersSpec, kind: Kind, sizes: Sequence[int]) -> int:
     return units
 
 
-def _is_part(placement: Placement, node: Node) -> bool:
-    """True when the worker has not all chips of its slice: another host's or worker's are there."""
-    chips = node.amount("TPU")
-    slice_chips = _slice_chips(node)
-    return placement.units < chips or (slice_chips is not None and slice_chips > chips)
-
-
-def _slice_chips(node: Node) -> int | None:
-    if node.topology:
-        chips = 1
-        for side in node.topology.split("x"):
-            chips *= int(side)
-        return chips
-    return None
-
-
 def _summary(node: Node) -> str:
     kind: Kind = "tpu" if node.amount("TPU") else "gpu" if node.amount("GPU") else "cpu"
     types = ", ".join(node.accelerator_types) or None
@@ -242,3 +229,7 @@ def _refusal(spec: WorkersSpec, cluster: Cluster) -> str:
     if accelerator_type:
         asked += f" ({accelerator_type})"
     return f"workers: asked for {asked}; the cluster has {inventory(cluster.nodes)}"
+
+
+def _parts_text(parts: tuple[int, int]) -> str:
+    return f"data {parts[0]} × model {parts[1]}"

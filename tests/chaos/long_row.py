@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rgpipeline import run
-from rgpipeline.dispatch.view import JobView
+from rgpipeline.dispatch.job_view import JobView
 from rgpipeline.io.snapshots import Snapshots
 from rgpipeline.jobfile import parse_job
 from rgpipeline.output import cat

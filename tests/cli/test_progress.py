@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from rgpipeline.cli.progress import LINE_EVERY_S, STOPPING, Progress, progress_line
-from rgpipeline.dispatch.view import JobView, Phase, WorkerView
+from rgpipeline.dispatch.fleet import Phase
+from rgpipeline.dispatch.job_view import JobView, WorkerView
 
 WORKERS = (
     WorkerView("w0", "here", Phase.READY.value, slots=64, occupied=61, waiting=40),

@@ -12,7 +12,7 @@ import pytest
 from rgpipeline.records import OutputRow
 from rgpipeline.report import render_report
 from rgpipeline.report.charts import between, doublings, exact, linear
-from rgpipeline.report.rows import histogram, row_facts
+from rgpipeline.report.row_figures import histogram, row_facts
 from rgpipeline.storage.store import open_store
 from rgpipeline.wording import amount
 from tests.published import done, failed, job_over, publish

@@ -18,7 +18,7 @@ import psutil
 import ray
 
 from rgpipeline import run
-from rgpipeline.dispatch.view import JobView
+from rgpipeline.dispatch.job_view import JobView
 from tests.runtime.conftest import ROOT
 from tests.runtime.device import Devices, Note
 from tests.runtime.jobs import job_over, prompts

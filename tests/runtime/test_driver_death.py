@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rgpipeline import run
-from rgpipeline.dispatch.view import JobView
+from rgpipeline.dispatch.job_view import JobView
 from rgpipeline.io.parts import part_names
 from rgpipeline.output import read_heartbeat
 from rgpipeline.spec import Job

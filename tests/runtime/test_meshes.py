@@ -8,9 +8,14 @@ from rgpipeline.errors import UserError
 from rgpipeline.jobfile import parse_job
 from rgpipeline.plan import settle
 from rgpipeline.records import EngineSettings
-from rgpipeline.runtime.meshes import check_mesh, devices_of, other_meshes, with_counted_mesh
-from rgpipeline.runtime.nodes import Cluster, Node
-from rgpipeline.runtime.placement import Placement, choose
+from rgpipeline.runtime.cluster_nodes import Cluster, Node
+from rgpipeline.runtime.placement import (
+    Placement,
+    check_mesh,
+    choose,
+    other_meshes,
+    with_counted_mesh,
+)
 from rgpipeline.spec import Job, MeshSpec, WorkersSpec
 from rgpipeline.storage.store import open_store
 
@@ -54,8 +59,8 @@ def test_a_worker_takes_as_many_gpus_as_its_mesh_divides() -> None:
 
 
 def test_jax_must_see_the_accelerators_and_on_a_cpu_nothing() -> None:
-    assert devices_of(V5E) == 8
-    assert devices_of(Placement("cpu", 8)) is None
+    assert V5E.devices == 8
+    assert Placement("cpu", 8).devices is None
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import ray
 
 from rgpipeline import run
-from rgpipeline.dispatch.view import JobView
+from rgpipeline.dispatch.job_view import JobView
 from rgpipeline.runtime.metrics import JOB_GAUGES, WORKER_COUNTERS, WORKER_GAUGES
 from tests.runtime.engines import Slow
 from tests.runtime.jobs import job_over, prompts

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rgpipeline import run
-from rgpipeline.dispatch.view import JobView
+from rgpipeline.dispatch.job_view import JobView
 from rgpipeline.spec import Job
 from rgpipeline.worker.opening import Opened
 from tests.runtime.engines import crawl

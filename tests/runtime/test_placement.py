@@ -6,15 +6,9 @@ import sys
 import pytest
 
 from rgpipeline.errors import UserError
-from rgpipeline.runtime.nodes import Cluster, Node
-from rgpipeline.runtime.placement import (
-    Placement,
-    choose,
-    core_shares,
-    environment,
-    held_up,
-    wanted,
-)
+from rgpipeline.runtime.cluster_nodes import Cluster, Node
+from rgpipeline.runtime.placement import Placement, choose, held_up, wanted
+from rgpipeline.runtime.process_setup import core_shares, environment
 from rgpipeline.spec import WorkersSpec
 
 SLICE_HOST = {"ray.io/tpu-topology": "4x4", "ray.io/tpu-pod-type": "v6e-16"}
@@ -194,5 +188,5 @@ def test_cores_of_a_container_with_a_part_of_them_are_left_alone() -> None:
 
 
 def test_a_workers_process_imports_jax_after_its_environment_is_set() -> None:
-    code = "import sys, rgpipeline.runtime.actor; sys.exit('jax' in sys.modules)"
+    code = "import sys, rgpipeline.runtime.ray_workers; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from rgpipeline import run
-from rgpipeline.dispatch.view import JobView
+from rgpipeline.dispatch.job_view import JobView
 from rgpipeline.errors import OutputError
 from rgpipeline.output.stopping import request_stop
-from rgpipeline.runtime.actor import require_same_output
+from rgpipeline.runtime.ray_workers import require_same_output
 from rgpipeline.storage.store import open_store
 from tests.runtime.engines import Slow, broken, unopenable
 from tests.runtime.jobs import answers, job_over, prompts, right_answers

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from rgpipeline.dispatch import Dispatch, Hold
-from rgpipeline.dispatch.messages import Command
+from rgpipeline.dispatch.driver_messages import Command
 from rgpipeline.io.parts import parse_part_name
 from rgpipeline.records import Shard
 

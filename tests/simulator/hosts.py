@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rgpipeline.records import Assignment, WorkerReport
-from rgpipeline.runtime.crew import Gone, Hello, Refusal, Reply, Unreached
+from rgpipeline.runtime.worker_transport import Gone, Hello, Refusal, Reply, Unreached
 from tests.simulator.books import Books
 from tests.simulator.night import Night
 from tests.simulator.store import MemoryStore

@@ -20,7 +20,8 @@ from rgpipeline.dispatch import (
 )
 from rgpipeline.plan.make import cut_shards, rows_of_a_shard
 from rgpipeline.records import Assignment, SampleKey, ShardDone, WorkerReport
-from rgpipeline.runtime.crew import Crew, Gone, Hello, Refusal, Reply, Unreached
+from rgpipeline.runtime.worker_pool import Crew
+from rgpipeline.runtime.worker_transport import Gone, Hello, Refusal, Reply, Unreached
 from rgpipeline.spec import WorkersSpec
 from tests.simulator.world import World
 

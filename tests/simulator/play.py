@@ -23,7 +23,7 @@ from rgpipeline.dispatch import (
 from rgpipeline.io.cover import Cover
 from rgpipeline.io.parts import parse_part_name
 from rgpipeline.records import ShardDone
-from rgpipeline.runtime.crew import Crew
+from rgpipeline.runtime.worker_pool import Crew
 from tests.simulator.books import Books, Broken, check_commands, check_driver
 from tests.simulator.hosts import Hosts, SimActors
 from tests.simulator.night import Night, draw_night

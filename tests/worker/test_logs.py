@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rgpipeline.runtime.logs import JsonLines
+from rgpipeline.runtime.process_setup import JsonLines
 from tests.worker.hand import PROMPTS, finish, plan_job
 
 

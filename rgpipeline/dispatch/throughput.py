@@ -1,8 +1,38 @@
-"""How long a job still takes: from the tokens that are left, not the rows."""
+"""How fast a job generates, and how long it still takes."""
 
+from collections import deque
 from dataclasses import dataclass
 
 from rgpipeline.spec import Columns, Job
+
+_RECENT_S = 30.0
+
+
+class Rates:
+    """Tokens a second, from totals noted now and then."""
+
+    def __init__(self) -> None:
+        self._notes: deque[tuple[float, int]] = deque()
+        self._first: tuple[float, int] | None = None
+
+    def note(self, now: float, tokens: int) -> None:
+        """`tokens`: generated since this run began."""
+        if self._first is None and tokens:
+            # The clock starts with the last moment without any: opening engines is no rate.
+            self._first = self._notes[-1] if self._notes else (now, tokens)
+        self._notes.append((now, tokens))
+        while len(self._notes) > 2 and self._notes[1][0] <= now - _RECENT_S:
+            self._notes.popleft()
+
+    @property
+    def recent(self) -> float:
+        """Over the last 30 s."""
+        return _rate(self._notes[0], self._notes[-1]) if self._notes else 0.0
+
+    @property
+    def mean(self) -> float:
+        """Since the first token of this run."""
+        return _rate(self._first, self._notes[-1]) if self._first and self._notes else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +74,8 @@ def eta(left: int, done: int, tokens: int, per_second: float, row: RowTokens) ->
         whole = (left + done) * row.most
         return Eta(max(0, whole - tokens) / per_second, mean is None and not row.all_take_most)
     return Eta(left * mean / per_second) if mean is not None else Eta()
+
+
+def _rate(first: tuple[float, int], last: tuple[float, int]) -> float:
+    seconds = last[0] - first[0]
+    return (last[1] - first[1]) / seconds if seconds > 0 else 0.0

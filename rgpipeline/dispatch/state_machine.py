@@ -1,7 +1,6 @@
 """The driver as a state machine: events in, commands out."""
 
-from rgpipeline.dispatch.fleet import Fleet, Member, Phase
-from rgpipeline.dispatch.messages import (
+from rgpipeline.dispatch.driver_messages import (
     Command,
     Died,
     Draining,
@@ -18,10 +17,10 @@ from rgpipeline.dispatch.messages import (
     Tick,
     Up,
 )
-from rgpipeline.dispatch.policy import Policy
-from rgpipeline.dispatch.setbacks import Setback, Setbacks
+from rgpipeline.dispatch.failure_tracker import Policy, Setback, Setbacks
+from rgpipeline.dispatch.fleet import Fleet, Member, Phase
 from rgpipeline.dispatch.sharing import next_share
-from rgpipeline.dispatch.work import Unit, Work
+from rgpipeline.dispatch.work_queue import Unit, Work
 from rgpipeline.records import WorkerReport
 
 _ACTIVE = (Phase.PENDING, Phase.STARTING, Phase.READY)

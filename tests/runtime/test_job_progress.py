@@ -7,8 +7,8 @@ import pytest
 
 from rgpipeline.dispatch import End
 from rgpipeline.output import Heartbeat, ShardProgress
-from rgpipeline.runtime.ending import summary_of
-from rgpipeline.runtime.journal import Journal
+from rgpipeline.runtime.event_log import Journal
+from rgpipeline.runtime.job_progress import summary_of
 from rgpipeline.storage.retries import Retry
 from rgpipeline.storage.store import RetryingStore, open_store
 from tests.worker.hand import Instead

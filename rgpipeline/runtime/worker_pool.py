@@ -11,85 +11,18 @@ import uuid
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from rgpipeline.dispatch import Died, Draining, Event, Heard, Up
-from rgpipeline.dispatch.messages import Loss
-from rgpipeline.records import Assignment, Fault, WorkerReport
+from rgpipeline.dispatch.driver_messages import Loss
+from rgpipeline.records import Assignment, WorkerReport
+from rgpipeline.runtime.worker_transport import Actors, Gone, Hello, Refusal, Reply, Unreached
 
 # How often a worker is asked: few often, many not so often, so that the driver asks 128 times a
 # second in all up to some thousand workers, and 500 times for ten thousand.
 _QUESTIONS_PER_S = 128.0
 _SHORTEST_S, _LONGEST_S = 0.2, 20.0
 _UNREACHED_S = 2.0  # before asking again one that could not be reached
-
-
-@dataclass(frozen=True, slots=True)
-class Hello:
-    """Where a worker's process runs."""
-
-    node: str  # Ray's id of it
-    host: str
-    pid: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a worker answers whenever it is asked."""
-
-    report: WorkerReport  # `finished` without what the driver has seen
-    begun: bool = True  # it was told to begin
-    holding: int = 0  # serial number of the last thing it was told to hold
-    leaving: bool = False  # it was told to go, by us or by its host
-
-
-@dataclass(frozen=True, slots=True)
-class Unreached:
-    """No answer, but the worker may well live."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """The worker's process can't do as it was told."""
-
-    message: str
-    fault: Fault
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """The worker's process is no more."""
-
-    removed: bool  # with its node, which is nobody's fault
-    reason: str
-
-
-class Actors(Protocol):
-    """Processes with a worker in each. No call waits for them."""
-
-    def start(self, name: str, attempt: str) -> Any:
-        """A process as soon as there is room for it; what it is called by."""
-
-    def kill(self, actor: Any) -> None:
-        """Ends it, also when it is stopped, or waits for room."""
-
-    def hello(self, actor: Any) -> "Future[Hello]":
-        """Where it runs."""
-
-    def begin(self, actor: Any, node: str) -> "Future[None]":
-        """Has it open its engine; again, it is harmless."""
-
-    def report(self, actor: Any, seen: int) -> "Future[Reply]":
-        """How it is, without the first `seen` finished assignments."""
-
-    def hold(self, actor: Any, serial: int, assignments: Sequence[Assignment]) -> None:
-        """All that it is to hold; what has a smaller number than it has seen is overtaken."""
-
-    def drain(self, actor: Any) -> None:
-        """It shall publish and leave; again, it is harmless."""
-
-    def explain(self, error: BaseException, node: str) -> Unreached | Refusal | Gone:
-        """What an error in place of an answer means."""
 
 
 @dataclass(slots=True, eq=False)

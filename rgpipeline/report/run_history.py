@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from rgpipeline.report.events import Event, Run
-from rgpipeline.report.times import Bins, TimeAxis
+from rgpipeline.report.run_events import Bins, Event, Run, TimeAxis
 
 _BINS = 160
 _SHOWN_WORKERS = 7  # more are drawn as one layer

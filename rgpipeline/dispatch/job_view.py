@@ -1,15 +1,12 @@
 """How a job stands, for people: the display, the heartbeat, the event log."""
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rgpipeline.dispatch.eta import RowTokens, eta
-from rgpipeline.dispatch.fleet import Member, Phase
-from rgpipeline.dispatch.machine import Dispatch
+from rgpipeline.dispatch.fleet import Member
+from rgpipeline.dispatch.state_machine import Dispatch
+from rgpipeline.dispatch.throughput import Rates, RowTokens, eta
 from rgpipeline.wording import amount
-
-_RECENT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,33 +71,6 @@ class Before:
     shards_finished: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
-
-
-class Rates:
-    """Tokens a second, from totals noted now and then."""
-
-    def __init__(self) -> None:
-        self._notes: deque[tuple[float, int]] = deque()
-        self._first: tuple[float, int] | None = None
-
-    def note(self, now: float, tokens: int) -> None:
-        """`tokens`: generated since this run began."""
-        if self._first is None and tokens:
-            # The clock starts with the last moment without any: opening engines is no rate.
-            self._first = self._notes[-1] if self._notes else (now, tokens)
-        self._notes.append((now, tokens))
-        while len(self._notes) > 2 and self._notes[1][0] <= now - _RECENT_S:
-            self._notes.popleft()
-
-    @property
-    def recent(self) -> float:
-        """Over the last 30 s."""
-        return _rate(self._notes[0], self._notes[-1]) if self._notes else 0.0
-
-    @property
-    def mean(self) -> float:
-        """Since the first token of this run."""
-        return _rate(self._first, self._notes[-1]) if self._first and self._notes else 0.0
 
 
 def view(
@@ -191,11 +161,3 @@ def _worker(member: Member, host: str) -> WorkerView:
         rows_failed=report.rows_failed,
         details=report.details,
     )
-
-
-def _rate(first: tuple[float, int], last: tuple[float, int]) -> float:
-    seconds = last[0] - first[0]
-    return (last[1] - first[1]) / seconds if seconds > 0 else 0.0
-
-
-__all__ = ["Before", "JobView", "Phase", "Rates", "WorkerView", "generated", "view"]

@@ -1,13 +1,17 @@
-"""How a run ends: what the log says is believed, and told."""
+"""What a job has published: what is left when a run begins, and the summary when it ends."""
 
 import logging
+import time
 from collections.abc import Sequence
 
-from rgpipeline.dispatch import End
+from rgpipeline.dispatch import End, Work
+from rgpipeline.dispatch.job_view import Before
 from rgpipeline.errors import OutputError, StoreError
 from rgpipeline.io.snapshots import Snapshots
-from rgpipeline.output import ShardProgress, write_success
+from rgpipeline.output import ShardProgress, read_heartbeat, write_success
 from rgpipeline.output.summary import Outcome, Summary
+from rgpipeline.plan import Plan
+from rgpipeline.records import ShardDone
 from rgpipeline.storage.store import Store
 from rgpipeline.wording import count, counted
 
@@ -15,6 +19,48 @@ _log = logging.getLogger(__name__)
 
 STOPPED = "stopped; what is finished is published, and the same job again goes on from here"
 _NAMED = 5
+_HEARTBEAT_FRESH_S = 30.0
+
+
+def published_before(plan: Plan, progress: Sequence[ShardProgress]) -> Before:
+    """What earlier runs have published."""
+    return Before(
+        rows=plan.rows,
+        shards=len(plan.shards),
+        rows_done=sum(shard.rows_done for shard in progress),
+        rows_failed=sum(shard.rows_failed for shard in progress),
+        shards_finished=sum(shard.finished for shard in progress),
+        prompt_tokens=sum(shard.prompt_tokens for shard in progress),
+        completion_tokens=sum(shard.completion_tokens for shard in progress),
+    )
+
+
+def work_left(plan: Plan, progress: Sequence[ShardProgress]) -> Work:
+    """The shards that are not finished, and how many rows of each are done."""
+    finished = [
+        ShardDone(shard.shard, shard.rows, shard.rows_failed)
+        for shard in progress
+        if shard.finished
+    ]
+    covered = {
+        shard.shard: shard.rows_done + shard.rows_failed
+        for shard in progress
+        if not shard.finished and shard.parts
+    }
+    return Work(plan.shards, finished, covered)
+
+
+def other_driver_warning(store: Store) -> list[str]:
+    """A warning where another driver seems to be at work on this job."""
+    said = read_heartbeat(store)
+    ago = time.time() - said.updated if said is not None else 0.0
+    if said is None or said.state != "running" or ago > _HEARTBEAT_FRESH_S:
+        return []
+    where = f"{said.details.get('host', '?')}, process {said.details.get('pid', '?')}"
+    return [
+        f"another driver ({where}) said {ago:.0f} s ago that it is at this job; if it still is, "
+        f"both share the work and no row comes twice"
+    ]
 
 
 def believed(end: End, progress: Sequence[ShardProgress], store: Store) -> End:

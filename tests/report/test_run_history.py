@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from rgpipeline.report.events import read_runs
-from rgpipeline.report.history import History, history
+from rgpipeline.report.run_events import read_runs
+from rgpipeline.report.run_history import History, history
 from rgpipeline.storage.store import Store, open_store
 
 Line = Mapping[str, Any]

@@ -9,7 +9,7 @@ import pytest
 
 _WORKER = """
 import os, sys
-from rgpipeline.runtime.actor import take_cores
+from rgpipeline.runtime.process_setup import take_cores
 lock = take_cores([[core] for core in sorted(os.sched_getaffinity(0))][:2])
 print(*os.sched_getaffinity(0), flush=True)
 sys.stdin.read()

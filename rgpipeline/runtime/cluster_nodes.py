@@ -1,12 +1,18 @@
 """The cluster's nodes, as Ray tells of them."""
 
-from collections.abc import Iterable, Mapping
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 from ray._private import state as ray_state
 
+_log = logging.getLogger(__name__)
+
+_PAUSE_S = 2.0
+_NODES_PER_S = 1000.0  # entries of Ray's node table looked through, at most
 _TYPE = "accelerator_type:"
 _GROUP = "ray.io/node-group"
 _TOPOLOGY, _POD_TYPE = "ray.io/tpu-topology", "ray.io/tpu-pod-type"
@@ -74,6 +80,43 @@ def look() -> Cluster:
             for entry in alive
         )
     )
+
+
+class NodeWatch:
+    """The cluster as it was a moment ago."""
+
+    def __init__(self, first: Cluster, looking: Callable[[], Cluster] = look) -> None:
+        self.cluster = first
+        self._looking = looking
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="nodes", daemon=True)
+
+    def open(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing.set()
+
+    def node(self, node_id: str) -> Node | None:
+        """The node by its id; looks again when it is new."""
+        known = self._find(node_id)
+        if known is None:
+            self._look()
+            known = self._find(node_id)
+        return known
+
+    def _find(self, node_id: str) -> Node | None:
+        return next((node for node in self.cluster.nodes if node.id == node_id), None)
+
+    def _run(self) -> None:
+        while not self._closing.wait(max(_PAUSE_S, len(self.cluster.nodes) / _NODES_PER_S)):
+            self._look()
+
+    def _look(self) -> None:
+        try:
+            self.cluster = self._looking()
+        except Exception as error:  # Ray raises many kinds; the next look may do better
+            _log.warning("the cluster's nodes can't be listed: %s", error)
 
 
 def is_alive(node_id: str) -> bool:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,3 +62,50 @@ def _events(data: bytes) -> Iterator[Event]:
             yield Event(float(facts.pop("t")), str(facts.pop("kind")), facts)
         except (ValueError, TypeError, KeyError, AttributeError):
             continue
+
+
+@dataclass(frozen=True, slots=True)
+class TimeAxis:
+    """Seconds of running: a run begins where the one before it ended."""
+
+    begins: tuple[float, ...]  # of each run, seconds since the epoch
+    offsets: tuple[float, ...]  # of each run's beginning on the axis
+    total: float
+
+    @classmethod
+    def of(cls, runs: Sequence[Run]) -> "TimeAxis":
+        offsets, total = [], 0.0
+        for run in runs:
+            offsets.append(total)
+            total += run.ended - run.began
+        return cls(tuple(run.began for run in runs), tuple(offsets), max(total, 1.0))
+
+    def place(self, run: int, t: float) -> float:
+        """Where an event of a run stands on the axis."""
+        return self.offsets[run] + max(0.0, t - self.begins[run])
+
+
+@dataclass(frozen=True, slots=True)
+class Bins:
+    """An axis cut into equal stretches, into which amounts are spread."""
+
+    total: float
+    count: int
+
+    @property
+    def width(self) -> float:
+        return self.total / self.count
+
+    def middles(self) -> list[float]:
+        return [(index + 0.5) * self.width for index in range(self.count)]
+
+    def spread(self, into: list[float], start: float, stop: float, amount: float) -> None:
+        """Adds `amount` evenly over [start, stop) to the bins it covers."""
+        if stop <= start or not amount:
+            return
+        first = min(int(start / self.width), self.count - 1)
+        last = min(int(stop / self.width), self.count - 1)
+        for index in range(first, last + 1):
+            low = max(start, index * self.width)
+            high = stop if index == self.count - 1 else min(stop, (index + 1) * self.width)
+            into[index] += amount * max(0.0, high - low) / (stop - start)

@@ -1,0 +1,243 @@
+"""Workers as Ray actors: the actor around one worker, and the driver's calls to it.
+
+Imports no jax: what jax reads when it is imported must be set first.
+"""
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import ray
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
+
+from rgpipeline.engine.activity import Activity
+from rgpipeline.errors import OutputError, RgpipelineError, StoreError, UserError
+from rgpipeline.io.paths import DEMO
+from rgpipeline.plan import Plan
+from rgpipeline.plan.folder import PLAN
+from rgpipeline.records import Assignment, Fault, WorkerReport
+from rgpipeline.runtime.cluster_nodes import Node, is_alive
+from rgpipeline.runtime.metrics import WorkerMetrics
+from rgpipeline.runtime.placement import Placement
+from rgpipeline.runtime.process_setup import compilation_cache, log_to_stderr, prepare_for_jax
+from rgpipeline.runtime.worker_transport import Gone, Hello, Refusal, Reply, Unreached
+from rgpipeline.spec import Job, is_template_text
+from rgpipeline.storage.filesystems import protocol_of, resolve_options
+from rgpipeline.storage.store import Store, open_store
+from rgpipeline.worker import EngineFactory, Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What a worker's process is to be."""
+
+    name: str  # as the driver calls it
+    attempt: str  # unlike that of any other process, ever
+    placement: Placement
+
+
+class WorkerActor:
+    """One worker in a process of its own. All methods return at once.
+
+    `hello` comes first and `begin` second: only then is it known which host this is.
+    """
+
+    def __init__(self, seat: Seat) -> None:
+        self._seat = seat
+        self._worker: Worker | None = None
+        self._metrics: WorkerMetrics | None = None
+        self._cores: IO[str] | None = None
+        self._holding = 0
+        self._leaving = False
+        # Ray calls us in the main thread, where alone a signal can be taken.
+        signal.signal(signal.SIGTERM, lambda *_: self.drain())
+
+    def hello(self) -> Hello:
+        """Where it runs."""
+        return Hello(ray.get_runtime_context().get_node_id(), socket.gethostname(), os.getpid())
+
+    def begin(self, node: Node | None, job: Job, plan: Plan, factory: EngineFactory | None) -> None:
+        """Makes the process ready for jax and starts the worker in a thread; once."""
+        if self._worker is not None:
+            return
+        seat = self._seat
+        log_to_stderr(job=job.name, worker=seat.name)
+        chips = ray.get_runtime_context().get_accelerator_ids().get("TPU", ())
+        self._cores = prepare_for_jax(seat.placement, node, [str(chip) for chip in chips])
+        store = open_store(job.output.path, resolve_options(job.storage_options))
+        require_same_output(store)
+        activity = Activity()
+        self._worker = Worker(
+            job,
+            plan,
+            store,
+            attempt=seat.attempt,
+            open_engine=factory or _open_engine(job, seat.placement, activity),
+            activity=activity,
+        )
+        self._metrics = WorkerMetrics(job.name, seat.name)
+        if self._leaving:
+            self._worker.drain()
+        threading.Thread(target=self._worker.run, name="worker", daemon=True).start()
+
+    def hold(self, serial: int, assignments: Sequence[Assignment]) -> None:
+        """Takes the whole truth of what it is to hold; an overtaken one is left aside."""
+        if self._worker is not None and serial > self._holding:
+            self._holding = serial
+            self._worker.hold(assignments)
+
+    def report(self, seen: int) -> Reply:
+        """How it is; `seen`: finished assignments that the driver knows of already."""
+        if self._worker is None:
+            return Reply(WorkerReport(beat=-1), begun=False, leaving=self._leaving)
+        report = self._worker.report()
+        if self._metrics is not None:
+            self._metrics.update(report)
+        fresh = replace(report, finished=report.finished[seen:])
+        return Reply(fresh, holding=self._holding, leaving=self._leaving)
+
+    def drain(self) -> None:
+        """Publishes what is finished, saves what is long, and stops."""
+        self._leaving = True
+        if self._worker is not None:
+            self._worker.drain()
+
+
+def require_same_output(store: Store) -> None:
+    """Raises OutputError where this host sees another folder than the driver does."""
+    if not store.exists(PLAN):
+        raise OutputError(
+            f"{store.url()}: on {socket.gethostname()} this is not the folder that the job was "
+            f"begun in; use an object store (gs://, s3://), or a disk that all hosts share"
+        )
+
+
+def _open_engine(job: Job, placement: Placement, activity: Activity) -> EngineFactory:
+    """The factory with a model in it, its compiled programs kept on this host."""
+    from rgpipeline.engine import factory
+
+    factory.use_compilation_cache(compilation_cache())
+    weights = Path(job.workers.cache) if job.workers.cache else None
+    return partial(
+        factory.open_engine,
+        mesh=job.workers.mesh,
+        cache=weights,
+        devices=placement.devices,
+        activity=activity,
+    )
+
+
+_LONGEST_REASON = 400  # characters
+
+
+class RayActors:
+    """`crew.Actors` on the cluster that this process is connected to."""
+
+    def __init__(
+        self,
+        job: Job,
+        plan: Plan,
+        placement: Placement,
+        node_of: Callable[[str], Node | None],
+        open_engine: EngineFactory | None = None,
+    ) -> None:
+        """`node_of`: a node by its id; `open_engine`: what workers open in place of the model."""
+        self._placement = placement
+        self._node_of = node_of
+        # Once in the object store, from where hosts fetch it; not once for each worker.
+        self._given = (ray.put(with_absolute_paths(job)), ray.put(plan), open_engine)
+        # So is the class. Of the calls Ray keeps no history: they are questions without end.
+        self._make = ray.remote(WorkerActor).options(
+            **placement.options(),
+            max_restarts=0,
+            scheduling_strategy="SPREAD",
+            enable_task_events=False,
+        )
+
+    def start(self, name: str, attempt: str) -> Any:
+        return self._make.remote(Seat(name, attempt, self._placement))
+
+    def kill(self, actor: Any) -> None:
+        ray.kill(actor, no_restart=True)
+
+    def hello(self, actor: Any) -> "Future[Hello]":
+        return _future(actor.hello.remote())
+
+    def begin(self, actor: Any, node: str) -> "Future[None]":
+        return _future(actor.begin.remote(self._node_of(node), *self._given))
+
+    def report(self, actor: Any, seen: int) -> "Future[Reply]":
+        return _future(actor.report.remote(seen))
+
+    def hold(self, actor: Any, serial: int, assignments: Sequence[Assignment]) -> None:
+        actor.hold.remote(serial, assignments)
+
+    def drain(self, actor: Any) -> None:
+        actor.drain.remote()
+
+    def explain(self, error: BaseException, node: str) -> Unreached | Refusal | Gone:
+        if isinstance(error, ActorUnavailableError):
+            return Unreached()
+        if isinstance(error, RayTaskError):
+            return _refusal(error.cause)
+        preempted = isinstance(error, ActorDiedError) and error.preempted
+        if preempted or (node and not is_alive(node)):
+            return Gone(removed=True, reason="its host went away")
+        return Gone(removed=False, reason=_reason(error))
+
+
+def with_absolute_paths(job: Job) -> Job:
+    """The job as it reads from any folder: workers have another working directory than we."""
+    model = {
+        "weights": _absolute(job.model.weights),
+        "tokenizer": job.model.tokenizer and _absolute(job.model.tokenizer),
+        "chat_template": _absolute_template(job.model.chat_template),
+    }
+    output = {"path": _absolute(job.output.path)}
+    return job.model_copy(
+        update={
+            "model": job.model.model_copy(update=model),
+            "output": job.output.model_copy(update=output),
+        }
+    )
+
+
+def _absolute_template(template: str | None) -> str | None:
+    return template if template is None or is_template_text(template) else _absolute(template)
+
+
+def _absolute(path: str) -> str:
+    local = protocol_of(path) == "file" and "://" not in path and path != DEMO
+    return str(Path(path).absolute()) if local else path
+
+
+def _future(ref: Any) -> "Future[Any]":
+    future: Future[Any] = ref.future()
+    return future
+
+
+def _refusal(cause: BaseException) -> Refusal:
+    """In the words of what was raised; with its type, where it isn't ours."""
+    ours = isinstance(cause, RgpipelineError)
+    fault: Fault = "worker"
+    if isinstance(cause, UserError):
+        fault = "user"
+    elif isinstance(cause, StoreError):
+        fault = "store"
+    return Refusal(str(cause) if ours else f"{type(cause).__name__}: {cause}", fault)
+
+
+def _reason(error: BaseException) -> str:
+    """What Ray says of the end of a process, without the ids before and the guesses behind."""
+    text = " ".join(str(error).split())
+    text = text.rpartition("Worker exit detail: ")[2].partition(" Some common causes")[0]
+    if "connection error code 2" in text:
+        return "it was killed, or crashed"
+    return text[:_LONGEST_REASON]
