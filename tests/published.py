@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from rgpipeline.io.columns import AddedColumns
 from rgpipeline.io.log import ShardLog
 from rgpipeline.io.parts import build_part
-from rgpipeline.io.tables import take_rows
+from rgpipeline.io.readers import take_rows
 from rgpipeline.jobfile import parse_job
 from rgpipeline.output import write_success
 from rgpipeline.plan import open_or_create

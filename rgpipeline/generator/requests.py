@@ -16,7 +16,7 @@ from rgpipeline.generator.shared_loop import SharedLoop
 from rgpipeline.records import Request, draw_words
 from rgpipeline.spec import Sampling
 from rgpipeline.text.chat import ChatTemplate
-from rgpipeline.text.named_stops import with_named_tokens, with_turn_end
+from rgpipeline.text.stops import with_named_tokens, with_turn_end
 from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.wording import said_as
 

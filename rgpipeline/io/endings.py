@@ -2,7 +2,7 @@
 
 from pathlib import PurePosixPath
 
-from rgpipeline.io.files import COMPRESSIONS
+from rgpipeline.io.input_files import COMPRESSIONS
 
 _JSON = (".jsonl", ".ndjson", ".json")
 ENDINGS: dict[str, tuple[str, ...]] = {

@@ -1,7 +1,7 @@
 """Which reader reads which format."""
 
 from rgpipeline.io.jsonl import JsonLinesReader
-from rgpipeline.io.openai_batch import OpenAIBatchReader
+from rgpipeline.io.openai_requests import OpenAIBatchReader
 from rgpipeline.io.parquet import ParquetReader
 from rgpipeline.io.readers import Reader
 from rgpipeline.storage.filesystems import StorageOptions

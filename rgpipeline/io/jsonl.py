@@ -8,8 +8,7 @@ from typing import IO, Any
 import pyarrow as pa
 
 from rgpipeline.errors import InputError, RowError
-from rgpipeline.io.files import COMPRESSIONS, FoundFile, decompressed, explained, open_file
-from rgpipeline.io.json_document import document_fault
+from rgpipeline.io.input_files import COMPRESSIONS, FoundFile, decompressed, explained, open_file
 from rgpipeline.io.json_types import ColumnTypes, column_of
 from rgpipeline.io.readers import Rows, Scan
 from rgpipeline.io.used_values import json_column
@@ -202,3 +201,38 @@ class _Lines:
 
 def _is_compressed(path: str) -> bool:
     return path.endswith(tuple(COMPRESSIONS))
+
+
+_WANTED = "not JSON Lines; a JSON object is expected on each line"
+_ARRAY = f"a JSON array, {_WANTED}: `jq -c '.[]' FILE > prompts.jsonl` writes that"
+_SPREAD = f"one JSON document over several lines, {_WANTED}: `jq -c` writes one"
+_COMMAS = f"objects with commas between them, {_WANTED}, and no comma after it"
+
+
+def document_fault(first: bytes, good: int, bad: int) -> str | None:
+    """What the file is instead of JSON Lines; None where it may be them.
+
+    Args:
+      first: the first line that isn't blank, without white space around it.
+      good, bad: how many lines are JSON objects, and how many aren't.
+    """
+    if _is_json(first):
+        return _ARRAY if first.startswith(b"[") and not good else None
+    if first.startswith(b"["):
+        return _ARRAY
+    if first == b"{":
+        return _SPREAD
+    if first.startswith(b"{") and good < bad:
+        if first.endswith((b"{", b"[")):
+            return _SPREAD
+        if first.endswith(b",") and _is_json(first[:-1]):
+            return _COMMAS
+    return None
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True

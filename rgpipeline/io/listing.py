@@ -10,9 +10,8 @@ from fsspec import AbstractFileSystem
 
 from rgpipeline.errors import InputError
 from rgpipeline.io.endings import endings_of, format_of, may_hold_rows
-from rgpipeline.io.files import FoundFile, version_of
+from rgpipeline.io.input_files import BROKEN, FoundFile, describe_link, version_of
 from rgpipeline.io.left_out import LeftOut
-from rgpipeline.io.local_files import BROKEN, describe_link
 
 _GLOB = "*?["
 _LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}

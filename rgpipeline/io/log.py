@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 
 from rgpipeline.errors import StoreError
 from rgpipeline.io.cover import Cover, entry_of
-from rgpipeline.io.footers import PartFooter, read_footer
-from rgpipeline.io.parts import part_name, part_numbers
+from rgpipeline.io.parts import PartFooter, part_name, part_numbers, read_footer
 from rgpipeline.records import OutputRow
 from rgpipeline.storage.store import Store
 

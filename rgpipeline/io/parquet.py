@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rgpipeline.errors import InputError
-from rgpipeline.io.casts import fitted
-from rgpipeline.io.files import FoundFile, arrow_file, explained, is_corruption
+from rgpipeline.io.arrow_types import fitted
+from rgpipeline.io.input_files import FoundFile, arrow_file, explained, is_corruption
 from rgpipeline.io.readers import Rows, Scan, joined, nulls
 from rgpipeline.io.used_values import exact_name
 from rgpipeline.records import InputFile

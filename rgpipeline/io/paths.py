@@ -16,10 +16,9 @@ from fsspec.utils import glob_translate
 
 from rgpipeline.errors import InputError
 from rgpipeline.io.endings import endings_of, format_of, remedy
-from rgpipeline.io.files import FoundFile, explained, listing_filesystem
+from rgpipeline.io.input_files import FoundFile, describe_link, explained, listing_filesystem
 from rgpipeline.io.left_out import LeftOut
 from rgpipeline.io.listing import find_files, glob_base, is_glob, is_hidden
-from rgpipeline.io.local_files import describe_link
 from rgpipeline.storage.filesystems import StorageOptions, open_filesystem, protocol_of
 
 DEMO = "demo"  # stands for the prompts that ship with the package

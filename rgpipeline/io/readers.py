@@ -7,7 +7,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from rgpipeline.io.files import FoundFile
+from rgpipeline.io.input_files import FoundFile
 from rgpipeline.io.json_types import ColumnTypes
 from rgpipeline.records import InputFile
 
@@ -117,3 +117,13 @@ def _is_valid(table: pa.Table) -> bool:
 def _fault(row: pa.Table) -> str:
     names = [name for name in row.column_names if not _is_valid(row.select([name]))]
     return f"{', '.join(map(repr, names))}: not valid; text must be UTF-8"
+
+
+def take_rows(table: pa.Table, rows: Sequence[int | None]) -> pa.Table:
+    """Some rows of a table, in this order; nulls for None."""
+    try:
+        return table.take(pa.array(rows, pa.int64()))
+    except pa.ArrowNotImplementedError:  # views of text and of lists have no such function
+        none = nulls(1, table.schema)
+        pieces = [none if row is None else table.slice(row, 1) for row in rows]
+        return pa.concat_tables(pieces) if pieces else table.slice(0, 0)

@@ -1,21 +1,23 @@
 """A shard's input rows, from whichever files they lie in."""
 
+import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 
 from rgpipeline.errors import InputError
-from rgpipeline.io.files import current_version, explained
-from rgpipeline.io.hive import partition_values, with_partitions
+from rgpipeline.io.input_files import current_version, explained
 from rgpipeline.io.readers import Reader, Rows, joined, nulls, sound
 from rgpipeline.io.used_values import value_of
 from rgpipeline.records import InputFile, Shard, Span
 from rgpipeline.storage.filesystems import StorageOptions
 from rgpipeline.storage.retries import Retry
+from rgpipeline.wording import encodable
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,3 +150,53 @@ def _require_unchanged(file: InputFile, options: StorageOptions | None) -> None:
         raise InputError(
             f"{file.path}: changed since the job began; put it back as it was, or start a new job"
         )
+
+
+_FOLDER = re.compile(r"([^=/]+)=([^/]*)")
+_NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
+def partition_values(path: str) -> dict[str, str | None]:
+    """The columns in a file's path, outermost first, as text; null for Hive's own null."""
+    matches = (_FOLDER.fullmatch(folder) for folder in path.split("/")[:-1])
+    return {
+        encodable(unquote(match[1])): None if match[2] == _NULL else encodable(unquote(match[2]))
+        for match in matches
+        if match
+    }
+
+
+def partition_fields(paths: Iterable[str]) -> list[pa.Field]:
+    """The partition columns of several files: int64 where every value is written as one is.
+
+    `01234`, `+5` and `1_000` would come back as other text, so they keep their column text.
+    """
+    seen: dict[str, set[str | None]] = {}
+    for path in paths:
+        for name, value in partition_values(path).items():
+            seen.setdefault(name, set()).add(value)
+    return [pa.field(name, _type_of(values)) for name, values in seen.items()]
+
+
+def with_partitions(table: pa.Table, path: str, names: Sequence[str]) -> pa.Table:
+    """`table` with the path's value in the partition columns `names`, keeping their types."""
+    for name, value in partition_values(path).items():
+        if name in names:
+            index = table.schema.get_field_index(name)
+            field = table.schema.field(index)
+            constant = pa.scalar(value, pa.string()).cast(field.type)
+            column = pa.repeat(constant, table.num_rows)
+            table = table.set_column(index, field, column)
+    return table
+
+
+def _type_of(values: Iterable[str | None]) -> pa.DataType:
+    whole = all(value is None or _is_whole(value) for value in values)
+    return pa.int64() if whole and any(values) else pa.string()
+
+
+def _is_whole(value: str) -> bool:
+    """Whether the text is what an int64 is written as."""
+    if not re.fullmatch(r"-?[0-9]{1,19}", value):
+        return False
+    return str(int(value)) == value and -(2**63) <= int(value) < 2**63

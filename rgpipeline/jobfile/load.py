@@ -11,7 +11,7 @@ from rgpipeline.jobfile.faults import model_in, spec_faults
 from rgpipeline.jobfile.overrides import override
 from rgpipeline.jobfile.source import parse_yaml, read_text
 from rgpipeline.spec import Job
-from rgpipeline.text.template import PromptTemplate
+from rgpipeline.text.prompt_template import PromptTemplate
 
 
 def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:

@@ -8,8 +8,7 @@ from pyarrow.fs import FSSpecHandler, LocalFileSystem, PyFileSystem
 
 from rgpipeline.errors import OutputError
 from rgpipeline.io.columns import AddedColumns
-from rgpipeline.io.footers import read_footers
-from rgpipeline.io.parts import part_names
+from rgpipeline.io.parts import part_names, read_footers
 from rgpipeline.plan.folder import WITHOUT_JOB, read_job, read_plan
 from rgpipeline.plan.record import Plan
 from rgpipeline.spec import Job

@@ -10,8 +10,7 @@ import pyarrow.parquet as pq
 from rgpipeline.errors import OutputError, StoreError
 from rgpipeline.io.columns import AddedColumns
 from rgpipeline.io.cover import Cover, Entry
-from rgpipeline.io.footers import read_footer, unusable
-from rgpipeline.io.parts import part_names
+from rgpipeline.io.parts import part_names, read_footer, unusable
 from rgpipeline.output.dataset import dataset_of, open_job
 from rgpipeline.storage.filesystems import StorageOptions
 from rgpipeline.storage.store import Store

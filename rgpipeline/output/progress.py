@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rgpipeline.io.cover import Cover
-from rgpipeline.io.footers import PartFooter, read_footers
-from rgpipeline.io.parts import part_name, part_names
+from rgpipeline.io.parts import PartFooter, part_name, part_names, read_footers
 from rgpipeline.plan.record import Plan
 from rgpipeline.records import Shard
 from rgpipeline.storage.store import Store

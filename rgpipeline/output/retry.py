@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 
 from rgpipeline.errors import InputError, JobError, OutputError, RowError
 from rgpipeline.io.cover import Progress
-from rgpipeline.io.files import current_version, explained
+from rgpipeline.io.input_files import current_version, explained
 from rgpipeline.io.jsonl import JsonLinesReader
-from rgpipeline.io.tables import take_rows
+from rgpipeline.io.readers import take_rows
 from rgpipeline.io.used_values import exact_field, exact_name, exact_text
 from rgpipeline.jobfile import parse_job
 from rgpipeline.jobfile.overrides import override

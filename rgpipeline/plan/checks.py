@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
+from rgpipeline.io.arrow_types import is_any_list, is_bytes, is_text, value_type
 from rgpipeline.io.columns import AddedColumns
-from rgpipeline.io.common_types import is_any_list, is_bytes, is_text, value_type
 from rgpipeline.io.json_types import JsonKinds, is_json
 from rgpipeline.io.used_values import is_json_type
 from rgpipeline.plan.input_columns import InputColumns
 from rgpipeline.spec import Columns, Job
-from rgpipeline.text.template import PromptTemplate
+from rgpipeline.text.prompt_template import PromptTemplate
 
 Fits = Callable[[pa.DataType], bool]
 _ID = "id"

@@ -9,10 +9,9 @@ from typing import Any
 
 from rgpipeline import __version__
 from rgpipeline.errors import OutputError
-from rgpipeline.io.files import FoundFile
-from rgpipeline.io.footers import read_footer
-from rgpipeline.io.hive import partition_values
-from rgpipeline.io.parts import parse_part_name, part_names
+from rgpipeline.io.input_files import FoundFile
+from rgpipeline.io.parts import parse_part_name, part_names, read_footer
+from rgpipeline.io.shard_rows import partition_values
 from rgpipeline.plan.make import find_inputs, make_plan
 from rgpipeline.plan.record import Plan, identity
 from rgpipeline.records import InputFile

@@ -8,7 +8,7 @@ from itertools import combinations
 import pyarrow as pa
 
 from rgpipeline.errors import InputError
-from rgpipeline.io.common_types import common_type
+from rgpipeline.io.arrow_types import common_type
 from rgpipeline.io.json_types import ColumnTypes, JsonKinds, is_json
 from rgpipeline.io.parquet import are_small
 from rgpipeline.io.readers import Scan

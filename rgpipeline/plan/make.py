@@ -9,14 +9,14 @@ from itertools import islice
 import pyarrow as pa
 
 from rgpipeline.errors import InputError, JobError
-from rgpipeline.io.files import FoundFile
 from rgpipeline.io.formats import reader_for
-from rgpipeline.io.hive import partition_fields
-from rgpipeline.io.openai_batch import COLUMNS as BATCH_COLUMNS
-from rgpipeline.io.openai_batch import KEPT as BATCH_KEPT
+from rgpipeline.io.input_files import FoundFile
+from rgpipeline.io.openai_requests import COLUMNS as BATCH_COLUMNS
+from rgpipeline.io.openai_requests import KEPT as BATCH_KEPT
 from rgpipeline.io.parts import part_name
 from rgpipeline.io.paths import Inputs, expand_inputs, takes_in
 from rgpipeline.io.readers import Scan
+from rgpipeline.io.shard_rows import partition_fields
 from rgpipeline.plan.checks import column_faults, name_faults, with_found_id
 from rgpipeline.plan.input_columns import InputColumns
 from rgpipeline.plan.missing import missing_columns

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from rgpipeline.records import InputFile
 from rgpipeline.spec import Columns, Job
-from rgpipeline.text.template import PromptTemplate
+from rgpipeline.text.prompt_template import PromptTemplate
 
 _SHOWN = 3
 

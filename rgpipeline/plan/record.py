@@ -20,7 +20,7 @@ from rgpipeline.io.shard_rows import InputRows, read_shard
 from rgpipeline.records import InputFile, Shard, Span
 from rgpipeline.spec import Columns, Job
 from rgpipeline.storage.filesystems import StorageOptions
-from rgpipeline.text.template import PromptTemplate
+from rgpipeline.text.prompt_template import PromptTemplate
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from jinja2.runtime import Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from rgpipeline.errors import RowError, WeightsError
-from rgpipeline.text.messages import (
+from rgpipeline.text.chat_messages import (
     TOOL_KEYS,
     Message,
     fold_system,

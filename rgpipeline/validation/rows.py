@@ -7,7 +7,7 @@ from rgpipeline.plan import Plan
 from rgpipeline.records import Shard
 from rgpipeline.spec import Job
 from rgpipeline.storage.filesystems import resolve_options
-from rgpipeline.text.named_stops import never_found
+from rgpipeline.text.stops import never_found
 from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.worker.opening import open_prompts
 

@@ -11,7 +11,7 @@ from rgpipeline.spec import EngineSpec, Job, ModelSpec
 from rgpipeline.storage.filesystems import StorageOptions
 from rgpipeline.storage.store import Store
 from rgpipeline.text.chat import ChatTemplate
-from rgpipeline.text.template import PromptTemplate
+from rgpipeline.text.prompt_template import PromptTemplate
 from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.worker.prompts import Prompts
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 
 from rgpipeline.io.columns import AddedColumns
 from rgpipeline.io.parts import build_part
+from rgpipeline.io.readers import take_rows
 from rgpipeline.io.shard_rows import InputRows
-from rgpipeline.io.tables import take_rows
 from rgpipeline.plan import Plan
 from rgpipeline.records import OutputRow
 from rgpipeline.spec import Job

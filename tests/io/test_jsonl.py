@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from rgpipeline.errors import InputError
 from rgpipeline.io import jsonl
-from rgpipeline.io.files import FoundFile
+from rgpipeline.io.input_files import FoundFile
 from rgpipeline.io.json_types import is_json
 from rgpipeline.io.jsonl import JsonLinesReader
 from rgpipeline.io.readers import Rows, Scan

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rgpipeline.errors import InputError
-from rgpipeline.io.files import current_version
+from rgpipeline.io.input_files import current_version
 from rgpipeline.io.paths import expand_inputs, takes_in
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rgpipeline.errors import InputError
-from rgpipeline.io.files import FoundFile, arrow_file
+from rgpipeline.io.input_files import FoundFile, arrow_file
 from rgpipeline.io.parquet import ParquetReader
 from rgpipeline.io.paths import expand_inputs
 from rgpipeline.io.readers import Rows

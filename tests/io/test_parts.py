@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from rgpipeline.io.columns import AddedColumns
 from rgpipeline.io.cover import entry_of
-from rgpipeline.io.footers import read_footer
 from rgpipeline.io.parts import (
     PartLabel,
     build_part,
     parse_part_name,
     part_name,
     part_names,
+    read_footer,
 )
 from rgpipeline.records import OutputRow, Score
 from tests.io.schedules import MemoryStore

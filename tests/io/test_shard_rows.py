@@ -9,10 +9,9 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from rgpipeline.io.files import current_version
-from rgpipeline.io.hive import partition_fields, partition_values
+from rgpipeline.io.input_files import current_version
 from rgpipeline.io.parquet import ParquetReader
-from rgpipeline.io.shard_rows import InputRows, read_shard
+from rgpipeline.io.shard_rows import InputRows, partition_fields, partition_values, read_shard
 from rgpipeline.records import InputFile, Shard, Span
 
 SCHEMA = pa.schema([("prompt", pa.string())])

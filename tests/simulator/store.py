@@ -5,8 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from rgpipeline.io.cover import Entry, entry_of
-from rgpipeline.io.footers import PartFooter
-from rgpipeline.io.parts import parse_part_name
+from rgpipeline.io.parts import PartFooter, parse_part_name
 from rgpipeline.records import OutputRow
 from rgpipeline.storage.store import Store
 from tests.simulator.books import Books

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
 from rgpipeline.errors import WeightsError
-from rgpipeline.text import detokenize
-from rgpipeline.text.detokenize import IncrementalDetokenizer
+from rgpipeline.text import completion
+from rgpipeline.text.completion import IncrementalDetokenizer
 from rgpipeline.text.tokenizer import Tokenizer
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "tokenizer"
@@ -105,7 +105,7 @@ def test_memory_is_constant(tokenizer: Tokenizer) -> None:
     for _ in range(5000):
         detokenizer.push(block)
     # Threads that other tests left behind allocate too: only this package's lines count.
-    own = tracemalloc.Filter(True, f"{Path(detokenize.__file__).parent}/*")
+    own = tracemalloc.Filter(True, f"{Path(completion.__file__).parent}/*")
     held = tracemalloc.take_snapshot().filter_traces([own]).statistics("filename")
     tracemalloc.stop()
     assert sum(statistic.size for statistic in held) < 4096

@@ -7,9 +7,8 @@ import sentencepiece as spm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rgpipeline.text import long_text
-from rgpipeline.text.long_text import can_be_cut, chunks
-from rgpipeline.text.tokenizer import Tokenizer
+from rgpipeline.text import tokenizer
+from rgpipeline.text.tokenizer import Tokenizer, can_be_cut, chunks
 
 DEMO = Tokenizer.load("demo")
 WORDS = st.sampled_from(
@@ -39,7 +38,7 @@ WORDS = st.sampled_from(
 def test_a_text_in_pieces_has_the_tokens_of_the_whole(words, size) -> None:
     text = "".join(word + gap for word, gap in words)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(long_text, "_CHUNK", size)
+        patch.setattr(tokenizer, "_CHUNK", size)
         parts = list(chunks(text))
     assert "".join(parts) == text
     assert DEMO.encode(text, bos=False) == [i for p in parts for i in DEMO.encode(p, bos=False)]

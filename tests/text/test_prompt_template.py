@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rgpipeline.errors import JobError, RowError
-from rgpipeline.text.template import PromptTemplate
+from rgpipeline.text.prompt_template import PromptTemplate
 
 
 def test_fields_are_filled_from_their_columns() -> None:

@@ -8,7 +8,7 @@ import pytest
 from rgpipeline.errors import RowError
 from rgpipeline.spec import Columns, Sampling
 from rgpipeline.text.chat import ChatTemplate
-from rgpipeline.text.template import PromptTemplate
+from rgpipeline.text.prompt_template import PromptTemplate
 from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.worker.overrides import merged
 from rgpipeline.worker.prompts import Prompts

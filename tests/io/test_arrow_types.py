@@ -7,8 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from rgpipeline.io.casts import fitted
-from rgpipeline.io.common_types import common_type
+from rgpipeline.io.arrow_types import common_type, fitted
 
 S, L, V = pa.string(), pa.large_string(), pa.string_view()
 I32, I64, U64, F64 = pa.int32(), pa.int64(), pa.uint64(), pa.float64()

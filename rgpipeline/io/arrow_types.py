@@ -1,6 +1,6 @@
-"""One Arrow type for a column that several files hold in different types, exactly."""
+"""Arrow types: one type for a column that differs between files, and columns cast to it."""
 
-from collections.abc import Callable
+from collections.abc import Iterator, MutableMapping
 
 import pyarrow as pa
 
@@ -11,21 +11,9 @@ _DIGITS = {8: 3, 16: 5, 32: 10}  # of the greatest whole number of so many bits
 _DIGITS_OF_A_DOUBLE = 15  # decimal digits that survive a round trip
 _MOST_DIGITS = 76  # of a decimal
 
-
-_is_text = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-_is_bytes = (
-    pa.types.is_binary,
-    pa.types.is_large_binary,
-    pa.types.is_binary_view,
-    pa.types.is_fixed_size_binary,
-)
-_is_list = (
-    pa.types.is_list,
-    pa.types.is_large_list,
-    pa.types.is_fixed_size_list,
-    pa.types.is_list_view,
-    pa.types.is_large_list_view,
-)
+# Arrow has no cast between the two types, or none that it trusts.
+_NO_CAST = (pa.ArrowNotImplementedError, pa.ArrowTypeError)
+_MISFITS = (pa.ArrowException, OverflowError, TypeError, ValueError)
 
 
 def common_type(one: pa.DataType, other: pa.DataType, small: bool = False) -> pa.DataType | None:
@@ -34,32 +22,34 @@ def common_type(one: pa.DataType, other: pa.DataType, small: bool = False) -> pa
     `small`: the 64-bit integers among them are known to be no greater than 2^53, so that float64
     holds them. Otherwise they have no type in common with fractions.
     """
-    if one == other:
+    if one == other or pa.types.is_null(other):
         return one
-    for null, rest in ((one, other), (other, one)):
-        if pa.types.is_null(null):
-            return rest
-    rules: tuple[Callable[[pa.DataType, pa.DataType, bool], pa.DataType | None], ...] = (
-        _of_dictionaries,
-        _of_extensions,
-        _of_bytes,
-        _of_numbers,
-        _of_times,
-        _of_nested,
-    )
-    return next((kind for rule in rules if (kind := rule(one, other, small)) is not None), None)
+    if pa.types.is_null(one):
+        return other
+    rules = (_of_dictionaries, _of_extensions, _of_bytes, _of_numbers, _of_times, _of_nested)
+    found = (rule(one, other, small) for rule in rules)
+    return next((kind for kind in found if kind is not None), None)
 
 
 def is_text(kind: pa.DataType) -> bool:
-    return any(test(kind) for test in _is_text)
+    return _is_any(kind, "string", "large_string", "string_view")
 
 
 def is_bytes(kind: pa.DataType) -> bool:
-    return any(test(kind) for test in _is_bytes)
+    return _is_any(kind, "binary", "large_binary", "binary_view", "fixed_size_binary")
 
 
 def is_any_list(kind: pa.DataType) -> bool:
-    return any(test(kind) for test in _is_list)
+    return _is_any(kind, "list", "large_list", "fixed_size_list") or _is_list_view(kind)
+
+
+def _is_list_view(kind: pa.DataType) -> bool:
+    return _is_any(kind, "list_view", "large_list_view")
+
+
+def _is_any(kind: pa.DataType, *names: str) -> bool:
+    """Whether a type is one of these, by the names of pyarrow's own tests."""
+    return any(getattr(pa.types, f"is_{name}")(kind) for name in names)
 
 
 def value_type(kind: pa.DataType) -> pa.DataType:
@@ -94,7 +84,7 @@ def _of_bytes(one: pa.DataType, other: pa.DataType, small: bool) -> pa.DataType 
     kinds = (one, other)
     if not all(is_text(kind) or is_bytes(kind) for kind in kinds):
         return None
-    large = any(pa.types.is_large_string(k) or pa.types.is_large_binary(k) for k in kinds)
+    large = any(_is_any(kind, "large_string", "large_binary") for kind in kinds)
     if all(map(is_text, kinds)):
         return pa.large_string() if large else pa.string()
     return pa.large_binary() if large else pa.binary()
@@ -168,7 +158,7 @@ def _of_nested(one: pa.DataType, other: pa.DataType, small: bool) -> pa.DataType
     kinds = (one, other)
     if all(map(is_any_list, kinds)):
         item = common_type(one.value_type, other.value_type, small)
-        large = any(pa.types.is_large_list(k) or pa.types.is_large_list_view(k) for k in kinds)
+        large = any(_is_any(kind, "large_list", "large_list_view") for kind in kinds)
         if item is None:
             return None
         return pa.large_list(item) if large else pa.list_(item)
@@ -190,3 +180,67 @@ def _of_structs(one: pa.DataType, other: pa.DataType, small: bool) -> pa.DataTyp
         if len({field.name for field in kind}) < kind.num_fields:
             return None  # a name twice
     return pa.struct(list(fields.items()))
+
+
+def fitted(
+    table: pa.Table, schema: pa.Schema, faults: MutableMapping[int, str], first: int = 0
+) -> pa.Table:
+    """`table` with exactly the columns of `schema`: missing ones null, types widened.
+
+    A value that its column's type can't hold becomes null, and a fault of its row, counted from
+    `first`.
+    """
+    places = {name: index for index, name in enumerate(table.column_names)}
+    columns = []
+    for wanted in schema:
+        if wanted.name not in places:
+            columns.append(pa.nulls(table.num_rows, wanted.type))
+            continue
+        column = table.column(places[wanted.name])
+        if column.type != wanted.type:
+            pieces = list(_cast(column, wanted, faults, first))
+            column = pa.chunked_array(pieces, wanted.type)
+        columns.append(column)
+    return pa.table(columns, schema=schema)
+
+
+def _cast(
+    column: pa.ChunkedArray, wanted: pa.Field, faults: MutableMapping[int, str], first: int
+) -> Iterator[pa.Array]:
+    """The column's values in another type; what doesn't fit is found by halving."""
+    try:
+        yield from _converted(column, wanted.type).chunks
+    except _MISFITS as error:
+        if len(column) == 1:
+            faults.setdefault(
+                first,
+                f"{wanted.name!r}: a value of type {column.type} does not fit {wanted.type}, the "
+                f"type of this column in all files together ({error}); leave the column out by "
+                f"output.keep, or write all files with one type",
+            )
+            yield pa.nulls(1, wanted.type)
+            return
+        middle = len(column) // 2
+        yield from _cast(column.slice(0, middle), wanted, faults, first)
+        yield from _cast(column.slice(middle), wanted, faults, first + middle)
+
+
+def _converted(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
+    if isinstance(column.type, pa.BaseExtensionType):
+        column = column.cast(column.type.storage_type)
+    if pa.types.is_dictionary(wanted) and pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    try:
+        if not _has_views(column.type):
+            return column.cast(wanted)
+    except _NO_CAST:
+        pass
+    values = column.to_pylist()
+    return pa.chunked_array([pa.array(values, wanted)], wanted)
+
+
+def _has_views(kind: pa.DataType) -> bool:
+    """Whether a type has list views in it: Arrow casts their items to nothing (seen in 26.0)."""
+    if _is_list_view(kind):
+        return True
+    return any(_has_views(kind.field(index).type) for index in range(kind.num_fields))

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from rgpipeline.errors import RowError
-from rgpipeline.io.files import FoundFile
-from rgpipeline.io.openai_batch import SCHEMA, OpenAIBatchReader, parse_request
+from rgpipeline.io.input_files import FoundFile
+from rgpipeline.io.openai_requests import SCHEMA, OpenAIBatchReader, parse_request
 from rgpipeline.records import InputFile
 from rgpipeline.spec import Sampling
 

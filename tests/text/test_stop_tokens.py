@@ -3,7 +3,7 @@
 import pytest
 
 from rgpipeline.spec import Sampling
-from rgpipeline.text.named_stops import never_found, with_named_tokens
+from rgpipeline.text.stops import never_found, with_named_tokens
 from rgpipeline.text.tokenizer import Tokenizer
 
 
