@@ -1,6 +1,6 @@
 """The commands: `rgpipeline run job.yaml` and the rest.
 
-Layer 5. Each command is a module with one function; what it needs is imported when it is called,
+Layer 6. Each command is a module with one function; what it needs is imported when it is called,
 so that `rgpipeline --help` starts at once.
 """
 

@@ -1,6 +1,6 @@
 """Whether a model fits a TPU, with how many slots, and how fast it can be: asked of the compiler.
 
-Layer 3. Free of jax: compiling happens in another process (`rgpipeline.engine.compiling`), and
+Layer 4. Free of jax: compiling happens in another process (`rgpipeline.engine.compiling`), and
 what it leaves is text to be read.
 """
 

@@ -8,8 +8,8 @@ from rgpipeline.plan import Plan, make_plan
 from rgpipeline.records import Shard
 from rgpipeline.spec import Job
 from rgpipeline.storage.filesystems import resolve_options
-from rgpipeline.worker.opening import open_prompts
-from rgpipeline.worker.prompts import Prompts
+from rgpipeline.tasks.row_prompts import Prompts
+from rgpipeline.worker.worker_setup import open_prompts
 
 # Rows that are tokenized; the rest is taken to be like them. A thousand rows tell the mean of
 # lengths that differ as much as texts do to a few percent.

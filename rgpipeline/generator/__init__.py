@@ -1,13 +1,13 @@
 """The embedded face: one process, no Ray, no files.
 
-Layer 3. Imports engine and text.
+Layer 4. Imports engine and text.
 
 g = Generator.load("path-or-url", slots=8)
 g.generate(["In the beginning"], {"max_tokens": 40})
 """
 
+from rgpipeline.generator.call_progress import Progress
 from rgpipeline.generator.generator import Generator
-from rgpipeline.generator.progress import Progress
-from rgpipeline.generator.sequence import Completion
+from rgpipeline.generator.running_sequence import Completion
 
 __all__ = ["Completion", "Generator", "Progress"]

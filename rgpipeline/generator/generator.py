@@ -9,14 +9,11 @@ from numpy.typing import NDArray
 
 from rgpipeline.engine.activity import Activity
 from rgpipeline.errors import RowError, UserError
-from rgpipeline.generator.calls import pieces, results
-from rgpipeline.generator.opening import open_model
-from rgpipeline.generator.options import SamplingLike, section
-from rgpipeline.generator.progress import Watch, stages_for, watch_for
-from rgpipeline.generator.prompts import Prompt, plain, prompt_value
-from rgpipeline.generator.requests import Messages, RequestMaker, Samplings
-from rgpipeline.generator.scoring import scores
-from rgpipeline.generator.sequence import Completion
+from rgpipeline.generator.arguments import Prompt, SamplingLike, plain, prompt_value, section
+from rgpipeline.generator.call_progress import Watch, stages_for, watch_for
+from rgpipeline.generator.calls import pieces, results, scores
+from rgpipeline.generator.request_maker import Messages, RequestMaker, Samplings, open_model
+from rgpipeline.generator.running_sequence import Completion
 from rgpipeline.records import EngineSettings, Request
 from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from rgpipeline.engine.loop import Loop
 from rgpipeline.errors import UserError
-from rgpipeline.generator.sequence import RunningSequence
+from rgpipeline.generator.running_sequence import RunningSequence
 
 AnyLoop = Loop[Any, Any]
 

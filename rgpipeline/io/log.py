@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from rgpipeline.errors import StoreError
-from rgpipeline.io.cover import Cover, entry_of
+from rgpipeline.io.committed_rows import Cover, entry_of
 from rgpipeline.io.parts import PartFooter, part_name, part_numbers, read_footer
 from rgpipeline.records import OutputRow
 from rgpipeline.storage.store import Store

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from rgpipeline.errors import OutputError
 from rgpipeline.io.columns import AddedColumns
-from rgpipeline.io.cover import Entry, entry_of
+from rgpipeline.io.committed_rows import Entry, entry_of
 from rgpipeline.records import OutputRow
 from rgpipeline.storage.store import Store
 

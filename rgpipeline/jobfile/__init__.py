@@ -1,6 +1,6 @@
 """The job file: YAML and overrides to a `Job`, every fault told at once.
 
-Layer 3. Imports spec, errors and text: `job.yaml: sampling.temprature: unknown key; did you mean
+Layer 2. Imports spec, errors and text: `job.yaml: sampling.temprature: unknown key; did you mean
 'temperature'?`
 """
 

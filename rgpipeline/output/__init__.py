@@ -1,6 +1,6 @@
 """What is in a job's output folder: its rows, how far it is, and its texts made whole.
 
-Layer 3. Works from the folder alone: no Ray, and no driver that must be up.
+Layer 4. Works from the folder alone: no Ray, and no driver that must be up.
 """
 
 from rgpipeline.output.dataset import open_output

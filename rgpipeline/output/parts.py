@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from rgpipeline.errors import OutputError, StoreError
 from rgpipeline.io.columns import AddedColumns
-from rgpipeline.io.cover import Cover, Entry
+from rgpipeline.io.committed_rows import Cover, Entry
 from rgpipeline.io.parts import part_names, read_footer, unusable
 from rgpipeline.output.dataset import dataset_of, open_job
 from rgpipeline.storage.filesystems import StorageOptions

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rgpipeline.io.cover import Cover
+from rgpipeline.io.committed_rows import Cover
 from rgpipeline.io.parts import PartFooter, part_name, part_names, read_footers
 from rgpipeline.plan.record import Plan
 from rgpipeline.records import Shard

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rgpipeline.errors import InputError, JobError, OutputError, RowError
-from rgpipeline.io.cover import Progress
+from rgpipeline.io.committed_rows import Progress
 from rgpipeline.io.input_files import current_version, explained
 from rgpipeline.io.jsonl import JsonLinesReader
 from rgpipeline.io.readers import take_rows

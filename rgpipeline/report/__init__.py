@@ -1,6 +1,6 @@
 """A job on one page of HTML, from its output folder and event log alone.
 
-Layer 3. Imports output and plan; free of jax and Ray. The page needs no network.
+Layer 4. Imports output and plan; free of jax and Ray. The page needs no network.
 """
 
 from rgpipeline.report.page import render_report, write_report

@@ -53,8 +53,8 @@ from rgpipeline.runtime.worker_pool import Crew
 from rgpipeline.spec import Job
 from rgpipeline.storage.reachable import check_reachable
 from rgpipeline.storage.store import RetryingStore, open_store
+from rgpipeline.validation.repeated_ids import id_warnings
 from rgpipeline.worker import EngineFactory
-from rgpipeline.worker.ids import id_warnings
 
 # A cluster that was started a moment ago may still lack its hosts; an autoscaler's come late.
 _JOINING_S, _GROWING_S = 30.0, 1200.0

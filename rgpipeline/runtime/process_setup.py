@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from rgpipeline.runtime.cluster_nodes import Node
 from rgpipeline.runtime.placement import Placement
-from rgpipeline.worker.in_hand import shard_in_hand
+from rgpipeline.worker.shared import shard_in_hand
 
 # Chips of one host as a grid, for libtpu.
 _TPU_BOUNDS = {1: "1,1,1", 2: "1,2,1", 4: "2,2,1", 8: "2,4,1"}

@@ -1,6 +1,6 @@
 """Finding what is wrong with a job before it runs.
 
-Layer 3. Imports what the job will meet (plan, prompts, weights, output) and runs none of it.
+Layer 4. Imports what the job will meet (plan, prompts, weights, output) and runs none of it.
 """
 
 from rgpipeline.validation.examine import Findings, examine

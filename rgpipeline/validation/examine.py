@@ -13,9 +13,9 @@ from rgpipeline.storage.reachable import check_reachable
 from rgpipeline.storage.retries import Retry
 from rgpipeline.validation.model import model_findings
 from rgpipeline.validation.output import output_warnings, slot_warnings
+from rgpipeline.validation.repeated_ids import id_warnings
 from rgpipeline.validation.rows import row_warnings
 from rgpipeline.validation.salvage import salvage
-from rgpipeline.worker.ids import id_warnings
 
 T = TypeVar("T")
 _PATIENCE = Retry(deadline_s=15.0)  # a person waits for the answer

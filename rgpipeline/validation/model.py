@@ -9,7 +9,7 @@ from rgpipeline.model.sharding import check_model
 from rgpipeline.plan import Plan
 from rgpipeline.spec import Job, Sampling
 from rgpipeline.storage.filesystems import resolve_options
-from rgpipeline.worker.opening import open_prompts
+from rgpipeline.worker.worker_setup import open_prompts
 
 
 def model_findings(job: Job, plan: Plan | None) -> tuple[list[str], list[str]]:

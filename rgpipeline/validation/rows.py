@@ -9,7 +9,7 @@ from rgpipeline.spec import Job
 from rgpipeline.storage.filesystems import resolve_options
 from rgpipeline.text.stops import never_found
 from rgpipeline.text.tokenizer import Tokenizer
-from rgpipeline.worker.opening import open_prompts
+from rgpipeline.worker.worker_setup import open_prompts
 
 _ROWS = 1000
 _SHOWN = 3

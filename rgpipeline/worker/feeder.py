@@ -6,9 +6,8 @@ from collections.abc import Callable
 from threading import Condition, Thread
 
 from rgpipeline.records import SampleKey
-from rgpipeline.worker.in_hand import in_hand
-from rgpipeline.worker.rows import RowMaker
-from rgpipeline.worker.work import Batch, Held
+from rgpipeline.worker.row_maker import RowMaker
+from rgpipeline.worker.shared import Batch, Held, in_hand
 
 _log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from rgpipeline.io.shard_rows import InputRows
 from rgpipeline.plan import Plan
 from rgpipeline.records import OutputRow
 from rgpipeline.spec import Job
-from rgpipeline.worker.rows import place_of, placed, told
+from rgpipeline.worker.row_maker import place_of, placed, told
 from rgpipeline.worker.shard_output import ShardOutput
 
 _log = logging.getLogger(__name__)

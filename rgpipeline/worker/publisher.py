@@ -8,15 +8,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from threading import Condition, Thread
 
-from rgpipeline.io.cover import Cover
+from rgpipeline.io.committed_rows import Cover
 from rgpipeline.io.log import ShardLog
 from rgpipeline.io.shard_rows import InputRows
 from rgpipeline.io.snapshots import Snapshots
 from rgpipeline.records import OutputRow, SampleKey, ShardDone
 from rgpipeline.storage.store import Store
-from rgpipeline.worker.in_hand import in_hand
 from rgpipeline.worker.part_writer import PartWriter
-from rgpipeline.worker.policy import WorkerPolicy
 from rgpipeline.worker.shard_output import (
     Pending,
     Save,
@@ -25,7 +23,7 @@ from rgpipeline.worker.shard_output import (
     row_bytes,
     write_snapshots,
 )
-from rgpipeline.worker.work import Held
+from rgpipeline.worker.shared import Held, WorkerPolicy, in_hand
 
 _log = logging.getLogger(__name__)
 

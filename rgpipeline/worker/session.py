@@ -6,20 +6,18 @@ from typing import Any
 
 from rgpipeline.engine.loop import Loop
 from rgpipeline.errors import WorkerError
-from rgpipeline.io.cover import Cover
+from rgpipeline.io.committed_rows import Cover
 from rgpipeline.records import Assignment, AssignmentKey, Emission, SampleKey, Snapshot
 from rgpipeline.text.tokenizer import Tokenizer
-from rgpipeline.worker.assembly import Assembly, Shape, ticker
 from rgpipeline.worker.feeder import Feeder
-from rgpipeline.worker.policy import WorkerPolicy
 from rgpipeline.worker.publisher import Covered, Publisher, Unfinished
-from rgpipeline.worker.scoring import scored_row
+from rgpipeline.worker.sample_rows import Assembly, Shape, ticker
 from rgpipeline.worker.shard_output import Save
-from rgpipeline.worker.snapshots_due import SnapshotsDue
-from rgpipeline.worker.tally import Tally
+from rgpipeline.worker.shared import Batch, Held, WorkerPolicy
+from rgpipeline.worker.snapshot_schedule import SnapshotsDue
+from rgpipeline.worker.text_scores import scored_row
 from rgpipeline.worker.texts import Texts, key_of
-from rgpipeline.worker.view import View, look
-from rgpipeline.worker.work import Batch, Held
+from rgpipeline.worker.worker_stats import Tally, View, look
 
 _MOST_ROUNDS = 3
 

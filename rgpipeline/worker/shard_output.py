@@ -8,8 +8,7 @@ from rgpipeline.io.log import ShardLog
 from rgpipeline.io.shard_rows import InputRows
 from rgpipeline.io.snapshots import Snapshots
 from rgpipeline.records import OutputRow, SampleKey, ShardDone, Snapshot
-from rgpipeline.worker.policy import WorkerPolicy
-from rgpipeline.worker.work import Held, Notes
+from rgpipeline.worker.shared import Held, Notes, WorkerPolicy
 
 
 @dataclass(frozen=True, slots=True)

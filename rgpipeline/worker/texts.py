@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Iterable
 
 from rgpipeline.records import SampleKey, ScoreRequest
-from rgpipeline.worker.work import Held, ToScore
+from rgpipeline.worker.shared import Held, ToScore
 
 HeldText = tuple[Held, ToScore]
 

@@ -15,14 +15,14 @@ from rgpipeline.records import Assignment, Fault, WorkerReport
 from rgpipeline.spec import Job
 from rgpipeline.storage.filesystems import resolve_options
 from rgpipeline.storage.store import RetryingStore, Store
-from rgpipeline.worker.assembly import Shape
 from rgpipeline.worker.feeder import Feeder
-from rgpipeline.worker.opening import EngineFactory, open_prompts, open_settled
 from rgpipeline.worker.part_writer import PartWriter
-from rgpipeline.worker.policy import WorkerPolicy
 from rgpipeline.worker.publisher import Publisher
-from rgpipeline.worker.rows import RowMaker
+from rgpipeline.worker.row_maker import RowMaker
+from rgpipeline.worker.sample_rows import Shape
 from rgpipeline.worker.session import Session
+from rgpipeline.worker.shared import WorkerPolicy
+from rgpipeline.worker.worker_setup import EngineFactory, open_prompts, open_settled
 
 _IDLE_S = 0.5  # between looks, when nothing wakes it
 _LONGEST_MESSAGE = 600

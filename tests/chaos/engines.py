@@ -12,7 +12,7 @@ from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.loop import Loop
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import EngineSpec, ModelSpec
-from rgpipeline.worker.policy import WorkerPolicy
+from rgpipeline.worker.shared import WorkerPolicy
 from tests.fake_engine import FakeBlock, FakeState
 from tests.worker.ten_tokens import Opened, TellingEngine
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rgpipeline.worker.policy import WorkerPolicy
+from rgpipeline.worker.shared import WorkerPolicy
 from tests.fuzz.jobs import Refused, bounded, run
 from tests.worker.hand import PROMPTS, finish, plan_job
 

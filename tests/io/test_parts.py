@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rgpipeline.io.columns import AddedColumns
-from rgpipeline.io.cover import entry_of
+from rgpipeline.io.committed_rows import entry_of
 from rgpipeline.io.parts import (
     PartLabel,
     build_part,

@@ -11,7 +11,7 @@ import pytest
 from rgpipeline import run
 from rgpipeline.dispatch.job_view import JobView
 from rgpipeline.spec import Job
-from rgpipeline.worker.opening import Opened
+from rgpipeline.worker.worker_setup import Opened
 from tests.runtime.engines import crawl
 from tests.runtime.jobs import job_over, prompts, rows_of
 

@@ -20,7 +20,7 @@ from rgpipeline.dispatch import (
     Tick,
     Work,
 )
-from rgpipeline.io.cover import Cover
+from rgpipeline.io.committed_rows import Cover
 from rgpipeline.io.parts import parse_part_name
 from rgpipeline.records import ShardDone
 from rgpipeline.runtime.worker_pool import Crew

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from rgpipeline.io.cover import Entry, entry_of
+from rgpipeline.io.committed_rows import Entry, entry_of
 from rgpipeline.io.parts import PartFooter, parse_part_name
 from rgpipeline.records import OutputRow
 from rgpipeline.storage.store import Store

@@ -5,7 +5,7 @@ from unittest import mock
 
 import pytest
 
-from rgpipeline.io.cover import Cover, Entry
+from rgpipeline.io.committed_rows import Cover, Entry
 from rgpipeline.io.parts import part_numbers
 from rgpipeline.storage.store import Store
 from tests.simulator.books import Broken

@@ -21,7 +21,7 @@ from rgpipeline.records import Assignment, OutputRow, WorkerReport
 from rgpipeline.spec import Job
 from rgpipeline.storage.store import Store, open_store
 from rgpipeline.worker import Worker
-from rgpipeline.worker.policy import WorkerPolicy
+from rgpipeline.worker.shared import WorkerPolicy
 from tests.worker.ten_tokens import factory, write_tokenizer
 
 PATIENCE_S = 240.0  # nobody waits so long but on a machine that has much else to do

@@ -6,7 +6,7 @@ import pytest
 from rgpipeline.errors import StoreError
 from rgpipeline.records import Assignment, Shard
 from rgpipeline.worker.feeder import Feeder
-from rgpipeline.worker.work import Batch, Held, ToScore
+from rgpipeline.worker.shared import Batch, Held, ToScore
 from tests.worker.hand import settled, until
 
 

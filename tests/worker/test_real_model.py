@@ -8,7 +8,7 @@ import pytest
 
 from rgpipeline.engine.factory import open_engine
 from rgpipeline.spec import EngineSpec, ModelSpec
-from rgpipeline.worker.policy import WorkerPolicy
+from rgpipeline.worker.shared import WorkerPolicy
 from tests.worker.hand import finish, plan_job
 
 GOLDEN = Path(__file__).parent.parent / "golden"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rgpipeline.errors import StoreError
 from rgpipeline.io.snapshots import Snapshots
 from rgpipeline.records import SampleKey, Snapshot
-from rgpipeline.worker.policy import WorkerPolicy
+from rgpipeline.worker.shared import WorkerPolicy
 from tests.fake_engine import FakeEngine
 from tests.worker.hand import PATIENCE_S, PROMPTS, Instead, finish, plan_job, running, until
 from tests.worker.ten_tokens import TellingEngine, expected, factory

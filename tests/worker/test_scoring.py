@@ -3,8 +3,8 @@
 import numpy as np
 
 from rgpipeline.engine.numbers import NO_NUMBERS
-from rgpipeline.worker.scoring import scored_row
-from rgpipeline.worker.work import ToScore
+from rgpipeline.worker.shared import ToScore
+from rgpipeline.worker.text_scores import scored_row
 
 
 def test_a_text_without_numbers_is_a_row_with_an_error() -> None:

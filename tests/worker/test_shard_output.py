@@ -8,8 +8,8 @@ import pytest
 from rgpipeline.io.log import ShardLog
 from rgpipeline.records import OutputRow, SampleKey, Snapshot
 from rgpipeline.storage.store import open_store
-from rgpipeline.worker.policy import WorkerPolicy
 from rgpipeline.worker.shard_output import Save, ShardOutput
+from rgpipeline.worker.shared import WorkerPolicy
 
 POLICY = WorkerPolicy(part_s=30.0, save_s=1.0)
 STATE = Save(SampleKey(0, 0, 0), Snapshot({"total": np.zeros(1)}, generated=16), notes={})

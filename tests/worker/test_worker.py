@@ -12,7 +12,7 @@ from rgpipeline.errors import StoreError
 from rgpipeline.records import Assignment, OutputRow, ShardDone
 from rgpipeline.storage.retries import Retry
 from rgpipeline.storage.store import RetryingStore
-from rgpipeline.worker.policy import WorkerPolicy
+from rgpipeline.worker.shared import WorkerPolicy
 from tests.fake_engine import FakeEngine
 from tests.worker.hand import (
     PATIENCE_S,

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from rgpipeline.records import Emission, FinishReason, OutputRow, TokenLogprobs
 from rgpipeline.text.completion import CompletionText, NoText, SequenceText
 from rgpipeline.text.tokenizer import Tokenizer
-from rgpipeline.worker.logprobs import LogprobTail
-from rgpipeline.worker.rows import placed, told
-from rgpipeline.worker.work import Held, Notes, ToGenerate
+from rgpipeline.worker.row_maker import placed, told
+from rgpipeline.worker.segment_logprobs import LogprobTail
+from rgpipeline.worker.shared import Held, Notes, ToGenerate
 
 
 @dataclass(frozen=True, slots=True)

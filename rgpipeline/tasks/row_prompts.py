@@ -10,12 +10,12 @@ from uuid import UUID
 from rgpipeline.errors import RowError
 from rgpipeline.io.used_values import as_text
 from rgpipeline.spec import Columns, Sampling
+from rgpipeline.tasks.row_sampling import merged
 from rgpipeline.text.chat import ChatTemplate
 from rgpipeline.text.prompt_template import PromptTemplate
 from rgpipeline.text.stops import with_named_tokens, with_turn_end
 from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.wording import kind_of
-from rgpipeline.worker.overrides import merged
 
 Row = Mapping[str, Any]
 

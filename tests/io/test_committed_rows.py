@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rgpipeline.io.cover import Cover, Entry, Progress, entry_of
+from rgpipeline.io.committed_rows import Cover, Entry, Progress, entry_of
 from rgpipeline.records import OutputRow, Score
 
 GOES_ON, DONE, FAILED = Progress.GOES_ON, Progress.DONE, Progress.FAILED

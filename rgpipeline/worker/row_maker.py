@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgpipeline.errors import OutputError, RowError, StoreError
-from rgpipeline.io.cover import Cover
+from rgpipeline.io.committed_rows import Cover
 from rgpipeline.io.log import ShardLog
 from rgpipeline.io.readers import Reader
 from rgpipeline.io.shard_rows import InputRows
@@ -17,9 +17,9 @@ from rgpipeline.records import OutputRow, Request, SampleKey, draw_words
 from rgpipeline.spec import Job
 from rgpipeline.storage.filesystems import StorageOptions
 from rgpipeline.storage.store import Store
+from rgpipeline.tasks.row_prompts import Prompt, Prompts, Row
 from rgpipeline.wording import encodable
-from rgpipeline.worker.prompts import Prompt, Prompts, Row
-from rgpipeline.worker.work import Batch, Held, ToGenerate, ToScore
+from rgpipeline.worker.shared import Batch, Held, ToGenerate, ToScore
 
 # Bytes of a row that takes long to make ready: others of its assignment come first.
 _LONG_ROW = 1 << 20

@@ -2,10 +2,10 @@
 
 import pytest
 
-from rgpipeline.worker import rows
-from rgpipeline.worker.opening import open_prompts
-from rgpipeline.worker.rows import RowMaker
-from rgpipeline.worker.work import Held
+from rgpipeline.worker import row_maker as rows
+from rgpipeline.worker.row_maker import RowMaker
+from rgpipeline.worker.shared import Held
+from rgpipeline.worker.worker_setup import open_prompts
 from tests.worker.hand import plan_job
 
 

@@ -7,11 +7,11 @@ import pytest
 
 from rgpipeline.errors import RowError
 from rgpipeline.spec import Columns, Sampling
+from rgpipeline.tasks.row_prompts import Prompts
+from rgpipeline.tasks.row_sampling import merged
 from rgpipeline.text.chat import ChatTemplate
 from rgpipeline.text.prompt_template import PromptTemplate
 from rgpipeline.text.tokenizer import Tokenizer
-from rgpipeline.worker.overrides import merged
-from rgpipeline.worker.prompts import Prompts
 
 TOKENIZER = Tokenizer.load(str(Path(__file__).parent.parent / "golden" / "tokenizer"))
 BASE = Sampling(max_tokens=7, temperature=0.5)

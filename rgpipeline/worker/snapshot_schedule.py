@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from rgpipeline.records import SampleKey
-from rgpipeline.worker.assembly import Assembly
-from rgpipeline.worker.policy import WorkerPolicy
+from rgpipeline.worker.sample_rows import Assembly
+from rgpipeline.worker.shared import WorkerPolicy
 
 
 class SnapshotsDue:

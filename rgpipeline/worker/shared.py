@@ -1,5 +1,8 @@
-"""What the worker's parts hand to each other: rows made ready for the engine."""
+"""The numbers a worker goes by."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +12,24 @@ from numpy.typing import NDArray
 from rgpipeline.io.log import ShardLog
 from rgpipeline.io.shard_rows import InputRows
 from rgpipeline.records import Assignment, OutputRow, Request, SampleKey
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPolicy:
+    """When things are published and saved, and how much may wait. Times in seconds."""
+
+    part_bytes: int = 32 << 20  # rows gathered for one part, about
+    part_s: float = 30.0  # a finished row waits no longer for others
+    save_s: float = 1.0  # nor does a state to be saved: a death costs what came since
+    refresh_s: float = 20.0  # between looks at what others have published of a held shard
+    backlog_bytes: int = 256 << 20  # not yet published; beyond it the engine waits for the store
+    ahead_bytes: int = 64 << 20  # prompts made ready before the engine wants them
+    open_bytes: int = 256 << 20  # prompts and snapshots of rows in slots or waiting for one
+    window: int = 8  # rows waiting for a slot at most, in rounds of the slots: longest go first
+    snapshot_s: float = 600.0  # of work on one sequence that may be lost by a sudden death
+    snapshot_tokens: int = 1024  # fewer are sooner generated again than saved and loaded
+    snapshots_at_once: int = 4  # downloaded and not saved yet
+
 
 Notes = dict[str, Any]  # what an `Assembly` needs to go on, as JSON
 
@@ -85,3 +106,21 @@ class Batch:
     def nbytes(self) -> int:
         """Host memory, about, beside the shard's input."""
         return sum(one.nbytes for one in self.generate) + sum(text.nbytes for text in self.score)
+
+
+_shard: ContextVar[int | None] = ContextVar("shard", default=None)
+
+
+@contextmanager
+def in_hand(shard: int) -> Iterator[None]:
+    """What this thread logs meanwhile is about that shard."""
+    token = _shard.set(shard)
+    try:
+        yield
+    finally:
+        _shard.reset(token)
+
+
+def shard_in_hand() -> int | None:
+    """None when this thread is at no shard, or at several, as the engine's is."""
+    return _shard.get()

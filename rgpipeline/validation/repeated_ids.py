@@ -10,8 +10,8 @@ from rgpipeline.plan import Plan
 from rgpipeline.records import Shard, Span
 from rgpipeline.spec import Job
 from rgpipeline.storage.filesystems import resolve_options
+from rgpipeline.tasks.row_prompts import Prompts
 from rgpipeline.wording import count, counted
-from rgpipeline.worker.prompts import Prompts
 
 ROWS = 200_000  # looked at: about 40 MB of memory, and a second or two
 _SHOWN = 3

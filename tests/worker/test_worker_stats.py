@@ -1,6 +1,6 @@
 """What a worker counts: decode's share of a step, and no speed of steps that compile."""
 
-from rgpipeline.worker.tally import Tally
+from rgpipeline.worker.worker_stats import Tally
 
 
 def test_a_step_without_prefill_is_all_decode():

@@ -12,9 +12,9 @@ from rgpipeline.errors import WeightsError
 from rgpipeline.jobfile import parse_job
 from rgpipeline.plan import Plan, make_plan
 from rgpipeline.spec import Job
+from rgpipeline.tasks.row_prompts import Prompts
 from rgpipeline.text.chat import ChatTemplate
-from rgpipeline.worker.opening import open_prompts
-from rgpipeline.worker.prompts import Prompts
+from rgpipeline.worker.worker_setup import open_prompts
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CHAT = [{"role": "user", "content": "Hello"}]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rgpipeline.worker.ids import id_warnings
+from rgpipeline.validation.repeated_ids import id_warnings
 from tests.worker.hand import Given, plan_job
 
 BY_NAME = {"prompt_ids": "ids", "id": "name"}

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from rgpipeline.engine.numbers import NO_NUMBERS, without_numbers
 from rgpipeline.records import OutputRow, Score
-from rgpipeline.worker.logprobs import plain
-from rgpipeline.worker.rows import placed
-from rgpipeline.worker.work import ToScore
+from rgpipeline.worker.row_maker import placed
+from rgpipeline.worker.segment_logprobs import plain
+from rgpipeline.worker.shared import ToScore
 
 
 def scored_row(text: ToScore, logprobs: NDArray[np.float32]) -> OutputRow:

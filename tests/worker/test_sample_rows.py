@@ -12,8 +12,8 @@ from rgpipeline.records import Emission, OutputRow, Request, SampleKey, Snapshot
 from rgpipeline.spec import Sampling
 from rgpipeline.text.completion import CompletionText
 from rgpipeline.text.tokenizer import Tokenizer
-from rgpipeline.worker.assembly import Assembly, Shape
-from rgpipeline.worker.work import Held, ToGenerate
+from rgpipeline.worker.sample_rows import Assembly, Shape
+from rgpipeline.worker.shared import Held, ToGenerate
 
 KEY = SampleKey(0, 0, 0)
 TOKENIZER = Tokenizer.load(str(Path(__file__).parent.parent / "golden" / "tokenizer"))

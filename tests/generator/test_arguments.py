@@ -8,8 +8,7 @@ import pyarrow as pa
 import pytest
 
 from rgpipeline.errors import RowError, UserError
-from rgpipeline.generator.options import samplings
-from rgpipeline.generator.prompts import elements, prompt_value, row_ids
+from rgpipeline.generator.arguments import elements, prompt_value, row_ids, samplings
 
 TEXTS = ["In the beginning", "ünïcode"]
 IDS = [[1, 2, 3], [4]]

@@ -10,10 +10,10 @@ from rgpipeline.records import EngineSettings
 from rgpipeline.spec import EngineSpec, Job, ModelSpec
 from rgpipeline.storage.filesystems import StorageOptions
 from rgpipeline.storage.store import Store
+from rgpipeline.tasks.row_prompts import Prompts
 from rgpipeline.text.chat import ChatTemplate
 from rgpipeline.text.prompt_template import PromptTemplate
 from rgpipeline.text.tokenizer import Tokenizer
-from rgpipeline.worker.prompts import Prompts
 
 
 class Opened(Protocol):
