@@ -211,14 +211,14 @@ class ShardDone:
     shard: int
     rows: int  # assigned rows, whoever published them
     failed: int  # of these, rows with an error
-    asked: tuple[int, int] | None = None  # `Assignment.rows`, as it was assigned
+    row_range: tuple[int, int] | None = None  # `Assignment.rows`, as it was assigned
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerReport:
     """What a worker says of itself, whenever asked; counters only ever grow."""
 
-    beat: int  # grows whenever the engine or the log made progress: liveness
+    progress_counter: int  # grows whenever the engine or the log made progress: liveness
     finished: tuple[ShardDone, ...] = ()  # since the worker started, in order
     saved: int = 0  # parts and snapshots it has published: no death undoes them
     rows_done: int = 0
@@ -229,7 +229,7 @@ class WorkerReport:
     occupied: int = 0
     waiting: int = 0  # rows admitted to no slot yet
     working_on: tuple[SampleKey, ...] = ()  # what is in slots now; a poison row is among them
-    newest: str = ""  # the newest finished completion, for the ticker
+    latest_completion: str = ""  # the latest finished completion, for the ticker
     doing: str = ""  # what takes long: weights being read, a program being compiled
     stopped: bool = False  # drained: everything publishable is published
     error: str | None = None  # the worker cannot go on: its message for a person

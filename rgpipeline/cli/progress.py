@@ -81,8 +81,8 @@ class Progress:
         elif self._clock() >= self._next_line:
             self._next_line = self._clock() + LINE_EVERY_S
             self._say(progress_line(view))
-            if self._ticker and view.newest:
-                self._say(f"  {one_line(view.newest, 120)}")
+            if self._ticker and view.latest_completion:
+                self._say(f"  {one_line(view.latest_completion, 120)}")
 
     def _say_once(self, text: str) -> None:
         if text not in self._said:
@@ -95,7 +95,7 @@ class Progress:
 
 
 def show_progress(*, ticker: bool = False) -> Progress:
-    """Progress on stdout or in a notebook's cell; `ticker` adds the newest completion.
+    """Progress on stdout or in a notebook's cell; `ticker` adds the latest_completion completion.
 
     with show_progress() as progress:
         run(job, watch=progress)
@@ -139,8 +139,8 @@ def _panel(view: JobView, ticker: bool, width: int) -> RenderableType:
         lines.append(Text(view.reading))
     if view.waiting_for:
         lines.append(Text(f"waiting for {view.waiting_for}", "yellow"))
-    if ticker and view.newest:
-        lines.append(Text(one_line(view.newest, width - 2), "italic dim"))
+    if ticker and view.latest_completion:
+        lines.append(Text(one_line(view.latest_completion, width - 2), "italic dim"))
     return Group(*lines)
 
 

@@ -17,7 +17,7 @@ Loss = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class Up:
+class WorkerStarted:
     """The worker's process runs; its engine is being opened."""
 
     now: float
@@ -25,7 +25,7 @@ class Up:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class WorkerReported:
     """The worker said how it is; `report.finished` holds what is new since the last time."""
 
     now: float
@@ -34,7 +34,7 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
-class Died:
+class WorkerDied:
     """The worker's process is no more."""
 
     now: float
@@ -44,7 +44,7 @@ class Died:
 
 
 @dataclass(frozen=True, slots=True)
-class Draining:
+class WorkerDraining:
     """The worker has been told to go (spot notice, SIGTERM): it publishes and leaves."""
 
     now: float
@@ -52,7 +52,7 @@ class Draining:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class DesiredWorkers:
     """How many workers the job wants from now on: what was asked for, or what fits."""
 
     now: float
@@ -60,7 +60,7 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
+class StopRequested:
     """The person wants an end: workers publish what is finished and leave."""
 
     now: float
@@ -81,7 +81,16 @@ class Tick:
     now: float
 
 
-Event = Up | Heard | Died | Draining | Room | Stop | StoreFull | Tick
+Event = (
+    WorkerStarted
+    | WorkerReported
+    | WorkerDied
+    | WorkerDraining
+    | DesiredWorkers
+    | StopRequested
+    | StoreFull
+    | Tick
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +101,7 @@ class StartWorker:
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
+class SetAssignments:
     """All that the worker is to hold from now on.
 
     It takes up what is new to it and drops what isn't named any more. Since it is the whole
@@ -112,14 +121,14 @@ class DrainWorker:
 
 @dataclass(frozen=True, slots=True)
 class KillWorker:
-    """End the worker's process; nothing it says is listened to any more."""
+    """Kill the worker's process; nothing it says is listened to any more."""
 
     worker: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class JobEnded:
     """The job is over; always the last command."""
 
     outcome: Literal["finished", "stopped", "failed"]
@@ -127,4 +136,4 @@ class End:
     users_fault: bool = False
 
 
-Command = StartWorker | Hold | DrainWorker | KillWorker | End
+Command = StartWorker | SetAssignments | DrainWorker | KillWorker | JobEnded

@@ -1,4 +1,4 @@
-"""The numbers the driver goes by."""
+"""How many failures a job may have, and how many it has had."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,28 +11,29 @@ _SILENCE_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What is put up with, and for how long. Times in seconds."""
+    """Limits for workers and their failures. Times in seconds."""
 
-    worker_timeout_s: float = 300.0  # with work, but neither engine nor log makes progress
-    # Without a sign of a worker that waits for room. It may be stuck where nobody can tell; if it
-    # does wait, another in its place waits as well.
+    worker_timeout_s: float = 300.0  # without progress of engine or log, while it has work
+    # For a worker that waits for room in the cluster. It may be stuck where nobody can see it; if
+    # it does wait, its replacement waits as well, so nothing is lost.
     pending_timeout_s: float = 900.0
     start_timeout_s: float = 1800.0  # from process to open engine: big weights load slowly
-    silence_s: float = _SILENCE_S  # without a word from a worker that has nothing to do
-    drain_timeout_s: float = 120.0  # from being told to go to being gone
-    max_restarts: int | None = None  # after crashes and hangs, in all; None has only the next two
-    start_tries: int = 3  # failed starts in a row, with no worker at work
-    # Deaths in a row with no row done in between, beside one for each worker wanted: before any
-    # row was done, and later.
-    first_deaths: int = 6
-    fruitless_deaths: int = 10
-    max_backoff_s: float = 60.0  # before the next start, after fruitless ones
-    strikes: int = 2  # deaths before a shard is suspected, and a row alone found guilty
-    copies: int = 2  # workers on one shard at the tail
+    silence_s: float = _SILENCE_S  # without a report from a worker that has no work
+    drain_timeout_s: float = 120.0  # from the order to leave until it has left
+    max_restarts: int | None = None  # after crashes and hangs; None: only the limits below apply
+    start_tries: int = 3  # failed starts in a row, with no worker running
+    # Deaths in a row without a row done in between. One more is allowed for each worker wanted.
+    deaths_before_first_row: int = 6  # as long as the job has no row done at all
+    deaths_without_progress: int = 10  # later
+    max_backoff_s: float = 60.0  # the longest pause before a new start
+    # Deaths before a shard is suspected, and before a row that ran alone is marked as poison.
+    failures_to_suspect: int = 2
+    copies: int = 2  # workers on one shard when no other work is left
     max_failed_rows: int | None = None
 
     @classmethod
     def of(cls, faults: FaultsSpec) -> "Policy":
+        """The limits that a job file's `faults:` sets."""
         return cls(
             worker_timeout_s=faults.worker_timeout_s,
             silence_s=max(_SILENCE_S, faults.worker_timeout_s),
@@ -42,68 +43,70 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Setback:
+class Failure:
     """Why a worker was lost, in words for a person, and by whose fault."""
 
     reason: str
     fault: Fault = "worker"
-    raised_at: str = ""  # where in the code; empty where no exception was reported
-    in_engine: bool = False  # a row in its slots may be to blame
+    raised_at: str = ""  # type and line of code of an exception; empty where none was reported
+    in_engine: bool = False  # a row in the worker's slots may be to blame
 
 
 class Recurrence:
-    """Workers lost in a row by one exception, raised in one place, and nothing done in between."""
+    """Workers lost in a row by one exception, raised at one line, with no progress in between."""
 
     def __init__(self) -> None:
         self.count = 0
         self.since = 0.0  # when the first of them was lost
-        self._setback = Setback("")
-        self._shared: list[AssignmentKey] = []  # rows that all of them held
+        self._failure = Failure("")
+        self._shared: list[AssignmentKey] = []  # rows that were assigned to all of them
 
     @property
     def in_engine(self) -> bool:
-        return self._setback.in_engine
+        return self._failure.in_engine
 
     @property
     def has_shared_rows(self) -> bool:
-        """Whether all of them held some same row, which may be what they died of."""
+        """Whether some row was assigned to all of them: it may be the cause."""
         return bool(self._shared)
 
     def end(self) -> None:
-        """Something was done, so not every worker meets it."""
+        """Some worker made progress, so not all of them meet the exception."""
         self.count = 0
 
-    def add(self, setback: Setback, held: Sequence[AssignmentKey], now: float) -> None:
-        """A worker was lost that held these rows."""
-        if not setback.raised_at:
+    def add(self, failure: Failure, assigned: Sequence[AssignmentKey], now: float) -> None:
+        """A worker was lost to which these rows were assigned."""
+        if not failure.raised_at:
             self.count = 0
-        elif self.count and setback == self._setback:
+        elif self.count and failure == self._failure:
             self.count += 1
-            self._shared = [rows for a in self._shared for b in held if (rows := _common(a, b))]
+            self._shared = [
+                rows for a in self._shared for b in assigned if (rows := _common_rows(a, b))
+            ]
         else:
             self.count, self.since = 1, now
-            self._setback, self._shared = setback, list(held)
+            self._failure, self._shared = failure, list(assigned)
 
 
-class Setbacks:
-    """Counts the workers that were lost by fault, and says when trying again makes no sense.
+class FailureTracker:
+    """Counts workers lost by fault, and says when the job must be aborted.
 
-    Four things end a job: no worker can start; every worker meets the same exception; workers die
-    again and again without a single row done in between; more died than the job file allows.
-    Anything less is replaced, with growing pauses while it brings nothing.
+    Four things abort a job: no worker can start; every worker meets the same exception; workers
+    die again and again without a row done in between; more died than the job file allows. After
+    any other failure the worker is replaced, with growing pauses while there is no progress.
     """
 
-    def __init__(self, policy: Policy, fruitful: bool) -> None:
-        """`fruitful`: rows were done already, in an earlier run."""
+    def __init__(self, policy: Policy, made_progress: bool) -> None:
+        """`made_progress`: an earlier run of the job has done rows."""
         self._policy = policy
-        self.fruitful = fruitful
+        self.made_progress = made_progress
         self._failed_starts = 0  # in a row
-        self._fruitless = 0  # deaths in a row without progress in between
-        self._not_before = 0.0
+        self._deaths_in_a_row = 0  # without progress in between
+        self._not_before = 0.0  # earliest time of the next start
         self.recurrence = Recurrence()
         self.ever_started = False
         self.deaths = 0
-        self.last: Setback | None = None
+        self.last: Failure | None = None
 
     def started(self) -> None:
         """A worker's engine is open."""
@@ -111,34 +114,40 @@ class Setbacks:
         self._failed_starts = 0
 
     def progress(self) -> None:
-        """Rows were done, or something of them was saved."""
-        self.fruitful = True
-        self._fruitless = 0
+        """Rows were done, or parts or snapshots of them were saved."""
+        self.made_progress = True
+        self._deaths_in_a_row = 0
         self.recurrence.end()
 
     def death(
-        self, setback: Setback, starting: bool, now: float, held: Sequence[AssignmentKey] = ()
+        self, failure: Failure, starting: bool, now: float, assigned: Sequence[AssignmentKey] = ()
     ) -> None:
-        """A worker was lost that held these rows; `starting`: before it was at work."""
-        self.last = setback
+        """A worker was lost; `starting`: its engine was not open yet."""
+        self.last = failure
         self.deaths += 1
-        self._fruitless += 1
+        self._deaths_in_a_row += 1
         self._failed_starts += starting
-        self.recurrence.add(setback, held, now)
-        if self._fruitless > 2:
-            pause = min(2.0 ** (self._fruitless - 3), self._policy.max_backoff_s)
+        self.recurrence.add(failure, assigned, now)
+        if self._deaths_in_a_row > 2:
+            pause = min(2.0 ** (self._deaths_in_a_row - 3), self._policy.max_backoff_s)
             self._not_before = now + pause
 
-    def may_start(self, now: float, hopeful: bool) -> bool:
-        """Whether a worker may be started now; `hopeful`: others are at it or about to be."""
-        if hopeful and self._failed_starts >= self._start_tries:
+    def may_start(self, now: float, may_get_workers: bool) -> bool:
+        """Whether a worker may be started now.
+
+        `may_get_workers`: others are running or starting, so a failing start is not urgent.
+        """
+        if may_get_workers and self._failed_starts >= self._start_tries:
             return now >= self._not_before + self._policy.max_backoff_s
         return now >= self._not_before
 
-    def verdict(self, wanted: int, hopeful: bool, spared: bool = False) -> str | None:
-        """Why the job can't go on; None while it can.
+    def abort_reason(self, wanted: int, may_get_workers: bool, spared: bool = False) -> str | None:
+        """Why the job must be aborted; None while it can continue.
 
-        `spared`: some worker has been at work since before the latest exception first came.
+        Args:
+          wanted: how many workers the job wants.
+          may_get_workers: some worker is running or may be soon.
+          spared: some worker has been running since before the latest exception first came.
         """
         last, policy = self.last, self._policy
         if last is None:
@@ -148,16 +157,17 @@ class Setbacks:
                 f"workers were lost {self.deaths} times, more than faults.max_worker_restarts "
                 f"({policy.max_restarts}); the last one: {last.reason}"
             )
-        if not hopeful and self._failed_starts >= self._start_tries:
+        if not may_get_workers and self._failed_starts >= self._start_tries:
             return f"no worker can start, tried {self._failed_starts} times: {last.reason}"
-        if self._everyone_meets_it and not spared:
+        if self._all_meet_it and not spared:
             return f"{self.recurrence.count} workers in a row met the same error: {last.reason}"
-        allowed = policy.fruitless_deaths if self.fruitful else policy.first_deaths
-        if self._fruitless >= allowed + wanted:
-            done = "and no row was done in between" if self.fruitful else "before any row was done"
-            return (
-                f"{self._fruitless} workers in a row were lost {done}; the last one: {last.reason}"
-            )
+        allowed = policy.deaths_before_first_row
+        when = "before any row was done"
+        if self.made_progress:
+            allowed, when = policy.deaths_without_progress, "and no row was done in between"
+        if self._deaths_in_a_row >= allowed + wanted:
+            lost = f"{self._deaths_in_a_row} workers in a row were lost {when}"
+            return f"{lost}; the last one: {last.reason}"
         return None
 
     @property
@@ -166,15 +176,18 @@ class Setbacks:
         return min(self._policy.start_tries, 2) if alike else self._policy.start_tries
 
     @property
-    def _everyone_meets_it(self) -> bool:
-        """Not where a row may be to blame: that one is found by halving what was held."""
+    def _all_meet_it(self) -> bool:
+        """Whether every worker meets the same exception, whatever its rows.
+
+        Where a row may be the cause, that row is searched for by halving, and the job continues.
+        """
         met = self.recurrence
         if met.count < 2 or self._failed_starts:
             return False
-        return not met.in_engine or not (self.fruitful or met.has_shared_rows)
+        return not met.in_engine or not (self.made_progress or met.has_shared_rows)
 
 
-def _common(one: AssignmentKey, other: AssignmentKey) -> AssignmentKey | None:
+def _common_rows(one: AssignmentKey, other: AssignmentKey) -> AssignmentKey | None:
     """The rows that are in both."""
     start, stop = max(one.start, other.start), min(one.stop, other.stop)
     if one.shard != other.shard or start >= stop:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
-from rgpipeline.dispatch.work_queue import Unit
+from rgpipeline.dispatch.work_queue import WorkUnit
 from rgpipeline.records import AssignmentKey, WorkerReport
 
 HOPE_S = 120.0  # a process comes up in this time, where there is room for it
@@ -27,10 +27,10 @@ class Member:
     name: str
     since: float  # when it entered its phase
     phase: Phase = Phase.PENDING
-    progress_at: float = 0.0  # when its beat last changed, or it was given work
+    progress_at: float = 0.0  # when its progress counter last changed, or it was given work
     heard_at: float = 0.0  # when it last said anything
-    report: WorkerReport = field(default_factory=lambda: WorkerReport(beat=-1))
-    held: dict[AssignmentKey, Unit] = field(default_factory=dict)
+    report: WorkerReport = field(default_factory=lambda: WorkerReport(progress_counter=-1))
+    held: dict[AssignmentKey, WorkUnit] = field(default_factory=dict)
     begun: frozenset[int] = frozenset()  # shards that have rows in its slots
     credited: int = 0  # of the rows it has published: those of finished units
 
@@ -50,18 +50,18 @@ class Member:
         """Rows it has published, failed ones among them."""
         return self.report.rows_done + self.report.rows_failed
 
-    def credit(self, unit: Unit) -> None:
+    def credit(self, unit: WorkUnit) -> None:
         """A unit it held is finished, by it or, in part, by others."""
         self.credited = min(self.credited + unit.left, self.published)
 
     @property
     def quarantined(self) -> bool:
         """True while it is at something suspected, with which nothing else shall die."""
-        return any(unit.alone for unit in self.held.values())
+        return any(unit.suspected for unit in self.held.values())
 
     def hear(self, report: WorkerReport, now: float) -> None:
-        """Takes note of what it says; a changed beat is progress."""
-        if report.beat != self.report.beat:
+        """Takes note of what it says; a changed counter is progress."""
+        if report.progress_counter != self.report.progress_counter:
             self.progress_at = now
         self.heard_at = now
         self.report = report
@@ -112,7 +112,7 @@ class Fleet:
         doing = [m.report.doing for m in self if m.phase is Phase.READY and m.held]
         return doing[0] if doing and all(doing) else ""
 
-    def hopeful(self, now: float) -> bool:
+    def may_get_workers(self, now: float) -> bool:
         """Whether some worker is at work, or may soon be."""
         return self.count(Phase.STARTING, Phase.READY) > 0 or any(
             member.phase is Phase.PENDING and now - member.since < HOPE_S for member in self

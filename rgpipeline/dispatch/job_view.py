@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from rgpipeline.dispatch.fleet import Member
 from rgpipeline.dispatch.state_machine import Dispatch
-from rgpipeline.dispatch.throughput import Rates, RowTokens, eta
+from rgpipeline.dispatch.throughput import RowTokens, TokenRates, eta
 from rgpipeline.wording import amount
 
 
@@ -44,7 +44,7 @@ class JobView:
     seconds: float  # since this run began
     deaths: int  # workers lost by fault
     waiting_for: str  # why nothing, or less than could, goes on; empty when all is well
-    newest: str  # completion
+    latest_completion: str  # completion
     warnings: tuple[str, ...]
     workers: tuple[WorkerView, ...]
 
@@ -61,7 +61,7 @@ class JobView:
 
 
 @dataclass(frozen=True, slots=True)
-class Before:
+class PublishedBefore:
     """What earlier runs of the job have published."""
 
     rows: int = 0  # of the whole job
@@ -75,8 +75,8 @@ class Before:
 
 def view(
     dispatch: Dispatch,
-    before: Before,
-    rates: Rates,
+    before: PublishedBefore,
+    rates: TokenRates,
     row_tokens: RowTokens,
     *,
     seconds: float,
@@ -107,15 +107,15 @@ def view(
         eta_seconds=left.seconds,
         eta_at_most=left.at_most,
         seconds=seconds,
-        deaths=dispatch.setbacks.deaths,
+        deaths=dispatch.failures.deaths,
         waiting_for=waiting_for,
-        newest=max((m.report.newest for m in members), key=len, default=""),
+        latest_completion=max((m.report.latest_completion for m in members), key=len, default=""),
         warnings=tuple(warnings),
         workers=tuple(_worker(member, host_of(member.name)) for member in members),
     )
 
 
-def before_it_begins(before: Before, *, seconds: float, waiting_for: str) -> JobView:
+def waiting_view(before: PublishedBefore, *, seconds: float, waiting_for: str) -> JobView:
     """The job while there is no place for a worker yet."""
     return JobView(
         rows=before.rows,
@@ -132,7 +132,7 @@ def before_it_begins(before: Before, *, seconds: float, waiting_for: str) -> Job
         seconds=seconds,
         deaths=0,
         waiting_for=waiting_for,
-        newest="",
+        latest_completion="",
         warnings=(),
         workers=(),
     )

@@ -8,7 +8,7 @@ from rgpipeline.spec import Columns, Job
 _RECENT_S = 30.0
 
 
-class Rates:
+class TokenRates:
     """Tokens a second, from totals noted now and then."""
 
     def __init__(self) -> None:

@@ -20,7 +20,7 @@ _SEARCHED = 2000  # texts among which samples are looked for
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class FailedRow:
     """One row that carries an error."""
 
     id: str
@@ -34,7 +34,7 @@ class RowFacts:
     lengths: Counter[int] = field(default_factory=Counter)  # tokens generated → samples
     reasons: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)  # numbers taken out
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[FailedRow] = field(default_factory=list)
     samples: list[WholeText] = field(default_factory=list)
 
     @property
@@ -85,7 +85,7 @@ def _take_error(facts: RowFacts, row: dict[str, Any]) -> None:
     facts.reasons["error"] += 1
     facts.errors[_kind(row["error"])] += 1
     if len(facts.failures) < _FAILURES:
-        facts.failures.append(Failure(row["id"], row["error"]))
+        facts.failures.append(FailedRow(row["id"], row["error"]))
 
 
 def _kind(error: str) -> str:

@@ -73,10 +73,10 @@ def _by_worker(run: Run) -> Iterator[tuple[str, list[Event]]]:
     yield from found.items()
 
 
-Rates = Sequence[Sequence[tuple[str, list[Event]]]]
+TokenRates = Sequence[Sequence[tuple[str, list[Event]]]]
 
 
-def _layers(rates: Rates, axis: TimeAxis, bins: Bins) -> list[Layer]:
+def _layers(rates: TokenRates, axis: TimeAxis, bins: Bins) -> list[Layer]:
     tokens: dict[str, list[float]] = {}
     for run, workers in enumerate(rates):
         for name, events in workers:
@@ -98,7 +98,7 @@ def _per_second(values: Sequence[float], bins: Bins) -> list[float]:
     return [value / bins.width for value in values]
 
 
-def _occupancy(rates: Rates, axis: TimeAxis, bins: Bins) -> list[float | None]:
+def _occupancy(rates: TokenRates, axis: TimeAxis, bins: Bins) -> list[float | None]:
     """Slot-seconds in use over slot-seconds there were; None where there were none."""
     used, there = [0.0] * bins.count, [0.0] * bins.count
     for run, workers in enumerate(rates):

@@ -43,7 +43,7 @@ def throughput_section(told: History) -> dict[str, Any]:
 
 
 def occupancy_chart(told: History) -> Markup:
-    """Share of slots in use over time."""
+    """Choice of slots in use over time."""
     y = Axis(0.0, 1.0, (0.0, 0.25, 0.5, 0.75, 1.0), lambda value: f"{100 * value:.0f}%")
     points = list(zip(told.bins.middles(), told.occupancy, strict=True))
     return line(points, _time_axis(told), y, dots=False)

@@ -10,30 +10,30 @@ from dataclasses import asdict
 
 from rgpipeline.dispatch import (
     Command,
-    Died,
+    DesiredWorkers,
     Dispatch,
-    Draining,
     DrainWorker,
-    End,
     Event,
-    Heard,
-    Hold,
+    JobEnded,
     KillWorker,
-    Room,
+    SetAssignments,
     StartWorker,
-    Stop,
+    StopRequested,
     StoreFull,
     Tick,
-    Up,
+    WorkerDied,
+    WorkerDraining,
+    WorkerReported,
+    WorkerStarted,
 )
-from rgpipeline.dispatch.job_view import Before, JobView, generated, view
-from rgpipeline.dispatch.throughput import Rates, RowTokens
+from rgpipeline.dispatch.job_view import JobView, PublishedBefore, generated, view
+from rgpipeline.dispatch.throughput import RowTokens, TokenRates
 from rgpipeline.output import Heartbeat
 from rgpipeline.runtime.cluster_nodes import Cluster, NodeWatch
-from rgpipeline.runtime.event_log import Journal
+from rgpipeline.runtime.event_log import EventLog
 from rgpipeline.runtime.metrics import JobMetrics
 from rgpipeline.runtime.placement import Placement, held_up, wanted
-from rgpipeline.runtime.worker_pool import Crew
+from rgpipeline.runtime.worker_pool import WorkerPool
 from rgpipeline.spec import WorkersSpec
 
 _log = logging.getLogger(__name__)
@@ -50,14 +50,14 @@ class Driver:
     def __init__(
         self,
         dispatch: Dispatch,
-        crew: Crew,
-        journal: Journal,
+        pool: WorkerPool,
+        event_log: EventLog,
         nodes: NodeWatch,
         metrics: JobMetrics,
         *,
         workers: WorkersSpec,
         placement: Placement,
-        before: Before,
+        before: PublishedBefore,
         row_tokens: RowTokens,
         stop: threading.Event,
         watch: Callable[[JobView], None] | None = None,
@@ -66,8 +66,8 @@ class Driver:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._dispatch = dispatch
-        self._crew = crew
-        self._journal = journal
+        self._pool = pool
+        self._event_log = event_log
         self._nodes = nodes
         self._metrics = metrics
         self._workers = workers
@@ -80,7 +80,7 @@ class Driver:
         self._slots_warning = slots_warning
         self._clock = clock
         self._began = clock()
-        self._rates = Rates()
+        self._rates = TokenRates()
         self._seen: Cluster | None = None
         self._room = -1
         self._stopping = False
@@ -88,27 +88,27 @@ class Driver:
         self._left: set[str] = set()
         self._noted_at = 0.0
         self._ticked_at = 0.0
-        self._end: End | None = None
+        self._end: JobEnded | None = None
 
     @property
-    def rates(self) -> Rates:
+    def rates(self) -> TokenRates:
         return self._rates
 
-    def run(self) -> End:
+    def run(self) -> JobEnded:
         """Drives the job to its end; returns how that came."""
         while self._end is None:
             now = self._clock()
             if self._stop.is_set() and not self._stopping:
                 self._stopping = True
-                self._tell(Stop(now))
+                self._tell(StopRequested(now))
             self._look_at_nodes(now)
             if now - self._ticked_at >= _TICK_S:
                 self._ticked_at = now
-                if self._journal.full:
-                    self._tell(StoreFull(now, self._journal.full))
+                if self._event_log.full:
+                    self._tell(StoreFull(now, self._event_log.full))
                 self._tell(Tick(now))
                 self._show(now)
-            for event in self._crew.events(_WAIT_S if self._end is None else 0.0):
+            for event in self._pool.events(_WAIT_S if self._end is None else 0.0):
                 self._tell(event)
         self._show(self._clock())
         return self._end
@@ -119,7 +119,11 @@ class Driver:
         self._note(event)
         for command in self._dispatch.handle(event):
             self._carry_out(command)
-        if isinstance(event, Heard) and event.report.slots and event.worker not in self._ready:
+        if (
+            isinstance(event, WorkerReported)
+            and event.report.slots
+            and event.worker not in self._ready
+        ):
             self._ready.add(event.worker)
             self._note_worker("ready", event.worker)
             warning = self._slots_warning(event.report.slots)
@@ -130,17 +134,17 @@ class Driver:
         match command:
             case StartWorker():
                 self._note_worker("starting", command.worker)
-                self._crew.start(command.worker)
-            case Hold():
-                self._crew.hold(command.worker, command.assignments)
+                self._pool.start(command.worker)
+            case SetAssignments():
+                self._pool.set_assignments(command.worker, command.assignments)
             case DrainWorker():
                 self._note_worker("drained", command.worker)
-                self._crew.drain(command.worker)
+                self._pool.drain(command.worker)
             case KillWorker():
                 if command.worker not in self._left:
                     self._note_worker("killed", command.worker, command.reason)
-                self._crew.kill(command.worker)
-            case End():
+                self._pool.kill(command.worker)
+            case JobEnded():
                 self._end = command
 
     def _look_at_nodes(self, now: float) -> None:
@@ -151,9 +155,9 @@ class Driver:
         room = wanted(self._workers, self._placement, cluster)
         if room != self._room:
             self._room = room
-            self._tell(Room(now, room))
-        for name in self._crew.on_nodes({node.id for node in cluster.nodes if node.leaving}):
-            self._tell(Draining(now, name))
+            self._tell(DesiredWorkers(now, room))
+        for name in self._pool.on_nodes({node.id for node in cluster.nodes if node.leaving}):
+            self._tell(WorkerDraining(now, name))
 
     def _show(self, now: float) -> None:
         """Brings display, heartbeat, event log and metrics up to date."""
@@ -161,7 +165,7 @@ class Driver:
         seen = self._view(now)
         if self._watch is not None:
             self._watch(seen)
-        self._journal.beat(self._heartbeat(seen))
+        self._event_log.set_heartbeat(self._heartbeat(seen))
         self._metrics.update(self._figures(seen))
         pause = _RATES_S * max(1.0, len(seen.workers) / _NOTED)
         if now - self._noted_at >= pause or self._end is not None:
@@ -175,19 +179,19 @@ class Driver:
             self._rates,
             self._row_tokens,
             seconds=now - self._began,
-            host_of=self._crew.host_of,
+            host_of=self._pool.host_of,
             waiting_for=self._waiting_for(),
             warnings=[*self._warnings, *self._troubles()],
         )
 
     def _troubles(self) -> Iterator[str]:
-        if self._journal.trouble:
-            yield self._journal.trouble
+        if self._event_log.last_error:
+            yield self._event_log.last_error
         if any(m.report.details.get("store_waits_s") for m in self._dispatch.fleet):
             yield "workers wait for the output's store, which does not answer them"
 
     def _waiting_for(self) -> str:
-        fleet, last = self._dispatch.fleet, self._dispatch.setbacks.last
+        fleet, last = self._dispatch.fleet, self._dispatch.failures.last
         if self._stopping:
             return "workers to publish what they have, and leave"
         short = held_up(self._workers, self._placement, self._nodes.cluster)
@@ -226,19 +230,19 @@ class Driver:
 
     def _note(self, event: Event) -> None:
         match event:
-            case Up():
+            case WorkerStarted():
                 self._note_worker("up", event.worker)
-            case Died():
+            case WorkerDied():
                 self._note_worker("died", event.worker, event.reason)
-            case Heard() if event.report.error is not None:
+            case WorkerReported() if event.report.error is not None:
                 self._note_worker("died", event.worker, event.report.error)
-            case Heard() if event.report.stopped:
+            case WorkerReported() if event.report.stopped:
                 self._left.add(event.worker)
                 self._note_worker("left", event.worker)
 
     def _note_worker(self, what: str, worker: str, reason: str = "") -> None:
-        host = self._crew.host_of(worker)
-        self._journal.event("worker", what=what, worker=worker, host=host, reason=reason)
+        host = self._pool.host_of(worker)
+        self._event_log.event("worker", what=what, worker=worker, host=host, reason=reason)
         _log.info("worker %s %s%s", worker, what, f": {reason}" if reason else "")
 
     def _note_rates(self, seen: JobView) -> None:
@@ -246,4 +250,4 @@ class Driver:
             if worker.slots:
                 facts = asdict(worker)
                 facts["worker"] = facts.pop("name")
-                self._journal.event("rate", **facts)
+                self._event_log.event("rate", **facts)

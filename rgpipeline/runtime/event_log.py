@@ -22,11 +22,11 @@ T = TypeVar("T")
 _BEAT_S, _FLUSH_S, _STOP_S, _NAP_S = 5.0, 10.0, 3.0, 0.25
 
 
-class Journal:
-    """One driver's notes in its job's folder. `event` and `beat` never wait for the store."""
+class EventLog:
+    """A driver's event log and heartbeats. `event` and `set_heartbeat` never wait for the store."""
 
     def __init__(self, store: RetryingStore, on_stop: Callable[[], None]) -> None:
-        """`on_stop` is called, in the journal's thread, when someone asks the job to stop."""
+        """`on_stop` is called, in the event log's thread, when someone asks the job to stop."""
         self._store = store
         self._on_stop = on_stop
         self._prefix = f"_rgp/events/{time.time_ns() // 1_000_000}"
@@ -36,12 +36,12 @@ class Journal:
         self._heartbeat: Heartbeat | None = None
         self._known_stop: bytes | None = None  # asked of an earlier driver
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="event_log", daemon=True)
         self._failed = ""  # why the last write failed; empty after one that did not
         self.full = ""  # the same, where the store takes no more
 
     @property
-    def trouble(self) -> str:
+    def last_error(self) -> str:
         """Why nothing can be written just now; empty while all is well."""
         return self._store.trouble or self._failed
 
@@ -55,7 +55,7 @@ class Journal:
         with self._lock:
             self._lines.append(line)
 
-    def beat(self, heartbeat: Heartbeat) -> None:
+    def set_heartbeat(self, heartbeat: Heartbeat) -> None:
         """What the next heartbeat says."""
         self._heartbeat = heartbeat
 
@@ -70,9 +70,9 @@ class Journal:
     def _run(self) -> None:
         self._known_stop = self._read_stop()
         duties: list[tuple[float, Callable[[], None]]] = [
-            (_BEAT_S, self._beat),
+            (_BEAT_S, self._write_heartbeat),
             (_FLUSH_S, self._flush),
-            (_STOP_S, self._look),
+            (_STOP_S, self._look_for_stop),
         ]
         due = [0.0, time.monotonic() + _FLUSH_S, 0.0]
         while not self._closing.wait(_NAP_S):
@@ -81,13 +81,13 @@ class Journal:
                     duty()
                     due[index] = time.monotonic() + pause
 
-    def _beat(self) -> None:
+    def _write_heartbeat(self) -> None:
         heartbeat = self._heartbeat
         if heartbeat is not None:
             now = replace(heartbeat, updated=time.time())
             self._attempt("a heartbeat", lambda: write_heartbeat(self._store, now))
 
-    def _look(self) -> None:
+    def _look_for_stop(self) -> None:
         found = self._read_stop()
         if found is not None and found != self._known_stop:
             self._on_stop()

@@ -4,8 +4,8 @@ import logging
 import time
 from collections.abc import Sequence
 
-from rgpipeline.dispatch import End, Work
-from rgpipeline.dispatch.job_view import Before
+from rgpipeline.dispatch import JobEnded, WorkQueue
+from rgpipeline.dispatch.job_view import PublishedBefore
 from rgpipeline.errors import OutputError, StoreError
 from rgpipeline.io.snapshots import Snapshots
 from rgpipeline.output import ShardProgress, read_heartbeat, write_success
@@ -22,9 +22,9 @@ _NAMED = 5
 _HEARTBEAT_FRESH_S = 30.0
 
 
-def published_before(plan: Plan, progress: Sequence[ShardProgress]) -> Before:
+def published_before(plan: Plan, progress: Sequence[ShardProgress]) -> PublishedBefore:
     """What earlier runs have published."""
-    return Before(
+    return PublishedBefore(
         rows=plan.rows,
         shards=len(plan.shards),
         rows_done=sum(shard.rows_done for shard in progress),
@@ -35,7 +35,7 @@ def published_before(plan: Plan, progress: Sequence[ShardProgress]) -> Before:
     )
 
 
-def work_left(plan: Plan, progress: Sequence[ShardProgress]) -> Work:
+def work_left(plan: Plan, progress: Sequence[ShardProgress]) -> WorkQueue:
     """The shards that are not finished, and how many rows of each are done."""
     finished = [
         ShardDone(shard.shard, shard.rows, shard.rows_failed)
@@ -47,7 +47,7 @@ def work_left(plan: Plan, progress: Sequence[ShardProgress]) -> Work:
         for shard in progress
         if not shard.finished and shard.parts
     }
-    return Work(plan.shards, finished, covered)
+    return WorkQueue(plan.shards, finished, covered)
 
 
 def other_driver_warning(store: Store) -> list[str]:
@@ -63,13 +63,13 @@ def other_driver_warning(store: Store) -> list[str]:
     ]
 
 
-def believed(end: End, progress: Sequence[ShardProgress], store: Store) -> End:
+def verify_complete(end: JobEnded, progress: Sequence[ShardProgress], store: Store) -> JobEnded:
     """Finished is what the log says is finished, not what workers say."""
     missing = [shard.shard for shard in progress if not shard.finished]
     if end.outcome != "finished" or not missing:
         return end
     named = ", ".join(map(str, missing[:_NAMED])) + (" …" if len(missing) > _NAMED else "")
-    return End(
+    return JobEnded(
         "failed",
         f"{store.url()}: shards {named} lack rows that workers have published; was something "
         f"removed from the output? Run the same job again",
@@ -89,7 +89,7 @@ def mark_finished(store: Store) -> None:
 
 
 def summary_of(
-    end: End,
+    end: JobEnded,
     progress: Sequence[ShardProgress],
     output: str,
     seconds: float,
@@ -120,7 +120,7 @@ def summary_of(
     )
 
 
-def _message(end: End, progress: Sequence[ShardProgress]) -> str:
+def _message(end: JobEnded, progress: Sequence[ShardProgress]) -> str:
     """Why a job failed, and what is there of it."""
     published = sum(shard.rows_done + shard.rows_failed for shard in progress)
     if end.outcome != "failed" or end.users_fault or not published:
@@ -129,7 +129,7 @@ def _message(end: End, progress: Sequence[ShardProgress]) -> str:
     return f"{end.message}\n{count(published)} of {rows} are published"
 
 
-def _outcome(end: End, failed: int) -> tuple[Outcome, int]:
+def _outcome(end: JobEnded, failed: int) -> tuple[Outcome, int]:
     match end.outcome:
         case "finished":
             return "finished", 3 if failed else 0

@@ -13,9 +13,9 @@ from typing import Any
 import ray
 
 from rgpipeline import __version__
-from rgpipeline.dispatch import Dispatch, End, Policy
-from rgpipeline.dispatch.job_view import Before, JobView, before_it_begins, generated
-from rgpipeline.dispatch.throughput import Rates, RowTokens
+from rgpipeline.dispatch import Dispatch, JobEnded, Policy
+from rgpipeline.dispatch.job_view import JobView, PublishedBefore, generated, waiting_view
+from rgpipeline.dispatch.throughput import RowTokens, TokenRates
 from rgpipeline.errors import Interrupted, UserError
 from rgpipeline.jobfile import load_job
 from rgpipeline.output import (
@@ -30,13 +30,13 @@ from rgpipeline.plan.few_rows import few_rows_warning
 from rgpipeline.runtime.cluster_connection import connected
 from rgpipeline.runtime.cluster_nodes import Cluster, NodeWatch, look
 from rgpipeline.runtime.driver import Driver
-from rgpipeline.runtime.event_log import Journal
+from rgpipeline.runtime.event_log import EventLog
 from rgpipeline.runtime.job_progress import (
-    believed,
     mark_finished,
     other_driver_warning,
     published_before,
     summary_of,
+    verify_complete,
     work_left,
 )
 from rgpipeline.runtime.metrics import JobMetrics
@@ -48,8 +48,8 @@ from rgpipeline.runtime.placement import (
     with_counted_mesh,
 )
 from rgpipeline.runtime.process_setup import stopping_on_signals
-from rgpipeline.runtime.ray_workers import RayActors
-from rgpipeline.runtime.worker_pool import Crew
+from rgpipeline.runtime.ray_workers import RayTransport
+from rgpipeline.runtime.worker_pool import WorkerPool
 from rgpipeline.spec import Job
 from rgpipeline.storage.reachable import check_reachable
 from rgpipeline.storage.store import RetryingStore, open_store
@@ -95,7 +95,9 @@ def run(
     if all(shard.finished for shard in progress):
         mark_finished(store)
         seconds = time.monotonic() - began
-        return summary_of(End("finished"), progress, job.output.path, seconds, already_done=True)
+        return summary_of(
+            JobEnded("finished"), progress, job.output.path, seconds, already_done=True
+        )
     withdraw_success(store)
     begun = _Run(job, plan, store, progress, stop or threading.Event(), watch, open_engine, began)
     with connected(address) as where, stopping_on_signals(begun.stop):
@@ -103,7 +105,7 @@ def run(
             return begun.drive(where)
         except Interrupted:
             seconds = time.monotonic() - began
-            return summary_of(End("stopped"), progress, job.output.path, seconds)
+            return summary_of(JobEnded("stopped"), progress, job.output.path, seconds)
 
 
 def _loaded(job: object) -> Job:
@@ -158,14 +160,14 @@ class _Run:
         job = with_counted_mesh(self.job, placement)
         meshes = other_meshes(self.store, job)
         warnings = [*self.plan.warnings, *meshes, *other_driver_warning(self.store)]
-        journal = Journal(self.store, self.stop.set)
+        event_log = EventLog(self.store, self.stop.set)
         nodes, ids = NodeWatch(cluster), IdCheck(lambda: id_warnings(job, self.plan))
-        crew = Crew(RayActors(job, self.plan, placement, nodes.node, self.open_engine))
+        pool = WorkerPool(RayTransport(job, self.plan, placement, nodes.node, self.open_engine))
         dispatch = Dispatch(work_left(self.plan, self.progress), Policy.of(self.job.faults))
         driver = Driver(
             dispatch,
-            crew,
-            journal,
+            pool,
+            event_log,
             nodes,
             JobMetrics(self.job.name),
             workers=self.job.workers,
@@ -177,23 +179,23 @@ class _Run:
             warnings=warnings,
             slots_warning=partial(few_rows_warning, job, self.plan.rows),
         )
-        journal.event("run", what="began", **_facts(placement, address))
-        journal.open()
+        event_log.event("run", what="began", **_facts(placement, address))
+        event_log.open()
         nodes.open()
         ids.open()
         try:
             end = driver.run()
         except KeyboardInterrupt:  # the second Ctrl-C: now
-            end = End("stopped")
+            end = JobEnded("stopped")
         except Exception as error:
-            journal.close(Heartbeat("failed", time.time(), details={"message": str(error)}))
+            event_log.close(Heartbeat("failed", time.time(), details={"message": str(error)}))
             raise
         finally:
             nodes.close()
-            crew.kill_all()
-        return self._conclude(end, dispatch, driver.rates, journal, ids)
+            pool.kill_all()
+        return self._conclude(end, dispatch, driver.rates, event_log, ids)
 
-    def _find_room(self, local: bool, before: Before) -> tuple[Cluster, Placement]:
+    def _find_room(self, local: bool, before: PublishedBefore) -> tuple[Cluster, Placement]:
         """Where workers go. Raises UserError when the cluster has, and gets, no place for any."""
         looked = time.monotonic()
         while True:
@@ -209,16 +211,21 @@ class _Run:
                 check_mesh(self.job.workers, placement)
                 return cluster, placement
             if self.watch is not None:
-                self.watch(before_it_begins(before, seconds=seconds, waiting_for=waits))
+                self.watch(waiting_view(before, seconds=seconds, waiting_for=waits))
             if self.stop.wait(1.0):
                 raise Interrupted
 
     def _conclude(
-        self, end: End, dispatch: Dispatch, rates: Rates, journal: Journal, ids: IdCheck
+        self,
+        end: JobEnded,
+        dispatch: Dispatch,
+        rates: TokenRates,
+        event_log: EventLog,
+        ids: IdCheck,
     ) -> Summary:
         progress = read_progress(self.store, self.plan)
         summary = summary_of(
-            believed(end, progress, self.store),
+            verify_complete(end, progress, self.store),
             progress,
             self.job.output.path,
             time.monotonic() - self.began,
@@ -226,10 +233,10 @@ class _Run:
             generated_tokens=generated(dispatch)[1],
             warning=ids.found() if end.outcome == "finished" else "",
         )
-        journal.event("run", what="ended", outcome=summary.outcome, message=summary.message)
+        event_log.event("run", what="ended", outcome=summary.outcome, message=summary.message)
         speed, told = summary.tokens_per_second, {"message": summary.message}
         last = Heartbeat(summary.outcome, time.time(), tokens_per_second=speed, details=told)
-        journal.close(last)
+        event_log.close(last)
         if summary.outcome == "finished":
             mark_finished(self.store)
         return summary

@@ -27,7 +27,13 @@ from rgpipeline.runtime.cluster_nodes import Node, is_alive
 from rgpipeline.runtime.metrics import WorkerMetrics
 from rgpipeline.runtime.placement import Placement
 from rgpipeline.runtime.process_setup import compilation_cache, log_to_stderr, prepare_for_jax
-from rgpipeline.runtime.worker_transport import Gone, Hello, Refusal, Reply, Unreached
+from rgpipeline.runtime.worker_transport import (
+    Exited,
+    Reply,
+    StartError,
+    Unreachable,
+    WorkerLocation,
+)
 from rgpipeline.spec import Job, is_template_text
 from rgpipeline.storage.filesystems import protocol_of, resolve_options
 from rgpipeline.storage.store import Store, open_store
@@ -35,7 +41,7 @@ from rgpipeline.worker import EngineFactory, Worker
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class WorkerConfig:
     """What a worker's process is to be."""
 
     name: str  # as the driver calls it
@@ -46,11 +52,11 @@ class Seat:
 class WorkerActor:
     """One worker in a process of its own. All methods return at once.
 
-    `hello` comes first and `begin` second: only then is it known which host this is.
+    `locate` comes first and `begin` second: only then is it known which host this is.
     """
 
-    def __init__(self, seat: Seat) -> None:
-        self._seat = seat
+    def __init__(self, config: WorkerConfig) -> None:
+        self._config = config
         self._worker: Worker | None = None
         self._metrics: WorkerMetrics | None = None
         self._cores: IO[str] | None = None
@@ -59,18 +65,20 @@ class WorkerActor:
         # Ray calls us in the main thread, where alone a signal can be taken.
         signal.signal(signal.SIGTERM, lambda *_: self.drain())
 
-    def hello(self) -> Hello:
+    def locate(self) -> WorkerLocation:
         """Where it runs."""
-        return Hello(ray.get_runtime_context().get_node_id(), socket.gethostname(), os.getpid())
+        return WorkerLocation(
+            ray.get_runtime_context().get_node_id(), socket.gethostname(), os.getpid()
+        )
 
     def begin(self, node: Node | None, job: Job, plan: Plan, factory: EngineFactory | None) -> None:
         """Makes the process ready for jax and starts the worker in a thread; once."""
         if self._worker is not None:
             return
-        seat = self._seat
-        log_to_stderr(job=job.name, worker=seat.name)
+        config = self._config
+        log_to_stderr(job=job.name, worker=config.name)
         chips = ray.get_runtime_context().get_accelerator_ids().get("TPU", ())
-        self._cores = prepare_for_jax(seat.placement, node, [str(chip) for chip in chips])
+        self._cores = prepare_for_jax(config.placement, node, [str(chip) for chip in chips])
         store = open_store(job.output.path, resolve_options(job.storage_options))
         require_same_output(store)
         activity = Activity()
@@ -78,16 +86,16 @@ class WorkerActor:
             job,
             plan,
             store,
-            attempt=seat.attempt,
-            open_engine=factory or _open_engine(job, seat.placement, activity),
+            attempt=config.attempt,
+            open_engine=factory or _open_engine(job, config.placement, activity),
             activity=activity,
         )
-        self._metrics = WorkerMetrics(job.name, seat.name)
+        self._metrics = WorkerMetrics(job.name, config.name)
         if self._leaving:
             self._worker.drain()
         threading.Thread(target=self._worker.run, name="worker", daemon=True).start()
 
-    def hold(self, serial: int, assignments: Sequence[Assignment]) -> None:
+    def set_assignments(self, serial: int, assignments: Sequence[Assignment]) -> None:
         """Takes the whole truth of what it is to hold; an overtaken one is left aside."""
         if self._worker is not None and serial > self._holding:
             self._holding = serial
@@ -96,7 +104,7 @@ class WorkerActor:
     def report(self, seen: int) -> Reply:
         """How it is; `seen`: finished assignments that the driver knows of already."""
         if self._worker is None:
-            return Reply(WorkerReport(beat=-1), begun=False, leaving=self._leaving)
+            return Reply(WorkerReport(progress_counter=-1), begun=False, leaving=self._leaving)
         report = self._worker.report()
         if self._metrics is not None:
             self._metrics.update(report)
@@ -137,8 +145,8 @@ def _open_engine(job: Job, placement: Placement, activity: Activity) -> EngineFa
 _LONGEST_REASON = 400  # characters
 
 
-class RayActors:
-    """`crew.Actors` on the cluster that this process is connected to."""
+class RayTransport:
+    """`pool.WorkerTransport` on the cluster that this process is connected to."""
 
     def __init__(
         self,
@@ -162,13 +170,13 @@ class RayActors:
         )
 
     def start(self, name: str, attempt: str) -> Any:
-        return self._make.remote(Seat(name, attempt, self._placement))
+        return self._make.remote(WorkerConfig(name, attempt, self._placement))
 
     def kill(self, actor: Any) -> None:
         ray.kill(actor, no_restart=True)
 
-    def hello(self, actor: Any) -> "Future[Hello]":
-        return _future(actor.hello.remote())
+    def locate(self, actor: Any) -> "Future[WorkerLocation]":
+        return _future(actor.locate.remote())
 
     def begin(self, actor: Any, node: str) -> "Future[None]":
         return _future(actor.begin.remote(self._node_of(node), *self._given))
@@ -176,21 +184,21 @@ class RayActors:
     def report(self, actor: Any, seen: int) -> "Future[Reply]":
         return _future(actor.report.remote(seen))
 
-    def hold(self, actor: Any, serial: int, assignments: Sequence[Assignment]) -> None:
-        actor.hold.remote(serial, assignments)
+    def set_assignments(self, actor: Any, serial: int, assignments: Sequence[Assignment]) -> None:
+        actor.set_assignments.remote(serial, assignments)
 
     def drain(self, actor: Any) -> None:
         actor.drain.remote()
 
-    def explain(self, error: BaseException, node: str) -> Unreached | Refusal | Gone:
+    def classify(self, error: BaseException, node: str) -> Unreachable | StartError | Exited:
         if isinstance(error, ActorUnavailableError):
-            return Unreached()
+            return Unreachable()
         if isinstance(error, RayTaskError):
             return _refusal(error.cause)
         preempted = isinstance(error, ActorDiedError) and error.preempted
         if preempted or (node and not is_alive(node)):
-            return Gone(removed=True, reason="its host went away")
-        return Gone(removed=False, reason=_reason(error))
+            return Exited(removed=True, reason="its host went away")
+        return Exited(removed=False, reason=_reason(error))
 
 
 def with_absolute_paths(job: Job) -> Job:
@@ -223,7 +231,7 @@ def _future(ref: Any) -> "Future[Any]":
     return future
 
 
-def _refusal(cause: BaseException) -> Refusal:
+def _refusal(cause: BaseException) -> StartError:
     """In the words of what was raised; with its type, where it isn't ours."""
     ours = isinstance(cause, RgpipelineError)
     fault: Fault = "worker"
@@ -231,7 +239,7 @@ def _refusal(cause: BaseException) -> Refusal:
         fault = "user"
     elif isinstance(cause, StoreError):
         fault = "store"
-    return Refusal(str(cause) if ours else f"{type(cause).__name__}: {cause}", fault)
+    return StartError(str(cause) if ours else f"{type(cause).__name__}: {cause}", fault)
 
 
 def _reason(error: BaseException) -> str:

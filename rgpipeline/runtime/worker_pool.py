@@ -1,7 +1,7 @@
 """The workers as the driver talks to them: started, asked, told, ended.
 
-Whatever they answer becomes an event. Free of Ray, which is behind `Actors`; any message may be
-lost, and what a worker says shows whether one was.
+What a worker answers becomes an event. Ray is behind `WorkerTransport`. Any message may be lost; a
+worker's next reply shows whether one was.
 """
 
 import heapq
@@ -13,10 +13,17 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from rgpipeline.dispatch import Died, Draining, Event, Heard, Up
+from rgpipeline.dispatch import Event, WorkerDied, WorkerDraining, WorkerReported, WorkerStarted
 from rgpipeline.dispatch.driver_messages import Loss
 from rgpipeline.records import Assignment, WorkerReport
-from rgpipeline.runtime.worker_transport import Actors, Gone, Hello, Refusal, Reply, Unreached
+from rgpipeline.runtime.worker_transport import (
+    Exited,
+    Reply,
+    StartError,
+    Unreachable,
+    WorkerLocation,
+    WorkerTransport,
+)
 
 # How often a worker is asked: few often, many not so often, so that the driver asks 128 times a
 # second in all up to some thousand workers, and 500 times for ten thousand.
@@ -26,7 +33,7 @@ _UNREACHED_S = 2.0  # before asking again one that could not be reached
 
 
 @dataclass(slots=True, eq=False)
-class _Hand:
+class WorkerHandle:
     """One worker, as it is known here."""
 
     actor: Any
@@ -39,58 +46,60 @@ class _Hand:
     leaving: bool = False  # said so
 
 
-class Crew:
+class WorkerPool:
     """All workers of one driver. For one thread; answers gather by themselves."""
 
-    def __init__(self, actors: Actors, clock: Callable[[], float] = time.monotonic) -> None:
-        self._actors = actors
+    def __init__(
+        self, transport: WorkerTransport, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._transport = transport
         self._clock = clock
         self._id = uuid.uuid4().hex[:12]
-        self._hands: dict[str, _Hand] = {}
+        self._workers: dict[str, WorkerHandle] = {}
         self._due: list[tuple[float, str]] = []  # a heap of whom to ask when
         self._answers: queue.SimpleQueue[tuple[str, Future[Any]]] = queue.SimpleQueue()
 
     def host_of(self, name: str) -> str:
         """Where a worker is; empty as long as it hasn't said."""
-        hand = self._hands.get(name)
-        return hand.host if hand is not None else ""
+        worker = self._workers.get(name)
+        return worker.host if worker is not None else ""
 
     def on_nodes(self, nodes: Collection[str]) -> list[str]:
         """Names of the workers on these nodes."""
         if not nodes:
             return []
-        return [name for name, hand in self._hands.items() if hand.node in nodes]
+        return [name for name, worker in self._workers.items() if worker.node in nodes]
 
     def start(self, name: str) -> None:
         """Has a worker started as soon as there is room for it."""
-        hand = _Hand(self._actors.start(name, f"{self._id}-{name}"))
-        self._hands[name] = hand
-        self._expect(name, self._actors.hello(hand.actor))
+        worker = WorkerHandle(self._transport.start(name, f"{self._id}-{name}"))
+        self._workers[name] = worker
+        self._expect(name, self._transport.locate(worker.actor))
 
-    def hold(self, name: str, assignments: Sequence[Assignment]) -> None:
+    def set_assignments(self, name: str, assignments: Sequence[Assignment]) -> None:
         """Tells a worker all that it is to hold."""
-        hand = self._hands.get(name)
-        if hand is not None:
-            hand.holds = tuple(assignments)
-            hand.serial += 1
-            self._actors.hold(hand.actor, hand.serial, hand.holds)
+        worker = self._workers.get(name)
+        if worker is not None:
+            worker.holds = tuple(assignments)
+            worker.serial += 1
+            self._transport.set_assignments(worker.actor, worker.serial, worker.holds)
 
     def drain(self, name: str) -> None:
         """Tells a worker to publish and leave."""
-        hand = self._hands.get(name)
-        if hand is not None:
-            hand.draining = True
-            self._actors.drain(hand.actor)
+        worker = self._workers.get(name)
+        if worker is not None:
+            worker.draining = True
+            self._transport.drain(worker.actor)
 
     def kill(self, name: str) -> None:
         """Ends a worker's process; nothing it says is listened to any more."""
-        hand = self._hands.pop(name, None)
-        if hand is not None:
-            self._actors.kill(hand.actor)
+        worker = self._workers.pop(name, None)
+        if worker is not None:
+            self._transport.kill(worker.actor)
 
     def kill_all(self) -> None:
         """Ends everybody."""
-        for name in list(self._hands):
+        for name in list(self._workers):
             self.kill(name)
 
     def events(self, wait_s: float) -> list[Event]:
@@ -109,11 +118,11 @@ class Crew:
         now = self._clock()
         while self._due and self._due[0][0] <= now:
             name = heapq.heappop(self._due)[1]
-            hand = self._hands.get(name)
-            if hand is not None and hand.node:
-                self._expect(name, self._actors.report(hand.actor, hand.seen))
-            elif hand is not None:
-                self._expect(name, self._actors.hello(hand.actor))
+            worker = self._workers.get(name)
+            if worker is not None and worker.node:
+                self._expect(name, self._transport.report(worker.actor, worker.seen))
+            elif worker is not None:
+                self._expect(name, self._transport.locate(worker.actor))
 
     def _expect(self, name: str, answer: "Future[Any]") -> None:
         answer.add_done_callback(lambda future: self._answers.put((name, future)))
@@ -122,62 +131,66 @@ class Crew:
         heapq.heappush(self._due, (self._clock() + pause_s, name))
 
     def _understood(self, name: str, future: "Future[Any]") -> list[Event]:
-        hand = self._hands.get(name)
-        if hand is None:
+        worker = self._workers.get(name)
+        if worker is None:
             return []  # it was killed; nobody listens
         error = future.exception()
         if error is not None:
-            return self._failed(name, hand, error)
+            return self._failed(name, worker, error)
         match future.result():
-            case Hello() as hello:
-                return self._greeted(name, hand, hello)
+            case WorkerLocation() as location:
+                return self._greeted(name, worker, location)
             case Reply() as reply:
-                return self._replied(name, hand, reply)
+                return self._replied(name, worker, reply)
         return []
 
-    def _greeted(self, name: str, hand: _Hand, hello: Hello) -> list[Event]:
-        hand.node, hand.host = hello.node, hello.host
-        self._begin(name, hand)
+    def _greeted(self, name: str, worker: WorkerHandle, location: WorkerLocation) -> list[Event]:
+        worker.node, worker.host = location.node, location.host
+        self._begin(name, worker)
         self._ask_in(name, 0.0)
-        return [Up(self._clock(), name)]
+        return [WorkerStarted(self._clock(), name)]
 
-    def _begin(self, name: str, hand: _Hand) -> None:
+    def _begin(self, name: str, worker: WorkerHandle) -> None:
         def refused(future: "Future[None]") -> None:
             if future.exception() is not None:  # otherwise there is nothing to say
                 self._answers.put((name, future))
 
-        self._actors.begin(hand.actor, hand.node).add_done_callback(refused)
+        self._transport.begin(worker.actor, worker.node).add_done_callback(refused)
 
-    def _replied(self, name: str, hand: _Hand, reply: Reply) -> list[Event]:
+    def _replied(self, name: str, worker: WorkerHandle, reply: Reply) -> list[Event]:
         self._ask_in(name, self._pause())
-        hand.seen += len(reply.report.finished)
+        worker.seen += len(reply.report.finished)
         if not reply.begun:
-            self._begin(name, hand)
-        if reply.holding < hand.serial:
-            self._actors.hold(hand.actor, hand.serial, hand.holds)
-        if hand.draining and not reply.leaving:
-            self._actors.drain(hand.actor)
+            self._begin(name, worker)
+        if reply.holding < worker.serial:
+            self._transport.set_assignments(worker.actor, worker.serial, worker.holds)
+        if worker.draining and not reply.leaving:
+            self._transport.drain(worker.actor)
         now = self._clock()
-        events: list[Event] = [Heard(now, name, reply.report)]
-        if reply.leaving and not hand.leaving:
-            hand.leaving = True
-            events.insert(0, Draining(now, name))
+        events: list[Event] = [WorkerReported(now, name, reply.report)]
+        if reply.leaving and not worker.leaving:
+            worker.leaving = True
+            events.insert(0, WorkerDraining(now, name))
         return events
 
     def _pause(self) -> float:
-        return min(max(_SHORTEST_S, len(self._hands) / _QUESTIONS_PER_S), _LONGEST_S)
+        return min(max(_SHORTEST_S, len(self._workers) / _QUESTIONS_PER_S), _LONGEST_S)
 
-    def _failed(self, name: str, hand: _Hand, error: BaseException) -> list[Event]:
+    def _failed(self, name: str, worker: WorkerHandle, error: BaseException) -> list[Event]:
         now = self._clock()
-        match self._actors.explain(error, hand.node):
-            case Unreached():
+        match self._transport.classify(error, worker.node):
+            case Unreachable():
                 self._ask_in(name, _UNREACHED_S)
                 return []
-            case Refusal(message, fault):
+            case StartError(message, fault):
                 self.kill(name)
-                return [Heard(now, name, WorkerReport(beat=0, error=message, fault=fault))]
-            case Gone(removed, reason):
-                del self._hands[name]
-                where = f" on {hand.host}" if hand.host else ""
+                return [
+                    WorkerReported(
+                        now, name, WorkerReport(progress_counter=0, error=message, fault=fault)
+                    )
+                ]
+            case Exited(removed, reason):
+                del self._workers[name]
+                where = f" on {worker.host}" if worker.host else ""
                 loss: Loss = "removed" if removed else "crashed"
-                return [Died(now, name, loss, f"its process{where} is gone: {reason}")]
+                return [WorkerDied(now, name, loss, f"its process{where} is gone: {reason}")]

@@ -9,7 +9,7 @@ from rgpipeline.records import Assignment, Fault, WorkerReport
 
 
 @dataclass(frozen=True, slots=True)
-class Hello:
+class WorkerLocation:
     """Where a worker's process runs."""
 
     node: str  # Ray's id of it
@@ -28,12 +28,12 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Unreached:
+class Unreachable:
     """No answer, but the worker may well live."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class StartError:
     """The worker's process can't do as it was told."""
 
     message: str
@@ -41,14 +41,14 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
+class Exited:
     """The worker's process is no more."""
 
     removed: bool  # with its node, which is nobody's fault
     reason: str
 
 
-class Actors(Protocol):
+class WorkerTransport(Protocol):
     """Processes with a worker in each. No call waits for them."""
 
     def start(self, name: str, attempt: str) -> Any:
@@ -57,7 +57,7 @@ class Actors(Protocol):
     def kill(self, actor: Any) -> None:
         """Ends it, also when it is stopped, or waits for room."""
 
-    def hello(self, actor: Any) -> "Future[Hello]":
+    def locate(self, actor: Any) -> "Future[WorkerLocation]":
         """Where it runs."""
 
     def begin(self, actor: Any, node: str) -> "Future[None]":
@@ -66,11 +66,11 @@ class Actors(Protocol):
     def report(self, actor: Any, seen: int) -> "Future[Reply]":
         """How it is, without the first `seen` finished assignments."""
 
-    def hold(self, actor: Any, serial: int, assignments: Sequence[Assignment]) -> None:
+    def set_assignments(self, actor: Any, serial: int, assignments: Sequence[Assignment]) -> None:
         """All that it is to hold; what has a smaller number than it has seen is overtaken."""
 
     def drain(self, actor: Any) -> None:
         """It shall publish and leave; again, it is harmless."""
 
-    def explain(self, error: BaseException, node: str) -> Unreached | Refusal | Gone:
+    def classify(self, error: BaseException, node: str) -> Unreachable | StartError | Exited:
         """What an error in place of an answer means."""

@@ -65,7 +65,7 @@ class Worker:
         self._draining = False
         self._loop: Loop[Any, Any] | None = None
         self._parts: tuple[Session, Feeder, Publisher] | None = None
-        self._end = WorkerReport(beat=0)  # what is said of how it ended
+        self._end = WorkerReport(progress_counter=0)  # what is said of how it ended
 
     def hold(self, assignments: Sequence[Assignment]) -> None:
         """All that it is to hold from now on: it takes up what is new, drops what isn't named."""
@@ -86,7 +86,7 @@ class Worker:
         session, feeder, publisher = self._parts
         view, tally = session.view, session.tally
         return WorkerReport(
-            beat=session.beat + feeder.beat + publisher.beat,
+            progress_counter=session.beat + feeder.beat + publisher.beat,
             finished=publisher.finished,
             saved=publisher.saved,
             rows_done=publisher.rows_done,
@@ -97,7 +97,7 @@ class Worker:
             occupied=view.occupied,
             waiting=view.waiting,
             working_on=view.working_on,
-            newest=view.newest,
+            latest_completion=view.newest,
             doing=self._activity.text,
             stopped=end.stopped,
             error=end.error,
@@ -123,7 +123,7 @@ class Worker:
         """Works until drained, or until it can't go on. Never raises: `report` tells."""
         try:
             self._work()
-            self._end = WorkerReport(beat=0, stopped=True)
+            self._end = WorkerReport(progress_counter=0, stopped=True)
         except StoreFullError as error:
             self._fail("full", error)
         except StoreError as error:
@@ -180,7 +180,7 @@ class Worker:
         message = str(error) if ours else f"{type(error).__name__}: {error}"
         in_engine = self._parts is not None and self._parts[0].in_engine
         self._end = WorkerReport(
-            beat=0,
+            progress_counter=0,
             error=message[:_LONGEST_MESSAGE],
             fault=fault,
             raised_at=_raised_at(error) if fault == "worker" else "",

@@ -21,7 +21,7 @@ _FAULTS: tuple[Fault, ...] = ("lost request", "lost reply", "cut reply", "503", 
 class Monkey:
     """Kills and hangs workers, drivers and the store of a job, again and again.
 
-    `drive` starts another driver of the job; `drivers` are those that run, the newest last.
+    `drive` starts another driver of the job; `drivers` are all that were started, in order.
     """
 
     def __init__(

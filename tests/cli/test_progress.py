@@ -33,7 +33,7 @@ VIEW = JobView(
     seconds=41.0,
     deaths=0,
     waiting_for="",
-    newest="And he said,\nBehold.",
+    latest_completion="And he said,\nBehold.",
     warnings=(),
     workers=WORKERS,
 )

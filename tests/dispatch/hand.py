@@ -5,16 +5,16 @@ from typing import TypeVar
 
 from rgpipeline.dispatch import (
     Command,
-    Died,
+    DesiredWorkers,
     Dispatch,
     Event,
-    Heard,
-    Hold,
     Policy,
-    Room,
+    SetAssignments,
     StartWorker,
-    Up,
-    Work,
+    WorkerDied,
+    WorkerReported,
+    WorkerStarted,
+    WorkQueue,
 )
 from rgpipeline.records import (
     AssignmentKey,
@@ -36,10 +36,14 @@ class Game:
     """The machine, the latest thing each worker was told to hold, and everything commanded."""
 
     def __init__(
-        self, work: Sequence[Shard] | Work, workers: int = 2, policy: Policy | None = None
+        self, work: Sequence[Shard] | WorkQueue, workers: int = 2, policy: Policy | None = None
     ):
         policy = policy or Policy()
-        work = work if isinstance(work, Work) else Work(work, strikes=policy.strikes)
+        work = (
+            work
+            if isinstance(work, WorkQueue)
+            else WorkQueue(work, failures_to_suspect=policy.failures_to_suspect)
+        )
         self.dispatch = Dispatch(work, policy)
         self.now = 0.0
         self.held: dict[str, list[AssignmentKey]] = {}
@@ -47,12 +51,12 @@ class Game:
         self.commands: list[Command] = []
         self.beats: dict[str, int] = {}
         self.rows: dict[str, int] = {}  # done by each worker
-        self.tell(Room(self.now, workers))
+        self.tell(DesiredWorkers(self.now, workers))
 
     def tell(self, event: Event) -> list[Command]:
         commands = self.dispatch.handle(event)
         for command in commands:
-            if isinstance(command, Hold):
+            if isinstance(command, SetAssignments):
                 self.held[command.worker] = [a.key for a in command.assignments]
                 self.failed[command.worker] = {a.key: list(a.failed) for a in command.assignments}
         self.commands += commands
@@ -60,7 +64,7 @@ class Game:
 
     def ready(self, *workers: str, slots: int = 8) -> None:
         for worker in workers:
-            self.tell(Up(self.now, worker))
+            self.tell(WorkerStarted(self.now, worker))
             self.says(worker, slots=slots)
 
     def says(
@@ -69,8 +73,13 @@ class Game:
         """The worker reports, with `at` as the (shard, row)s in its slots."""
         self.beats[worker] = self.beats.get(worker, 0) + 1
         keys = tuple(SampleKey(shard, row, 0) for shard, row in at)
-        fields = {"slots": slots, "working_on": keys, "beat": self.beats[worker], **report}
-        return self.tell(Heard(self.now, worker, WorkerReport(**fields)))  # type: ignore[arg-type]
+        fields = {
+            "slots": slots,
+            "working_on": keys,
+            "progress_counter": self.beats[worker],
+            **report,
+        }
+        return self.tell(WorkerReported(self.now, worker, WorkerReport(**fields)))  # type: ignore[arg-type]
 
     def finishes(self, worker: str, key: AssignmentKey, failed: int = 0) -> list[Command]:
         whole = key.rows == 16
@@ -80,7 +89,7 @@ class Game:
 
     def crashes(self, worker: str, reason: str = "killed") -> str:
         """The worker dies; the name of the one that replaces it."""
-        commands = self.tell(Died(self.now, worker, "crashed", reason))
+        commands = self.tell(WorkerDied(self.now, worker, "crashed", reason))
         self.held.pop(worker, None)
         started = [c.worker for c in commands if isinstance(c, StartWorker)]
         return started[0] if started else ""

@@ -1,12 +1,12 @@
 """What workers do before there are tokens, as the display tells it."""
 
-from rgpipeline.dispatch import Up
+from rgpipeline.dispatch import WorkerStarted
 from tests.dispatch.hand import Game, shards
 
 
 def test_what_a_worker_does_to_open_its_engine_is_told_until_it_is_open() -> None:
     game = Game(shards(2))
-    game.tell(Up(0.0, "w0"))
+    game.tell(WorkerStarted(0.0, "w0"))
     assert game.dispatch.fleet.opening == ""
     game.says("w0", slots=0, doing="reading weights, 1.0 GB of 5.4 GB")
     assert game.dispatch.fleet.opening == "reading weights, 1.0 GB of 5.4 GB"

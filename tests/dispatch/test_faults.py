@@ -3,19 +3,19 @@
 from typing import Any
 
 from rgpipeline.dispatch import (
-    Died,
-    Draining,
+    DesiredWorkers,
     DrainWorker,
-    End,
+    JobEnded,
     KillWorker,
     Policy,
-    Room,
     StartWorker,
-    Stop,
+    StopRequested,
     StoreFull,
     Tick,
-    Up,
-    Work,
+    WorkerDied,
+    WorkerDraining,
+    WorkerStarted,
+    WorkQueue,
 )
 from rgpipeline.records import AssignmentKey, ShardDone
 from tests.dispatch.hand import Game, shards
@@ -24,12 +24,12 @@ from tests.dispatch.hand import Game, shards
 def test_the_job_ends_when_every_shard_is_finished() -> None:
     game = Game(shards(1), workers=1)
     game.ready("w0")
-    assert game.finishes("w0", AssignmentKey(0, 0, 16))[-1] == End("finished")
+    assert game.finishes("w0", AssignmentKey(0, 0, 16))[-1] == JobEnded("finished")
 
 
 def test_a_job_with_nothing_left_to_do_starts_no_worker() -> None:
-    work = Work(shards(1), finished=[ShardDone(0, 16, 0)])
-    assert Game(work).commands == [End("finished")]
+    work = WorkQueue(shards(1), finished=[ShardDone(0, 16, 0)])
+    assert Game(work).commands == [JobEnded("finished")]
 
 
 def test_a_crashed_worker_is_replaced_and_its_shards_go_to_the_next() -> None:
@@ -73,7 +73,7 @@ def test_three_failed_starts_end_the_job_with_the_workers_own_words() -> None:
         game.tell(Tick(game.now))
         game.says(worker, slots=0, error="out of memory", fault="worker")
     end = game.commands[-1]
-    assert isinstance(end, End)
+    assert isinstance(end, JobEnded)
     assert end.outcome == "failed"
     assert end.message == "no worker can start, tried 3 times: out of memory"
 
@@ -89,7 +89,7 @@ def test_an_exception_that_two_workers_meet_in_one_place_ends_the_job() -> None:
     for worker in ("w0", "w1"):
         game.ready(worker)
         fails(game, worker)
-    assert game.commands[-1] == End(
+    assert game.commands[-1] == JobEnded(
         "failed", "2 workers in a row met the same error: ValueError: odd"
     )
 
@@ -101,7 +101,7 @@ def test_so_it_is_with_rows_done_long_before() -> None:
     fails(game, "w0")
     game.ready("w1")
     fails(game, "w1")
-    assert game.said(End)[0].outcome == "failed"
+    assert game.said(JobEnded)[0].outcome == "failed"
 
 
 def test_one_that_comes_again_after_some_rows_were_done_does_not() -> None:
@@ -110,7 +110,7 @@ def test_one_that_comes_again_after_some_rows_were_done_does_not() -> None:
         game.ready(worker)
         game.finishes(worker, game.held[worker][0])
         fails(game, worker)
-    assert not game.said(End)
+    assert not game.said(JobEnded)
 
 
 def test_exceptions_in_two_places_do_not() -> None:
@@ -120,7 +120,7 @@ def test_exceptions_in_two_places_do_not() -> None:
         game.tell(Tick(game.now))
         game.ready(worker)
         fails(game, worker, f"ValueError at a.py:{number}")
-    assert not game.said(End)
+    assert not game.said(JobEnded)
 
 
 def test_one_that_a_worker_is_spared_does_not() -> None:
@@ -130,7 +130,7 @@ def test_one_that_a_worker_is_spared_does_not() -> None:
     for bad in ("w1", "w2"):
         game.ready(bad)
         fails(game, bad)
-    assert not game.said(End)
+    assert not game.said(JobEnded)
 
 
 def test_the_engines_exception_over_different_rows_is_no_rows_fault() -> None:
@@ -138,25 +138,27 @@ def test_the_engines_exception_over_different_rows_is_no_rows_fault() -> None:
     for worker in ("w0", "w1"):
         game.ready(worker)
         fails(game, worker, in_engine=True)
-    assert game.said(End)[0].message == "2 workers in a row met the same error: ValueError: odd"
+    assert (
+        game.said(JobEnded)[0].message == "2 workers in a row met the same error: ValueError: odd"
+    )
 
 
 def test_a_full_store_ends_the_job_at_once() -> None:
     game = Game(shards(9), workers=2)
     game.ready("w0", "w1")
     game.says("w0", error="writing x: the disk is full", fault="full")
-    assert game.commands[-1] == End("failed", "writing x: the disk is full")
+    assert game.commands[-1] == JobEnded("failed", "writing x: the disk is full")
 
 
 def test_a_store_that_the_driver_finds_full_ends_the_job_at_once() -> None:
     game = Game(shards(9), workers=2)
-    assert game.tell(StoreFull(1.0, "the disk is full")) == [End("failed", "the disk is full")]
+    assert game.tell(StoreFull(1.0, "the disk is full")) == [JobEnded("failed", "the disk is full")]
 
 
 def test_a_users_mistake_ends_the_job_at_once() -> None:
     game = Game(shards(2), workers=1)
     game.says("w0", slots=0, error="no such weights", fault="user")
-    assert game.commands[-1] == End("failed", "no such weights", users_fault=True)
+    assert game.commands[-1] == JobEnded("failed", "no such weights", users_fault=True)
 
 
 def test_a_bad_host_does_not_end_a_job_that_others_work_at() -> None:
@@ -167,7 +169,7 @@ def test_a_bad_host_does_not_end_a_job_that_others_work_at() -> None:
         bad = game.said(StartWorker)[-1].worker
         game.says(bad, slots=0, error="no driver", fault="worker")
         game.says("w0", at=[(0, 0)], rows_done=int(game.now))
-    assert not game.said(End)
+    assert not game.said(JobEnded)
 
 
 def test_endless_deaths_without_progress_end_the_job() -> None:
@@ -175,25 +177,25 @@ def test_endless_deaths_without_progress_end_the_job() -> None:
     for _ in range(30):
         game.now += 100.0
         game.tell(Tick(game.now))
-        if game.said(End):
+        if game.said(JobEnded):
             break
         worker = game.said(StartWorker)[-1].worker
         game.ready(worker)
         game.crashes(worker)
-    assert "in a row were lost before any row was done" in game.said(End)[0].message
+    assert "in a row were lost before any row was done" in game.said(JobEnded)[0].message
 
 
 def test_more_restarts_than_allowed_end_the_job() -> None:
     game = Game(shards(2), workers=1, policy=Policy(max_restarts=0))
     game.ready("w0")
     game.crashes("w0")
-    assert "max_worker_restarts" in game.said(End)[0].message
+    assert "max_worker_restarts" in game.said(JobEnded)[0].message
 
 
 def test_a_lost_node_is_nobodys_fault() -> None:
     game = Game(shards(2), workers=1, policy=Policy(max_restarts=0))
     game.ready("w0")
-    game.tell(Died(1.0, "w0", "removed", "the node went away"))
+    game.tell(WorkerDied(1.0, "w0", "removed", "the node went away"))
     assert [command.worker for command in game.said(StartWorker)] == ["w0", "w1"]
 
 
@@ -201,7 +203,7 @@ def test_a_draining_worker_keeps_what_it_has_begun_and_passes_on_the_rest() -> N
     game = Game(shards(3), workers=2)
     game.ready("w0", slots=4)
     game.says("w0", at=[(0, 0)], slots=4)
-    game.tell(Draining(1.0, "w0"))
+    game.tell(WorkerDraining(1.0, "w0"))
     game.ready("w1", slots=4)
     assert game.held["w0"] == [AssignmentKey(0, 0, 16)]
     assert [key.shard for key in game.held["w1"]] == [1, 2]
@@ -210,22 +212,22 @@ def test_a_draining_worker_keeps_what_it_has_begun_and_passes_on_the_rest() -> N
 def test_a_stopped_job_ends_when_its_workers_have_left() -> None:
     game = Game(shards(2), workers=2)
     game.ready("w0", "w1")
-    game.tell(Stop(1.0))
+    game.tell(StopRequested(1.0))
     assert len(game.said(DrainWorker)) == 2
     game.says("w0", stopped=True)
-    assert game.says("w1", stopped=True)[-1] == End("stopped")
+    assert game.says("w1", stopped=True)[-1] == JobEnded("stopped")
 
 
 def test_new_room_is_used() -> None:
     game = Game(shards(9), workers=1)
-    game.tell(Room(1.0, 3))
+    game.tell(DesiredWorkers(1.0, 3))
     assert len(game.said(StartWorker)) == 3
 
 
 def test_workers_that_wait_for_room_are_withdrawn_when_it_shrinks() -> None:
     game = Game(shards(9), workers=3)
-    game.tell(Up(0.0, "w0"))
-    game.tell(Room(1.0, 1))
+    game.tell(WorkerStarted(0.0, "w0"))
+    game.tell(DesiredWorkers(1.0, 1))
     assert {command.worker for command in game.said(KillWorker)} == {"w1", "w2"}
 
 
@@ -233,7 +235,7 @@ def test_more_failed_rows_than_allowed_end_the_job() -> None:
     game = Game(shards(2), workers=1, policy=Policy(max_failed_rows=1))
     game.ready("w0")
     end = game.finishes("w0", AssignmentKey(0, 0, 16), failed=2)[-1]
-    assert end == End("failed", "2 rows have failed, faults.max_failed_rows is 1")
+    assert end == JobEnded("failed", "2 rows have failed, faults.max_failed_rows is 1")
 
 
 def test_an_idle_worker_that_says_nothing_is_killed() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rgpipeline.dispatch import Died, End, Policy, StartWorker, Tick
+from rgpipeline.dispatch import JobEnded, Policy, StartWorker, Tick, WorkerDied
 from tests.dispatch.hand import Game, shards
 
 
@@ -13,8 +13,8 @@ def play_against(
 
     It kills the process, or has the engine raise an exception.
     """
-    game, convicted = Game(shards(count), workers=1), []
-    while not game.said(End):
+    game, marked = Game(shards(count), workers=1), []
+    while not game.said(JobEnded):
         game.now += 100.0
         game.tell(Tick(game.now))
         worker = game.said(StartWorker)[-1].worker
@@ -22,7 +22,7 @@ def play_against(
             game.ready(worker)
         key = game.held[worker][0]
         given_up = game.failed[worker][key]
-        convicted += [(key.shard, row) for row in given_up]
+        marked += [(key.shard, row) for row in given_up]
         in_it = key.shard == poison[0] and key.start <= poison[1] < key.stop
         if in_it and not given_up:
             game.says(worker, at=[(key.shard, row) for row in range(key.start, key.stop)])
@@ -33,7 +33,7 @@ def play_against(
                 game.crashes(worker)
         else:
             game.finishes(worker, key, failed=len(given_up))
-    return game, convicted
+    return game, marked
 
 
 @pytest.mark.parametrize("raised_at", ["", "ValueError at a.py:1"], ids=["killed", "raised"])
@@ -41,9 +41,9 @@ def play_against(
 @pytest.mark.parametrize("row", [0, 7, 15])
 def test_exactly_the_poison_row_is_convicted(row: int, count: int, raised_at: str) -> None:
     shard = min(1, count - 1)
-    game, convicted = play_against((shard, row), count, raised_at)
-    assert convicted == [(shard, row)]
-    assert game.said(End) == [End("finished")]
+    game, marked = play_against((shard, row), count, raised_at)
+    assert marked == [(shard, row)]
+    assert game.said(JobEnded) == [JobEnded("finished")]
 
 
 def test_every_other_row_is_finished() -> None:
@@ -63,11 +63,11 @@ def test_a_suspected_range_is_a_workers_only_work() -> None:
     assert game.held[worker][0].rows == 8
 
 
-def test_a_worker_that_leaves_its_node_convicts_nobody() -> None:
-    game = Game(shards(1), workers=1, policy=Policy(strikes=1))
+def test_a_worker_that_leaves_its_node_marks_no_row() -> None:
+    game = Game(shards(1), workers=1, policy=Policy(failures_to_suspect=1))
     game.ready("w0")
     game.says("w0", at=[(0, 3)])
-    game.tell(Died(1.0, "w0", "removed", "spot"))
+    game.tell(WorkerDied(1.0, "w0", "removed", "spot"))
     game.ready("w1")
     assert game.held["w1"] == [(0, 0, 16)]
 
@@ -81,7 +81,7 @@ def test_a_long_row_that_gets_on_between_deaths_is_neither_convicted_nor_given_u
         assert game.failed[f"w{life}"] == {(0, 0, 1): []}
         game.says(f"w{life}", at=[(0, 0)], saved=1)
         game.crashes(f"w{life}")
-    assert not game.said(End)
+    assert not game.said(JobEnded)
 
 
 def test_a_row_that_got_on_and_then_kills_at_one_place_is_convicted() -> None:
@@ -94,12 +94,12 @@ def test_a_row_that_got_on_and_then_kills_at_one_place_is_convicted() -> None:
             return
         game.says(f"w{life}", at=[(0, 0)], saved=int(life < 3))
         game.crashes(f"w{life}")
-    raise AssertionError("never convicted")
+    raise AssertionError("never marked")
 
 
 def test_no_row_is_convicted_before_any_was_done() -> None:
     game = Game(shards(2), workers=1)
-    while not game.said(End):
+    while not game.said(JobEnded):
         game.now += 100.0
         game.tell(Tick(game.now))
         worker = game.said(StartWorker)[-1].worker
@@ -109,4 +109,4 @@ def test_no_row_is_convicted_before_any_was_done() -> None:
         key = game.held[worker][0]
         game.says(worker, at=[(key.shard, row) for row in range(key.start, key.stop)])
         game.crashes(worker)
-    assert "in a row were lost before any row was done" in game.said(End)[0].message
+    assert "in a row were lost before any row was done" in game.said(JobEnded)[0].message

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from rgpipeline.dispatch import Dispatch, Hold
+from rgpipeline.dispatch import Dispatch, SetAssignments
 from rgpipeline.dispatch.driver_messages import Command
 from rgpipeline.io.parts import parse_part_name
 from rgpipeline.records import Shard
@@ -95,15 +95,15 @@ def check_driver(dispatch: Dispatch, shards: Sequence[Shard], most_held: int) ->
         raise Broken(f"{work.rows_finished} + {open_rows} + {fresh_rows} rows of {total}")
     queued = set(map(id, [*work._returned, *work._suspects]))
     for unit in units:
-        if not unit.holders and id(unit) not in queued:
+        if not unit.workers and id(unit) not in queued:
             raise Broken(f"{unit.key} is nobody's, and waits nowhere")
-        for name in unit.holders:
+        for name in unit.workers:
             member = fleet.get(name)
             if member is None or member.held.get(unit.key) is not unit:
                 raise Broken(f"{unit.key} thinks that {name} holds it")
     for member in fleet:
         for key, unit in member.held.items():
-            if not work.is_open(unit) or member.name not in unit.holders:
+            if not work.is_open(unit) or member.name not in unit.workers:
                 raise Broken(f"{member.name} holds {key}, which does not know")
         if len(member.held) > most_held:
             raise Broken(f"{member.name} holds {len(member.held)} units")
@@ -111,7 +111,7 @@ def check_driver(dispatch: Dispatch, shards: Sequence[Shard], most_held: int) ->
 
 def check_commands(commands: Sequence[Command], workers: int) -> None:
     """Raises Broken when one event brings more commands than workers can cause."""
-    holds = [command.worker for command in commands if isinstance(command, Hold)]
+    holds = [command.worker for command in commands if isinstance(command, SetAssignments)]
     if len(holds) != len(set(holds)):
         raise Broken("a worker is told twice what to hold")
     if len(commands) > 4 * (workers + 4):

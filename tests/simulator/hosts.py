@@ -1,4 +1,4 @@
-"""Hosts, processes on them, and a network in between, behind `runtime.crew.Actors`."""
+"""Hosts, processes on them, and a network in between, behind `runtime.pool.WorkerTransport`."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -7,7 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rgpipeline.records import Assignment, WorkerReport
-from rgpipeline.runtime.worker_transport import Gone, Hello, Refusal, Reply, Unreached
+from rgpipeline.runtime.worker_transport import (
+    Exited,
+    Reply,
+    StartError,
+    Unreachable,
+    WorkerLocation,
+)
 from tests.simulator.books import Books
 from tests.simulator.night import Night
 from tests.simulator.store import MemoryStore
@@ -27,7 +33,7 @@ class ProcessGoneError(Exception):
 
 @dataclass(eq=False)
 class Host:
-    """Room for one process."""
+    """A host for one process."""
 
     name: str
     up: bool = True
@@ -168,8 +174,8 @@ class Hosts:
             self._world.dice.choice(alive).hung = True
 
 
-class SimActors:
-    """`runtime.crew.Actors` of one driver. Its processes die with it."""
+class SimTransport:
+    """`runtime.pool.WorkerTransport` of one driver. Its processes die with it."""
 
     def __init__(self, hosts: Hosts, night: Night, world: World) -> None:
         self._hosts = hosts
@@ -187,8 +193,10 @@ class SimActors:
         if not actor.cut_off:
             self._world.after(self._delay(), lambda: self._hosts.end(actor))
 
-    def hello(self, actor: Process) -> Future[Hello]:
-        return self._ask(actor, lambda: Hello(actor.host.name if actor.host else "", "host", 1))
+    def locate(self, actor: Process) -> Future[WorkerLocation]:
+        return self._ask(
+            actor, lambda: WorkerLocation(actor.host.name if actor.host else "", "host", 1)
+        )
 
     def begin(self, actor: Process, node: str) -> Future[None]:
         return self._ask(actor, lambda: self._begin(actor))
@@ -196,7 +204,9 @@ class SimActors:
     def report(self, actor: Process, seen: int) -> Future[Reply]:
         return self._ask(actor, lambda: self._reply(actor, seen))
 
-    def hold(self, actor: Process, serial: int, assignments: Sequence[Assignment]) -> None:
+    def set_assignments(
+        self, actor: Process, serial: int, assignments: Sequence[Assignment]
+    ) -> None:
         def arrive() -> None:
             if actor.worker is not None and serial > actor.holding:
                 actor.holding = serial
@@ -212,11 +222,11 @@ class SimActors:
 
         self._send(actor, arrive)
 
-    def explain(self, error: BaseException, node: str) -> Unreached | Refusal | Gone:
+    def classify(self, error: BaseException, node: str) -> Unreachable | StartError | Exited:
         if isinstance(error, NoAnswerError):
-            return Unreached()
+            return Unreachable()
         host = next((host for host in self._hosts.hosts if host.name == node), None)
-        return Gone(removed=host is not None and not host.up, reason="the process is gone")
+        return Exited(removed=host is not None and not host.up, reason="the process is gone")
 
     def die(self) -> None:
         """The driver's end: its processes go too, some of them late."""
@@ -307,7 +317,7 @@ class SimActors:
     def _reply(self, actor: Process, seen: int) -> Reply:
         worker = actor.worker
         if worker is None:
-            return Reply(WorkerReport(beat=-1), begun=False, leaving=actor.leaving)
+            return Reply(WorkerReport(progress_counter=-1), begun=False, leaving=actor.leaving)
         report = worker.report()
         fresh = replace(report, finished=report.finished[seen:])
         return Reply(fresh, True, actor.holding, actor.leaving)

@@ -1,4 +1,4 @@
-"""What a very large job asks of its driver: the real machine and crew, workers in outline."""
+"""What a very large job asks of its driver: the real machine and pool, workers in outline."""
 
 import resource
 import time
@@ -8,20 +8,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from rgpipeline.dispatch import (
+    DesiredWorkers,
     Dispatch,
-    End,
-    Hold,
+    JobEnded,
     KillWorker,
     Policy,
-    Room,
+    SetAssignments,
     StartWorker,
     Tick,
-    Work,
+    WorkQueue,
 )
 from rgpipeline.plan.make import cut_shards, rows_of_a_shard
 from rgpipeline.records import Assignment, SampleKey, ShardDone, WorkerReport
-from rgpipeline.runtime.worker_pool import Crew
-from rgpipeline.runtime.worker_transport import Gone, Hello, Refusal, Reply, Unreached
+from rgpipeline.runtime.worker_pool import WorkerPool
+from rgpipeline.runtime.worker_transport import (
+    Exited,
+    Reply,
+    StartError,
+    Unreachable,
+    WorkerLocation,
+)
 from rgpipeline.spec import WorkersSpec
 from tests.simulator.world import World
 
@@ -47,7 +53,7 @@ class Outline:
         self.done = 0.0
         self.parts = 0.0
 
-    def hold(self, serial: int, assignments: Sequence[Assignment]) -> None:
+    def set_assignments(self, serial: int, assignments: Sequence[Assignment]) -> None:
         self._work()
         self.serial = serial
         known = {done.shard for done in self._finished}
@@ -58,7 +64,8 @@ class Outline:
         is_open = self._world.now >= self._opens
         at = tuple(SampleKey(a.shard.index, 0, 0) for a in self._holds[:1])
         report = WorkerReport(
-            beat=int(self.done), finished=tuple(self._finished[seen:]), rows_done=int(self.done),
+            progress_counter=int(self.done),
+            finished=tuple(self._finished[seen:]), rows_done=int(self.done),
             slots=_SLOTS if is_open else 0, occupied=_SLOTS, working_on=at,
         )  # fmt: skip
         return Reply(report, holding=self.serial)
@@ -80,8 +87,8 @@ class Outline:
                 self.parts += 1
 
 
-class OutlineActors:
-    """`runtime.crew.Actors` whose every answer is there a moment later."""
+class OutlineTransport:
+    """`runtime.pool.WorkerTransport` whose every answer is there a moment later."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -96,8 +103,8 @@ class OutlineActors:
     def kill(self, actor: Outline) -> None:
         pass
 
-    def hello(self, actor: Outline) -> "Future[Hello]":
-        return self._answer(Hello("node", "host", 1))
+    def locate(self, actor: Outline) -> "Future[WorkerLocation]":
+        return self._answer(WorkerLocation("node", "host", 1))
 
     def begin(self, actor: Outline, node: str) -> "Future[None]":
         return self._answer(None)
@@ -105,14 +112,16 @@ class OutlineActors:
     def report(self, actor: Outline, seen: int) -> "Future[Reply]":
         return self._answer(actor.reply(seen))
 
-    def hold(self, actor: Outline, serial: int, assignments: Sequence[Assignment]) -> None:
+    def set_assignments(
+        self, actor: Outline, serial: int, assignments: Sequence[Assignment]
+    ) -> None:
         self.messages += 1
-        actor.hold(serial, assignments)
+        actor.set_assignments(serial, assignments)
 
     def drain(self, actor: Outline) -> None:
         pass
 
-    def explain(self, error: BaseException, node: str) -> Unreached | Refusal | Gone:
+    def classify(self, error: BaseException, node: str) -> Unreachable | StartError | Exited:
         raise AssertionError("nobody fails here")
 
     def _answer(self, value: Any) -> "Future[Any]":
@@ -131,7 +140,7 @@ class Plan:
     shards: int
     virtual_s: float
     ideal_s: float
-    driver_s: float  # real time in machine and crew
+    driver_s: float  # real time in machine and pool
     events: int
     messages: int
     memory: int  # bytes
@@ -161,11 +170,11 @@ def plan(hosts: int, rows: int) -> Plan:
     world = World(0)
     shards = cut_shards([rows], rows_of_a_shard(rows, WorkersSpec(count=hosts)))
     count = len(shards)
-    actors = OutlineActors(world)
-    crew = Crew(actors, world.clock)
-    dispatch = Dispatch(Work(shards), Policy())
+    actors = OutlineTransport(world)
+    pool = WorkerPool(actors, world.clock)
+    dispatch = Dispatch(WorkQueue(shards), Policy())
     driver_s, events, ended = 0.0, 0, False
-    incoming: list[Any] = [Room(0.0, hosts)]
+    incoming: list[Any] = [DesiredWorkers(0.0, hosts)]
     while not ended:
         began = time.perf_counter()
         events += len(incoming)
@@ -173,15 +182,15 @@ def plan(hosts: int, rows: int) -> Plan:
             for command in dispatch.handle(event):
                 match command:
                     case StartWorker(name):
-                        crew.start(name)
-                    case Hold(name, assignments):
-                        crew.hold(name, assignments)
+                        pool.start(name)
+                    case SetAssignments(name, assignments):
+                        pool.set_assignments(name, assignments)
                     case KillWorker(name):
-                        crew.kill(name)
-                    case End():
+                        pool.kill(name)
+                    case JobEnded():
                         ended = True
         incoming = [Tick(world.now)] if int(world.now * 10) % 10 == 0 else []
-        incoming += crew.events(0.0)
+        incoming += pool.events(0.0)
         driver_s += time.perf_counter() - began
         world.pass_time(0.1)
     ideal = rows / (hosts * _SLOTS / _ROW_S) + _OPEN_S

@@ -7,25 +7,25 @@ from unittest import mock
 
 from rgpipeline.dispatch import (
     Command,
+    DesiredWorkers,
     Dispatch,
-    Draining,
     DrainWorker,
-    End,
     Event,
-    Hold,
+    JobEnded,
     KillWorker,
-    Room,
+    SetAssignments,
     StartWorker,
-    Stop,
+    StopRequested,
     Tick,
-    Work,
+    WorkerDraining,
+    WorkQueue,
 )
 from rgpipeline.io.committed_rows import Cover
 from rgpipeline.io.parts import parse_part_name
 from rgpipeline.records import ShardDone
-from rgpipeline.runtime.worker_pool import Crew
+from rgpipeline.runtime.worker_pool import WorkerPool
 from tests.simulator.books import Books, Broken, check_commands, check_driver
-from tests.simulator.hosts import Hosts, SimActors
+from tests.simulator.hosts import Hosts, SimTransport
 from tests.simulator.night import Night, draw_night
 from tests.simulator.store import parse_part, read_spelled_footer
 from tests.simulator.world import World
@@ -41,17 +41,17 @@ def _nothing(line: str) -> None:
 
 
 class SimDriver:
-    """One driver: the real machine and the real crew, over simulated actors."""
+    """One driver: the real machine and the real pool, over simulated actors."""
 
     def __init__(self, night: Night, world: World, hosts: Hosts, say: Say) -> None:
         self._say = say
         self._night = night
         self._world = world
         self._hosts = hosts
-        self.actors = SimActors(hosts, night, world)
-        self.crew = Crew(self.actors, world.clock)
+        self.actors = SimTransport(hosts, night, world)
+        self.pool = WorkerPool(self.actors, world.clock)
         self.dispatch = Dispatch(_work_left(night, hosts), night.policy)
-        self.end: End | None = None
+        self.end: JobEnded | None = None
         self.dead = False
         self._most_held = 2 + 2 * night.slots
         self._ticked = -1.0
@@ -59,7 +59,7 @@ class SimDriver:
         self._round()
 
     def stop(self) -> None:
-        self._tell(Stop(self._world.now))
+        self._tell(StopRequested(self._world.now))
 
     def die(self) -> None:
         self.dead = True
@@ -71,17 +71,17 @@ class SimDriver:
         now = self._world.now
         if self._hosts.room != self._room:
             self._room = self._hosts.room
-            self._tell(Room(now, max(1, self._room)))
-        for name in self.crew.on_nodes(self._hosts.leaving()):
-            self._tell(Draining(now, name))
+            self._tell(DesiredWorkers(now, max(1, self._room)))
+        for name in self.pool.on_nodes(self._hosts.leaving()):
+            self._tell(WorkerDraining(now, name))
         if now - self._ticked >= 1.0:
             self._ticked = now
             self._tell(Tick(now))
-        for event in self.crew.events(0.0):
+        for event in self.pool.events(0.0):
             self._tell(event)
         check_driver(self.dispatch, self._night.shards, self._most_held)
         if self.end is not None:
-            self.crew.kill_all()
+            self.pool.kill_all()
         self._world.after(_ROUND_S, self._round)
 
     def _tell(self, event: Event) -> None:
@@ -97,18 +97,18 @@ class SimDriver:
     def _carry_out(self, command: Command) -> None:
         match command:
             case StartWorker(worker):
-                self.crew.start(worker)
-            case Hold(worker, assignments):
-                self.crew.hold(worker, assignments)
+                self.pool.start(worker)
+            case SetAssignments(worker, assignments):
+                self.pool.set_assignments(worker, assignments)
             case DrainWorker(worker):
-                self.crew.drain(worker)
+                self.pool.drain(worker)
             case KillWorker(worker):
-                self.crew.kill(worker)
-            case End():
+                self.pool.kill(worker)
+            case JobEnded():
                 self.end = command
 
 
-def _work_left(night: Night, hosts: Hosts) -> Work:
+def _work_left(night: Night, hosts: Hosts) -> WorkQueue:
     """What a driver reads from the log when it begins."""
     finished, covered = [], {}
     for shard in night.shards:
@@ -120,7 +120,7 @@ def _work_left(night: Night, hosts: Hosts) -> Work:
             finished.append(ShardDone(shard.index, shard.rows, cover.rows_failed))
         elif names:
             covered[shard.index] = cover.rows_finished
-    return Work(night.shards, finished, covered, night.policy.strikes)
+    return WorkQueue(night.shards, finished, covered, night.policy.failures_to_suspect)
 
 
 class Play:
@@ -205,9 +205,9 @@ class Play:
         self.world.pass_time(120.0)  # zombies have their say, and the books theirs
         if len(self.hosts.objects) != parts and self.books.missing():
             raise Broken("zombies published something new")
-        innocent = self.books.failed - self.night.poison
-        if innocent and self.night.calm:
-            raise Broken(f"rows {sorted(innocent)} were given up, and are no poison")
+        blameless = self.books.failed - self.night.poison
+        if blameless and self.night.calm:
+            raise Broken(f"rows {sorted(blameless)} were given up, and are no poison")
 
     def counts(self) -> Counter[str]:
         """How much has happened, by kind."""
@@ -217,7 +217,7 @@ class Play:
         counts["rows"] = sum(shard.rows for shard in self.night.shards)
         counts["rows given up"] = len(self.books.failed)
         counts["parts"] = len(self.hosts.objects)
-        counts["workers lost by fault"] = sum(d.dispatch.setbacks.deaths for d in self.drivers)
+        counts["workers lost by fault"] = sum(d.dispatch.failures.deaths for d in self.drivers)
         return counts
 
 

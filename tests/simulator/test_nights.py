@@ -50,7 +50,7 @@ def test_a_log_that_ends_at_a_removed_part_would_be_caught() -> None:
 
 
 def test_a_driver_that_loses_shards_would_be_caught() -> None:
-    with mock.patch("rgpipeline.dispatch.work_queue.Work.release"):
+    with mock.patch("rgpipeline.dispatch.work_queue.WorkQueue.release"):
         assert any("waits nowhere" in message for message in broken_nights(range(40)))
 
 

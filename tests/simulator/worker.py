@@ -71,7 +71,7 @@ class SimWorker:
 
     def report(self) -> WorkerReport:
         return WorkerReport(
-            beat=self._beat,
+            progress_counter=self._beat,
             finished=tuple(self._finished),
             rows_done=self._done,
             rows_failed=self._failed,

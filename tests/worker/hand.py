@@ -169,7 +169,7 @@ def finish(worker: Worker, assignments: Sequence[Assignment]) -> WorkerReport:
 
 
 def keys_done(worker: Worker, assignments: Sequence[Assignment]) -> set[Any]:
-    told = {(done.shard, done.asked) for done in worker.report().finished}
+    told = {(done.shard, done.row_range) for done in worker.report().finished}
     return {a.key for a in assignments if (a.shard.index, a.rows) in told}
 
 

@@ -407,7 +407,7 @@ def test_slots_are_told_once_the_engine_is_open_and_beats_grow_with_its_work(tmp
         until(lambda: worker.report().occupied == 4, worker)
         first = worker.report()
         assert {(key.shard, key.row) for key in first.working_on} == {(0, n) for n in range(4)}
-        until(lambda: worker.report().beat > first.beat + 10, worker)
+        until(lambda: worker.report().progress_counter > first.progress_counter + 10, worker)
     assert first.slots == 4
 
 
