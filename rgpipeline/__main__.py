@@ -2,7 +2,7 @@
 
 import sys
 
-from rgpipeline.interpreter import missing_package
+from rgpipeline.errors import missing_package
 
 
 def start() -> None:

@@ -15,6 +15,8 @@
 Messages say what was wrong, where (file, row, field) and what to do about it.
 """
 
+import sys
+
 
 class RgpipelineError(Exception):
     """Base of all errors raised on purpose; its text is meant for a person."""
@@ -64,3 +66,15 @@ class Interrupted(RgpipelineError):  # noqa: N818 - what happened, not a fault
     """Stopped on request; running the same job again goes on from here."""
 
     exit_code = 130
+
+
+def missing_package(error: ModuleNotFoundError) -> str | None:
+    """The message for a package that isn't installed; None when the module would be our own."""
+    name = (error.name or "").partition(".")[0]
+    if not name or name == "rgpipeline":
+        return None
+    return (
+        f"{sys.executable} lacks the package {name!r}, which rgpipeline needs; install rgpipeline "
+        f"with its dependencies there ({sys.executable} -m pip install rgpipeline), or use the "
+        f"Python of an environment that has them"
+    )

@@ -9,19 +9,13 @@ from typing import Annotated, NoReturn
 import typer
 
 from rgpipeline import __version__
-from rgpipeline.cli.cat import cat
-from rgpipeline.cli.failures import guarded, interruptible
-from rgpipeline.cli.fit import fit
-from rgpipeline.cli.generate import generate
-from rgpipeline.cli.hard_exit import HardExit
-from rgpipeline.cli.report import report
-from rgpipeline.cli.retry import retry
-from rgpipeline.cli.run import run
-from rgpipeline.cli.status import status
-from rgpipeline.cli.stop import stop
-from rgpipeline.cli.submit import submit
+from rgpipeline.cli.cat_command import cat
+from rgpipeline.cli.exits import HardExit, guarded, interruptible
+from rgpipeline.cli.fit_command import fit
+from rgpipeline.cli.generate_command import generate
+from rgpipeline.cli.job_commands import run, submit, validate
+from rgpipeline.cli.output_commands import report, retry, status, stop
 from rgpipeline.cli.terminal import show_anything
-from rgpipeline.cli.validate import validate
 
 _HELP = """
 Batch generation with RecurrentGemma (Griffin) models: a table of prompts in, every completion

@@ -1,11 +1,12 @@
 """What a person sees while a job runs: a live display, or one line now and then."""
 
+import io
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -13,7 +14,6 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from rgpipeline.cli.notebook import NotebookDisplay
 from rgpipeline.cli.terminal import console
 from rgpipeline.dispatch.fleet import Phase
 from rgpipeline.dispatch.job_view import JobView
@@ -170,3 +170,31 @@ def _slots(view: JobView) -> str:
 
 def _eta(view: JobView) -> str:
     return time_left(view.eta_seconds, view.eta_at_most)
+
+
+class NotebookDisplay:
+    """Shows the latest of what it is given, as plain text, in the cell that runs."""
+
+    def __init__(self, width: int) -> None:
+        """`width` in characters."""
+        self._width = width
+        self._handle: Any = None
+
+    def start(self) -> None:
+        """Takes a place in the cell."""
+        from IPython.display import display
+
+        self._handle = display(_bundle(""), raw=True, display_id=True)
+
+    def update(self, shown: RenderableType, *, refresh: bool) -> None:
+        """Puts `shown` in the place of what was there."""
+        file = io.StringIO()
+        Console(file=file, width=self._width, force_jupyter=False).print(shown)
+        self._handle.update(_bundle(file.getvalue()), raw=True)
+
+    def stop(self) -> None:
+        """Leaves the last state where it stands."""
+
+
+def _bundle(text: str) -> dict[str, str]:
+    return {"text/plain": text}

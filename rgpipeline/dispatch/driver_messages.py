@@ -8,7 +8,7 @@ worker still says is nobody's.
 from dataclasses import dataclass
 from typing import Literal
 
-from rgpipeline.records import Assignment, WorkerReport
+from rgpipeline.assignments import Assignment, WorkerReport
 
 Loss = Literal[
     "crashed",  # its process died: what it worked on is suspected

@@ -1,5 +1,6 @@
 """The driver as a state machine: events in, commands out."""
 
+from rgpipeline.assignments import WorkerReport
 from rgpipeline.dispatch.driver_messages import (
     Command,
     DesiredWorkers,
@@ -21,7 +22,6 @@ from rgpipeline.dispatch.failure_tracker import Failure, FailureTracker, Policy
 from rgpipeline.dispatch.fleet import Fleet, Member, Phase
 from rgpipeline.dispatch.sharing import choose_unit
 from rgpipeline.dispatch.work_queue import WorkQueue, WorkUnit
-from rgpipeline.records import WorkerReport
 
 _ACTIVE = (Phase.PENDING, Phase.STARTING, Phase.READY)
 

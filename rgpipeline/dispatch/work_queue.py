@@ -4,7 +4,8 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from rgpipeline.records import Assignment, AssignmentKey, Shard, ShardDone
+from rgpipeline.assignments import Assignment, AssignmentKey, ShardDone
+from rgpipeline.records import Shard
 
 
 @dataclass(slots=True, eq=False)

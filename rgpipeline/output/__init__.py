@@ -3,18 +3,16 @@
 Layer 4. Works from the folder alone: no Ray, and no driver that must be up.
 """
 
-from rgpipeline.output.dataset import open_output
-from rgpipeline.output.progress import ShardProgress, read_progress
-from rgpipeline.output.status import (
+from rgpipeline.output.control_files import (
     Heartbeat,
-    Status,
     read_heartbeat,
-    read_status,
     withdraw_success,
     write_heartbeat,
     write_success,
 )
-from rgpipeline.output.texts import WholeText, cat
+from rgpipeline.output.job_status import ShardProgress, Status, read_progress, read_status
+from rgpipeline.output.published_parts import open_output
+from rgpipeline.output.whole_texts import WholeText, cat
 
 __all__ = [
     "Heartbeat",

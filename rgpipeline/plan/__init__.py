@@ -3,9 +3,9 @@
 Layer 4. Imports io and text; free of jax and Ray.
 """
 
-from rgpipeline.plan.folder import open_or_create
-from rgpipeline.plan.make import make_plan
-from rgpipeline.plan.record import Plan
-from rgpipeline.plan.settled import settle, settled
+from rgpipeline.plan.engine_settings import settle, settled
+from rgpipeline.plan.job_folder import open_or_create
+from rgpipeline.plan.plan_record import Plan
+from rgpipeline.plan.planner import make_plan
 
 __all__ = ["Plan", "make_plan", "open_or_create", "settle", "settled"]

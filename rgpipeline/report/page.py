@@ -13,9 +13,9 @@ from markupsafe import Markup
 from rgpipeline import __version__
 from rgpipeline.errors import OutputError
 from rgpipeline.output import Status, read_status
-from rgpipeline.output.dataset import open_job
+from rgpipeline.output.published_parts import open_job
 from rgpipeline.plan import Plan
-from rgpipeline.plan.settled import divisions
+from rgpipeline.plan.engine_settings import divisions
 from rgpipeline.report.row_figures import row_facts
 from rgpipeline.report.run_events import Event, Run, read_runs
 from rgpipeline.report.run_history import History, history

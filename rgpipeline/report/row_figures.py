@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from rgpipeline.output import WholeText, cat
-from rgpipeline.output.parts import published_parts
+from rgpipeline.output.published_parts import published_parts
 from rgpipeline.records import SampleKey
 from rgpipeline.spec import Job
 from rgpipeline.storage.filesystems import StorageOptions

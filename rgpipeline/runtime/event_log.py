@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from rgpipeline.errors import RgpipelineError, StoreFullError
 from rgpipeline.output import Heartbeat, write_heartbeat
-from rgpipeline.output.stopping import read_stop
+from rgpipeline.output.control_files import read_stop
 from rgpipeline.storage.store import RetryingStore
 
 _log = logging.getLogger(__name__)

@@ -24,9 +24,9 @@ from rgpipeline.output import (
     read_progress,
     withdraw_success,
 )
-from rgpipeline.output.summary import Summary
+from rgpipeline.output.job_status import Summary
 from rgpipeline.plan import Plan, open_or_create
-from rgpipeline.plan.few_rows import few_rows_warning
+from rgpipeline.plan.engine_settings import few_rows_warning
 from rgpipeline.runtime.cluster_connection import connected
 from rgpipeline.runtime.cluster_nodes import Cluster, NodeWatch, look
 from rgpipeline.runtime.driver import Driver

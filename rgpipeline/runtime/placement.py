@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rgpipeline.errors import UserError
-from rgpipeline.plan.settled import division, divisions
+from rgpipeline.plan.engine_settings import division, divisions
 from rgpipeline.runtime.cluster_nodes import Cluster, Node
 from rgpipeline.spec import Job, WorkersSpec
 from rgpipeline.storage.store import Store

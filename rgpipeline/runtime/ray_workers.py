@@ -17,12 +17,12 @@ from typing import IO, Any
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 
+from rgpipeline.assignments import Assignment, Fault, WorkerReport
 from rgpipeline.engine.activity import Activity
 from rgpipeline.errors import OutputError, RgpipelineError, StoreError, UserError
 from rgpipeline.io.paths import DEMO
 from rgpipeline.plan import Plan
-from rgpipeline.plan.folder import PLAN
-from rgpipeline.records import Assignment, Fault, WorkerReport
+from rgpipeline.plan.job_folder import PLAN
 from rgpipeline.runtime.cluster_nodes import Node, is_alive
 from rgpipeline.runtime.metrics import WorkerMetrics
 from rgpipeline.runtime.placement import Placement

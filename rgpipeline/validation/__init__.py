@@ -3,6 +3,6 @@
 Layer 4. Imports what the job will meet (plan, prompts, weights, output) and runs none of it.
 """
 
-from rgpipeline.validation.examine import Findings, examine
+from rgpipeline.validation.examination import Findings, examine
 
 __all__ = ["Findings", "examine"]

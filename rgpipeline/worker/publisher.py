@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from threading import Condition, Thread
 
+from rgpipeline.assignments import ShardDone
 from rgpipeline.io.committed_rows import Cover
 from rgpipeline.io.log import ShardLog
 from rgpipeline.io.shard_rows import InputRows
 from rgpipeline.io.snapshots import Snapshots
-from rgpipeline.records import OutputRow, SampleKey, ShardDone
+from rgpipeline.records import OutputRow, SampleKey
 from rgpipeline.storage.store import Store
 from rgpipeline.worker.part_writer import PartWriter
 from rgpipeline.worker.shard_output import (

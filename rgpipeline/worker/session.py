@@ -4,10 +4,11 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
+from rgpipeline.assignments import Assignment, AssignmentKey
 from rgpipeline.engine.loop import Loop
 from rgpipeline.errors import WorkerError
 from rgpipeline.io.committed_rows import Cover
-from rgpipeline.records import Assignment, AssignmentKey, Emission, SampleKey, Snapshot
+from rgpipeline.records import Emission, SampleKey, Snapshot
 from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.worker.feeder import Feeder
 from rgpipeline.worker.publisher import Covered, Publisher, Unfinished

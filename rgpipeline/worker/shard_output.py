@@ -4,10 +4,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from rgpipeline.assignments import ShardDone
 from rgpipeline.io.log import ShardLog
 from rgpipeline.io.shard_rows import InputRows
 from rgpipeline.io.snapshots import Snapshots
-from rgpipeline.records import OutputRow, SampleKey, ShardDone, Snapshot
+from rgpipeline.records import OutputRow, SampleKey, Snapshot
 from rgpipeline.worker.shared import Held, Notes, WorkerPolicy
 
 

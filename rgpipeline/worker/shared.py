@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rgpipeline.assignments import Assignment
 from rgpipeline.io.log import ShardLog
 from rgpipeline.io.shard_rows import InputRows
-from rgpipeline.records import Assignment, OutputRow, Request, SampleKey
+from rgpipeline.records import OutputRow, Request, SampleKey
 
 
 @dataclass(frozen=True, slots=True)

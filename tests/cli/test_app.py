@@ -10,7 +10,7 @@ import pytest
 
 from rgpipeline import __version__
 from rgpipeline.cli.app import COMMANDS, call
-from rgpipeline.cli.failures import guarded
+from rgpipeline.cli.exits import guarded
 from rgpipeline.errors import (
     InputError,
     Interrupted,

@@ -12,7 +12,7 @@ import pytest
 from rgpipeline.cli.app import call
 from rgpipeline.errors import InputError, OutputError
 from rgpipeline.jobfile import parse_job
-from rgpipeline.output.retry import Retry, prepare_retry
+from rgpipeline.output.retry_job import Retry, prepare_retry
 from rgpipeline.plan import make_plan
 from rgpipeline.records import OutputRow
 from rgpipeline.spec import Job

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rgpipeline.cli.app import call
-from rgpipeline.output.summary import Summary
+from rgpipeline.output.job_status import Summary
 from rgpipeline.spec import Job
 from tests.cli.mistakes.case import Bench
 from tests.published import done, job_over, publish

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from rgpipeline.cli.app import call
-from rgpipeline.cli.json_lines import json_line
+from rgpipeline.cli.cat_command import json_line
 from rgpipeline.storage.local_store import LocalStore
 from tests.published import done, job_over, publish
 

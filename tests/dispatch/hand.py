@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
+from rgpipeline.assignments import AssignmentKey, ShardDone, WorkerReport
 from rgpipeline.dispatch import (
     Command,
     DesiredWorkers,
@@ -16,14 +17,7 @@ from rgpipeline.dispatch import (
     WorkerStarted,
     WorkQueue,
 )
-from rgpipeline.records import (
-    AssignmentKey,
-    SampleKey,
-    Shard,
-    ShardDone,
-    Span,
-    WorkerReport,
-)
+from rgpipeline.records import SampleKey, Shard, Span
 
 C = TypeVar("C")
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rgpipeline.assignments import AssignmentKey, ShardDone
 from rgpipeline.dispatch import (
     DesiredWorkers,
     DrainWorker,
@@ -17,7 +18,6 @@ from rgpipeline.dispatch import (
     WorkerStarted,
     WorkQueue,
 )
-from rgpipeline.records import AssignmentKey, ShardDone
 from tests.dispatch.hand import Game, shards
 
 

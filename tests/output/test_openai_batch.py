@@ -6,8 +6,8 @@ The shapes are those of openai 3.57's types (`ChatCompletion`, `Completion`).
 import json
 from typing import Any
 
-from rgpipeline.output.openai_batch import batch_responses
-from rgpipeline.output.texts import WholeText
+from rgpipeline.output.openai_responses import batch_responses
+from rgpipeline.output.whole_texts import WholeText
 
 CHAT, PLAIN = "/v1/chat/completions", "/v1/completions"
 LOGPROBS = {

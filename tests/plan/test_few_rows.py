@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from rgpipeline.plan.few_rows import few_rows_expected, few_rows_warning
-from rgpipeline.plan.settled import settle
+from rgpipeline.plan.engine_settings import few_rows_expected, few_rows_warning, settle
 from rgpipeline.records import EngineSettings
 from rgpipeline.storage.store import open_store
 from tests.published import job_over

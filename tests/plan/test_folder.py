@@ -12,7 +12,7 @@ from rgpipeline.errors import OutputError, RgpipelineError
 from rgpipeline.jobfile import load_job
 from rgpipeline.output import read_status
 from rgpipeline.plan import open_or_create
-from rgpipeline.plan.folder import PLAN
+from rgpipeline.plan.job_folder import PLAN
 from rgpipeline.storage.local_store import LocalStore
 from rgpipeline.storage.retries import Retry
 from rgpipeline.storage.store import RetryingStore, open_store

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rgpipeline.errors import InputError, JobError
 from rgpipeline.plan import Plan, make_plan
-from rgpipeline.plan.make import cut_shards, rows_of_a_shard
+from rgpipeline.plan.planner import cut_shards, rows_of_a_shard
 from rgpipeline.spec import WorkersSpec
 from tests.plan.jobs import job, prompts, write_input
 

@@ -6,7 +6,7 @@ import pytest
 
 from rgpipeline.errors import OutputError
 from rgpipeline.plan import settle, settled
-from rgpipeline.plan.settled import divisions
+from rgpipeline.plan.engine_settings import divisions
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import EngineSpec, MeshSpec
 from rgpipeline.storage.store import RetryingStore, open_store

@@ -18,7 +18,7 @@ from ray.job_submission import JobSubmissionClient
 from rgpipeline import open_output
 from rgpipeline.errors import JobError, RgpipelineError, UserError
 from rgpipeline.output import read_status
-from rgpipeline.output.stopping import request_stop
+from rgpipeline.output.control_files import request_stop
 from rgpipeline.runtime.submission import submit
 from tests.ports import free_ports
 from tests.storage.servers import Place

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rgpipeline.records import Assignment, WorkerReport
+from rgpipeline.assignments import Assignment, WorkerReport
 from rgpipeline.runtime.worker_transport import (
     Exited,
     Reply,

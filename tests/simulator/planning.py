@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+from rgpipeline.assignments import Assignment, ShardDone, WorkerReport
 from rgpipeline.dispatch import (
     DesiredWorkers,
     Dispatch,
@@ -18,8 +19,8 @@ from rgpipeline.dispatch import (
     Tick,
     WorkQueue,
 )
-from rgpipeline.plan.make import cut_shards, rows_of_a_shard
-from rgpipeline.records import Assignment, SampleKey, ShardDone, WorkerReport
+from rgpipeline.plan.planner import cut_shards, rows_of_a_shard
+from rgpipeline.records import SampleKey
 from rgpipeline.runtime.worker_pool import WorkerPool
 from rgpipeline.runtime.worker_transport import (
     Exited,

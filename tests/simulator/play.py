@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from unittest import mock
 
+from rgpipeline.assignments import ShardDone
 from rgpipeline.dispatch import (
     Command,
     DesiredWorkers,
@@ -22,7 +23,6 @@ from rgpipeline.dispatch import (
 )
 from rgpipeline.io.committed_rows import Cover
 from rgpipeline.io.parts import parse_part_name
-from rgpipeline.records import ShardDone
 from rgpipeline.runtime.worker_pool import WorkerPool
 from tests.simulator.books import Books, Broken, check_commands, check_driver
 from tests.simulator.hosts import Hosts, SimTransport

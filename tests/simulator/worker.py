@@ -4,16 +4,10 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from rgpipeline.assignments import Assignment, AssignmentKey, ShardDone, WorkerReport
 from rgpipeline.errors import StoreError
 from rgpipeline.io.log import ShardLog
-from rgpipeline.records import (
-    Assignment,
-    AssignmentKey,
-    OutputRow,
-    SampleKey,
-    ShardDone,
-    WorkerReport,
-)
+from rgpipeline.records import OutputRow, SampleKey
 from rgpipeline.storage.retries import Retry
 from rgpipeline.storage.store import RetryingStore
 from tests.simulator.night import Night

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from rgpipeline.assignments import Assignment
 from rgpipeline.errors import StoreError
-from rgpipeline.records import Assignment, Shard
+from rgpipeline.records import Shard
 from rgpipeline.worker.feeder import Feeder
 from rgpipeline.worker.shared import Batch, Held, ToScore
 from tests.worker.hand import settled, until

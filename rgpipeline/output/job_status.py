@@ -1,40 +1,76 @@
-"""How a job stands, told from its output folder alone."""
+"""How a job stands, from its output folder alone; and the summary that a run ends with."""
 
-import json
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from rgpipeline.output.dataset import open_job
-from rgpipeline.output.progress import ShardProgress, read_progress
+from rgpipeline.io.committed_rows import Cover
+from rgpipeline.io.parts import PartFooter, part_name, part_names, read_footers
+from rgpipeline.output.control_files import FRESH_S, SUCCESS, SUMMARY, Heartbeat, read_heartbeat
+from rgpipeline.output.published_parts import open_job
+from rgpipeline.plan.plan_record import Plan
+from rgpipeline.records import Shard
 from rgpipeline.storage.filesystems import StorageOptions
 from rgpipeline.storage.store import Store
 from rgpipeline.wording import counted
 
-SUCCESS = "_SUCCESS"
-SUMMARY = "_rgp/summary.json"
 _NAMED = 5  # parts that a warning names
-_FRESH_S = 60.0  # a driver silent for longer is taken for dead
 
-_log = logging.getLogger(__name__)
-
-Running = Literal["running", "interrupted", "failed", "finished"]
 State = Literal["planned", "running", "interrupted", "failed", "finished"]
+Outcome = Literal["finished", "interrupted", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """What the driver last said of itself: every few seconds, and once more at its end."""
+class ShardProgress:
+    """What a shard's log holds."""
 
-    state: Running
-    updated: float  # seconds since the epoch
-    workers: int = 0
-    tokens_per_second: float = 0.0
-    eta_seconds: float | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)  # for `report`
+    shard: int
+    rows: int  # that it has in all
+    rows_done: int = 0  # finished without an error
+    rows_failed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    parts: int = 0
+    absent: tuple[str, ...] = ()  # parts below the highest that are not there
+    repeating: tuple[str, ...] = ()  # parts with rows that an earlier part holds
+
+    @property
+    def finished(self) -> bool:
+        """Whether all its rows are published, each of them whole."""
+        return self.rows_done + self.rows_failed == self.rows
+
+
+def read_progress(store: Store, plan: Plan) -> list[ShardProgress]:
+    """Every shard's progress, by its index. Lists once, and reads one footer for each part.
+
+    Raises OutputError for a part that is damaged, or of another job.
+    """
+    logs: dict[int, dict[int, PartFooter]] = {shard.index: {} for shard in plan.shards}
+    for footer in read_footers(store, part_names(store), plan.fingerprint).values():
+        logs[footer.shard][footer.part] = footer
+    return [_progress(shard, logs[shard.index]) for shard in plan.shards]
+
+
+def _progress(shard: Shard, log: Mapping[int, PartFooter]) -> ShardProgress:
+    """`log`: the footers by the parts' numbers, ascending."""
+    cover, repeating = Cover(), []
+    for number, footer in log.items():
+        held = [entry for entry in footer.entries if not cover.add_one(entry)]
+        if held:
+            repeating.append(part_name(shard.index, number))
+    return ShardProgress(
+        shard.index,
+        shard.rows,
+        rows_done=cover.rows_finished - cover.rows_failed,
+        rows_failed=cover.rows_failed,
+        prompt_tokens=sum(footer.prompt_tokens for footer in log.values()),
+        completion_tokens=sum(footer.completion_tokens for footer in log.values()),
+        parts=len(log),
+        absent=tuple(part_name(shard.index, n) for n in range(max(log, default=0)) if n not in log),
+        repeating=tuple(repeating),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,35 +106,24 @@ class Status:
         }
 
 
-def write_heartbeat(store: Store, heartbeat: Heartbeat) -> None:
-    """Replaces what the driver last said of itself."""
-    store.replace(SUMMARY, json.dumps(asdict(heartbeat)).encode())
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What `run` returns. Rows and tokens are the whole job's, as published."""
 
-
-def read_heartbeat(store: Store) -> Heartbeat | None:
-    """What the driver last said of itself; None before any ran, or where it is damaged.
-
-    No row depends on it, so a damaged one stops nobody; the next run writes it anew.
-    """
-    try:
-        return Heartbeat(**json.loads(store.read(SUMMARY)))
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError) as error:
-        _log.info("%s: not understood (%s)", store.url(SUMMARY), error)
-        return None
-
-
-def write_success(store: Store) -> None:
-    """Marks the job as finished: every row is final. Nothing is written where that stands."""
-    if not store.exists(SUCCESS):
-        store.create(SUCCESS, b"")
-
-
-def withdraw_success(store: Store) -> None:
-    """Removes the mark of a finished job, which has rows to do again."""
-    if store.exists(SUCCESS):
-        store.delete(SUCCESS)
+    outcome: Outcome
+    exit_code: int  # 0 all done, 1 failed, 2 the user's mistake, 3 failed rows, 130 interrupted
+    message: str  # why, in one line or a few; empty when all is well
+    rows: int
+    rows_done: int  # without an error
+    rows_failed: int
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float  # of this run
+    tokens_per_second: float  # of this run, from its first token on
+    generated_tokens: int  # by this run
+    output: str  # url
+    already_done: bool = False  # there was nothing to do
+    warning: str = ""  # what to know of the rows, such as ids that several have
 
 
 def read_status(
@@ -133,12 +158,6 @@ def read_status(
     )
 
 
-def driver_at_work(store: Store, now: float) -> bool:
-    """Whether a driver has said within the last minute that it runs this job."""
-    said = read_heartbeat(store)
-    return said is not None and said.state == "running" and now - said.updated <= _FRESH_S
-
-
 def _state(
     said: Heartbeat | None, shards: Sequence[ShardProgress], marked: bool, now: float
 ) -> State:
@@ -149,7 +168,7 @@ def _state(
         return "interrupted" if begun else "planned"
     if said.state == "finished":  # it died before it could mark it, or rows were removed since
         return "interrupted"
-    if said.state == "running" and now - said.updated > _FRESH_S:
+    if said.state == "running" and now - said.updated > FRESH_S:
         return "interrupted"
     return said.state
 

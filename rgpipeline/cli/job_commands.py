@@ -1,5 +1,6 @@
-"""`rgpipeline run`: a job, from here, until it is done."""
+"""The commands that take a job file: run, submit and validate."""
 
+import json
 import signal
 import sys
 import threading
@@ -10,12 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rgpipeline.cli.options import Address, JobFile, Overrides
+from rgpipeline.cli.shared_options import Address, JobFile, Json, Overrides
+from rgpipeline.cli.terminal import say_error, say_warning
+from rgpipeline.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rgpipeline.output.summary import Summary
+    from rgpipeline.output.job_status import Summary
+    from rgpipeline.plan import Plan
     from rgpipeline.spec import Job
 
 
@@ -55,9 +59,9 @@ def run(
 
     loaded = load_job(job, overrides or ())
     if dry_run:
-        from rgpipeline.cli.rehearsal import print_rehearsal
+        from rgpipeline.cli.dry_run import print_dry_run
 
-        return print_rehearsal(loaded, as_json=as_json)
+        return print_dry_run(loaded, as_json=as_json)
     return run_job(loaded, address=address, as_json=as_json, samples=samples, ticker=ticker)
 
 
@@ -70,7 +74,7 @@ def run_job(
     ticker: bool = False,
 ) -> int:
     """Runs a job with its progress shown; returns the exit code."""
-    from rgpipeline.cli.ending import print_samples, print_summary, summary_json
+    from rgpipeline.cli.summary_view import print_samples, print_summary, summary_json
     from rgpipeline.cli.terminal import console
 
     screen = console(sys.stderr if as_json else sys.stdout)
@@ -110,3 +114,65 @@ def _interrupts_remembered(stop: threading.Event) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def submit(
+    job: JobFile,
+    address: Annotated[
+        str,
+        typer.Option(
+            "--address", metavar="URL", help="Of the cluster's dashboard: http://HOST:8265."
+        ),
+    ],
+    overrides: Overrides = None,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Follow the job to its end, or come back.")
+    ] = True,
+) -> int:
+    """Submit a job to a Ray cluster, and follow it there.
+
+    \b
+    Examples:
+      rgpipeline submit job.yaml --address http://127.0.0.1:8265
+      rgpipeline submit job.yaml --address http://127.0.0.1:8265 --no-wait
+
+    Paths in the job file are read on the cluster: use object stores, or a shared disk.
+    """
+    from rgpipeline.runtime.submission import submit as submit_to
+
+    return submit_to(job, overrides or (), address, wait=wait, echo=typer.echo)
+
+
+def validate(job: JobFile, overrides: Overrides = None, as_json: Json = False) -> int:
+    """Find everything that can be found wrong with a job without running it, all at once.
+
+    Looks at the job file, the input's files and columns, the weights and the tokenizer, and the
+    output folder.
+
+    \b
+    Examples:
+      rgpipeline validate job.yaml
+      rgpipeline validate job.yaml --set input.path='s3://bucket/*.parquet' --json
+    """
+    from rgpipeline.validation import examine
+
+    found = examine(job, overrides or ())
+    if as_json:
+        typer.echo(json.dumps(found.to_json()))
+        return 2 if found.faults else 0
+    for warning in found.warnings:
+        say_warning(warning)
+    for fault in found.faults:
+        say_error(fault)
+    if found.faults:
+        return 2
+    plan = found.plan
+    told = "" if plan is None else f": {_size(plan)}"
+    ids = "; the column 'id' names the rows" if found.id_was_found else ""
+    typer.echo(f"{job}: valid{told}{ids}")
+    return 0
+
+
+def _size(plan: "Plan") -> str:
+    files = counted(len(plan.files), "file")
+    return f"{counted(plan.rows, 'row')} in {files}, {counted(len(plan.shards), 'shard')}"

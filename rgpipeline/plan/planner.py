@@ -17,10 +17,9 @@ from rgpipeline.io.parts import part_name
 from rgpipeline.io.paths import Inputs, expand_inputs, takes_in
 from rgpipeline.io.readers import Scan
 from rgpipeline.io.shard_rows import partition_fields
-from rgpipeline.plan.checks import column_faults, name_faults, with_found_id
+from rgpipeline.plan.column_checks import column_faults, missing_columns, name_faults, with_found_id
 from rgpipeline.plan.input_columns import InputColumns
-from rgpipeline.plan.missing import missing_columns
-from rgpipeline.plan.record import Plan, identity, used_columns
+from rgpipeline.plan.plan_record import Plan, identity, used_columns
 from rgpipeline.records import InputFile, Shard, Span
 from rgpipeline.spec import Columns, Job, WorkersSpec
 from rgpipeline.storage.filesystems import resolve_options

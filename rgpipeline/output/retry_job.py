@@ -17,10 +17,9 @@ from rgpipeline.io.jsonl import JsonLinesReader
 from rgpipeline.io.readers import take_rows
 from rgpipeline.io.used_values import exact_field, exact_name, exact_text
 from rgpipeline.jobfile import parse_job
-from rgpipeline.jobfile.overrides import override
-from rgpipeline.output.dataset import open_job
-from rgpipeline.output.parts import published_parts
-from rgpipeline.plan.record import Plan
+from rgpipeline.jobfile.loader import override
+from rgpipeline.output.published_parts import open_job, published_parts
+from rgpipeline.plan.plan_record import Plan
 from rgpipeline.records import InputFile
 from rgpipeline.spec import Job
 from rgpipeline.storage.filesystems import StorageOptions

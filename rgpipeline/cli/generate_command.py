@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rgpipeline.cli.options import one_of
+from rgpipeline.cli.shared_options import one_of
 from rgpipeline.errors import UserError
 from rgpipeline.wording import count, duration, said_as
 

@@ -9,10 +9,12 @@ import json
 import re
 from dataclasses import asdict
 
+from rgpipeline.engine.auto import ACCELERATOR_SLOTS, CPU_SLOTS
 from rgpipeline.errors import OutputError
 from rgpipeline.records import EngineSettings
-from rgpipeline.spec import EngineSpec, MeshSpec
+from rgpipeline.spec import EngineSpec, Job, MeshSpec
 from rgpipeline.storage.store import Store
+from rgpipeline.wording import counted
 
 ALONE = MeshSpec(data=1, model=1)
 Division = tuple[int, int]  # (data, model): parts of the slots and of the weights
@@ -69,3 +71,38 @@ def _name(engine: EngineSpec, parts: Division) -> str:
 def _stem(engine: EngineSpec) -> str:
     digest = hashlib.sha256(json.dumps(engine.model_dump(), sort_keys=True).encode()).hexdigest()
     return f"_rgp/engine-{digest[:8]}"
+
+
+def few_rows_warning(job: Job, rows: int, slots: int) -> str | None:
+    """One line, where a worker's `slots` are more than the job's sequences; else None."""
+    if job.task == "score" or slots <= _sequences(job, rows):  # texts to score are in no slot
+        return None
+    return _warning(job, rows, f"a worker has {slots:,}")
+
+
+def few_rows_expected(job: Job, rows: int, store: Store) -> str | None:
+    """As `few_rows_warning`, before a worker has said how many slots it has."""
+    known = settled(store, job.engine, job.workers.mesh)
+    slots = job.engine.slots if known is None else known.slots
+    if slots != "auto":
+        return few_rows_warning(job, rows, slots)
+    if job.task == "score" or _sequences(job, rows) >= CPU_SLOTS:
+        return None
+    usual = f"{CPU_SLOTS} on a CPU, {ACCELERATOR_SLOTS} or more on an accelerator"
+    return _warning(job, rows, f"auto gives a worker {usual}")
+
+
+def _sequences(job: Job, rows: int) -> int:
+    """Those that can be in slots at once."""
+    return rows * job.sampling.n
+
+
+def _warning(job: Job, rows: int, slots: str) -> str:
+    sequences, data = _sequences(job, rows), job.workers.mesh.data
+    parts = 1 if data == "auto" else data
+    fitting = -(-sequences // parts) * parts
+    return (
+        f"few rows for the slots: the job has {counted(sequences, 'sequence')}, {slots}, and empty "
+        f"slots cost as much time as full ones; engine.slots: {fitting} is faster (another number "
+        f"of slots may round rows differently)"
+    )

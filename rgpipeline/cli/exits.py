@@ -1,21 +1,23 @@
-"""Failures, as a person sees them: one message on stderr and an exit code."""
+"""How a command ends: one message on stderr and an exit code, then the end of the process."""
 
+import atexit
 import errno
 import functools
+import logging
 import os
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import ParamSpec
 
 import typer
 
 from rgpipeline.cli.terminal import say_error
-from rgpipeline.errors import RgpipelineError
-from rgpipeline.interpreter import missing_package
+from rgpipeline.errors import RgpipelineError, missing_package
 
 INTERRUPTED = 130
 P = ParamSpec("P")
@@ -96,3 +98,25 @@ def _reader_gone() -> int:
     """`| head` has read enough: what Python would still flush must not fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+class HardExit:
+    """Ends the process with `code` once every other exit handler has run.
+
+    Python's finalization follows the exit handlers. A library's thread (Arrow's readers, gRPC)
+    that asks for the interpreter then aborts the process: exit code 134 or 139, after all was
+    done. Exit handlers run in the reverse order of their registration. So make this object before
+    the command imports anything.
+    """
+
+    def __init__(self) -> None:
+        self.code = 1
+        atexit.register(self._exit)
+
+    def _exit(self) -> None:
+        logging.shutdown()  # its own handler was registered before this one
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                with suppress(OSError, ValueError):  # the reader is gone, or the stream closed
+                    stream.flush()
+        os._exit(self.code)

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 from rgpipeline.errors import OutputError
 from rgpipeline.io.columns import AddedColumns
-from rgpipeline.output.dataset import open_job
-from rgpipeline.output.parts import published_parts
+from rgpipeline.output.published_parts import open_job, published_parts
 from rgpipeline.spec import Job
 from rgpipeline.storage.filesystems import StorageOptions
 

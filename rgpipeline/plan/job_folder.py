@@ -12,8 +12,8 @@ from rgpipeline.errors import OutputError
 from rgpipeline.io.input_files import FoundFile
 from rgpipeline.io.parts import parse_part_name, part_names, read_footer
 from rgpipeline.io.shard_rows import partition_values
-from rgpipeline.plan.make import find_inputs, make_plan
-from rgpipeline.plan.record import Plan, identity
+from rgpipeline.plan.plan_record import Plan, identity
+from rgpipeline.plan.planner import find_inputs, make_plan
 from rgpipeline.records import InputFile
 from rgpipeline.spec import Job
 from rgpipeline.storage.store import Store

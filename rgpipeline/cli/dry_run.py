@@ -8,14 +8,14 @@ import typer
 
 from rgpipeline.output import read_progress
 from rgpipeline.plan import Plan, make_plan
-from rgpipeline.plan.folder import check_folder, read_plan
+from rgpipeline.plan.job_folder import check_folder, read_plan
 from rgpipeline.spec import Job
 from rgpipeline.storage.reachable import check_reachable
 from rgpipeline.storage.store import open_store
 from rgpipeline.wording import count, counted, size
 
 
-def print_rehearsal(job: Job, *, as_json: bool) -> int:
+def print_dry_run(job: Job, *, as_json: bool) -> int:
     """Plans the job, says what is to be done, and does nothing of it. Returns the exit code."""
     places = [*job.input.path, job.output.path, *job.model.addresses]
     check_reachable(places, job.storage_options)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rgpipeline.cli.options import Json, Overrides, one_of
+from rgpipeline.cli.shared_options import Json, Overrides, one_of
 from rgpipeline.errors import JobError, UserError
 
 if TYPE_CHECKING:

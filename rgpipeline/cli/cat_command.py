@@ -1,13 +1,16 @@
-"""`rgpipeline cat`: the completions of a job, whole."""
+"""`rgpipeline cat`: prints the completions of a job, as text or as strict JSON lines."""
 
-from collections.abc import Callable, Iterable, Iterator
+import base64
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rgpipeline.cli.json_lines import json_line
-from rgpipeline.cli.options import Output, Storage, storage_options
+from rgpipeline.cli.shared_options import Output, Storage, storage_options
 from rgpipeline.errors import UserError
 
 if TYPE_CHECKING:
@@ -80,7 +83,7 @@ def _as_json(texts: Iterable["WholeText"]) -> Iterator[str]:
 
 
 def _as_batch(texts: Iterable["WholeText"]) -> Iterator[str]:
-    from rgpipeline.output.openai_batch import batch_responses
+    from rgpipeline.output.openai_responses import batch_responses
 
     return map(json_line, batch_responses(texts))
 
@@ -90,3 +93,33 @@ _LINES: dict[Format, Callable[[Iterable["WholeText"]], Iterator[str]]] = {
     Format.JSONL: _as_json,
     Format.OPENAI_BATCH: _as_batch,
 }
+
+
+def json_line(value: Mapping[str, Any]) -> str:
+    """One line of JSON that every parser reads, and that stdout can show.
+
+    NaN and the infinities, which JSON lacks, are null; bytes are base64; what else JSON lacks
+    (dates, decimals, UUIDs) is its text. Characters that stdout's encoding lacks are escaped.
+    """
+    line = json.dumps(_plain(value), ensure_ascii=False, default=str, allow_nan=False)
+    try:
+        line.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(_plain(value), default=str, allow_nan=False)
+    return line
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bytes | bytearray | memoryview):
+        return base64.b64encode(value).decode()
+    if isinstance(value, Mapping):
+        return {_key(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value
+
+
+def _key(key: Any) -> str:
+    return key if isinstance(key, str) else str(_plain(key))

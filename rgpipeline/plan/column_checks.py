@@ -1,7 +1,7 @@
-"""Whether the input has the columns that a job speaks of, and of usable types."""
+"""Checks that the input has the columns a job names, in all files, and of usable types."""
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
 
@@ -10,11 +10,13 @@ from rgpipeline.io.columns import AddedColumns
 from rgpipeline.io.json_types import JsonKinds, is_json
 from rgpipeline.io.used_values import is_json_type
 from rgpipeline.plan.input_columns import InputColumns
+from rgpipeline.records import InputFile
 from rgpipeline.spec import Columns, Job
 from rgpipeline.text.prompt_template import PromptTemplate
 
 Fits = Callable[[pa.DataType], bool]
 _ID = "id"
+_SHOWN = 3  # files that a message names
 
 
 def with_found_id(job: Job, found: InputColumns, partitions: Sequence[pa.Field]) -> Columns:
@@ -190,3 +192,36 @@ _HOLDS: dict[str, Callable[[JsonKinds], bool]] = {
     "id": lambda kinds: kinds.text or kinds.least is not None or kinds.floats,
     "sampling": lambda kinds: kinds.text or kinds.keys is not None,
 }
+
+
+def missing_columns(
+    job: Job,
+    columns: Columns,
+    files: Sequence[InputFile],
+    schemas: Sequence[pa.Schema],
+    partitions: Sequence[str],
+) -> Iterator[str]:
+    """A message for each column that some files lack, so that all of their rows would fail.
+
+    `schemas`: of each file. Sampling options are no such column: a row without any has the job's.
+    """
+    filled = [(file, schema) for file, schema in zip(files, schemas, strict=True) if file.rows]
+    for field, name in _needed(job, columns):
+        lacking = [(file, schema) for file, schema in filled if name not in schema.names]
+        if name in partitions or not 0 < len(lacking) < len(filled):
+            continue
+        told = ", ".join(file.path for file, _ in lacking[:_SHOWN])
+        more = f" and {len(lacking) - _SHOWN} more files" if len(lacking) > _SHOWN else ""
+        has = ", ".join(lacking[0][1].names) or "no columns"
+        yield (
+            f"{field}: no column {name!r} in {told}{more} (there: {has}); rename its column, or "
+            f"leave the file out of input.path"
+        )
+
+
+def _needed(job: Job, columns: Columns) -> Iterator[tuple[str, str]]:
+    for field, name in columns.model_dump(exclude={"sampling"}).items():
+        if name is not None:
+            yield f"input.columns.{field}", name
+    for name in PromptTemplate(job.input.template).fields if job.input.template else ():
+        yield "input.template", name

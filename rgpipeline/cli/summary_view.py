@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from rgpipeline.output import WholeText, cat
-from rgpipeline.output.summary import Summary
+from rgpipeline.output.job_status import Summary
 from rgpipeline.spec import Job
 from rgpipeline.wording import count, counted, duration, rate
 

@@ -1,0 +1,136 @@
+"""The checks of `validate`: the model, the output folder, the first rows."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from rgpipeline.errors import OutputError, RgpipelineError, RowError
+from rgpipeline.model.chips import Chips
+from rgpipeline.model.opening import open_checkpoint
+from rgpipeline.model.sharding import check_model
+from rgpipeline.plan import Plan
+from rgpipeline.plan.engine_settings import few_rows_expected
+from rgpipeline.plan.job_folder import check_folder, require_usable
+from rgpipeline.records import Shard
+from rgpipeline.spec import Job, Sampling
+from rgpipeline.storage.filesystems import protocol_of, resolve_options
+from rgpipeline.storage.retries import Retry
+from rgpipeline.storage.store import Store, open_store
+from rgpipeline.text.stops import never_found
+from rgpipeline.text.tokenizer import Tokenizer
+from rgpipeline.worker.worker_setup import open_prompts
+
+
+def model_findings(job: Job, plan: Plan | None) -> tuple[list[str], list[str]]:
+    """What is wrong with the model, and what to know of it: faults and warnings.
+
+    Reads no more of it than headers and small files.
+    """
+    options = resolve_options(job.storage_options)
+    faults: list[str] = []
+    warnings: list[str] = []
+    vocab_size = None
+    try:
+        config, _, _, note = open_checkpoint(job.model.weights, options, compare=False)
+        vocab_size = config.vocab_size
+        warnings += [f"{job.model.weights}: {note}"] if note else []
+        check_model(config, Chips(model=job.workers.mesh.model), "workers.mesh")
+    except RgpipelineError as error:
+        faults.append(str(error))
+    if plan is not None and (vocab_size is not None or job.model.tokenizer is not None):
+        try:
+            prompts = open_prompts(job, plan, options)
+            if vocab_size is not None:
+                prompts.require_known_ids(vocab_size)
+        except RgpipelineError as error:
+            faults.append(str(error))
+    if vocab_size is not None:
+        faults += _ids_outside(job.sampling, vocab_size)
+    return faults, warnings
+
+
+def _ids_outside(sampling: Sampling, vocab_size: int) -> Iterator[str]:
+    for field, ids in (("stop_ids", sampling.stop_ids), ("logit_bias", sampling.logit_bias)):
+        outside = [token for token in ids if not 0 <= token < vocab_size]
+        if outside:
+            yield (
+                f"sampling.{field}: {outside[0]} is no token id; the model has {vocab_size:,} "
+                f"(0 to {vocab_size - 1})"
+            )
+
+
+def output_warnings(job: Job, retry: Retry) -> tuple[str, ...]:
+    """What a run would warn of; raises the OutputError that it would end with.
+
+    In a bucket an object is created and removed again, for only that shows whether it may be.
+    Nothing is made on a disk.
+    """
+    store = open_store(job.output.path, job.storage_options, retry)
+    warnings = check_folder(job, store)
+    if protocol_of(job.output.path) == "file":
+        _require_writable(store)
+    else:
+        require_usable(store)
+    return warnings
+
+
+def slot_warnings(job: Job, plan: Plan, retry: Retry) -> tuple[str, ...]:
+    """One where the rows are fewer than the slots; these are recorded beside the output."""
+    store = open_store(job.output.path, job.storage_options, retry)
+    warning = few_rows_expected(job, plan.rows, store)
+    return () if warning is None else (warning,)
+
+
+def _require_writable(store: Store) -> None:
+    folder = Path(store.url())
+    while not folder.exists():
+        folder = folder.parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"{store.url()}: nothing can be written into {folder}; change its permissions, or "
+            f"name another output.path"
+        )
+
+
+_ROWS = 1000
+_SHOWN = 3
+
+
+def row_warnings(job: Job, plan: Plan) -> Iterator[str]:
+    """Stop strings that are never found; and how many of the first rows would fail, and why."""
+    options = resolve_options(job.storage_options)
+    first = plan.shards[0]
+    input = plan.read(Shard(first.index, first.spans), options)
+    prompts = open_prompts(job, plan, options)
+    yield from _stop_warnings(job, prompts.tokenizer)
+    rows = min(_ROWS, first.rows)
+    bad: list[str] = []
+    for row in range(rows):
+        fault = input.faults.get(row)
+        if fault is None:
+            try:
+                values = input.values(row)
+                prompts.make(values)
+                prompts.completion(values)
+                prompts.row_id(values)
+            except RowError as error:
+                fault = str(error)
+        if fault is not None:
+            name, number = input.place(row)
+            bad.append(f"{name}, row {number:,}: {fault}")
+    if bad:
+        more = [f"… and {len(bad) - _SHOWN} more"] if len(bad) > _SHOWN else []
+        yield (
+            f"{len(bad)} of the first {rows:,} rows would fail (rows are counted from 0):\n  "
+            + "\n  ".join([*bad[:_SHOWN], *more])
+        )
+
+
+def _stop_warnings(job: Job, tokenizer: Tokenizer | None) -> Iterator[str]:
+    if tokenizer is None:
+        return
+    for stop, name in never_found(job.sampling.stop, tokenizer):
+        yield (
+            f"sampling.stop: {stop!r} never ends a completion, for {name} is a token without "
+            f"text; give {name!r} alone to stop at that token"
+        )
