@@ -15,11 +15,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from rgpipeline.fit.bundles import kernel_files, read_kernel
-from rgpipeline.fit.chips import chip_of
-from rgpipeline.fit.compiled import compiler_environment
+from rgpipeline.fit.compilation import compiler_environment
 from rgpipeline.fit.hlo import parse
-from rgpipeline.fit.program import program_cost
+from rgpipeline.fit.kernel_code import kernel_files, read_kernel
+from rgpipeline.fit.program_cost import program_cost
+from rgpipeline.fit.topology import chip_of
 
 _STEPS = 256  # tokens of the buffer that the sampler fills
 

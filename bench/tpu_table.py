@@ -13,7 +13,7 @@ from typing import Literal
 from bench.tpu_official import measured
 from rgpipeline.errors import RgpipelineError
 from rgpipeline.fit import FitReport, FitRequest, fit
-from rgpipeline.fit.chips import chip_of
+from rgpipeline.fit.topology import chip_of
 
 _TWO, _NINE, _ONE_CHIP = "recurrentgemma-2b", "recurrentgemma-9b", "v5e:1x1x1"
 Quantize = Literal["none", "int8"]

@@ -10,9 +10,9 @@ import json
 import re
 from pathlib import Path
 
-from rgpipeline.fit.bundles import KernelCode
 from rgpipeline.fit.hlo import parse
-from rgpipeline.fit.program import Cost, Run, program_runs
+from rgpipeline.fit.kernel_code import KernelCode
+from rgpipeline.fit.program_cost import Cost, Run, program_runs
 
 
 def main() -> None:

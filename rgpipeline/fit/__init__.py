@@ -5,7 +5,7 @@ what it leaves is text to be read.
 """
 
 from rgpipeline.fit.estimate import FitRequest, fit
-from rgpipeline.fit.job import JobEstimate, fit_job
-from rgpipeline.fit.report import FitReport
+from rgpipeline.fit.fit_report import FitReport
+from rgpipeline.fit.job_estimate import JobEstimate, fit_job
 
 __all__ = ["FitReport", "FitRequest", "JobEstimate", "fit", "fit_job"]

@@ -8,12 +8,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rgpipeline.errors import UserError
-from rgpipeline.fit.bound import decode_apart, decode_cost, prefill_cost, program_parts, uncounted
-from rgpipeline.fit.chips import Chip, chip_of, chips_in
-from rgpipeline.fit.compiled import Compiled, CompileRequest, compile_programs
-from rgpipeline.fit.memory import fits, hbm_bytes
-from rgpipeline.fit.report import FitReport
-from rgpipeline.fit.search import TILE, Trial, most_slots
+from rgpipeline.fit.bounds import (
+    decode_apart,
+    decode_cost,
+    fits,
+    hbm_bytes,
+    prefill_cost,
+    program_parts,
+    uncounted,
+)
+from rgpipeline.fit.compilation import Compiled, CompileRequest, compile_programs
+from rgpipeline.fit.fit_report import FitReport
+from rgpipeline.fit.slot_search import TILE, Trial, most_slots
+from rgpipeline.fit.topology import Chip, chip_of, chips_in
 from rgpipeline.storage.reachable import check_reachable
 
 # decode and prefill decide; the others show that they compile, and add their code.

@@ -7,9 +7,9 @@ VMEM and again when it is read there, and counts the whole of a table whose rows
 import re
 from dataclasses import dataclass
 
-from rgpipeline.fit.demand import Aliases, operand_shares, result_shares, update_share
+from rgpipeline.fit.fusion_shares import Aliases, operand_shares, result_shares, update_share
 from rgpipeline.fit.hlo import Computation, Instruction, Module
-from rgpipeline.fit.shapes import HBM, Shape
+from rgpipeline.fit.hlo_shapes import HBM, Shape
 
 # Names, views and bookkeeping: nothing is moved.
 _FREE = {

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from rgpipeline.fit.bundles import kernel_files, read_kernel
-from rgpipeline.fit.compiled import compiler_environment
+from rgpipeline.fit.compilation import compiler_environment
 from rgpipeline.fit.hlo import parse
-from rgpipeline.fit.program import Cost, program_cost
+from rgpipeline.fit.kernel_code import kernel_files, read_kernel
+from rgpipeline.fit.program_cost import Cost, program_cost
 from tests.fit.compile_functions import BLOCK, GRID, RING, ROWS, STEPS, TABLE
 
 ROOT = Path(__file__).parents[2]

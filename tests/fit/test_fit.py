@@ -10,7 +10,7 @@ import pytest
 
 from rgpipeline.fit import FitReport, FitRequest, fit
 from rgpipeline.fit.hlo import parse
-from rgpipeline.fit.program import program_cost
+from rgpipeline.fit.program_cost import program_cost
 
 ROOT = Path(__file__).parents[2]
 # Heads as wide as the real models' and widths that fill tiles, so that every kernel is in it.

@@ -1,8 +1,8 @@
 """What a chip has to hold, and whether it can."""
 
-from rgpipeline.fit.chips import Chip
-from rgpipeline.fit.compiled import Compiled, CompiledProgram
-from rgpipeline.fit.memory import fits, hbm_bytes
+from rgpipeline.fit.bounds import fits, hbm_bytes
+from rgpipeline.fit.compilation import Compiled, CompiledProgram
+from rgpipeline.fit.topology import Chip
 
 GIB = 2**30
 CHIP = Chip("small", 10 * GIB, 1.0, 1.0, 1.0, 8)

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from rgpipeline.fit.chips import chip_of
-from rgpipeline.fit.compiled import Compiled, CompileRequest, compile_programs
-from rgpipeline.fit.program import program_cost
+from rgpipeline.fit.compilation import Compiled, CompileRequest, compile_programs
+from rgpipeline.fit.program_cost import program_cost
+from rgpipeline.fit.topology import chip_of
 from tests.fit.test_fit import CONFIG
 
 

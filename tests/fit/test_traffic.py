@@ -1,7 +1,7 @@
 """HBM bytes of programs written by hand, against what a person counts."""
 
 from rgpipeline.fit.hlo import parse
-from rgpipeline.fit.program import program_cost
+from rgpipeline.fit.program_cost import program_cost
 from rgpipeline.fit.traffic import Traffic
 from tests.fit.programs import ADD, entry
 from tests.fit.test_hlo import LOOP, TEST, TURN

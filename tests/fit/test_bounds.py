@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from rgpipeline.fit.bound import decode_apart, decode_cost, prefill_cost
-from rgpipeline.fit.chips import Chip
-from rgpipeline.fit.compiled import Compiled, CompiledProgram
+from rgpipeline.fit.bounds import decode_apart, decode_cost, prefill_cost
+from rgpipeline.fit.compilation import Compiled, CompiledProgram
+from rgpipeline.fit.topology import Chip
 from tests.fit.programs import entry
 
 # 1 MB/s, so that a byte takes a microsecond, and so does a cycle.

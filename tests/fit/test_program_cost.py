@@ -1,8 +1,8 @@
 """Cycles, collectives and kernels of a program."""
 
-from rgpipeline.fit.bundles import KernelCode
 from rgpipeline.fit.hlo import parse
-from rgpipeline.fit.program import program_cost, without_estimate
+from rgpipeline.fit.kernel_code import KernelCode
+from rgpipeline.fit.program_cost import program_cost, without_estimate
 from tests.fit.programs import entry
 from tests.fit.test_hlo import LOOP, TEST, TURN
 

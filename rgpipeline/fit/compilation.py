@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rgpipeline.errors import RgpipelineError, UserError
-from rgpipeline.fit.bundles import KernelCode, kernel_files, read_kernel
 from rgpipeline.fit.hlo import Module, parse
-from rgpipeline.fit.program import without_estimate
+from rgpipeline.fit.kernel_code import KernelCode, kernel_files, read_kernel
+from rgpipeline.fit.program_cost import without_estimate
 
 # What lets libtpu compile on a machine without a TPU, and two of them at the same time.
 _ENVIRONMENT = {

@@ -2,9 +2,14 @@
 
 from dataclasses import replace
 
-from rgpipeline.fit.parts import Part, part_name
-from rgpipeline.fit.rendering import limit_sentence, render
-from rgpipeline.fit.report import DecodeCost, FitReport, HbmBytes, PrefillCost
+from rgpipeline.fit.fit_report import (
+    DecodeCost,
+    FitReport,
+    HbmBytes,
+    PrefillCost,
+    limit_sentence,
+)
+from rgpipeline.fit.program_cost import Part, part_name
 
 REPORT = FitReport(
     model="recurrentgemma-2b",
@@ -66,11 +71,11 @@ def test_what_does_not_fit_is_told_by_how_much() -> None:
     memory = HbmBytes(5 << 30, 12 << 30, 1 << 30, 18 << 30, 15 << 30)
     refused = replace(REPORT, fits=False, hbm_bytes=memory, decode=None, prefill=None)
 
-    assert "18.00 GiB of memory are needed, 3.00 GiB more than the chip has" in render(refused)
+    assert "18.00 GiB of memory are needed, 3.00 GiB more than the chip has" in refused.render()
 
 
 def test_several_chips_are_told() -> None:
-    assert "25,600 tokens/s a chip, 4 chips" in render(replace(REPORT, chips=4))
+    assert "25,600 tokens/s a chip, 4 chips" in replace(REPORT, chips=4).render()
 
 
 def test_an_instructions_part_of_the_model_is_read_from_its_metadata() -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rgpipeline.fit.bundles import KernelCode, kernel_files, read_kernel
+from rgpipeline.fit.kernel_code import KernelCode, kernel_files, read_kernel
 
 # Two bundles, a loop of 16 turns with five (one, the branch's, and four until it takes effect go
 # with it), and in it one of 3 turns with six; then one bundle.

@@ -7,8 +7,8 @@ from importlib.machinery import ModuleSpec
 import pytest
 
 from rgpipeline.errors import UserError
-from rgpipeline.fit.chips import chip_of
-from rgpipeline.fit.compiled import CompileRequest, compile_programs
+from rgpipeline.fit.compilation import CompileRequest, compile_programs
+from rgpipeline.fit.topology import chip_of
 
 REQUEST = CompileRequest(
     model="recurrentgemma-2b",

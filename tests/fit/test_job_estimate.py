@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 from rgpipeline.errors import UserError
-from rgpipeline.fit.job import JobEstimate, job_request
-from rgpipeline.fit.work import Work, count_work
+from rgpipeline.fit.job_estimate import JobEstimate, Work, count_work, job_request
 from rgpipeline.jobfile import parse_job
 from rgpipeline.spec import Job
-from tests.fit.test_report import REPORT
+from tests.fit.test_fit_report import REPORT
 
 
 def job(tmp_path: Path, rows: list[dict[str, Any]], **sections: Any) -> Job:

@@ -1,18 +1,95 @@
-"""A report as lines for a terminal."""
+"""What `fit` finds, per chip."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from rgpipeline.fit.chips import Chip, chip_of
-from rgpipeline.fit.parts import Part
-from rgpipeline.fit.report import FitReport
+from rgpipeline.fit.program_cost import Part
+from rgpipeline.fit.topology import Chip, chip_of
 from rgpipeline.wording import count, size
 
+
+@dataclass(frozen=True, slots=True)
+class HbmBytes:
+    """Memory of one chip."""
+
+    weights: int
+    state: int
+    temporary: int  # the largest program's temporaries and results, and the code of all
+    total: int
+    capacity: int
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeCost:
+    """One step of the decode block, all slots of the worker, on one chip."""
+
+    hbm_bytes_per_step: int
+    minimum_hbm_bytes_per_step: int  # weights once, state once
+    flops_per_step: int
+    compiler_cycles_per_step: int
+    collectives: Mapping[str, int]  # operation: how many a step
+    tokens_per_second_bound: float
+    limited_by: str  # hbm | compute
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillCost:
+    """One call of the prefill program with the longest chunk, on one chip."""
+
+    hbm_bytes_per_chunk: int
+    flops_per_chunk: int
+    compiler_cycles_per_chunk: int
+    tokens_per_second_bound: float
+    limited_by: str  # hbm | compute
+
+
+@dataclass(frozen=True, slots=True)
+class FitReport:
+    """The answer to one request; `decode` and `prefill` are None when it does not fit."""
+
+    model: str
+    topology: str
+    slots: int  # of the whole worker
+    dtype: str
+    quantize: str
+    fits: bool
+    hbm_bytes: HbmBytes
+    decode: DecodeCost | None
+    prefill: PrefillCost | None
+    compile_seconds: float
+    chips: int
+    mesh: tuple[int, int] = (1, 1)  # data, model
+    prefill_tokens: int = 0  # of one call
+    decode_apart: float = 0.0  # tokens/s a chip, if kernels hid nothing of each other
+    decode_parts: tuple[Part, ...] = ()  # per step
+    prefill_parts: tuple[Part, ...] = ()  # per call
+    notes: tuple[str, ...] = ()  # what is not in the figures
+
+    def to_json(self) -> dict[str, Any]:
+        """What `fit --json` prints: plain values, stable names."""
+        told = asdict(self)
+        for beside in (
+            "chips",
+            "mesh",
+            "prefill_tokens",
+            "decode_apart",
+            "decode_parts",
+            "prefill_parts",
+            "notes",
+        ):
+            del told[beside]
+        return told
+
+    def render(self) -> str:
+        """Lines for a terminal: the same, and where the time goes.
+
+        Figures are of one chip unless a line says otherwise.
+        """
+        return "\n".join(_lines(self, chip_of(self.topology)))
+
+
 _PARTS = 6  # of each program, those that take longest
-
-
-def render(report: FitReport) -> str:
-    """All of it; figures are of one chip unless a line says otherwise."""
-    return "\n".join(_lines(report, chip_of(report.topology)))
 
 
 def limit_sentence(report: FitReport) -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rgpipeline.fit.shapes import read_shape
+from rgpipeline.fit.hlo_shapes import read_shape
 
 
 @pytest.mark.parametrize(

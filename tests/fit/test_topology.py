@@ -3,8 +3,8 @@
 import pytest
 
 from rgpipeline.errors import UserError
-from rgpipeline.fit.chips import chip_of, chips_in
 from rgpipeline.fit.estimate import FitRequest, fit
+from rgpipeline.fit.topology import chip_of, chips_in
 
 
 @pytest.mark.parametrize(
