@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from rgpipeline.model import hf_layout
 from rgpipeline.model.config import GRIFFIN_CYCLE, GriffinConfig, cycle
+from rgpipeline.model.weights import hf_layout
 
 # Issued sizes: 183 M parameters; and one small enough for a test of the bench itself.
 CONFIGS = {

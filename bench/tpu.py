@@ -27,8 +27,8 @@ from rgpipeline.errors import RgpipelineError
 from rgpipeline.fit import FitRequest, fit
 from rgpipeline.model.config import GriffinConfig, known_config
 from rgpipeline.model.kernels import for_platform
-from rgpipeline.model.opening import read_config
 from rgpipeline.model.params import Params, flatten, nest, param_shapes
+from rgpipeline.model.weights.checkpoint import read_config
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import EngineSpec
 

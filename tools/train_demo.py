@@ -27,10 +27,10 @@ import sentencepiece as spm
 from numpy.typing import NDArray
 
 from rgpipeline.model.config import GRIFFIN_CYCLE, GriffinConfig, cycle
-from rgpipeline.model.export import save
-from rgpipeline.model.griffin import Griffin
-from rgpipeline.model.random import random_params
-from rgpipeline.model.state import GriffinState, init_state
+from rgpipeline.model.griffin_state import GriffinState, init_state
+from rgpipeline.model.layers.griffin import Griffin
+from rgpipeline.model.params import random_params
+from rgpipeline.model.weights.hf_layout import save
 from tools.card import Losses, write_card
 from tools.kjv import Chapter, passages, read_chapters, split
 from tools.ngram import NGram

@@ -26,11 +26,12 @@ from bench.peers.exchange import (
 from bench.peers.ours import settings_for
 from rgpipeline.engine.factory import use_compilation_cache
 from rgpipeline.engine.settings import pack_tokens
-from rgpipeline.model import checkpoint, layers
-from rgpipeline.model.checkpoint import Dtype
 from rgpipeline.model.config import GriffinConfig
-from rgpipeline.model.features_first import product
+from rgpipeline.model.cpu.cpu_primitives import product
+from rgpipeline.model.ops import primitives
 from rgpipeline.model.params import flatten
+from rgpipeline.model.weights import loading
+from rgpipeline.model.weights.loading import Dtype
 
 Matrices = list[jax.Array]  # [*o i], or a block-diagonal one [n g i i]
 Way = Callable[[jax.Array, jax.Array], jax.Array]  # rows [r i] and a matrix [o i] to a product
@@ -45,7 +46,7 @@ class Matmuls:
         self._weights = lru_cache(maxsize=1)(self._open)
 
     def _open(self, dtype: str) -> tuple[GriffinConfig, Matrices, jax.Array]:
-        config, params, _ = checkpoint.load(self._model, cast("Dtype", dtype))
+        config, params, _ = loading.load(self._model, cast("Dtype", dtype))
         kernels = {path: leaf for path, leaf in flatten(params).items() if path[-1] == "kernel"}
         matrices = [jnp.asarray(kernels[path]) for path in sorted(kernels)]
         return config, matrices, params["embedder"]["embedding"]
@@ -93,7 +94,7 @@ def _times(way: Way, matrix: jax.Array, carry: jax.Array, rows: int) -> jax.Arra
     x = jnp.arange(rows)[:, None, None] + jnp.arange(matrix.shape[-1]) + carry
     if matrix.ndim == 4:
         x = jnp.broadcast_to(x[:, :, None], (rows, 1, matrix.shape[0], matrix.shape[-1]))
-        product = layers.contract("btni,ngji->gbtnj", x.astype(matrix.dtype), matrix)
+        product = primitives.contract("btni,ngji->gbtnj", x.astype(matrix.dtype), matrix)
     else:
         product = way(x.reshape(rows, -1), matrix.reshape(-1, matrix.shape[-1]))
     place = jnp.clip(carry.astype(jnp.int32), 0, product.size - 1)
@@ -102,7 +103,7 @@ def _times(way: Way, matrix: jax.Array, carry: jax.Array, rows: int) -> jax.Arra
 
 def rows_first(x: jax.Array, matrix: jax.Array) -> jax.Array:
     """`x @ W.T`, as models are written."""
-    return layers.contract("ri,oi->ro", x.astype(matrix.dtype), matrix)
+    return primitives.contract("ri,oi->ro", x.astype(matrix.dtype), matrix)
 
 
 def features_first(x: jax.Array, matrix: jax.Array) -> jax.Array:

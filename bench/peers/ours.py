@@ -31,8 +31,8 @@ from rgpipeline.engine.lowering import tree_bytes
 from rgpipeline.engine.memory import device_memory
 from rgpipeline.engine.pace import Pace
 from rgpipeline.engine.settings import pack_tokens, settle
-from rgpipeline.model import checkpoint
 from rgpipeline.model.config import GriffinConfig
+from rgpipeline.model.weights import loading
 from rgpipeline.records import EngineSettings, Request
 from rgpipeline.spec import EngineSpec, Sampling
 
@@ -49,7 +49,7 @@ class Ours:
         self._engine = lru_cache(maxsize=1)(self._open)
 
     def _open(self, setup: Setup) -> GriffinEngine:
-        config, params, _ = checkpoint.load(self._model, cast("Dtype", setup.dtype))
+        config, params, _ = loading.load(self._model, cast("Dtype", setup.dtype))
         settings = settings_for(config, tree_bytes(params), setup)
         return GriffinEngine(config, params, settings, pack_tokens=pack_tokens(settings))
 

@@ -10,8 +10,8 @@ from jax import lax
 from jax.extend.random import threefry_2x32
 
 from rgpipeline.engine.inverse import inverse
+from rgpipeline.model.griffin_state import Position
 from rgpipeline.model.kernels.head import Choice
-from rgpipeline.model.state import Position
 
 # A draw at a lower temperature is greedy: exp((x - largest) / temperature) is 0 or 1 long before.
 _LEAST_TEMPERATURE = 1e-30

@@ -32,11 +32,11 @@ from rgpipeline.engine.on_chips import PARAMS
 from rgpipeline.engine.pace import MOST
 from rgpipeline.engine.settings import settle
 from rgpipeline.errors import UserError, WeightsError
-from rgpipeline.model.chips import Chips
+from rgpipeline.model.collectives import Chips
 from rgpipeline.model.config import GriffinConfig, known_config
-from rgpipeline.model.opening import read_config
 from rgpipeline.model.params import param_shapes
 from rgpipeline.model.sharding import check_model, mesh_of, parts_for
+from rgpipeline.model.weights.checkpoint import read_config
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import EngineSpec
 from rgpipeline.storage.filesystems import StorageOptions, resolve_options

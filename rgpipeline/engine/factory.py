@@ -20,12 +20,12 @@ from rgpipeline.engine.pace import Pace
 from rgpipeline.engine.probe import number_check
 from rgpipeline.engine.settings import needs_of, pack_tokens, settle
 from rgpipeline.errors import UserError
-from rgpipeline.model import checkpoint
-from rgpipeline.model.chips import ALONE, Chips
+from rgpipeline.model.collectives import ALONE, Chips
 from rgpipeline.model.kernels import for_platform
-from rgpipeline.model.opening import read_config
-from rgpipeline.model.platform import skip_absent_tpu
+from rgpipeline.model.platforms import skip_absent_tpu
 from rgpipeline.model.sharding import check_model, check_slots, chips_for, mesh_of, placing
+from rgpipeline.model.weights import loading
+from rgpipeline.model.weights.checkpoint import read_config
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec
 
@@ -56,7 +56,7 @@ def open_engine(
       storage_options: fsspec options by protocol, secrets filled in.
       settled: what an earlier worker of the same job settled on; taken as it is.
       mesh: how this process's chips are divided; one chip unless it says otherwise.
-      cache: a local folder for copies of remote weights; see `checkpoint.load`.
+      cache: a local folder for copies of remote weights; see `loading.load`.
       devices: accelerators that this process was given, all of which jax must see.
       activity: is told of what takes long, now and whenever a program is compiled.
 
@@ -77,7 +77,7 @@ def open_engine(
         )
     grid = mesh_of(jax.local_devices(), chips)
     memory = device_memory(chips.count)
-    config, params, loaded = checkpoint.load(
+    config, params, loaded = loading.load(
         *(model.weights, dtype, storage_options),
         place=_telling(placing(grid), activity),
         cache=cache,
@@ -129,7 +129,7 @@ def _begin_reading(activity: Activity, memory: Memory, chips: Chips, held: int) 
     activity.reading(held)
 
 
-def _telling(place: checkpoint.Place | None, activity: Activity) -> checkpoint.Place:
+def _telling(place: loading.Place | None, activity: Activity) -> loading.Place:
     """`place`, which also tells of every parameter that is in its place."""
 
     def tell(path: tuple[str, ...], value: Any) -> jax.Array:

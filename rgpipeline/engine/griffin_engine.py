@@ -22,10 +22,10 @@ from rgpipeline.engine.settings import rows_per_slot
 from rgpipeline.engine.state import SlotState, empty_slots
 from rgpipeline.engine.tenancies import bias_row, seen_row, settings_arrays
 from rgpipeline.model.config import GriffinConfig
-from rgpipeline.model.griffin import Griffin
+from rgpipeline.model.griffin_state import GriffinState, init_state
 from rgpipeline.model.kernels import Kernels
+from rgpipeline.model.layers.griffin import Griffin
 from rgpipeline.model.sharding import share_of
-from rgpipeline.model.state import GriffinState, init_state
 from rgpipeline.records import EngineSettings
 
 Params = Any

@@ -7,7 +7,7 @@ from typing import Any
 from rgpipeline.engine import moves, programs
 from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.on_chips import PARAMS, ROWS, STATE, OnChips, by_slot, by_step, everywhere
-from rgpipeline.model.griffin import Griffin
+from rgpipeline.model.layers.griffin import Griffin
 
 
 class Jitted:

@@ -26,8 +26,8 @@ from rgpipeline.model.config import ATTENTION, GriffinConfig
 from rgpipeline.model.kernels import for_platform
 from rgpipeline.model.params import flatten, param_shapes
 from rgpipeline.model.quantize import is_quantized
-from rgpipeline.model.recipes import Path
 from rgpipeline.model.sharding import shardings
+from rgpipeline.model.weights.recipes import Path
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import Sampling
 

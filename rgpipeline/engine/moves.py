@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from rgpipeline.engine.state import SlotState
-from rgpipeline.model import writes
-from rgpipeline.model.chips import Chips
+from rgpipeline.model.collectives import Chips
+from rgpipeline.model.griffin_state import GriffinState
+from rgpipeline.model.ops import row_writes
 from rgpipeline.model.sharding import map_rows
-from rgpipeline.model.state import GriffinState
 
 
 def assign_vocabulary_rows(
@@ -69,7 +69,7 @@ def _put(
     place, mine = _place(chips, slot, by_chip, leaf)
     if chips.count > 1:
         row = jnp.where(mine, row, lax.dynamic_slice_in_dim(leaf, place, 1))
-    return writes.set_row(leaf, place, row)
+    return row_writes.set_row(leaf, place, row)
 
 
 def _place(

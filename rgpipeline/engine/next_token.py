@@ -11,11 +11,11 @@ from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.fences import fenced
 from rgpipeline.engine.sampling import Sampled, SamplingState, only_token, sample
 from rgpipeline.engine.state import SlotState
-from rgpipeline.model.chips import Chips
-from rgpipeline.model.griffin import Griffin
+from rgpipeline.model.collectives import Chips
+from rgpipeline.model.griffin_state import Position
 from rgpipeline.model.kernels import head
+from rgpipeline.model.layers.griffin import Griffin
 from rgpipeline.model.params import head_of
-from rgpipeline.model.state import Position
 
 Params = Any
 

@@ -9,7 +9,7 @@ import jax
 from jax.sharding import Mesh, PartitionSpec
 
 from rgpipeline.model import sharding
-from rgpipeline.model.chips import ALONE, DATA, Chips
+from rgpipeline.model.collectives import ALONE, DATA, Chips
 
 _OPTIONS: dict[str, dict[str, int | bool]] = {
     "cpu": {"xla_cpu_prefer_vector_width": 512},

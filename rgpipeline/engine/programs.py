@@ -21,11 +21,11 @@ from rgpipeline.engine.sampling import Sampled, count_token
 from rgpipeline.engine.softmax import joined_softmax, share_of_softmax
 from rgpipeline.engine.state import SlotState
 from rgpipeline.engine.tenancies import Settings
-from rgpipeline.model import writes
-from rgpipeline.model.chips import Chips
-from rgpipeline.model.griffin import Griffin
+from rgpipeline.model.collectives import Chips
+from rgpipeline.model.griffin_state import GriffinState
+from rgpipeline.model.layers.griffin import Griffin
+from rgpipeline.model.ops import row_writes
 from rgpipeline.model.sharding import map_rows
-from rgpipeline.model.state import GriffinState
 
 Params = Any
 
@@ -74,7 +74,7 @@ def score(
         return jnp.where(begins, jnp.zeros((), row.dtype), row)
 
     def write(by_chip: bool, leaf: jax.Array, row: jax.Array) -> jax.Array:
-        return writes.set_rows(leaf, of_leaf(by_chip, leaf), row)
+        return row_writes.set_rows(leaf, of_leaf(by_chip, leaf), row)
 
     rows = map_rows(read, stage)
     hidden, rows = _apply(model, params, "prefill", tokens, lengths, rows)

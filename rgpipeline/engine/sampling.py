@@ -21,8 +21,8 @@ from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.fences import fenced
 from rgpipeline.engine.inverse import inverse
 from rgpipeline.engine.truncation import LOWEST, Limits, is_cut, truncate
-from rgpipeline.model.chips import Chips
-from rgpipeline.model.state import Position
+from rgpipeline.model.collectives import Chips
+from rgpipeline.model.griffin_state import Position
 
 BLOCK = 256
 

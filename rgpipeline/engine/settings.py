@@ -5,7 +5,7 @@ from typing import Literal
 import jax
 
 from rgpipeline.engine.auto import Memory, Needs, slots_for
-from rgpipeline.model.chips import ALONE, Chips
+from rgpipeline.model.collectives import ALONE, Chips
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.sharding import check_slots
 from rgpipeline.records import EngineSettings

@@ -9,7 +9,7 @@ from rgpipeline.engine.api import MAX_STOP_IDS
 from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.sampling import SamplingState, empty_sampling_state
 from rgpipeline.model.config import GriffinConfig
-from rgpipeline.model.state import GriffinState, init_state
+from rgpipeline.model.griffin_state import GriffinState, init_state
 
 
 class SlotState(NamedTuple):

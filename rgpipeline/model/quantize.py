@@ -18,7 +18,7 @@ from jax import Array, lax
 from jax.typing import DTypeLike
 from numpy.typing import NDArray
 
-from rgpipeline.model.recipes import HostArray, Path
+from rgpipeline.model.weights.recipes import HostArray, Path
 
 LARGEST = 127.0
 _HOST_VALUES = 1 << 20  # values that are float32 on the host at one time

@@ -22,9 +22,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rgpipeline.errors import UserError
-from rgpipeline.model.chips import CHIPS, DATA, MODEL, Chips
+from rgpipeline.model.collectives import CHIPS, DATA, MODEL, Chips
 from rgpipeline.model.config import GriffinConfig
-from rgpipeline.model.recipes import Path
+from rgpipeline.model.weights.recipes import Path
 
 # Parameters by the end of their path, and the axis that the model axis divides. What is not here
 # is on every chip: norms, keys' and values' projection, biases of what is summed over chips.

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rgpipeline.errors import OutputError, RgpipelineError, RowError
-from rgpipeline.model.chips import Chips
-from rgpipeline.model.opening import open_checkpoint
+from rgpipeline.model.collectives import Chips
 from rgpipeline.model.sharding import check_model
+from rgpipeline.model.weights.checkpoint import open_checkpoint
 from rgpipeline.plan import Plan
 from rgpipeline.plan.engine_settings import few_rows_expected
 from rgpipeline.plan.job_folder import check_folder, require_usable

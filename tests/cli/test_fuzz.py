@@ -183,7 +183,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 def test_bytes_in_weights(weights: Path, name: str) -> None:
-    from rgpipeline.model.opening import open_checkpoint
+    from rgpipeline.model.weights.checkpoint import open_checkpoint
 
     whole = (weights / name).read_bytes()
 

@@ -13,7 +13,7 @@ from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
 from rgpipeline.model.config import GriffinConfig
-from rgpipeline.model.random import random_params
+from rgpipeline.model.params import random_params
 from rgpipeline.records import EngineSettings, Request, draw_words
 from rgpipeline.spec import Sampling
 

@@ -19,11 +19,10 @@ from rgpipeline.engine.probe import number_check
 from rgpipeline.engine.state import empty_slots
 from rgpipeline.errors import WeightsError
 from rgpipeline.model.config import GRIFFIN_CYCLE, GriffinConfig, cycle
-from rgpipeline.model.griffin import Griffin
-from rgpipeline.model.params import flatten, nest
+from rgpipeline.model.griffin_state import init_state
+from rgpipeline.model.layers.griffin import Griffin
+from rgpipeline.model.params import flatten, nest, random_params
 from rgpipeline.model.quantize import is_quantized, quantized_rows, quantized_weights, scale_path
-from rgpipeline.model.random import random_params
-from rgpipeline.model.state import init_state
 from rgpipeline.records import Emission, EngineSettings, Request, draw_words
 from rgpipeline.spec import Sampling
 

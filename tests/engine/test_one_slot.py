@@ -9,8 +9,8 @@ from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.pace import Pace
 from rgpipeline.engine.settings import rows_per_slot
-from rgpipeline.model import checkpoint
-from rgpipeline.model.chips import ALONE, Chips
+from rgpipeline.model.collectives import ALONE, Chips
+from rgpipeline.model.weights import loading
 from rgpipeline.records import EngineSettings
 from tests.engine.test_same_bytes import MODEL, SAMPLINGS, Answer, Row
 
@@ -34,7 +34,7 @@ def test_only_a_cpus_one_row_of_bfloat16_gets_a_second(settings, platform, chips
 
 
 def test_one_slot_of_bfloat16_says_what_either_of_two_says() -> None:
-    config, params, _ = checkpoint.load(str(MODEL), "bfloat16")
+    config, params, _ = loading.load(str(MODEL), "bfloat16")
     answers = []
     for slots in (1, 2):
         settings = replace(ONE, slots=slots)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.pace import MOST, Pace
-from rgpipeline.model import checkpoint
+from rgpipeline.model.weights import loading
 from rgpipeline.records import Emission, EngineSettings, Request, Snapshot, draw_words
 from rgpipeline.spec import Sampling
 
@@ -81,7 +81,7 @@ def engine(held: str, steps: int | None = None) -> GriffinEngine:
     """`steps` in each of its blocks; None for one that takes any number."""
     quantized = held == "int8"
     dtype = "float32" if quantized else held
-    config, params, _ = checkpoint.load(str(MODEL), dtype, quantized=quantized)
+    config, params, _ = loading.load(str(MODEL), dtype, quantized=quantized)
     settled = EngineSettings(dtype, SLOTS, CHUNK, steps, "int8" if quantized else "none")
     return GriffinEngine(config, params, settled, pack_tokens=2 * CHUNK)
 

@@ -8,7 +8,7 @@ from scipy import stats
 
 from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.sampling import IN_PROMPT, Sampled, SamplingState, count_token, sample
-from rgpipeline.model.state import Position
+from rgpipeline.model.griffin_state import Position
 from rgpipeline.spec import Sampling
 
 ALL = SamplingFeatures(True, True, True, True, True, 3)

@@ -13,8 +13,8 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from rgpipeline.model import rope
 from rgpipeline.model.config import known_config
+from rgpipeline.model.griffin_state import init_state
 from rgpipeline.model.kernels import (
     decode_attention,
     head,
@@ -23,8 +23,8 @@ from rgpipeline.model.kernels import (
     recurrence,
     recurrence_scan,
 )
+from rgpipeline.model.layers import rope
 from rgpipeline.model.params import param_shapes
-from rgpipeline.model.state import init_state
 
 SLOTS = 64
 CHUNKS = 4, 256  # rows, tokens

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from jax.experimental.pallas import tpu as pltpu
 
-from rgpipeline.model import attention, rings
+from rgpipeline.model.griffin_state import AttentionState, Position, QuantizedAttentionState
 from rgpipeline.model.kernels import decode_attention
-from rgpipeline.model.state import AttentionState, Position, QuantizedAttentionState
+from rgpipeline.model.layers import attention, rings
 
 INTERPRET = pltpu.InterpretParams(uninitialized_memory="nan", detect_races=True)
 IN_INT8 = QuantizedAttentionState(*(jnp.zeros(0) for _ in range(3)))

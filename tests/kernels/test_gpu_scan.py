@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rgpipeline.model import rglru
 from rgpipeline.model.kernels import gpu_scan
+from rgpipeline.model.layers import rglru
 
 
 def case(batch: int, length: int, inner: int) -> tuple[rglru.Step, jax.Array]:

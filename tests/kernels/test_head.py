@@ -6,10 +6,10 @@ import pytest
 from scipy import stats
 
 from rgpipeline.engine.blockwise import noise, rate_of, token_of
+from rgpipeline.model.griffin_state import Position
 from rgpipeline.model.kernels.head import BLOCK, LOWEST, Choice, choose, chosen
-from rgpipeline.model.layers import logits
+from rgpipeline.model.ops.primitives import logits
 from rgpipeline.model.quantize import quantized_rows
-from rgpipeline.model.state import Position
 
 ROWS, WIDTH, CAP = 512, 128, 30.0
 VOCAB = 5 * BLOCK + 40  # more than a grid step, and the last block is not whole

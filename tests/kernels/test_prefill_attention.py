@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from jax.experimental.pallas import tpu as pltpu
 
-from rgpipeline.model import attention, rope
+from rgpipeline.model.griffin_state import AttentionState, Position
 from rgpipeline.model.kernels import prefill_attention
-from rgpipeline.model.state import AttentionState, Position
+from rgpipeline.model.layers import attention, rope
 
 INTERPRET = pltpu.InterpretParams(uninitialized_memory="nan")
 HEADS, SIZE, WINDOW = 2, 256, 512

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rgpipeline.model import conv, rglru
+from rgpipeline.model.griffin_state import RecurrentState
 from rgpipeline.model.kernels import recurrence
-from rgpipeline.model.layers import block_diagonal
-from rgpipeline.model.state import RecurrentState
+from rgpipeline.model.layers import rglru
+from rgpipeline.model.ops.primitives import block_diagonal
 
 TAPS, SIZE = 4, 128
 
@@ -48,14 +48,14 @@ class Case:
     @cached_property
     def plain(self):
         x, y = self.both[:, :, None]
-        convolved = conv.convolve(
+        convolved = rglru.convolve(
             x, self.state.conv, self.weights.conv_kernel, self.weights.conv_bias
         )
         gates = block_diagonal(convolved, self.weights.gates, self.weights.gates_bias)
         step = rglru.gate(convolved, gates, self.weights.a_param, self.starts[:, None])
         reached, h = rglru.state_after_one(step, self.state.h, self.active)
         out = (reached * jax.nn.gelu(y.astype(jnp.float32))).astype(jnp.bfloat16)
-        tail = conv.tail_after_one(x, self.state.conv, self.active)
+        tail = rglru.tail_after_one(x, self.state.conv, self.active)
         return out[:, 0], RecurrentState(h, tail)
 
 

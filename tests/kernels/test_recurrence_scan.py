@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from jax.experimental.pallas import tpu as pltpu
 
-from rgpipeline.model import conv, rglru
+from rgpipeline.model.griffin_state import RecurrentState
 from rgpipeline.model.kernels import recurrence_scan
 from rgpipeline.model.kernels.recurrence import Weights
-from rgpipeline.model.layers import block_diagonal
-from rgpipeline.model.state import RecurrentState
+from rgpipeline.model.layers import rglru
+from rgpipeline.model.ops.primitives import block_diagonal
 
 INTERPRET = pltpu.InterpretParams(uninitialized_memory="nan")
 TAPS, SIZE, LENGTH = 4, 128, 272  # seventeen tiles of 16 tokens
@@ -53,7 +53,7 @@ class Case:
     @cached_property
     def plain(self):
         x, y = self.both
-        convolved = conv.convolve(
+        convolved = rglru.convolve(
             x, self.state.conv, self.weights.conv_kernel, self.weights.conv_bias
         )
         gates = block_diagonal(convolved, self.weights.gates, self.weights.gates_bias)
@@ -62,7 +62,7 @@ class Case:
         states = rglru.scan(step, self.state.h)
         out = (states * jax.nn.gelu(y.astype(jnp.float32))).astype(jnp.bfloat16)
         h = rglru.state_after(states, self.state.h, self.lengths)
-        return out, RecurrentState(h, conv.tail_after(x, self.state.conv, self.lengths))
+        return out, RecurrentState(h, rglru.tail_after(x, self.state.conv, self.lengths))
 
 
 @pytest.fixture(scope="module")

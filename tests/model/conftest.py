@@ -7,20 +7,19 @@ from jaxtyping import install_import_hook
 jax.config.update("jax_platforms", "cpu")
 
 ARITHMETIC = (
-    "attention",
-    "blocks",
-    "conv",
-    "griffin",
-    "layers",
-    "modules",
-    "rglru",
-    "rings",
-    "rope",
-    "state",
+    "griffin_state",
+    "layers.attention",
+    "layers.blocks",
+    "layers.griffin",
+    "layers.modules",
+    "layers.rglru",
+    "layers.rings",
+    "layers.rope",
+    "ops.primitives",
 )
 
 with install_import_hook([f"rgpipeline.model.{name}" for name in ARITHMETIC], "beartype.beartype"):
-    import rgpipeline.model.griffin  # noqa: F401
+    import rgpipeline.model.layers.griffin  # noqa: F401
 
 # After the hook, which checks only what is imported later.
 from tests.model.golden import CASES, Golden  # noqa: E402

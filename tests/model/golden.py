@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rgpipeline.model.checkpoint import load
+from rgpipeline.model.weights.loading import load
 from tests.model.running import Runner
 
 FOLDER = Path(__file__).parent.parent / "golden"

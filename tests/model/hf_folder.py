@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from rgpipeline.model import hf_layout
 from rgpipeline.model.config import GriffinConfig
-from rgpipeline.model.export import hf_fields
+from rgpipeline.model.weights import hf_layout
+from rgpipeline.model.weights.hf_layout import hf_fields
 
 
 def random_tensors(config: GriffinConfig, seed: int, dtype: Any) -> dict[str, np.ndarray]:

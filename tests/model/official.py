@@ -8,9 +8,9 @@ import numpy as np
 from recurrentgemma import common
 from recurrentgemma.jax import griffin as official_griffin
 
-from rgpipeline.model import official_layout
 from rgpipeline.model.config import RECURRENT, GriffinConfig
 from rgpipeline.model.params import flatten, nest, stored_dtype
+from rgpipeline.model.weights import official_layout
 from tests.model.running import Runner
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import jax
 
 from rgpipeline import Generator
-from rgpipeline.model.opening import read_config
 from rgpipeline.model.params import param_shapes
+from rgpipeline.model.weights.checkpoint import read_config
 
 PROMPTS = [list(range(2, 42)), [2, 9, 4]]
 

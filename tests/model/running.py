@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rgpipeline.model.config import GriffinConfig
-from rgpipeline.model.griffin import Griffin
-from rgpipeline.model.state import GriffinState, init_state
+from rgpipeline.model.griffin_state import GriffinState, init_state
+from rgpipeline.model.layers.griffin import Griffin
 
 
 class Runner:

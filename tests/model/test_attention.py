@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from jax import Array
 
-from rgpipeline.model.attention import Source, attend, attend_one
+from rgpipeline.model.layers.attention import Source, attend, attend_one
 
 BATCH, HEADS, WINDOW, SIZE = 3, 2, 8, 4
 PLACE = jnp.asarray([0, 5, 7])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from bench.peers.official_params import official_params
-from rgpipeline.model import cpu_dots
-from rgpipeline.model.checkpoint import load
+from rgpipeline.model.cpu import cpu_primitives
+from rgpipeline.model.weights.loading import load
 from tests.model.held_out import DEMO, Logprobs, held_out, logprobs
 from tests.model.official import Official
 from tests.model.running import Runner
@@ -35,7 +35,7 @@ def ours(request: pytest.FixtureRequest, tokens: np.ndarray) -> Logprobs:
     texts = list(tokens)
     with pytest.MonkeyPatch.context() as patch:
         if "less" in request.param:
-            patch.setattr(cpu_dots, "runs_in_bfloat16", lambda *_: False)
+            patch.setattr(cpu_primitives, "runs_in_bfloat16", lambda *_: False)
         if request.param == "decode":
             return logprobs(tokens, np.stack(runner.token_by_token(texts)))
         return logprobs(tokens, np.stack(runner.in_chunks(texts, 64)[0]))
@@ -56,5 +56,7 @@ def test_a_product_that_the_cpu_cannot_run_is_found_out(monkeypatch: pytest.Monk
     def refuse(*_: object, **__: object) -> None:
         raise jax.errors.JaxRuntimeError("UNIMPLEMENTED: DotThunk")
 
-    monkeypatch.setattr(cpu_dots.jnp, "einsum", refuse)
-    assert not cpu_dots.runs_in_bfloat16.__wrapped__("btnh,bsh->btns", (1, 1, 1, 3), (1, 2, 3))
+    monkeypatch.setattr(cpu_primitives.jnp, "einsum", refuse)
+    assert not cpu_primitives.runs_in_bfloat16.__wrapped__(
+        "btnh,bsh->btns", (1, 1, 1, 3), (1, 2, 3)
+    )

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from rgpipeline.errors import WeightsError
-from rgpipeline.model.checkpoint import load
 from rgpipeline.model.config import GRIFFIN_CYCLE, GriffinConfig
-from rgpipeline.model.opening import open_checkpoint, read_config
 from rgpipeline.model.params import flatten, param_shapes
+from rgpipeline.model.weights.checkpoint import open_checkpoint, read_config
+from rgpipeline.model.weights.loading import load
 from tests.model import hf_folder
 
 CONFIG = GriffinConfig(67, 24, 20, 2, 24, GRIFFIN_CYCLE, window=8, eos_ids=(1, 5))

@@ -7,10 +7,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from rgpipeline.model.checkpoint import load
 from rgpipeline.model.config import GRIFFIN_CYCLE, RECURRENT, GriffinConfig, cycle
-from rgpipeline.model.export import save
-from rgpipeline.model.random import random_params
+from rgpipeline.model.params import random_params
+from rgpipeline.model.weights.hf_layout import save
+from rgpipeline.model.weights.loading import load
 
 MODELS = {
     "recurrentgemma": GriffinConfig(

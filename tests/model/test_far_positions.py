@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rgpipeline.model import rglru, rope
 from rgpipeline.model.config import ATTENTION, RECURRENT, GriffinConfig
-from rgpipeline.model.random import random_params
+from rgpipeline.model.layers import rglru, rope
+from rgpipeline.model.params import random_params
 from tests.model.official import pair
 from tests.model.running import Runner, worst
 from tests.model.test_state import position_at

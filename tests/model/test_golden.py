@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from rgpipeline.model.checkpoint import load
+from rgpipeline.model.weights.loading import load
 from tests.model.golden import Golden
 from tests.model.running import cut, padded, worst
 

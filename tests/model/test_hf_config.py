@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from rgpipeline.errors import WeightsError
-from rgpipeline.model import hf_config
 from rgpipeline.model.config import ATTENTION, RECURRENT, GriffinConfig, known_config
-from rgpipeline.model.export import hf_fields
+from rgpipeline.model.weights import hf_config
+from rgpipeline.model.weights.hf_layout import hf_fields
 
 # google/recurrentgemma-2b's, as it is published.
 RELEASED = {

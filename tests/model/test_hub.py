@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rgpipeline.errors import WeightsError
-from rgpipeline.model.checkpoint import load
+from rgpipeline.model.weights.loading import load
 from rgpipeline.storage.folders import Folder
 from rgpipeline.text.chat import read_template
 from rgpipeline.text.tokenizer import Tokenizer

@@ -11,13 +11,13 @@ import pytest
 from recurrentgemma import common
 from recurrentgemma.jax import griffin as official_griffin
 
-from rgpipeline.model import hf_layout, official_layout
-from rgpipeline.model.checkpoint import load
 from rgpipeline.model.config import known_config
-from rgpipeline.model.export import hf_fields
-from rgpipeline.model.griffin import Griffin
+from rgpipeline.model.griffin_state import init_state
+from rgpipeline.model.layers.griffin import Griffin
 from rgpipeline.model.params import flatten, param_shapes
-from rgpipeline.model.state import init_state
+from rgpipeline.model.weights import hf_layout, official_layout
+from rgpipeline.model.weights.hf_layout import hf_fields
+from rgpipeline.model.weights.loading import load
 from tests.model.official import official_config
 
 PRESETS = {

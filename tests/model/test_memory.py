@@ -10,8 +10,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from rgpipeline.model import hf_layout
 from rgpipeline.model.config import GRIFFIN_CYCLE, GriffinConfig, cycle
+from rgpipeline.model.weights import hf_layout
 from tests.model import hf_folder
 from tests.processes import output_of
 from tests.storage.servers import Place

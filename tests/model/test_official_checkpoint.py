@@ -13,10 +13,10 @@ import orbax.checkpoint as ocp
 import pytest
 
 from rgpipeline.errors import WeightsError
-from rgpipeline.model import opening
-from rgpipeline.model.checkpoint import load
 from rgpipeline.model.config import ATTENTION, GRIFFIN_CYCLE, RECURRENT, GriffinConfig, known_config
-from rgpipeline.model.export import hf_fields
+from rgpipeline.model.weights import official_folder
+from rgpipeline.model.weights.hf_layout import hf_fields
+from rgpipeline.model.weights.loading import load
 from tests.model.official import ours_from_official, random_official_params
 
 CONFIG = GriffinConfig(67, 24, 20, 2, 16, GRIFFIN_CYCLE, window=8, logits_soft_cap=5.0)
@@ -101,7 +101,7 @@ def test_known_sizes_need_no_configuration(
     small = dataclasses.replace(
         known, width=32, mlp_width=24, lru_width=48, heads=2, block_types=known.block_types[:3]
     )
-    monkeypatch.setattr(opening, "known_configs", lambda: (small,))
+    monkeypatch.setattr(official_folder, "known_configs", lambda: (small,))
     mine = dataclasses.replace(small, vocab_size=77)
     folder = write(tmp_path / "w", random_official_params(mine, 0))
     assert load(str(folder))[0] == mine

@@ -12,11 +12,11 @@ import orbax.checkpoint as ocp
 import pytest
 
 from rgpipeline.model.config import GRIFFIN_CYCLE, GriffinConfig
-from rgpipeline.model.platform import skip_absent_tpu
+from rgpipeline.model.platforms import skip_absent_tpu
 from tests.model.official import random_official_params
 
 GENERATOR = "from rgpipeline import Generator; Generator.load('demo', slots=1)"
-ORBAX = "from rgpipeline.model.opening import open_checkpoint; open_checkpoint({!r})"
+ORBAX = "from rgpipeline.model.weights.checkpoint import open_checkpoint; open_checkpoint({!r})"
 UNTOLD = {"model_type": "recurrent_gemma", "attention_window_size": 8, "logits_soft_cap": 5.0}
 
 needs_libtpu = pytest.mark.skipif(

@@ -7,10 +7,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from rgpipeline.model import layers
-from rgpipeline.model.checkpoint import load
+from rgpipeline.model.ops import primitives
 from rgpipeline.model.params import flatten, param_shapes
 from rgpipeline.model.quantize import is_quantized, quantized_rows, quantized_weights, scale_path
+from rgpipeline.model.weights.loading import load
 from tests.model.golden import Golden
 from tests.model.held_out import DEMO, Logprobs, held_out, logprobs
 from tests.model.running import Runner
@@ -54,14 +54,14 @@ def test_a_product_sums_exactly_however_wide_it_is() -> None:
     width = 7680
     x = np.where(np.arange(width) == 0, 1.0, 127.0).astype(np.float32)[None]
     kernel = np.full((3, width), 127, np.int8)
-    found = layers.linear(jnp.asarray(x), jnp.asarray(kernel), None, jnp.ones(3))
+    found = primitives.linear(jnp.asarray(x), jnp.asarray(kernel), None, jnp.ones(3))
     assert np.asarray(found).tolist() == [[float(np.float32(127 * 127 * (width - 1) + 127))] * 3]
 
 
 def test_a_linear_layer_is_near_the_float_one() -> None:
     x = rng.normal(size=(5, 2600)).astype(np.float32)
     numbers, scales = quantized_weights(MATRIX)
-    found = layers.linear(jnp.asarray(x), jnp.asarray(numbers), None, jnp.asarray(scales))
+    found = primitives.linear(jnp.asarray(x), jnp.asarray(numbers), None, jnp.asarray(scales))
     exact = x @ MATRIX.T
     assert np.abs((found - exact) / np.abs(MATRIX).max(axis=1)).max() < 0.01 * 2600**0.5
 
@@ -71,7 +71,7 @@ def test_a_rows_product_does_not_depend_on_its_neighbours() -> None:
     kernel, scale = (jnp.asarray(part) for part in quantized_weights(MATRIX))
     other = x.copy()
     other[1:] *= 1e6
-    first, second = (layers.linear(jnp.asarray(one), kernel, None, scale) for one in (x, other))
+    first, second = (primitives.linear(jnp.asarray(one), kernel, None, scale) for one in (x, other))
     assert np.asarray(first)[0].tobytes() == np.asarray(second)[0].tobytes()
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from rgpipeline.model.config import ATTENTION, RECURRENT, GriffinConfig
-from rgpipeline.model.random import random_params
-from rgpipeline.model.state import GriffinState, Position, advance, at_start, start
+from rgpipeline.model.griffin_state import GriffinState, Position, advance, at_start, start
+from rgpipeline.model.params import random_params
 from tests.model.running import Runner
 
 CONFIG = GriffinConfig(

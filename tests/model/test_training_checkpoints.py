@@ -13,8 +13,8 @@ import pytest
 from flax.training.train_state import TrainState
 
 from rgpipeline.errors import WeightsError
-from rgpipeline.model.checkpoint import load
-from rgpipeline.model.opening import open_checkpoint
+from rgpipeline.model.weights.checkpoint import open_checkpoint
+from rgpipeline.model.weights.loading import load
 from tests.model.golden import FOLDER
 
 GOLDEN = FOLDER / "a" / "official"

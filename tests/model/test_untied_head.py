@@ -11,8 +11,8 @@ from safetensors.numpy import load_file, save_file
 
 from rgpipeline.errors import WeightsError
 from rgpipeline.generator import Generator
-from rgpipeline.model.checkpoint import load
-from rgpipeline.model.opening import open_checkpoint, read_config
+from rgpipeline.model.weights.checkpoint import open_checkpoint, read_config
+from rgpipeline.model.weights.loading import load
 from tests.model.golden import FOLDER
 from tests.model.running import Runner, worst
 
@@ -135,7 +135,7 @@ def test_fit_takes_the_configs_word_where_there_are_no_tensors(tmp_path: Path) -
 
 
 def test_an_exported_model_is_the_same(tmp_path: Path) -> None:
-    from rgpipeline.model.export import save
+    from rgpipeline.model.weights.hf_layout import save
 
     config, params, _ = load(str(UNTIED), "float32")
     save(tmp_path, config, params, np.float32)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rgpipeline.model import writes
+from rgpipeline.model.ops import row_writes
 
 SLOTS, WINDOW, WIDTH = 5, 4, 3
 
@@ -24,7 +24,7 @@ def test_one_row(array: jax.Array) -> None:
     row = numbers((1, WINDOW, WIDTH), array.dtype, 70)
     expected = np.array(array)
     expected[3] = row[0]
-    np.testing.assert_array_equal(jax.jit(writes.set_row)(array, jnp.int32(3), row), expected)
+    np.testing.assert_array_equal(jax.jit(row_writes.set_row)(array, jnp.int32(3), row), expected)
 
 
 @pytest.mark.parametrize("places", [[4], [2, 0, SLOTS], [SLOTS, SLOTS + 1], [1, 4, 3, 0, 2]])
@@ -34,7 +34,7 @@ def test_rows_with_those_past_the_end_dropped(array: jax.Array, places: list[int
     for place, row in zip(places, np.array(rows), strict=True):
         if place < SLOTS:
             expected[place] = row
-    written = jax.jit(writes.set_rows)(array, jnp.array(places), rows)
+    written = jax.jit(row_writes.set_rows)(array, jnp.array(places), rows)
     np.testing.assert_array_equal(written, expected)
 
 
@@ -42,13 +42,13 @@ def test_one_place_in_each_row(array: jax.Array) -> None:
     places, new = np.array([0, 3, 1, 3, 2]), numbers((SLOTS, WIDTH), array.dtype, 100)
     expected = np.array(array)
     expected[np.arange(SLOTS), places] = new
-    written = jax.jit(writes.set_one_in_each_row)(array, jnp.array(places), new)
+    written = jax.jit(row_writes.set_one_in_each_row)(array, jnp.array(places), new)
     np.testing.assert_array_equal(written, expected)
 
 
 def test_what_is_no_number_stays_in_its_own_row() -> None:
     array = jnp.zeros((SLOTS, WIDTH), jnp.bfloat16).at[1].set(jnp.nan)
-    written = jax.jit(writes.set_rows)(
+    written = jax.jit(row_writes.set_rows)(
         array, jnp.array([2, 1]), jnp.array([[jnp.inf] * WIDTH, [1.0] * WIDTH], jnp.bfloat16)
     )
     expected = np.zeros((SLOTS, WIDTH))

@@ -15,15 +15,14 @@ from jax import Array, lax
 from jax.sharding import PartitionSpec
 
 from rgpipeline.engine.on_chips import PARAMS, STATE, OnChips, by_slot
-from rgpipeline.model import rings
-from rgpipeline.model.chips import DATA, MODEL, Chips
+from rgpipeline.model.collectives import DATA, MODEL, Chips
 from rgpipeline.model.config import ATTENTION, RECURRENT, GriffinConfig
-from rgpipeline.model.griffin import Griffin
-from rgpipeline.model.params import flatten, nest
+from rgpipeline.model.griffin_state import GriffinState, init_state
+from rgpipeline.model.layers import rings
+from rgpipeline.model.layers.griffin import Griffin
+from rgpipeline.model.params import flatten, nest, random_params
 from rgpipeline.model.quantize import is_quantized, quantized_weights, scale_path
-from rgpipeline.model.random import random_params
 from rgpipeline.model.sharding import mesh_of, share_of
-from rgpipeline.model.state import GriffinState, init_state
 
 LAYOUTS = ((1, 1), (8, 1), (2, 4))  # data, model
 SIZES = GriffinConfig(256, 128, 256, 8, 128, (RECURRENT, ATTENTION), window=16, tied=False)

@@ -18,10 +18,9 @@ from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.lowering import PLAIN, worker_programs
 from rgpipeline.engine.pace import Pace
-from rgpipeline.model.chips import Chips
+from rgpipeline.model.collectives import Chips
 from rgpipeline.model.config import ATTENTION, GRIFFIN_CYCLE, RECURRENT, GriffinConfig, cycle
-from rgpipeline.model.params import flatten, nest
-from rgpipeline.model.random import random_params
+from rgpipeline.model.params import flatten, nest, random_params
 from rgpipeline.model.sharding import mesh_of, placing
 from rgpipeline.records import EngineSettings, Request, Snapshot, draw_words
 from rgpipeline.spec import Sampling

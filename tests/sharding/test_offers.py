@@ -6,8 +6,8 @@ import pytest
 
 from rgpipeline.engine.blockwise import best_offer, noise, offer, rate_of, token_of
 from rgpipeline.engine.softmax import joined_softmax, share_of_softmax
+from rgpipeline.model.griffin_state import Position
 from rgpipeline.model.kernels.head import BLOCK, choose
-from rgpipeline.model.state import Position
 
 ROWS, WIDTH, CAP, PARTS = 32, 128, 30.0, 4
 BLOCKS = 2  # of a part

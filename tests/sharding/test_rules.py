@@ -10,7 +10,7 @@ from rgpipeline.engine.lowering import placed, tree_bytes
 from rgpipeline.engine.on_chips import PARAMS, ROWS, STATE
 from rgpipeline.engine.state import empty_slots
 from rgpipeline.errors import UserError
-from rgpipeline.model.chips import Chips
+from rgpipeline.model.collectives import Chips
 from rgpipeline.model.config import known_config
 from rgpipeline.model.params import param_shapes
 from rgpipeline.model.sharding import check_model, check_slots, chips_for, param_spec

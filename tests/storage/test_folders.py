@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from rgpipeline.errors import StoreError, WeightsError
-from rgpipeline.model.checkpoint import load
+from rgpipeline.model.weights.loading import load
 from rgpipeline.storage import folders, stores
 from rgpipeline.storage import local_copy as copies
 from rgpipeline.storage.folders import Folder

@@ -18,10 +18,10 @@ from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from rgpipeline.model.griffin_state import AttentionState, Position, QuantizedAttentionState, Rings
 from rgpipeline.model.kernels import Kernels, on_tpu, ring_copies, shape_of
 from rgpipeline.model.kernels.ring_copies import CHUNK, Refs
-from rgpipeline.model.rings import as_held
-from rgpipeline.model.state import AttentionState, Position, QuantizedAttentionState, Rings
+from rgpipeline.model.layers.rings import as_held
 
 _MASKED = -2.3819763e38  # as in `attention`
 _VMEM_BYTES = 32 << 20

@@ -15,7 +15,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
 from rgpipeline.model.kernels import Kernels, shape_of
-from rgpipeline.model.rglru import Step
+from rgpipeline.model.layers.rglru import Step
 
 _MOST_CHANNELS = 32  # of a program
 _MOST_TOKENS = 16  # of a tile

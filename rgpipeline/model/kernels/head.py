@@ -60,7 +60,7 @@ def choose(
     soft_cap: float,
     interpret: Any = False,
 ) -> Choice:
-    """Chooses a block of the vocabulary for each row, the logits being `layers.logits`.
+    """Chooses a block of the vocabulary for each row, the logits being `primitives.logits`.
 
     Args:
         hidden: [b d].

@@ -15,12 +15,11 @@ from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from rgpipeline.model import rope
+from rgpipeline.model.griffin_state import AttentionState, Position
 from rgpipeline.model.kernels import Kernels, on_tpu, shape_of
-from rgpipeline.model.kernels.prefill_plan import Plan
+from rgpipeline.model.kernels.prefill_tiles import LANES, Plan, Sums
 from rgpipeline.model.kernels.ring_copies import written
-from rgpipeline.model.kernels.softmax_sums import LANES, Sums
-from rgpipeline.model.state import AttentionState, Position
+from rgpipeline.model.layers import rope
 
 _TILE = 256  # queries of a tile and keys of a block, at most
 _MOST_TOKENS = 4096  # of a chunk, which lies in VMEM

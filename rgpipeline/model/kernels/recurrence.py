@@ -15,8 +15,8 @@ from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from rgpipeline.model.griffin_state import RecurrentState
 from rgpipeline.model.kernels import Kernels, on_tpu, shape_of
-from rgpipeline.model.state import RecurrentState
 
 _C = 8.0  # as in `rglru`
 _MOST_ROWS = 128  # rows worked on together: what they need fits the registers' neighbourhood

@@ -15,7 +15,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jax.typing import DTypeLike
 
-from rgpipeline.model.state import Rings
+from rgpipeline.model.griffin_state import Rings
 
 CHUNK = 512  # slots of a ring that are read together
 _TILE_BYTES = 32  # of a column of a memory tile, the least that can be written: 16 of bfloat16

@@ -7,7 +7,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from rgpipeline.model.config import RECURRENT, GriffinConfig
-from rgpipeline.model.shapes import Count
+from rgpipeline.model.layers.array_types import Count
 
 # Positions are counted in two int32 digits, so that they stay exact past 2^31 (up to 2^44);
 # the low digit is small enough for RoPE's angles to be exact enough in float32.

@@ -1,31 +1,21 @@
 """Opening a checkpoint: what model it is, what it holds, and whether the two agree."""
 
-import dataclasses
 import importlib.resources
-import json
 import logging
 from pathlib import Path
 
 from rgpipeline.errors import WeightsError
-from rgpipeline.model import hf_folder, hf_layout, official_folder, official_layout, refusals
-from rgpipeline.model.config import GriffinConfig, known_configs
-from rgpipeline.model.official_folder import Found
-from rgpipeline.model.stored import Checkpoint
+from rgpipeline.model.config import GriffinConfig
+from rgpipeline.model.weights import (
+    hf_folder,
+    hf_layout,
+    official_folder,
+    refusals,
+)
+from rgpipeline.model.weights.official_folder import Found
+from rgpipeline.model.weights.recipes import Checkpoint
 from rgpipeline.storage.folders import Folder
-from rgpipeline.storage.local_copy import local_copy
 from rgpipeline.storage.stores import StorageOptions
-
-# Where remote official checkpoints are copied to unless the job names another place.
-CACHE = Path.home() / ".cache" / "rgpipeline" / "weights"
-
-# An official checkpoint has no configuration file of its own; these are the places, relative to
-# it, where one may have been put.
-_CONFIG_FILES = ("config.json", "../config.json", "../hf/config.json")
-
-# What the tensors' shapes do not tell. Guessed, they would give plausible nonsense: with another
-# window or soft cap the model still writes text.
-_UNTOLD = {"attention_window_size": 2048, "logits_soft_cap": 30.0}
-_EXAMPLE = {"model_type": "recurrent_gemma", **_UNTOLD, "embeddings_scale_by_sqrt_dim": True}
 
 _log = logging.getLogger(__name__)
 
@@ -55,7 +45,7 @@ def open_checkpoint(
     folder = _folder(url, storage_options)
     found = _official(folder)
     if found is not None:
-        opened = _open_official(folder, found, cache)
+        opened = official_folder.open_folder(found, cache)
     else:
         opened = hf_folder.open_folder(folder, cache, compare=compare)
     faults = _faults(opened)
@@ -79,7 +69,7 @@ def read_config(
     folder = _folder(url, storage_options)
     found = _official(folder)
     if found is not None:
-        return _open_official(folder, found, cache).config
+        return official_folder.open_folder(found, cache).config
     return hf_folder.read_config(folder, compare=compare)
 
 
@@ -94,51 +84,6 @@ def _official(folder: Folder) -> Found | None:
     if any(name.endswith(".safetensors") for name in folder.names()):
         return None
     return official_folder.find(folder)
-
-
-def _open_official(folder: Folder, found: Found, cache: Path | None) -> Checkpoint:
-    # Here, since few need orbax, and importing it takes a quarter of a second.
-    from rgpipeline.model.official_reader import OfficialReader
-
-    if found.folder.local is None:
-        files = found.folder.tree()
-        reader = OfficialReader(local_copy(found.folder, files, cache or CACHE))
-    else:
-        reader = OfficialReader(found.folder)
-    shapes = {name: tensor.shape for name, tensor in reader.tensors.items()}
-    inferred = official_layout.inferred_config(shapes, found.folder.url)
-    config = _completed(found.folder, inferred, found.above)
-    notes = [found.note] if found.note else []
-    if reader.beside:
-        notes.append(f"took {reader.inside} and left {', '.join(reader.beside)}")
-    return Checkpoint(config, reader, tuple(official_layout.recipes(config)), "; ".join(notes))
-
-
-def _completed(folder: Folder, inferred: GriffinConfig, above: str) -> GriffinConfig:
-    """Adds what shapes do not tell, from a file beside the tensors or a model of the same sizes.
-
-    `above` leads from the tensors' folder to the one that was given.
-    """
-    names = dict.fromkeys((*_CONFIG_FILES, *(above + name for name in _CONFIG_FILES)))
-    for name in filter(folder.has, names):
-        fields = folder.read_json(name)
-        config = hf_folder.parsed(folder, name, fields, inferred)
-        faults = [f"{key} is missing" for key in _UNTOLD if key not in fields]
-        faults += official_layout.differences(config, inferred)
-        if faults:
-            raise WeightsError(
-                f"{folder.url}/{name} does not fit the tensors:\n  " + "\n  ".join(faults)
-            )
-        return config
-    for known in known_configs():
-        sized = dataclasses.replace(known, vocab_size=inferred.vocab_size)
-        if not official_layout.differences(sized, inferred):
-            return sized
-    raise WeightsError(
-        f"{folder.url}: an official checkpoint does not record its attention window, logits soft "
-        f"cap and embedding scale, and its sizes are no known model's; put a config.json into the "
-        f"folder that says them, like {json.dumps(_EXAMPLE)}"
-    )
 
 
 def _faults(checkpoint: Checkpoint) -> list[str]:

@@ -11,9 +11,10 @@ import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
-from rgpipeline.model import quantize, writes
-from rgpipeline.model.shapes import Active, Keys, Lengths
-from rgpipeline.model.state import AttentionState, Position, QuantizedAttentionState, Rings
+from rgpipeline.model import quantize
+from rgpipeline.model.griffin_state import AttentionState, Position, QuantizedAttentionState, Rings
+from rgpipeline.model.layers.array_types import Active, Keys, Lengths
+from rgpipeline.model.ops import row_writes
 
 
 def read(state: Rings, dtype: DTypeLike) -> AttentionState:
@@ -83,7 +84,7 @@ def write_one(
 
     def put(ring: Array, new: Array, old: Array) -> Array:
         new = jnp.where(active[:, None], new[:, 0], old[:, 0])
-        return writes.set_one_in_each_row(ring, position.ring, new)
+        return row_writes.set_one_in_each_row(ring, position.ring, new)
 
     overwritten = _each(lambda ring: ring[rows, position.ring][:, None], state)
     return _each(put, state, as_held(keys, values, state), overwritten), overwritten

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
-from rgpipeline.model import quantize, recipes
+from rgpipeline.model import quantize
 from rgpipeline.model.config import GriffinConfig
-from rgpipeline.model.opening import open_checkpoint
 from rgpipeline.model.params import Params, nest, stored_dtype
-from rgpipeline.model.recipes import HostArray, Recipe
-from rgpipeline.model.stored import TensorReader
+from rgpipeline.model.weights import recipes
+from rgpipeline.model.weights.checkpoint import open_checkpoint
+from rgpipeline.model.weights.recipes import HostArray, Recipe, TensorReader
 from rgpipeline.storage.stores import StorageOptions
 
 Dtype = Literal["auto", "float32", "bfloat16"]
@@ -53,7 +53,7 @@ def load(
             default: the default device.
         cache: A local folder for copies of remote weights, shared by all processes of a machine.
             Without it safetensors are read from the store straight into memory, and official
-            checkpoints are copied to `opening.CACHE`, for orbax to read.
+            checkpoints are copied to `official_folder.CACHE`, for orbax to read.
         quantized: Matrices become int8 (see `quantize`), each as it is read.
         check: Is told, before anything is read, how many bytes the parameters take; may raise.
 

@@ -1,10 +1,12 @@
 """How tensors of a checkpoint become parameters, whatever the checkpoint's layout."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rgpipeline.model.config import GriffinConfig
 
 Path: TypeAlias = tuple[str, ...]
 HostArray: TypeAlias = NDArray[np.generic]
@@ -58,3 +60,38 @@ def side_by_side(parts: Sequence[HostArray]) -> HostArray:
 def then(first: Build, second: Build) -> Build:
     """One arrangement after another."""
     return lambda parts: second([first(parts)])
+
+
+class Stored(NamedTuple):
+    """A tensor as a checkpoint holds it; `file` is for messages."""
+
+    file: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+class TensorReader(Protocol):
+    """A checkpoint opened for reading."""
+
+    @property
+    def tensors(self) -> Mapping[str, Stored]:
+        """Every tensor there is, by name."""
+
+    def read(self, name: str) -> HostArray:
+        """One tensor's values; a view of the file where possible."""
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint opened, and not yet read.
+
+    Attributes:
+        config: The model.
+        reader: Its tensors.
+        recipes: How they become parameters.
+        note: What was taken, where the folder holds more than one thing to take; else empty.
+    """
+
+    config: GriffinConfig
+    reader: TensorReader
+    recipes: tuple[Recipe, ...]
+    note: str = ""

@@ -6,10 +6,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from rgpipeline.model import layers, quantize
-from rgpipeline.model.chips import ALONE, Chips
+from rgpipeline.model import quantize
+from rgpipeline.model.collectives import ALONE, Chips
 from rgpipeline.model.kernels import Kernels
-from rgpipeline.model.shapes import Activations, Gated, Logits, Tokens
+from rgpipeline.model.layers.array_types import Activations, Gated, Logits, Tokens
+from rgpipeline.model.ops import primitives
 
 
 def param(
@@ -61,9 +62,9 @@ class Linear(nn.Module):
     def __call__(self, x: Array) -> Array:
         """[... i] to float32 [... *o]."""
         if self.summed.model == 1:
-            return layers.linear(x, self.kernel, self.bias, self.kernel_scale, self.kernels)
+            return primitives.linear(x, self.kernel, self.bias, self.kernel_scale, self.kernels)
         product = self.summed.summed(
-            layers.linear(x, self.kernel, None, self.kernel_scale, self.kernels)
+            primitives.linear(x, self.kernel, None, self.kernel_scale, self.kernels)
         )
         return product if self.bias is None else product + self.bias
 
@@ -72,7 +73,7 @@ class Linear(nn.Module):
         bias, scale = (
             None if whole is None else whole[which] for whole in (self.bias, self.kernel_scale)
         )
-        return layers.linear(x, self.kernel[which], bias, scale, self.kernels)
+        return primitives.linear(x, self.kernel[which], bias, scale, self.kernels)
 
 
 class BlockDiagonal(nn.Module):
@@ -96,7 +97,7 @@ class BlockDiagonal(nn.Module):
 
     def __call__(self, x: Gated) -> Array:
         """[b t e] to float32 [g b t e]."""
-        return layers.block_diagonal(x, self.kernel, self.bias)
+        return primitives.block_diagonal(x, self.kernel, self.bias)
 
 
 class Norm(nn.Module):
@@ -108,7 +109,7 @@ class Norm(nn.Module):
     def __call__(self, x: Activations) -> Activations:
         """[b t d] to float32 [b t d]."""
         scale = param(self, "scale", nn.initializers.zeros, (self.width,))
-        return layers.rms_norm(x, scale)
+        return primitives.rms_norm(x, scale)
 
 
 class Embedder(nn.Module):
@@ -138,15 +139,15 @@ class Embedder(nn.Module):
     def encode(self, tokens: Tokens) -> Activations:
         """int32 [b t] to float32 [b t d]."""
         if self.chips.model == 1:
-            return layers.embed(self.embedding, tokens, self.scaled, self.embedding_scale)
+            return primitives.embed(self.embedding, tokens, self.scaled, self.embedding_scale)
         tokens = tokens - self.chips.place() * self.vocab_size
         mine = (tokens >= 0) & (tokens < self.vocab_size)
-        rows = layers.embed(self.embedding, tokens, self.scaled, self.embedding_scale)
+        rows = primitives.embed(self.embedding, tokens, self.scaled, self.embedding_scale)
         return self.chips.found(jnp.where(mine[..., None], rows, 0.0))
 
     def logits(self, hidden: Array) -> Logits:
         """[... d] to float32 [... v]."""
-        return layers.logits(self.embedding, hidden, self.soft_cap, self.embedding_scale)
+        return primitives.logits(self.embedding, hidden, self.soft_cap, self.embedding_scale)
 
 
 class Head(nn.Module):
@@ -166,4 +167,4 @@ class Head(nn.Module):
 
     def logits(self, hidden: Array) -> Logits:
         """[... d] to float32 [... v]."""
-        return layers.logits(self.kernel, hidden, self.soft_cap, self.kernel_scale)
+        return primitives.logits(self.kernel, hidden, self.soft_cap, self.kernel_scale)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from rgpipeline.errors import WeightsError
 from rgpipeline.model.config import ATTENTION, RECURRENT, GriffinConfig
-from rgpipeline.model.recipes import (
+from rgpipeline.model.weights.recipes import (
     Recipe,
     inner_transposed,
     reshaped,

@@ -14,10 +14,11 @@ import ml_dtypes
 import numpy as np
 from jax import Array, lax
 
-from rgpipeline.model import cpu_dots, features_first, quantize
+from rgpipeline.model import quantize
+from rgpipeline.model.cpu import cpu_primitives
 from rgpipeline.model.kernels import Kernels, quantize_rows
+from rgpipeline.model.layers.array_types import Logits
 from rgpipeline.model.precision import precision_of
-from rgpipeline.model.shapes import Logits
 
 _NORM_EPSILON = 1e-6
 _ROWS_IN_HALVES = 64  # at once; with more, and blocks of 128, it takes longer
@@ -47,7 +48,7 @@ def linear(
         quantized = quantize_rows.chosen(kernels, x.shape[-1]) or quantize.quantized_rows
         whole = quantize.matmul(x, kernel, scale, quantized)
         return whole if bias is None else whole + bias.astype(jnp.float32)
-    if not features_first.pays(math.prod(x.shape[:-1])):
+    if not cpu_primitives.pays(math.prod(x.shape[:-1])):
         return _rows_first(x, kernel, bias)
     operands = (x, kernel) if bias is None else (x, kernel, bias)
     chosen: Array = lax.platform_dependent(*operands, cpu=_by_features, default=_rows_first)
@@ -65,7 +66,7 @@ def _rows_first(x: Array, kernel: Array, bias: Array | None = None) -> Array:
 def _by_features(x: Array, kernel: Array, bias: Array | None = None) -> Array:
     *out, width = kernel.shape
     beside = None if bias is None else bias.reshape(-1)
-    product = features_first.linear(x.reshape(-1, width), kernel.reshape(-1, width), beside)
+    product = cpu_primitives.linear(x.reshape(-1, width), kernel.reshape(-1, width), beside)
     return product.reshape(*x.shape[:-1], *out)
 
 
@@ -113,7 +114,7 @@ def _in_halves(by_block: Array, kernel: Array) -> Array:
 
 def contract(equation: str, left: Array, right: Array) -> Array:
     """An einsum of two arrays of one dtype, summed in float32; returns float32."""
-    return cpu_dots.einsum(equation, left, right, precision_of(left.dtype))
+    return cpu_primitives.einsum(equation, left, right, precision_of(left.dtype))
 
 
 def rms_norm(x: Array, scale: Array) -> Array:
@@ -155,11 +156,11 @@ def logits(table: Array, hidden: Array, soft_cap: float, scale: Array | None = N
         return capped(_matmul(hidden, table))
 
     def by_features(hidden: Array, table: Array) -> Array:
-        return capped(features_first.product(table, hidden, 1)).T
+        return capped(cpu_primitives.product(table, hidden, 1)).T
 
     if scale is not None:
         return capped(quantize.matmul(hidden, table, scale))
-    if hidden.ndim != 2 or not features_first.pays(hidden.shape[0]):
+    if hidden.ndim != 2 or not cpu_primitives.pays(hidden.shape[0]):
         return rows_first(hidden, table)
     chosen: Array = lax.platform_dependent(hidden, table, cpu=by_features, default=rows_first)
     return chosen

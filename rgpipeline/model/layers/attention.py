@@ -14,9 +14,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from rgpipeline.model import layers, rings
-from rgpipeline.model.shapes import Active, Keys, Lengths, Mask, Queries
-from rgpipeline.model.state import AttentionState, Position, Rings
+from rgpipeline.model.griffin_state import AttentionState, Position, Rings
+from rgpipeline.model.layers import rings
+from rgpipeline.model.layers.array_types import Active, Keys, Lengths, Mask, Queries
+from rgpipeline.model.ops import primitives
 
 _MASKED = -2.3819763e38  # the official library's, finite so that no row can become NaN
 
@@ -44,7 +45,7 @@ def attend(queries: Queries, sources: tuple[Source, ...]) -> Array:
     ]
     weights, total = _weights(scores)
     mixed = sum(
-        layers.contract("btns,bsh->btnh", weight.astype(source.values.dtype), source.values)
+        primitives.contract("btns,bsh->btnh", weight.astype(source.values.dtype), source.values)
         for weight, source in zip(weights, sources, strict=True)
     )
     return jnp.asarray(mixed / total)
@@ -90,7 +91,9 @@ def attend_one(
 
 def _scores(queries: Queries, keys: Array) -> Array:
     """Of each key [b s h] for each query, float32 [b t n s]."""
-    return jnp.asarray(layers.contract("btnh,bsh->btns", queries, keys) * queries.shape[-1] ** -0.5)
+    return jnp.asarray(
+        primitives.contract("btnh,bsh->btns", queries, keys) * queries.shape[-1] ** -0.5
+    )
 
 
 def _score(queries: Queries, key: Keys) -> Array:
@@ -105,7 +108,7 @@ def _mixed(weights: Array, values: Array) -> Array:
     halves = 2 if length % 2 == 0 else 1
     weights = weights.astype(values.dtype).reshape(batch, heads, halves, -1)
     values = values.reshape(batch, halves, length // halves, -1)
-    return jnp.sum(layers.contract("bngs,bgsh->bgnh", weights, values), axis=1)
+    return jnp.sum(primitives.contract("bngs,bgsh->bgnh", weights, values), axis=1)
 
 
 def _weights(scores: list[Array]) -> tuple[list[Array], Array]:

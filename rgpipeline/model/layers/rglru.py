@@ -9,7 +9,15 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from rgpipeline.model.shapes import Active, Gated, Lengths, RecurrentH, Start
+from rgpipeline.model.layers.array_types import (
+    Active,
+    ConvTail,
+    Expanded,
+    Gated,
+    Lengths,
+    RecurrentH,
+    Start,
+)
 
 _C = 8.0  # the paper's c, in a = sigmoid(Lambda)^(c r)
 _MAX_SQRT_GRADIENT = 1000.0  # the official library's bound, in `RGLRU.__call__`
@@ -81,3 +89,44 @@ def _bounded_sqrt_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Ar
     (x,), (dx,) = primals, tangents
     floor = 1.0 / (4.0 * _MAX_SQRT_GRADIENT**2)
     return jnp.sqrt(x), dx * 0.5 * lax.rsqrt(jnp.maximum(x, floor))
+
+
+def convolve(x: Expanded, tail: ConvTail, kernel: Array, bias: Array) -> Gated:
+    """Each output is a weighted sum of its own input and the few before it.
+
+    Args:
+        x: Inputs [b t e].
+        tail: The inputs before them, oldest first, c of [b e]; zeros before the start.
+        kernel: [c+1 e]; its last row weighs the present input.
+        bias: [e].
+
+    Returns:
+        float32 [b t e]; the sum runs from the newest input to the oldest, then the bias, as the
+        official library's `layers.Conv1D` does.
+    """
+    length, taps = x.shape[1], kernel.shape[0]
+    inputs = _joined(tail, x).astype(jnp.float32)
+    weights = kernel.astype(jnp.float32)
+    total = inputs[:, taps - 1 :] * weights[taps - 1]
+    for tap in range(taps - 2, -1, -1):
+        total = total + inputs[:, tap : tap + length] * weights[tap]
+    return total + bias.astype(jnp.float32)
+
+
+def tail_after(x: Expanded, tail: ConvTail, lengths: Lengths) -> ConvTail:
+    """The tail once the first `lengths` inputs of each row are behind it."""
+    inputs = _joined(tail, x.astype(tail[0].dtype))
+    rows = jnp.arange(x.shape[0])
+    return tuple(inputs[rows, lengths + place] for place in range(len(tail)))
+
+
+def tail_after_one(x: Expanded, tail: ConvTail, active: Active) -> ConvTail:
+    """`tail_after` for one input, [b 1 e], of the rows that are active."""
+    shifted = (*tail[1:], x[:, 0].astype(tail[0].dtype))
+    return tuple(
+        jnp.where(active[:, None], new, old) for new, old in zip(shifted, tail, strict=True)
+    )
+
+
+def _joined(tail: ConvTail, x: Expanded) -> Array:
+    return jnp.concatenate([*(one[:, None] for one in tail), x], axis=1)

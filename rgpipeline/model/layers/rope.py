@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from rgpipeline.model.shapes import Rotation
-from rgpipeline.model.state import LOW_SIZE, Position
+from rgpipeline.model.griffin_state import LOW_SIZE, Position
+from rgpipeline.model.layers.array_types import Rotation
 
 _MAX_WAVELENGTH = 10_000.0
 

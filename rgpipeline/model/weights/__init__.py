@@ -1,0 +1,1 @@
+"""Checkpoints: opening, checking, loading (with int8 quantization) and writing them."""

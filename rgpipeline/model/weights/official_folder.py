@@ -1,0 +1,243 @@
+"""Where in a folder an orbax checkpoint is: there, in an item of a step, or in the latest step.
+
+CHECKPOINT/_METADATA, manifest.ocdbt, …       what the official library saves
+STEP/ITEM/_METADATA, …                        what a CheckpointManager saves at one step
+ROOT/20/ITEM/_METADATA, …                     all its steps
+"""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rgpipeline.errors import WeightsError
+from rgpipeline.model.config import GriffinConfig, known_configs
+from rgpipeline.model.params import flatten, nest
+from rgpipeline.model.platforms import skip_absent_tpu
+from rgpipeline.model.weights import hf_folder, official_layout
+from rgpipeline.model.weights.recipes import Checkpoint, HostArray, Stored
+from rgpipeline.storage.folders import Folder
+from rgpipeline.storage.local_copy import local_copy
+
+_MARKS = ("_METADATA", "manifest.ocdbt", "checkpoint")
+_STEP = re.compile(r"(?:[A-Za-z]\w*_)?(\d+)")  # 20, 00000020, ckpt_20
+_ITEMS = ("params", "default", "state", "train_state", "model")  # the likeliest first
+
+# Where remote official checkpoints are copied to unless the job names another place.
+CACHE = Path.home() / ".cache" / "rgpipeline" / "weights"
+
+# An official checkpoint has no configuration file of its own; these are the places, relative to
+# it, where one may have been put.
+_CONFIG_FILES = ("config.json", "../config.json", "../hf/config.json")
+
+# What the tensors' shapes do not tell. Guessed, they would give plausible nonsense: with another
+# window or soft cap the model still writes text.
+_UNTOLD = {"attention_window_size": 2048, "logits_soft_cap": 30.0}
+_EXAMPLE = {"model_type": "recurrent_gemma", **_UNTOLD, "embeddings_scale_by_sqrt_dim": True}
+
+
+class Found(NamedTuple):
+    """An orbax checkpoint.
+
+    Attributes:
+        folder: The one that orbax reads.
+        above: What leads from there to the folder that was given: `` or `../`, once or twice.
+        note: What was taken, where the folder given holds more.
+    """
+
+    folder: Folder
+    above: str
+    note: str
+
+
+def find(folder: Folder) -> Found | None:
+    """The checkpoint in a folder; None if there is none.
+
+    Raises:
+        WeightsError, StoreError: The folder's store refuses or fails.
+    """
+    if any(mark in folder.names() for mark in _MARKS):
+        return Found(folder, "", "")
+    item = _item(folder)
+    if item is not None:
+        return Found(folder.child(item), "../", f"took {item}")
+    steps = _steps(folder)
+    for name in steps:
+        step = folder.child(name)
+        if any(mark in step.names() for mark in _MARKS):
+            return Found(step, "../", _taken(name, steps))
+        item = _item(step)
+        if item is not None:
+            return Found(step.child(item), "../../", _taken(f"{name}/{item}", steps))
+    return None
+
+
+def _steps(folder: Folder) -> list[str]:
+    """Names of the folders of steps, the latest first."""
+    found = [(int(match[1]), name) for name in folder.names() if (match := _STEP.fullmatch(name))]
+    return [name for _, name in sorted(found, reverse=True)]
+
+
+def _item(step: Folder) -> str | None:
+    """The item of a step that is likeliest to hold the parameters."""
+    names = sorted(name for name in step.names() if "." not in name)
+    known = [name for name in _ITEMS if name in names]
+    others = [name for name in names if name not in known and not _STEP.fullmatch(name)]
+    return next((name for name in (*known, *others) if step.has(f"{name}/_METADATA")), None)
+
+
+def _taken(what: str, steps: list[str]) -> str:
+    return f"took {what}" + (f", the latest of {len(steps)} steps" if len(steps) > 1 else "")
+
+
+_EMBEDDING = ("embedder", "input_embedding")
+_OTHERS = re.compile(r"opt|(^|_)(mu|nu|ema|avg)(_|$)")  # what parameters are not below
+
+
+def open_folder(found: Found, cache: Path | None) -> Checkpoint:
+    """The checkpoint that `find` found; its configuration comes from a file beside it.
+
+    Args:
+        found: The checkpoint's folder.
+        cache: Where to copy a remote one to; None for `CACHE`.
+
+    Raises:
+        WeightsError: It cannot be used.
+        StoreError: A remote store failed again and again.
+    """
+    if found.folder.local is None:
+        files = found.folder.tree()
+        reader = OfficialReader(local_copy(found.folder, files, cache or CACHE))
+    else:
+        reader = OfficialReader(found.folder)
+    shapes = {name: tensor.shape for name, tensor in reader.tensors.items()}
+    inferred = official_layout.inferred_config(shapes, found.folder.url)
+    config = _completed(found.folder, inferred, found.above)
+    notes = [found.note] if found.note else []
+    if reader.beside:
+        notes.append(f"took {reader.inside} and left {', '.join(reader.beside)}")
+    return Checkpoint(config, reader, tuple(official_layout.recipes(config)), "; ".join(notes))
+
+
+def _completed(folder: Folder, inferred: GriffinConfig, above: str) -> GriffinConfig:
+    """Adds what shapes do not tell, from a file beside the tensors or a model of the same sizes.
+
+    `above` leads from the tensors' folder to the one that was given.
+    """
+    names = dict.fromkeys((*_CONFIG_FILES, *(above + name for name in _CONFIG_FILES)))
+    for name in filter(folder.has, names):
+        fields = folder.read_json(name)
+        config = hf_folder.parsed(folder, name, fields, inferred)
+        faults = [f"{key} is missing" for key in _UNTOLD if key not in fields]
+        faults += official_layout.differences(config, inferred)
+        if faults:
+            raise WeightsError(
+                f"{folder.url}/{name} does not fit the tensors:\n  " + "\n  ".join(faults)
+            )
+        return config
+    for known in known_configs():
+        sized = dataclasses.replace(known, vocab_size=inferred.vocab_size)
+        if not official_layout.differences(sized, inferred):
+            return sized
+    raise WeightsError(
+        f"{folder.url}: an official checkpoint does not record its attention window, logits soft "
+        f"cap and embedding scale, and its sizes are no known model's; put a config.json into the "
+        f"folder that says them, like {json.dumps(_EXAMPLE)}"
+    )
+
+
+class OfficialReader:
+    """The parameters in an orbax folder, by their names joined with `/`.
+
+    They may be all that there is, or a part of a training state: `params` beside `opt_state` and
+    `step`. Orbax reads its own format from a local path only.
+
+    Attributes:
+        tensors: The parameters' tensors, as the checkpoint's metadata say; names are relative to
+            `inside`.
+        inside: What the names of all of them begin with in the checkpoint, such as `params`.
+        beside: What else is at the top of the checkpoint.
+    """
+
+    def __init__(self, folder: Folder) -> None:
+        """Reads the metadata of a folder on this machine.
+
+        Raises:
+            WeightsError: Orbax cannot read them.
+        """
+        assert folder.local is not None
+        skip_absent_tpu()  # orbax asks jax for its devices
+        self._folder, self._path = folder, folder.local
+        self._checkpointer = _orbax().PyTreeCheckpointer()
+        try:
+            metadata = self._checkpointer.metadata(self._path).item_metadata
+        except Exception as error:  # orbax raises whatever its parsers do
+            raise WeightsError(f"{folder.url}: not a readable orbax checkpoint: {error}") from error
+        if metadata is None:
+            raise WeightsError(
+                f"{folder.url}: an incomplete orbax checkpoint (it has _METADATA, manifest.ocdbt, "
+                f"d/ and ocdbt.process_0/ when it is whole); copy the folder again"
+            )
+        tree = metadata.tree if isinstance(metadata.tree, dict) else {}
+        arrays = {path: leaf for path, leaf in flatten(tree).items() if hasattr(leaf, "shape")}
+        prefix = _prefix(list(arrays), folder.url)
+        self.inside = "/".join(map(str, prefix))
+        self.beside = sorted(str(key) for key in tree if prefix and key != prefix[0])
+        self._leaves = {
+            "/".join(map(str, path[len(prefix) :])): (path, leaf)
+            for path, leaf in arrays.items()
+            if path[: len(prefix)] == prefix
+        }
+        self.tensors = {
+            name: Stored(folder.url, tuple(leaf.shape), np.dtype(leaf.dtype))
+            for name, (_, leaf) in self._leaves.items()
+        }
+
+    def read(self, name: str) -> HostArray:
+        """The tensor's values.
+
+        Raises:
+            WeightsError: They are truncated or unreadable.
+        """
+        path, leaf = self._leaves[name]
+        ocp = _orbax()
+        wanted = ocp.args.PyTreeRestore(
+            item=nest({path: leaf}),
+            restore_args=nest({path: ocp.RestoreArgs(restore_type=np.ndarray)}),
+            partial_restore=True,
+        )
+        try:
+            restored = self._checkpointer.restore(self._path, args=wanted)
+        except Exception as error:  # orbax raises whatever its storage does
+            raise WeightsError(
+                f"{self._folder.url}: tensor {name} cannot be read ({error}); copy the folder again"
+            ) from error
+        value: HostArray = flatten(restored)[path]
+        return value
+
+
+def _prefix(paths: list[tuple[Any, ...]], where: str) -> tuple[Any, ...]:
+    """Where in the tree the parameters are.
+
+    An optimizer's moments and an average of the parameters have the same names below another key.
+    """
+    found = {path[:-2] for path in paths if tuple(map(str, path[-2:])) == _EMBEDDING}
+    own = [path for path in found if not any(_OTHERS.search(str(key)) for key in path)]
+    if len(own) > 1:
+        own = [path for path in own if all(key == "params" for key in path)] or own
+    if len(own) > 1:
+        named = ", ".join(sorted("/".join(map(str, path)) for path in own))
+        raise WeightsError(
+            f"{where}: several sets of parameters: {named}; save the one you want by itself"
+        )
+    return own[0] if own else ("params",) if any(path[0] == "params" for path in paths) else ()
+
+
+def _orbax() -> Any:
+    """The module, imported late: few need it, and it takes a quarter of a second."""
+    import orbax.checkpoint
+
+    return orbax.checkpoint
