@@ -19,10 +19,10 @@ import jax.numpy as jnp
 
 from bench.load import endless, full_packs
 from rgpipeline.engine.griffin_engine import GriffinEngine
-from rgpipeline.engine.lowering import PLAIN
-from rgpipeline.engine.memory import device_memory
-from rgpipeline.engine.pace import MOST
-from rgpipeline.engine.settings import pack_tokens, settle
+from rgpipeline.engine.programs.lowering import PLAIN
+from rgpipeline.engine.programs.program_shapes import pack_tokens
+from rgpipeline.engine.sizing import device_memory, resolve_settings
+from rgpipeline.engine.step_tuner import MOST
 from rgpipeline.errors import RgpipelineError
 from rgpipeline.fit import FitRequest, fit
 from rgpipeline.model.config import GriffinConfig, known_config
@@ -79,16 +79,17 @@ def measure(
     `seconds`: of each of the stretches of decoding.
     """
     platform = jax.default_backend()
-    settings = settle(
+    settings = resolve_settings(
         *(config, EngineSpec(slots=slots, steps_per_dispatch=MOST), device_memory(), 0),
         dtype="bfloat16",
         quantize=quantize,
+        platform=platform,
     )
     engine = GriffinEngine(
         config,
         _random_params(config, settings),
         settings,
-        pack_tokens=pack_tokens(settings),
+        pack_tokens=pack_tokens(settings, platform),
         kernels=for_platform(platform),
     )
     packs = full_packs(engine, config.window)

@@ -25,7 +25,7 @@ from bench.peers.exchange import (
 )
 from bench.peers.ours import settings_for
 from rgpipeline.engine.factory import use_compilation_cache
-from rgpipeline.engine.settings import pack_tokens
+from rgpipeline.engine.programs.program_shapes import pack_tokens
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.cpu.cpu_primitives import product
 from rgpipeline.model.ops import primitives
@@ -54,7 +54,7 @@ class Matmuls:
     def measure(self, setup: Setup) -> Rates:
         """`setup.batch` rows for a step; a call's tokens, without the head, for prefill."""
         config, matrices, table = self._weights(setup.dtype)
-        tokens = pack_tokens(settings_for(config, 0, setup))
+        tokens = pack_tokens(settings_for(config, 0, setup), jax.default_backend())
         step_s = _seconds(self._way, [*matrices, table], setup.batch, PROBE_STEPS)
         prefill_s = _seconds(self._way, matrices, tokens, _PREFILL_CALLS)
         return Rates(tokens / prefill_s, step_s)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Literal, cast
 
+import jax
 import numpy as np
 import psutil
 
@@ -27,10 +28,10 @@ from rgpipeline.engine.factory import use_compilation_cache
 from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
-from rgpipeline.engine.lowering import tree_bytes
-from rgpipeline.engine.memory import device_memory
-from rgpipeline.engine.pace import Pace
-from rgpipeline.engine.settings import pack_tokens, settle
+from rgpipeline.engine.programs.lowering import tree_bytes
+from rgpipeline.engine.programs.program_shapes import pack_tokens
+from rgpipeline.engine.sizing import device_memory, resolve_settings
+from rgpipeline.engine.step_tuner import Pace
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.weights import loading
 from rgpipeline.records import EngineSettings, Request
@@ -51,7 +52,9 @@ class Ours:
     def _open(self, setup: Setup) -> GriffinEngine:
         config, params, _ = loading.load(self._model, cast("Dtype", setup.dtype))
         settings = settings_for(config, tree_bytes(params), setup)
-        return GriffinEngine(config, params, settings, pack_tokens=pack_tokens(settings))
+        return GriffinEngine(
+            config, params, settings, pack_tokens=pack_tokens(settings, jax.default_backend())
+        )
 
     def measure(self, setup: Setup) -> Rates:
         """Full packs of prefill, then blocks of decode with every slot busy."""
@@ -104,11 +107,12 @@ class Ours:
 
 
 def settings_for(config: GriffinConfig, weights_bytes: int, setup: Setup) -> EngineSettings:
-    """What `auto` settles on, but for dtype and slots."""
-    return settle(
+    """What `auto` resolves to, but for dtype and slots."""
+    return resolve_settings(
         *(config, EngineSpec(slots=setup.batch), device_memory(), weights_bytes),
         dtype=cast("Dtype", setup.dtype),
         quantize="none",
+        platform=jax.default_backend(),
     )
 
 

@@ -8,20 +8,30 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rgpipeline.engine.activity import Activity
-from rgpipeline.engine.auto import PREFIX_BYTES, Memory, require_model, require_room
+from rgpipeline.engine.checks import NumberCheck, without_numbers
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
-from rgpipeline.engine.lowering import tree_bytes
-from rgpipeline.engine.memory import device_memory
-from rgpipeline.engine.pace import Pace
-from rgpipeline.engine.probe import number_check
-from rgpipeline.engine.settings import needs_of, pack_tokens, settle
-from rgpipeline.errors import UserError
+from rgpipeline.engine.prefill.text_scorer import Scoring, score_all
+from rgpipeline.engine.programs.lowering import tree_bytes
+from rgpipeline.engine.programs.program_shapes import pack_tokens
+from rgpipeline.engine.sizing import (
+    PREFIX_BYTES,
+    Memory,
+    device_memory,
+    needs_of,
+    require_model,
+    require_room,
+    resolve_settings,
+)
+from rgpipeline.engine.step_tuner import Pace
+from rgpipeline.errors import UserError, WeightsError
 from rgpipeline.model.collectives import ALONE, Chips
 from rgpipeline.model.kernels import for_platform
+from rgpipeline.model.params import flatten
 from rgpipeline.model.platforms import skip_absent_tpu
 from rgpipeline.model.sharding import check_model, check_slots, chips_for, mesh_of, placing
 from rgpipeline.model.weights import loading
@@ -86,18 +96,19 @@ def open_engine(
     )
     activity.opened()
     weights, name = tree_bytes(params), _named(loaded)
-    settings = settled or settle(
+    settings = settled or resolve_settings(
         *(config, engine, memory, weights),
         dtype=name,
         quantize=model.quantize,
-        chips=chips,
+        platform=jax.default_backend(),
+        devices=chips.count,
     )
     check_slots(settings.slots, chips, "engine.slots")
     needs = needs_of(config, weights, settings.dtype, settings.quantize)
     require_room(memory, needs, settings.slots, chips.count)
     built = GriffinEngine(
         *(config, params, settings),
-        pack_tokens=pack_tokens(settings, chips=chips),
+        pack_tokens=pack_tokens(settings, jax.default_backend(), chips.data),
         kernels=for_platform(jax.default_backend()),
         mesh=grid,
     )
@@ -170,3 +181,35 @@ def use_compilation_cache(folder: Path) -> None:
     }
     for name, value in settings.items():
         jax.config.update(name, value)  # type: ignore[no-untyped-call]
+
+
+_SHOWN = 3
+
+
+def number_check(engine: GriffinEngine, params: Any, weights: str) -> NumberCheck:
+    """The check for an engine over these parameters; `weights` is what messages call them."""
+    return NumberCheck(partial(require_numbers, engine, params, weights), weights)
+
+
+def require_numbers(engine: GriffinEngine, params: Any, weights: str) -> None:
+    """Scores the shortest text, BOS alone. Raises WeightsError if its logits are not finite."""
+    text = np.full((2,), engine.config.bos_id, np.int32)
+    (score,) = score_all(Scoring(engine, 0), [text])
+    if without_numbers(score):
+        raise WeightsError(
+            f"{weights}: the weights give no numbers: for any prompt, logits are NaN or "
+            f"infinite{_where(params)}; copy or save the model again, or try model.dtype: float32"
+        )
+
+
+def _where(params: Any) -> str:
+    """The parameters that hold NaN or infinity, for the message."""
+    spoilt = [
+        ".".join(path)
+        for path, leaf in flatten(params).items()
+        if jnp.issubdtype(leaf.dtype, jnp.floating) and not bool(jnp.isfinite(leaf).all())
+    ]
+    if not spoilt:
+        return ""
+    more = ", …" if len(spoilt) > _SHOWN else ""
+    return f" (NaN or infinity is in {', '.join(spoilt[:_SHOWN])}{more})"

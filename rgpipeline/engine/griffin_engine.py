@@ -12,14 +12,18 @@ from numpy.typing import NDArray
 
 from rgpipeline.engine.api import PendingBlock, PendingScores, PrefillPack, Tenancy
 from rgpipeline.engine.features import SamplingFeatures
-from rgpipeline.engine.jitted import Jitted
-from rgpipeline.engine.on_chips import ROWS, OnChips
-from rgpipeline.engine.pace import MOST
-from rgpipeline.engine.packs import pack_shapes_of, score_block_of, score_staging_of, staging_of
-from rgpipeline.engine.pending import DeviceBlock, score_positions
-from rgpipeline.engine.sampling import empty_sampling_state
-from rgpipeline.engine.settings import rows_per_slot
-from rgpipeline.engine.state import SlotState, empty_slots
+from rgpipeline.engine.programs.on_chips import ROWS, Jitted, OnChips
+from rgpipeline.engine.programs.program_shapes import (
+    pack_shapes_of,
+    prefill_rows_of,
+    rows_per_slot,
+    score_block_of,
+    score_rows_of,
+)
+from rgpipeline.engine.programs.results import DeviceBlock, score_positions
+from rgpipeline.engine.sampling.sampler import empty_sampling_state
+from rgpipeline.engine.slot_state import SlotState, empty_slots
+from rgpipeline.engine.step_tuner import MOST
 from rgpipeline.engine.tenancies import bias_row, seen_row, settings_arrays
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.griffin_state import GriffinState, init_state
@@ -60,7 +64,8 @@ class GriffinEngine:
         self._model = model = Griffin(share_of(config, chips), self._dtype, kernels, chips)
         self._pack_shapes = pack_shapes_of(settings.prefill_chunk, pack_tokens, chips.count)
         self._any_number = settings.steps_per_dispatch is None
-        self._each = rows_per_slot(settings, on.platform if kernels == "plain" else None, chips)
+        platform = on.platform if kernels == "plain" else None
+        self._each = rows_per_slot(settings, platform, chips.data)
         self._jitted = Jitted(model, on, self.steps, self._any_number)
         self._make_score_stage = on.maker(partial(self._rows, self.score_staging))
 
@@ -75,7 +80,7 @@ class GriffinEngine:
 
     @property
     def staging(self) -> int:
-        return staging_of(self.slots, self._pack_shapes, self.parts)
+        return prefill_rows_of(self.slots, self._pack_shapes, self.parts)
 
     @property
     def steps(self) -> int:
@@ -218,7 +223,7 @@ class GriffinEngine:
 
     @property
     def score_staging(self) -> int:
-        return score_staging_of(self._pack_shapes, self.parts)
+        return score_rows_of(self._pack_shapes, self.parts)
 
     def score_stage(self) -> GriffinState:
         """See `api.Engine.score_stage`."""

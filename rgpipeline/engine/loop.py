@@ -13,15 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgpipeline.engine.api import UNLIMITED, Engine, Rows, State
-from rgpipeline.engine.checks import request_fault, require_none, token_fault
-from rgpipeline.engine.emissions import BlockRead, InFlight, snapshot
+from rgpipeline.engine.checks import NumberCheck, request_fault, require_none, token_fault
 from rgpipeline.engine.features import SamplingFeatures
-from rgpipeline.engine.numbers import NumberCheck
-from rgpipeline.engine.pace import QUIET, TOKENS, Pace
-from rgpipeline.engine.scoring import Scoring, score_all
-from rgpipeline.engine.seating import Seating
-from rgpipeline.engine.slot_params import tenancy_of
-from rgpipeline.engine.slots import Slots, Tenant
+from rgpipeline.engine.prefill.admission import Seating
+from rgpipeline.engine.prefill.text_scorer import Scoring, score_all
+from rgpipeline.engine.sequence import BlockRead, InFlight, Slots, Tenant, snapshot, tenancy_of
+from rgpipeline.engine.step_tuner import QUIET, TOKENS, Pace
 from rgpipeline.records import Emission, Request, Scored, ScoreRequest
 
 # Prefill calls between two decode blocks at most. A block costs the same however many slots are

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgpipeline.engine.api import MAX_STOP_IDS, Tenancy
-from rgpipeline.engine.sampling import IN_PROMPT
+from rgpipeline.engine.sampling.sampler import IN_PROMPT
 
 Settings = Mapping[str, NDArray[Any]]
 

@@ -109,7 +109,7 @@ def compile_programs(request: CompileRequest) -> Compiled:
         (folder / "request.json").write_text(json.dumps(_fields(request)))
         arguments = [str(folder / "request.json"), name]
         done = subprocess.run(
-            [sys.executable, "-m", "rgpipeline.engine.compiling", *arguments],
+            [sys.executable, "-m", "rgpipeline.engine.programs.compiling", *arguments],
             env=compiler_environment(folder),
             capture_output=True,
             text=True,

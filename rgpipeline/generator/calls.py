@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.engine.numbers import NO_NUMBERS, without_numbers
+from rgpipeline.engine.checks import NO_NUMBERS, without_numbers
 from rgpipeline.errors import RowError
 from rgpipeline.generator.call_progress import Progress, Watch
 from rgpipeline.generator.running_sequence import Call, Completion, RunningSequence

@@ -9,7 +9,7 @@ import json
 import re
 from dataclasses import asdict
 
-from rgpipeline.engine.auto import ACCELERATOR_SLOTS, CPU_SLOTS
+from rgpipeline.engine.sizing import ACCELERATOR_SLOTS, CPU_SLOTS
 from rgpipeline.errors import OutputError
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import EngineSpec, Job, MeshSpec

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.engine.numbers import NO_NUMBERS, without_numbers
+from rgpipeline.engine.checks import NO_NUMBERS, without_numbers
 from rgpipeline.records import OutputRow, Score
 from rgpipeline.worker.row_maker import placed
 from rgpipeline.worker.segment_logprobs import plain

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rgpipeline.engine.auto import Memory, Needs, require_room, slots_for
+from rgpipeline.engine.sizing import Memory, Needs, require_room, slots_for
 from rgpipeline.errors import UserError
 
 GIB = 2**30

@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from rgpipeline.engine.lowering import (
+from rgpipeline.engine.programs.lowering import (
     WorkerPrograms,
     decode_weights_bytes,
     model_flops,
     tree_bytes,
     worker_programs,
 )
-from rgpipeline.engine.on_chips import compiler_options
+from rgpipeline.engine.programs.on_chips import compiler_options
 from rgpipeline.model.config import GRIFFIN_CYCLE, GriffinConfig, cycle, known_config
 from rgpipeline.model.params import param_shapes
 from rgpipeline.records import EngineSettings

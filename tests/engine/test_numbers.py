@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rgpipeline.engine.argmax import argmax
+from rgpipeline.engine.checks import NO_NUMBERS, NumberCheck
+from rgpipeline.engine.factory import number_check
 from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
-from rgpipeline.engine.next_token import next_tokens
-from rgpipeline.engine.numbers import NO_NUMBERS, NumberCheck
-from rgpipeline.engine.probe import number_check
-from rgpipeline.engine.state import empty_slots
+from rgpipeline.engine.sampling.draw import argmax
+from rgpipeline.engine.sampling.next_token import next_tokens
+from rgpipeline.engine.slot_state import empty_slots
 from rgpipeline.errors import WeightsError
 from rgpipeline.model.config import GRIFFIN_CYCLE, GriffinConfig, cycle
 from rgpipeline.model.griffin_state import init_state

@@ -7,8 +7,8 @@ import pytest
 from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
-from rgpipeline.engine.pace import Pace
-from rgpipeline.engine.settings import rows_per_slot
+from rgpipeline.engine.programs.program_shapes import rows_per_slot
+from rgpipeline.engine.step_tuner import Pace
 from rgpipeline.model.collectives import ALONE, Chips
 from rgpipeline.model.weights import loading
 from rgpipeline.records import EngineSettings
@@ -30,7 +30,7 @@ ONE = EngineSettings("bfloat16", 1, 32, 3)
     ],
 )
 def test_only_a_cpus_one_row_of_bfloat16_gets_a_second(settings, platform, chips, rows) -> None:
-    assert rows_per_slot(settings, platform, chips) == rows
+    assert rows_per_slot(settings, platform, chips.data) == rows
 
 
 def test_one_slot_of_bfloat16_says_what_either_of_two_says() -> None:

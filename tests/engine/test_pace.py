@@ -3,7 +3,7 @@
 import pytest
 
 from rgpipeline.engine.loop import Loop
-from rgpipeline.engine.pace import MOST, Pace, best_steps, line
+from rgpipeline.engine.step_tuner import MOST, Pace, best_steps, line
 from tests.engine.test_loop import finish, request, texts
 from tests.fake_engine import FakeEngine, by_hand
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rgpipeline.engine.prefill_queue import LONG_CHUNKS, LONG_SHARE, PATIENCE, PrefillQueue
+from rgpipeline.engine.prefill.queues import LONG_CHUNKS, LONG_SHARE, PATIENCE, PrefillQueue
 
 SHAPES = [(1, 128), (2, 64), (4, 32), (8, 16)]
 PLACES = 16

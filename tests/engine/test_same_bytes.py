@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
-from rgpipeline.engine.pace import MOST, Pace
+from rgpipeline.engine.step_tuner import MOST, Pace
 from rgpipeline.model.weights import loading
 from rgpipeline.records import Emission, EngineSettings, Request, Snapshot, draw_words
 from rgpipeline.spec import Sampling

@@ -7,7 +7,13 @@ import pytest
 from scipy import stats
 
 from rgpipeline.engine.features import SamplingFeatures
-from rgpipeline.engine.sampling import IN_PROMPT, Sampled, SamplingState, count_token, sample
+from rgpipeline.engine.sampling.sampler import (
+    IN_PROMPT,
+    Sampled,
+    SamplingState,
+    count_token,
+    sample,
+)
 from rgpipeline.model.griffin_state import Position
 from rgpipeline.spec import Sampling
 

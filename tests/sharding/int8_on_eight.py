@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array, lax
 from jax.sharding import PartitionSpec
 
-from rgpipeline.engine.on_chips import PARAMS, STATE, OnChips, by_slot
+from rgpipeline.engine.programs.on_chips import PARAMS, STATE, OnChips, by_slot
 from rgpipeline.model.collectives import DATA, MODEL, Chips
 from rgpipeline.model.config import ATTENTION, RECURRENT, GriffinConfig
 from rgpipeline.model.griffin_state import GriffinState, init_state

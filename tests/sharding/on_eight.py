@@ -16,8 +16,8 @@ import numpy as np
 
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
-from rgpipeline.engine.lowering import PLAIN, worker_programs
-from rgpipeline.engine.pace import Pace
+from rgpipeline.engine.programs.lowering import PLAIN, worker_programs
+from rgpipeline.engine.step_tuner import Pace
 from rgpipeline.model.collectives import Chips
 from rgpipeline.model.config import ATTENTION, GRIFFIN_CYCLE, RECURRENT, GriffinConfig, cycle
 from rgpipeline.model.params import flatten, nest, random_params

@@ -4,8 +4,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rgpipeline.engine.blockwise import best_offer, noise, offer, rate_of, token_of
-from rgpipeline.engine.softmax import joined_softmax, share_of_softmax
+from rgpipeline.engine.sampling.vocabulary_shards import (
+    best_offer,
+    joined_softmax,
+    noise,
+    offer,
+    rate_of,
+    share_of_softmax,
+    token_of,
+)
 from rgpipeline.model.griffin_state import Position
 from rgpipeline.model.kernels.head import BLOCK, choose
 

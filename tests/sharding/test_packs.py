@@ -3,7 +3,7 @@
 import numpy as np
 
 from rgpipeline.engine.loop import Loop
-from rgpipeline.engine.prefill_queue import PrefillQueue
+from rgpipeline.engine.prefill.queues import PrefillQueue
 from tests.engine.test_loop import finish, request, texts
 from tests.fake_engine import FakeEngine, by_hand
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rgpipeline.engine.numbers import NO_NUMBERS
+from rgpipeline.engine.checks import NO_NUMBERS
 from rgpipeline.worker.shared import ToScore
 from rgpipeline.worker.text_scores import scored_row
 

@@ -7,7 +7,8 @@ Where a worker has several chips, these run on each of them, with its part of ev
 `model.sharding`); numbers of slots are the worker's all the same.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +16,10 @@ from jax import lax
 
 from rgpipeline.engine.api import FAILED, GOES_ON, IDLE, LAST, STOPPED
 from rgpipeline.engine.features import SamplingFeatures
-from rgpipeline.engine.next_token import next_tokens
-from rgpipeline.engine.repeated import repeated
-from rgpipeline.engine.sampling import Sampled, count_token
-from rgpipeline.engine.softmax import joined_softmax, share_of_softmax
-from rgpipeline.engine.state import SlotState
+from rgpipeline.engine.sampling.next_token import next_tokens
+from rgpipeline.engine.sampling.sampler import Sampled, count_token
+from rgpipeline.engine.sampling.vocabulary_shards import joined_softmax, share_of_softmax
+from rgpipeline.engine.slot_state import SlotState
 from rgpipeline.engine.tenancies import Settings
 from rgpipeline.model.collectives import Chips
 from rgpipeline.model.griffin_state import GriffinState
@@ -187,3 +187,42 @@ def log_probabilities(
 
 def _apply(model: Griffin, params: Params, method: str, *arguments: Any) -> Any:
     return model.apply({"params": params}, *arguments, method=method)
+
+
+State = TypeVar("State")
+Made = TypeVar("Made")
+
+
+def repeated(
+    step: Callable[[State, None], tuple[State, Made]],
+    state: State,
+    steps: jax.Array | None,
+    most: int,
+) -> tuple[State, Made]:
+    """What `lax.scan(step, state, length=steps)` gives, where `steps` may come with the call.
+
+    The same program does any number, and what a step computes doesn't depend on it: so a clock may
+    choose it. A number that is known is better where the host would have to follow the loop's turns
+    (a GPU).
+
+    Args:
+      step: from a state to the next and what it makes, a tree of arrays.
+      state: to begin with.
+      steps: int32 scalar in [1, most]; None for `most`.
+      most: rows of every array that is made; those beyond `steps` mean nothing.
+    """
+    if steps is None:
+        return lax.scan(step, state, length=most)
+    step = jax.jit(step, inline=True)  # traced for its shapes, and not again in the loop
+    one = jax.eval_shape(step, state, None)[1]
+    rows = jax.tree.map(lambda leaf: jnp.zeros((most, *leaf.shape), leaf.dtype), one)
+
+    def turn(index: jax.Array, carried: tuple[State, Made]) -> tuple[State, Made]:
+        def put(rows: jax.Array, row: jax.Array) -> jax.Array:
+            return jnp.asarray(lax.dynamic_update_index_in_dim(rows, row, index, 0))
+
+        state, made = step(carried[0], None)
+        return state, jax.tree.map(put, carried[1], made)
+
+    done: tuple[State, Made] = lax.fori_loop(0, steps, turn, (state, rows))
+    return done

@@ -12,15 +12,8 @@ from jax.sharding import Mesh, NamedSharding
 
 from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.griffin_engine import GriffinEngine
-from rgpipeline.engine.on_chips import (
-    PARAMS,
-    STATE,
-    Kind,
-    OnChips,
-    by_slot,
-    everywhere,
-)
-from rgpipeline.engine.settings import pack_tokens
+from rgpipeline.engine.programs.on_chips import PARAMS, STATE, Kind, OnChips, by_slot, everywhere
+from rgpipeline.engine.programs.program_shapes import pack_tokens
 from rgpipeline.engine.tenancies import settings_arrays
 from rgpipeline.model.config import ATTENTION, GriffinConfig
 from rgpipeline.model.kernels import for_platform
@@ -86,7 +79,7 @@ def worker_programs(
 
     Args:
       config: the model.
-      settings: as `settle` gives them.
+      settings: as `resolve_settings` gives them.
       mesh: the devices they are compiled for; None for one device that is not described.
       platform: `tpu`, `cuda` or `cpu`; default: that of the mesh.
       features: what the sampler must be able to do.
@@ -100,7 +93,7 @@ def worker_programs(
         config,
         None,
         settings,
-        pack_tokens=pack_tokens(settings, platform=platform, chips=on.chips),
+        pack_tokens=pack_tokens(settings, platform, on.chips.data),
         kernels=for_platform(platform),
         mesh=mesh,
     )

@@ -9,10 +9,9 @@ from collections.abc import Hashable
 from typing import Generic
 
 from rgpipeline.engine.api import Engine, Rows, State
-from rgpipeline.engine.prefill_queue import LONG_CHUNKS, PrefillQueue
-from rgpipeline.engine.prefixes import PrefixCache
-from rgpipeline.engine.scheduler import Waiting
-from rgpipeline.engine.slots import Slots, Tenant
+from rgpipeline.engine.prefill.prefixes import PrefixCache
+from rgpipeline.engine.prefill.queues import LONG_CHUNKS, PrefillQueue, Waiting
+from rgpipeline.engine.sequence import Slots, Tenant
 from rgpipeline.records import Request
 
 

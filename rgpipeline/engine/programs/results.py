@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgpipeline.engine.api import DecodedBlock
-from rgpipeline.engine.programs import Steps
+from rgpipeline.engine.programs.forward import Steps
 from rgpipeline.records import TokenLogprobs
 
 Scores = Callable[[NDArray[np.int32], NDArray[np.int32]], Any]

@@ -16,11 +16,9 @@ import numpy as np
 from jax import lax
 from jax.extend.random import threefry_2x32
 
-from rgpipeline.engine.argmax import argmax
 from rgpipeline.engine.features import SamplingFeatures
-from rgpipeline.engine.fences import fenced
-from rgpipeline.engine.inverse import inverse
-from rgpipeline.engine.truncation import LOWEST, Limits, is_cut, truncate
+from rgpipeline.engine.sampling.distribution import LOWEST, Limits, is_cut, truncate
+from rgpipeline.engine.sampling.draw import argmax, fenced, inverse
 from rgpipeline.model.collectives import Chips
 from rgpipeline.model.griffin_state import Position
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.random import threefry_2x32
 
-from rgpipeline.engine.inverse import inverse
+from rgpipeline.engine.sampling.draw import inverse
 from rgpipeline.model.griffin_state import Position
 from rgpipeline.model.kernels.head import Choice
 
@@ -104,3 +104,29 @@ def best_offer(offers: jax.Array, rate: jax.Array) -> jax.Array:
         best, extra = jnp.where(better, most, best), jnp.where(better, bonus, extra)
         token = jnp.where(better, offers[part, 2], token)
     return jnp.where(jnp.all(offers[:, 2] >= 0, axis=0), token, -1)
+
+
+def share_of_softmax(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """What one chip knows of each row's softmax.
+
+    Args:
+      logits: float32 [t, v], this chip's part of the vocabulary.
+      targets: int32 [t], the token asked for; outside [0, v) it is another chip's.
+
+    Returns:
+      float32 [3, t]: the largest logit, the sum of exp(logit - largest), and the target's logit,
+      or minus infinity where it is not here.
+    """
+    largest = jnp.max(logits, axis=-1)
+    total = jnp.sum(jnp.exp(logits - largest[:, None]), axis=-1)
+    here = (targets >= 0) & (targets < logits.shape[-1])
+    picked = jnp.take_along_axis(logits, targets[:, None], axis=-1, mode="clip")[:, 0]
+    return jnp.stack([largest, total, jnp.where(here, picked, -jnp.inf)])
+
+
+def joined_softmax(shares: jax.Array) -> jax.Array:
+    """The targets' log-probabilities, float32 [t], from all chips' shares, [m, 3, t]."""
+    largest, total, picked = (shares[:, which] for which in range(3))
+    highest = jnp.max(largest, axis=0)
+    whole = jnp.sum(total * jnp.exp(largest - highest), axis=0)
+    return jnp.max(picked, axis=0) - highest - jnp.log(whole)

@@ -14,9 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgpipeline.engine.api import Engine, PendingScores, PrefillPack, Rows, State
-from rgpipeline.engine.prefill_queue import PrefillQueue
-from rgpipeline.engine.prefixes import Prefix, PrefixCache
-from rgpipeline.engine.score_texts import Piece, Reading, Shared, prefixes_of, split_of
+from rgpipeline.engine.prefill.prefixes import (
+    Piece,
+    Prefix,
+    PrefixCache,
+    Reading,
+    Shared,
+    prefixes_of,
+    split_of,
+)
+from rgpipeline.engine.prefill.queues import PrefillQueue
 from rgpipeline.records import Scored, ScoreRequest
 
 # Calls that the device may still work on while the next one is made ready.

@@ -1,6 +1,6 @@
 """Compiles a worker's programs for a TPU that is not there; its own process, one request in it.
 
-    python -m rgpipeline.engine.compiling REQUEST.json FOLDER
+    python -m rgpipeline.engine.programs.compiling REQUEST.json FOLDER
 
 libtpu reads its environment once, when it is loaded, and a fault of the compiler ends the process:
 so the one who asks starts another for it. FOLDER gets every program's scheduled HLO (`decode.hlo`
@@ -19,8 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
 
-from rgpipeline.engine.auto import Memory
-from rgpipeline.engine.lowering import (
+from rgpipeline.engine.programs.lowering import (
     Tree,
     WorkerPrograms,
     decode_weights_bytes,
@@ -28,14 +27,14 @@ from rgpipeline.engine.lowering import (
     tree_bytes,
     worker_programs,
 )
-from rgpipeline.engine.on_chips import PARAMS
-from rgpipeline.engine.pace import MOST
-from rgpipeline.engine.settings import settle
+from rgpipeline.engine.programs.on_chips import PARAMS
+from rgpipeline.engine.sizing import Memory, resolve_settings
+from rgpipeline.engine.step_tuner import MOST
 from rgpipeline.errors import UserError, WeightsError
 from rgpipeline.model.collectives import Chips
 from rgpipeline.model.config import GriffinConfig, known_config
 from rgpipeline.model.params import param_shapes
-from rgpipeline.model.sharding import check_model, mesh_of, parts_for
+from rgpipeline.model.sharding import check_model, check_slots, mesh_of, parts_for
 from rgpipeline.model.weights.checkpoint import read_config
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import EngineSpec
@@ -100,13 +99,14 @@ def _settings(
 ) -> EngineSettings:
     spec = EngineSpec(slots=request["slots"], **request["engine"])
     hbm = request["hbm_bytes"]
-    settings = settle(
+    settings = resolve_settings(
         *(config, spec, Memory(hbm, hbm, cpu=False), weights),
         dtype=request["dtype"],
         quantize=request["quantize"],
         platform="tpu",
-        chips=chips,
+        devices=chips.count,
     )
+    check_slots(settings.slots, chips, "engine.slots")
     return replace(settings, steps_per_dispatch=settings.steps_per_dispatch or MOST)
 
 

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rgpipeline.engine.blockwise import best_offer, noise, offer, rate_of, token_of
 from rgpipeline.engine.features import SamplingFeatures
-from rgpipeline.engine.fences import fenced
-from rgpipeline.engine.sampling import Sampled, SamplingState, only_token, sample
-from rgpipeline.engine.state import SlotState
+from rgpipeline.engine.sampling.draw import fenced
+from rgpipeline.engine.sampling.sampler import Sampled, SamplingState, only_token, sample
+from rgpipeline.engine.sampling.vocabulary_shards import best_offer, noise, offer, rate_of, token_of
+from rgpipeline.engine.slot_state import SlotState
 from rgpipeline.model.collectives import Chips
 from rgpipeline.model.griffin_state import Position
 from rgpipeline.model.kernels import head

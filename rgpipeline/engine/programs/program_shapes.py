@@ -1,0 +1,63 @@
+"""The fixed shapes of a worker's programs: rows of decode, rows and tokens of prefill, buffers."""
+
+from collections.abc import Sequence
+
+from rgpipeline.engine.sizing import ACCELERATOR_PREFILL_ROWS, CPU_PREFILL_ROWS
+from rgpipeline.records import EngineSettings
+
+# Rows of logits that a scoring call holds at once: 256 MB for a vocabulary of 256,000.
+_MAX_LOGITS = 256
+
+
+def rows_per_slot(settings: EngineSettings, platform: str | None, groups: int = 1) -> int:
+    """Rows of the decode program for each slot: one, or two of which the second stays idle.
+
+    XLA's CPU backend keeps a second copy of all matrices for products of one bfloat16 row, and
+    takes more than twice as long for them as for two rows. int8 and float32 do well with one row.
+
+    `groups`: of chips, among which the slots are divided.
+    """
+    one_row = settings.slots // groups == 1
+    plain_bfloat16 = settings.dtype == "bfloat16" and settings.quantize == "none"
+    return 2 if platform == "cpu" and one_row and plain_bfloat16 else 1
+
+
+def pack_tokens(settings: EngineSettings, platform: str, groups: int = 1) -> int:
+    """Tokens in one prefill call: enough for the matrix multiplies to be at their best rate."""
+    return max(settings.prefill_chunk, 128 if platform == "cpu" else 1024) * groups
+
+
+def pack_shapes_of(chunk: int, pack_tokens: int, parts: int) -> list[tuple[int, int]]:
+    """(rows, tokens) of the prefill programs: the chunk, and shorter ones for what is left.
+
+    Each of the `parts` has the same number of rows.
+    """
+    sizes = [chunk]
+    while sizes[-1] % 2 == 0 and sizes[-1] // 2 >= 16 and len(sizes) < 4:
+        sizes.append(sizes[-1] // 2)
+    return [(max(1, pack_tokens // size // parts) * parts, size) for size in sizes]
+
+
+def prefill_rows_of(slots: int, pack_shapes: Sequence[tuple[int, int]], parts: int) -> int:
+    """Rows of the prefill buffer: as for scoring, but no more than slots."""
+    return min(slots, score_rows_of(pack_shapes, parts))
+
+
+def score_rows_of(pack_shapes: Sequence[tuple[int, int]], parts: int) -> int:
+    """Rows of the buffer for scoring: enough to fill packs from.
+
+    But no more in a part than `auto` leaves memory for, even if chunks are short and packs have
+    many rows.
+    """
+    rows = max(rows for rows, _ in pack_shapes)
+    enough = max(rows, -(-CPU_PREFILL_ROWS // parts) * parts)
+    return min(enough, ACCELERATOR_PREFILL_ROWS * parts)
+
+
+def score_block_of(pack_shapes: Sequence[tuple[int, int]], groups: int) -> int:
+    """Positions for which the head computes logits at once, in each of the groups of chips.
+
+    Half a pack: a block of short texts' last tokens is seldom full, and logits take memory.
+    """
+    rows, size = pack_shapes[0]
+    return max(1, min(rows * size // groups // 2, _MAX_LOGITS))
