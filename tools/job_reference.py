@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from rgpipeline.spec import Job
+from rgpipeline.spec import Job, facts_of
 
 _HEAD = """\
 # The job file
@@ -60,62 +60,6 @@ _SECTIONS = {
     "faults": "What the job puts up with.",
 }
 
-# What an example shows best, and the unit where the name doesn't say it.
-_EXAMPLES: dict[str, tuple[str, str]] = {
-    "name": ("kjv-demo", ""),
-    "task": ("score", ""),
-    "model.weights": ("gs://models/recurrentgemma-2b-it", ""),
-    "model.tokenizer": ("gs://models/tokenizer.model", ""),
-    "model.chat_template": ("gs://models/chat_template.jinja", ""),
-    "model.dtype": ("bfloat16", ""),
-    "model.quantize": ("int8", ""),
-    "input.path": ("s3://prompts/*.parquet", ""),
-    "input.format": ("openai-batch", ""),
-    "input.columns.prompt": ("text", "column"),
-    "input.columns.messages": ("messages", "column"),
-    "input.columns.prompt_ids": ("ids", "column"),
-    "input.columns.completion": ("answer", "column"),
-    "input.columns.id": ("url", "column"),
-    "input.columns.sampling": ("options", "column"),
-    "input.template": ('"Summarise:\\n{text}\\n"', ""),
-    "input.limit": ("1000", "rows"),
-    "output.path": ("gs://out/run-7", ""),
-    "output.keep": ("[url, title]", "columns"),
-    "output.prefix": ("rg_", ""),
-    "output.segment_tokens": ("16384", "tokens"),
-    "output.token_ids": ("true", ""),
-    "sampling.max_tokens": ("1000000", "tokens"),
-    "sampling.min_tokens": ("16", "tokens"),
-    "sampling.temperature": ("0.7", ""),
-    "sampling.top_k": ("40", "tokens"),
-    "sampling.top_p": ("0.95", "probability"),
-    "sampling.min_p": ("0.05", "share"),
-    "sampling.repetition_penalty": ("1.1", "factor"),
-    "sampling.presence_penalty": ("0.5", "logit"),
-    "sampling.frequency_penalty": ("0.2", "logit"),
-    "sampling.logit_bias": ("{1234: -100}", "logit"),
-    "sampling.seed": ("7", ""),
-    "sampling.n": ("8", "samples"),
-    "sampling.stop": ('["\\n\\n", "END"]', ""),
-    "sampling.stop_ids": ("[107]", "token ids"),
-    "sampling.ignore_eos": ("true", ""),
-    "sampling.logprobs": ("5", "tokens"),
-    "engine.slots": ("256", "sequences"),
-    "engine.prefill_chunk": ("512", "tokens"),
-    "engine.steps_per_dispatch": ("16", "steps"),
-    "workers.accelerator": ("TPU-V6E", ""),
-    "workers.count": ("16", "workers"),
-    "workers.min": ("4", "workers"),
-    "workers.chips": ("4", "chips or cores"),
-    "workers.cache": ("/mnt/disk/weights", ""),
-    "workers.mesh.data": ("2", "parts"),
-    "workers.mesh.model": ("4", "parts"),
-    "storage_options": ("{s3: {endpoint_url: 'http://store:9000', key: '${KEY}'}}", ""),
-    "faults.max_failed_rows": ("100", "rows"),
-    "faults.worker_timeout_s": ("600", "seconds"),
-    "faults.max_worker_restarts": ("50", "restarts"),
-}
-
 
 class Row(NamedTuple):
     """One field of the reference."""
@@ -150,22 +94,18 @@ def rows() -> list[Row]:
     return list(_rows(Job, ""))
 
 
-def examples() -> dict[str, str]:
-    """The example of each field, as YAML, by its path."""
-    return {path: example for path, (example, _) in _EXAMPLES.items()}
-
-
 def _rows(model: type[BaseModel], prefix: str) -> Iterator[Row]:
     for name, field in model.model_fields.items():
         path = f"{prefix}{name}"
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from _rows(field.annotation, f"{path}.")
             continue
-        example, unit = _EXAMPLES[path]
+        facts = facts_of(field)
         kind = _kind(
             Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
         )
-        yield Row(path, kind, _default(field), unit, example, field.description or "")
+        about = field.description or ""
+        yield Row(path, kind, _default(field), facts["unit"], facts["example"], about)
 
 
 def _table(found: list[Row]) -> str:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from rgpipeline.errors import RowError
 from rgpipeline.io.json_types import ColumnTypes
 from rgpipeline.io.jsonl import JsonLinesReader, Row, parse_object
-from rgpipeline.spec import Columns
+from rgpipeline.spec import MAX_LOGPROBS, Columns, openai_names
 
 SCHEMA = pa.schema(
     [
@@ -114,26 +114,7 @@ def _prompt(prompt: Any) -> Row:
     raise RowError("body.prompt: one text, or one list of token ids, is expected")
 
 
-_MOST_LOGPROBS = 20
-
-_SAME = {  # OpenAI's names, and those that vLLM added, for the same thing
-    "max_tokens": "max_tokens",
-    "max_completion_tokens": "max_tokens",  # the newer name counts where both are given
-    "min_tokens": "min_tokens",
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "top_k": "top_k",
-    "min_p": "min_p",
-    "n": "n",
-    "seed": "seed",
-    "stop": "stop",
-    "stop_token_ids": "stop_ids",
-    "presence_penalty": "presence_penalty",
-    "frequency_penalty": "frequency_penalty",
-    "repetition_penalty": "repetition_penalty",
-    "logit_bias": "logit_bias",
-    "ignore_eos": "ignore_eos",
-}
+_OUR_NAMES = openai_names()
 _OF_NO_EFFECT = {  # on the answer: who asks, how urgently, what a server may keep
     "model",
     "user",
@@ -198,18 +179,14 @@ _HARMLESS: dict[str, Callable[[Any], bool]] = {  # values that ask for nothing w
 
 def sampling_of(body: Mapping[str, Any], chat: bool) -> dict[str, Any]:
     """What a request's body asks for, by our names. Raises RowError naming what can't be done."""
-    sampling: dict[str, Any] = {}
     for name, value in body.items():
-        if value is None or name in _OF_NO_EFFECT or name in _ELSEWHERE:
-            continue
-        if name in _SAME:
-            sampling[_SAME[name]] = value
-        elif not _asks_for_nothing(name, value, chat):
+        known = name in _OUR_NAMES or name in _OF_NO_EFFECT or name in _ELSEWHERE
+        if value is not None and not known and not _asks_for_nothing(name, value, chat):
             raise RowError(f"body.{name}: not supported; remove it")
+    given = [(ours, body.get(theirs)) for theirs, ours in _OUR_NAMES.items()]
+    sampling = {name: value for name, value in given if value is not None}
     if sampling.get("top_k") == -1:  # vLLM's way to keep all
         sampling["top_k"] = 0
-    if body.get("max_completion_tokens") is not None:
-        sampling["max_tokens"] = body["max_completion_tokens"]
     asked = top_logprobs(body, chat)
     # Ours counts the most probable tokens from 2; 1 is the sampled token's alone.
     return sampling if asked is None else {**sampling, "logprobs": max(2, asked) if asked else 1}
@@ -233,8 +210,8 @@ def top_logprobs(body: Mapping[str, Any], chat: bool) -> int | None:
         name, count = "logprobs", asked
     if asked is None or asked is False:
         return None
-    if type(count) is not int or not 0 <= count <= _MOST_LOGPROBS:
-        raise RowError(f"body.{name}: a number is expected, from 0 to {_MOST_LOGPROBS}")
+    if type(count) is not int or not 0 <= count <= MAX_LOGPROBS:
+        raise RowError(f"body.{name}: a number is expected, from 0 to {MAX_LOGPROBS}")
     return count
 
 

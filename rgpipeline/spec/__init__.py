@@ -14,10 +14,11 @@ from rgpipeline.spec.compute_spec import (
 )
 from rgpipeline.spec.data_spec import Columns, InputSpec, OutputSpec
 from rgpipeline.spec.job_spec import Job
-from rgpipeline.spec.sampling_spec import Sampling
-from rgpipeline.spec.spec_base import Spec
+from rgpipeline.spec.sampling_spec import MAX_LOGPROBS, Sampling, openai_names
+from rgpipeline.spec.spec_base import Spec, facts_of
 
 __all__ = [
+    "MAX_LOGPROBS",
     "Columns",
     "EngineSpec",
     "FaultsSpec",
@@ -29,5 +30,7 @@ __all__ = [
     "Sampling",
     "Spec",
     "WorkersSpec",
+    "facts_of",
     "is_template_text",
+    "openai_names",
 ]

@@ -5,29 +5,31 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from rgpipeline.addresses import plain_address
-from rgpipeline.spec.spec_base import Address, Auto, Count, Spec
+from rgpipeline.spec.spec_base import Address, Auto, Count, Spec, field
 
 
 class ModelSpec(Spec):
     """Which weights, and how they are held."""
 
-    weights: Address = Field(
-        description="Hugging Face or official Flax checkpoint folder (any fsspec URL), or demo"
+    weights: Address = field(
+        ...,
+        "Hugging Face or official Flax checkpoint folder (any fsspec URL), or demo",
+        "gs://models/recurrentgemma-2b-it",
     )
-    tokenizer: Address | None = Field(
-        None, description="default: tokenizer.model beside the weights"
+    tokenizer: Address | None = field(
+        None, "default: tokenizer.model beside the weights", "gs://models/tokenizer.model"
     )
-    chat_template: str | None = Field(
+    chat_template: str | None = field(
         None,
-        description="a Jinja chat template, or the file or folder it is in; default: the one "
+        "a Jinja chat template, or the file or folder it is in; default: the one "
         "beside the weights, else Gemma's turns",
+        "gs://models/chat_template.jinja",
     )
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of weights and state; auto is float32 on CPUs, else the checkpoint's"
+    dtype: Literal["auto", "float32", "bfloat16"] = field(
+        "auto", "of weights and state; auto is float32 on CPUs, else the checkpoint's", "bfloat16"
     )
-    quantize: Literal["none", "int8"] = Field(
-        "none",
-        description="int8 holds weights and attention's state in half the memory of bfloat16",
+    quantize: Literal["none", "int8"] = field(
+        "none", "int8 holds weights and attention's state in half the memory of bfloat16", "int8"
     )
 
     @field_validator("chat_template")
@@ -53,44 +55,51 @@ def is_template_text(template: str) -> bool:
 class EngineSpec(Spec):
     """How a worker's device is used; what rows' bits depend on is settled once for a job."""
 
-    slots: Auto | Count = Field("auto", description="sequences decoded at once, per worker")
-    prefill_chunk: Auto | Count = Field(
-        "auto", description="tokens of a prompt that go through the model in one call"
+    slots: Auto | Count = field("auto", "sequences decoded at once, per worker", "256", "sequences")
+    prefill_chunk: Auto | Count = field(
+        "auto", "tokens of a prompt that go through the model in one call", "512", "tokens"
     )
-    steps_per_dispatch: Auto | Count = Field(
+    steps_per_dispatch: Auto | Count = field(
         "auto",
-        description="tokens decoded in every slot by one call to the device; no bytes "
+        "tokens decoded in every slot by one call to the device; no bytes "
         "depend on it, and with auto each worker times its own",
+        "16",
+        "steps",
     )
 
 
 class MeshSpec(Spec):
     """How one worker's chips are divided."""
 
-    data: Auto | Count = Field(
-        "auto", description="parts of the slots; auto: all chips that `model` leaves"
+    data: Auto | Count = field(
+        "auto", "parts of the slots; auto: all chips that `model` leaves", "2", "parts"
     )
-    model: Count = Field(
+    model: Count = field(
         1,
-        description="parts of the weights, each on a chip of its own: for a model that one chip "
+        "parts of the weights, each on a chip of its own: for a model that one chip "
         "can't hold; they must divide its heads",
+        "4",
+        "parts",
     )
 
 
 class WorkersSpec(Spec):
     """How many workers, and on what."""
 
-    accelerator: str = Field(
-        "auto", description="auto | cpu | gpu | tpu, or a type such as TPU-V6E"
+    accelerator: str = field("auto", "auto | cpu | gpu | tpu, or a type such as TPU-V6E", "TPU-V6E")
+    count: Auto | Count = field(
+        "auto", "workers; auto: as many as fit, now and later", "16", "workers"
     )
-    count: Auto | Count = Field("auto", description="workers; auto: as many as fit, now and later")
-    min: Count = Field(1, description="with count auto: ask an autoscaler for so many at least")
-    chips: Auto | Count = Field("auto", description="accelerator chips, or CPU cores, per worker")
+    min: Count = field(1, "with count auto: ask an autoscaler for so many at least", "4", "workers")
+    chips: Auto | Count = field(
+        "auto", "accelerator chips, or CPU cores, per worker", "4", "chips or cores"
+    )
     mesh: MeshSpec = Field(default_factory=MeshSpec)
-    cache: str | None = Field(
+    cache: str | None = field(
         None,
-        description="local folder for copies of remote weights, shared by the workers of a host; "
+        "local folder for copies of remote weights, shared by the workers of a host; "
         "null reads them straight into memory",
+        "/mnt/disk/weights",
     )
 
     @model_validator(mode="after")
@@ -103,12 +112,12 @@ class WorkersSpec(Spec):
 class FaultsSpec(Spec):
     """What the job puts up with."""
 
-    max_failed_rows: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="more rows with an error fail the job; null puts up with any number"
+    max_failed_rows: Annotated[int, Field(ge=0)] | None = field(
+        None, "more rows with an error fail the job; null puts up with any number", "100", "rows"
     )
-    worker_timeout_s: float = Field(
-        300.0, gt=0, description="a worker whose engine makes no progress so long is replaced"
+    worker_timeout_s: float = field(
+        300.0, "a worker whose engine makes no progress so long is replaced", "600", "seconds", gt=0
     )
-    max_worker_restarts: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="more replacements of crashed or hung workers fail the job"
+    max_worker_restarts: Annotated[int, Field(ge=0)] | None = field(
+        None, "more replacements of crashed or hung workers fail the job", "50", "restarts"
     )

@@ -5,36 +5,45 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from rgpipeline.addresses import plain_address
-from rgpipeline.spec.spec_base import Address, Count, Spec
+from rgpipeline.spec.spec_base import Address, Count, Spec, field
 
 
 class Columns(Spec):
     """Which input columns mean what."""
 
-    prompt: str | None = Field(None, description="column of prompt texts")
-    messages: str | None = Field(None, description="column of chat messages (role, content)")
-    prompt_ids: str | None = Field(None, description="column of token id lists, taken as they are")
-    completion: str | None = Field(None, description="task score: text to score given the prompt")
-    id: str | None = Field(
-        None, description="column that names the rows; default `id` if there is one, else file#row"
+    prompt: str | None = field(None, "column of prompt texts", "text", "column")
+    messages: str | None = field(
+        None, "column of chat messages (role, content)", "messages", "column"
     )
-    sampling: str | None = Field(None, description="column of per-row sampling overrides")
+    prompt_ids: str | None = field(
+        None, "column of token id lists, taken as they are", "ids", "column"
+    )
+    completion: str | None = field(
+        None, "task score: text to score given the prompt", "answer", "column"
+    )
+    id: str | None = field(
+        None,
+        "column that names the rows; default `id` if there is one, else file#row",
+        "url",
+        "column",
+    )
+    sampling: str | None = field(None, "column of per-row sampling overrides", "options", "column")
 
 
 class InputSpec(Spec):
     """Where the prompts are."""
 
-    path: tuple[str, ...] = Field(
-        description="file, folder, glob or a list of them; any fsspec URL"
+    path: tuple[str, ...] = field(
+        ..., "file, folder, glob or a list of them; any fsspec URL", "s3://prompts/*.parquet"
     )
-    format: Literal["auto", "parquet", "jsonl", "openai-batch"] = Field(
-        "auto", description="auto goes by the files' endings"
+    format: Literal["auto", "parquet", "jsonl", "openai-batch"] = field(
+        "auto", "auto goes by the files' endings", "openai-batch"
     )
     columns: Columns = Field(default_factory=Columns)
-    template: str | None = Field(
-        None, description="text with {column} fields that makes the prompt"
+    template: str | None = field(
+        None, "text with {column} fields that makes the prompt", '"Summarise:\\n{text}\\n"'
     )
-    limit: Count | None = Field(None, description="only the first rows")
+    limit: Count | None = field(None, "only the first rows", "1000", "rows")
 
     @field_validator("path", mode="before")
     @classmethod
@@ -81,13 +90,17 @@ class InputSpec(Spec):
 class OutputSpec(Spec):
     """Where completions go, and in what shape."""
 
-    path: Annotated[Address, Field(min_length=1)] = Field(description="folder; any fsspec URL")
-    keep: Literal["all"] | tuple[str, ...] = Field("all", description="input columns carried along")
-    prefix: str = Field("", description="put before the names of the columns we add")
-    segment_tokens: Annotated[int, Field(ge=16)] = Field(
-        65536, description="a longer completion is published in segments of this many tokens"
+    path: Annotated[Address, Field(min_length=1)] = field(
+        ..., "folder; any fsspec URL", "gs://out/run-7"
     )
-    token_ids: bool = Field(False, description="add the completion_ids column")
+    keep: Literal["all"] | tuple[str, ...] = field(
+        "all", "input columns carried along", "[url, title]", "columns"
+    )
+    prefix: str = field("", "put before the names of the columns we add", "rg_")
+    segment_tokens: Annotated[int, Field(ge=16)] = field(
+        65536, "a longer completion is published in segments of this many tokens", "16384", "tokens"
+    )
+    token_ids: bool = field(False, "add the completion_ids column", "true")
 
     @field_validator("keep", mode="before")
     @classmethod

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from rgpipeline.spec.compute_spec import EngineSpec, FaultsSpec, ModelSpec, WorkersSpec
 from rgpipeline.spec.data_spec import InputSpec, OutputSpec
 from rgpipeline.spec.sampling_spec import Sampling
-from rgpipeline.spec.spec_base import Spec
+from rgpipeline.spec.spec_base import Spec, field
 
 _SECRET = re.compile(
     r"secret|passw|token|credential|authorization|(private|api|account)_?key|connection_string",
@@ -24,13 +24,14 @@ _TELLS_NOTHING = re.compile(
 class Job(Spec):
     """One batch generation job, whole."""
 
-    name: str = Field(
+    name: str = field(
         "job",
+        "of the job, in displays, metrics and parts' footers",
+        "kjv-demo",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
-        description="of the job, in displays, metrics and parts' footers",
     )
-    task: Literal["generate", "score"] = Field(
-        "generate", description="write completions, or log-probabilities of given texts"
+    task: Literal["generate", "score"] = field(
+        "generate", "write completions, or log-probabilities of given texts", "score"
     )
     model: ModelSpec
     input: InputSpec
@@ -38,9 +39,10 @@ class Job(Spec):
     sampling: Sampling = Field(default_factory=Sampling)
     engine: EngineSpec = Field(default_factory=EngineSpec)
     workers: WorkersSpec = Field(default_factory=WorkersSpec)
-    storage_options: dict[str, dict[str, Any]] = Field(
-        default_factory=dict,
-        description="fsspec options by protocol; ${NAME} reads the environment",
+    storage_options: dict[str, dict[str, Any]] = field(
+        {},
+        "fsspec options by protocol; ${NAME} reads the environment",
+        "{s3: {endpoint_url: 'http://store:9000', key: '${KEY}'}}",
     )
     faults: FaultsSpec = Field(default_factory=FaultsSpec)
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -11,13 +11,18 @@ from rgpipeline.jobfile import spec_faults
 from rgpipeline.spec import Sampling
 from rgpipeline.wording import kind_of
 
+# Parameters of which null is a value, such as `max_tokens` without a limit.
+_NULLABLE = [
+    name for name, info in Sampling.model_fields.items() if type(None) in get_args(info.annotation)
+]
+
 
 def merged(base: Sampling, overrides: object, column: str = "sampling") -> Sampling:
     """`base` with a row's overrides: an object of its keys, or that as JSON text.
 
     Null is no override, nor is a key whose value is null: in a struct every row has all keys. In
-    JSON text `max_tokens: null` is the one exception; it means no limit. Raises RowError naming
-    the key at fault.
+    JSON text, null is a value of the parameters that have it: `max_tokens: null` is no limit.
+    Raises RowError naming the key at fault.
     """
     given = _as_mapping(overrides, column)
     if not given:
@@ -65,5 +70,5 @@ def _parse(text: str, column: str) -> Mapping[str, Any]:
         raise RowError(f"{column!r} holds text that is not JSON ({error})") from error
     if not isinstance(value, Mapping):
         raise RowError(f"{column!r} holds JSON that is not an object of sampling keys")
-    limit = {"max_tokens": None} if value.get("max_tokens", 0) is None else {}
-    return {**_given(value), **limit}
+    nulls = {name: None for name in _NULLABLE if value.get(name, 0) is None}
+    return {**_given(value), **nulls}
