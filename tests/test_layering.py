@@ -13,6 +13,7 @@ LAYERS = {
     "addresses": 0,
     "assignments": 0,
     "errors": 0,
+    "events": 0,
     "records": 0,
     "spec": 0,
     "wording": 0,
@@ -71,6 +72,25 @@ def test_jax_and_ray_stay_in_their_layers(path: Path) -> None:
     used = {name.split(".")[0] for name in imports(path)}
     assert not used & {"jax", "flax"} or part(path) in {"model", "engine"}
     assert "ray" not in used or part(path) == "runtime"
+
+
+def test_one_module_imports_rays_private_ones() -> None:
+    found = {
+        (path.relative_to(ROOT).as_posix(), ".".join(parts))
+        for path in MODULES
+        for name in imports(path)
+        if (parts := name.split("."))[0] == "ray" and any(part.startswith("_") for part in parts)
+    }
+    assert {path for path, _ in found} == {"runtime/ray_internals.py"}
+    modules = {name for _, name in found if not name.rpartition(".")[2].startswith(("get", "may"))}
+    assert modules == {
+        "ray._common.utils",
+        "ray._private",
+        "ray._private.authentication.authentication_token_setup",
+        "ray._private.services",
+        "ray._private.state",
+        "ray._private.worker",
+    }
 
 
 def test_every_module_has_a_layer() -> None:

@@ -154,7 +154,7 @@ def validate(job: JobFile, overrides: Overrides = None, as_json: Json = False) -
       rgpipeline validate job.yaml
       rgpipeline validate job.yaml --set input.path='s3://bucket/*.parquet' --json
     """
-    from rgpipeline.validation import examine
+    from rgpipeline.validation.examination import examine
 
     found = examine(job, overrides or ())
     if as_json:

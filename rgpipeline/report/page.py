@@ -1,4 +1,4 @@
-"""The page: figures into words and charts, and these into the template."""
+"""The report's page: its template filled with figures, charts and tables."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -17,8 +17,8 @@ from rgpipeline.output.published_parts import open_job
 from rgpipeline.plan import Plan
 from rgpipeline.plan.engine_settings import divisions
 from rgpipeline.report.row_figures import row_facts
-from rgpipeline.report.run_events import Event, Run, read_runs
-from rgpipeline.report.run_history import History, history
+from rgpipeline.report.run_events import Run, read_runs
+from rgpipeline.report.run_history import History, read_history
 from rgpipeline.report.sections import (
     failures_section,
     lengths_section,
@@ -52,7 +52,7 @@ def render_report(url: str, storage_options: StorageOptions | None = None) -> st
     store, job, plan = open_job(url, storage_options)
     status = read_status(url, storage_options)
     runs = read_runs(store)
-    told = history(runs)
+    history = read_history(runs)
     rows = row_facts(url, job, storage_options)
     folder = files("rgpipeline.report")
     environment = Environment(autoescape=True, undefined=StrictUndefined)
@@ -65,16 +65,16 @@ def render_report(url: str, storage_options: StorageOptions | None = None) -> st
         "status": status,
         "when": _when(status.updated),
         "runs": len(runs),
-        "tiles": tiles(status, runs, told),
-        "throughput": told and throughput_section(told),
-        "positions": told and positions_chart(told),
-        "occupancy": told and occupancy_chart(told),
-        "timeline": told and timeline_section(told),
+        "tiles": tiles(status, runs, history),
+        "throughput": history and throughput_section(history),
+        "positions": history and positions_chart(history),
+        "occupancy": history and occupancy_chart(history),
+        "timeline": history and timeline_section(history),
         "lengths": lengths_section(rows),
         "reasons": reasons_section(rows),
         "failures": failures_section(rows, status.rows_failed),
         "samples": samples_section(rows, job),
-        "facts": job_facts(store, job, plan, runs, told),
+        "facts": job_facts(store, job, plan, history),
         "job_yaml": yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False),
     }
     return template.render(context)
@@ -84,11 +84,11 @@ def _when(updated: float | None) -> str:
     return "" if updated is None else f"{datetime.fromtimestamp(updated, UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def tiles(status: Status, runs: Sequence[Run], told: History | None) -> list[tuple[str, str]]:
-    """The figures one looks for first: (value, name)."""
+def tiles(status: Status, runs: Sequence[Run], history: History | None) -> list[tuple[str, str]]:
+    """The figures at the top: (value, name)."""
     finished = status.rows_done + status.rows_failed
     failed = f", {count(status.rows_failed)} failed" if status.rows_failed else ""
-    found = [
+    figures = [
         (
             count(finished),
             f"of {counted(status.rows, 'row')} ({share(finished, status.rows)}){failed}",
@@ -96,20 +96,27 @@ def tiles(status: Status, runs: Sequence[Run], told: History | None) -> list[tup
         (count(status.completion_tokens), "tokens generated"),
         (count(status.prompt_tokens), "tokens of prompts"),
     ]
-    if told is not None:
+    if history is not None:
         seconds = sum(run.ended - run.began for run in runs)
-        tokens = sum(sum(layer.values) for layer in told.layers) * told.bins.width
-        found.append((rate(tokens / max(seconds, 1e-9)), "mean over the whole time"))
-        found.append((duration(seconds), f"running, in {counted(len(runs), 'run')}"))
-        found.append((_hours(_worker_seconds(told)), _device_words(_chips(runs), told)))
-    return found
+        tokens = sum(sum(layer.values) for layer in history.layers) * history.bins.width
+        devices = history.device_seconds
+        of = f"of workers; {_hours(devices)} of devices" if devices else "of workers"
+        figures += [
+            (rate(tokens / max(seconds, 1e-9)), "mean over the whole time"),
+            (duration(seconds), f"running, in {counted(len(runs), 'run')}"),
+            (_hours(history.worker_seconds), of),
+        ]
+    return figures
+
+
+def _hours(seconds: float) -> str:
+    return duration(seconds) if seconds < 3600 else f"{seconds / 3600:,.1f} h"
 
 
 def job_facts(
-    store: Store, job: Job, plan: Plan, runs: Sequence[Run], told: History | None
+    store: Store, job: Job, plan: Plan, history: History | None
 ) -> Iterator[tuple[str, str]]:
-    """(name, value) of what a person comparing two runs wants to know."""
-    began = _began(runs)
+    """The table at the bottom, for comparing runs: (name, value)."""
     yield "task", job.task
     yield "weights", job.model.weights
     for (data, model), engine in sorted(divisions(store, job.engine).items()):
@@ -124,41 +131,13 @@ def job_facts(
     yield "input", f"{counted(plan.rows, 'row')} in {counted(len(plan.files), 'file')}, {size_of}"
     yield "shards", count(len(plan.shards))
     yield "plan", plan.fingerprint
+    began = history.began if history is not None else None
     if began is not None:
-        yield "accelerator", began.text("accelerator") or "unknown"
-        yield from _versions(began)
-    if told is not None and _chips(runs):
-        yield "devices", f"{count(_chips(runs))} to a worker"
+        yield "accelerator", began.accelerator or "unknown"
+        yield from ((str(name), str(version)) for name, version in began.versions.items())
+        if began.chips:
+            yield "devices", f"{count(began.chips)} to a worker"
 
 
 def _steps(number: int | None) -> str:
     return "as many steps as each worker finds best" if number is None else counted(number, "step")
-
-
-def _versions(began: Event) -> Iterator[tuple[str, str]]:
-    versions = began.facts.get("versions")
-    for name, version in versions.items() if isinstance(versions, dict) else ():
-        yield str(name), str(version)
-
-
-def _began(runs: Sequence[Run]) -> Event | None:
-    events = (event for run in reversed(runs) for event in run.events)
-    return next((e for e in events if e.kind == "run" and e.text("what") == "began"), None)
-
-
-def _chips(runs: Sequence[Run]) -> int:
-    began = _began(runs)
-    return int(began.number("chips")) if began is not None else 0
-
-
-def _worker_seconds(told: History) -> float:
-    return sum(life.end - life.start for life in told.lives)
-
-
-def _device_words(chips: int, told: History) -> str:
-    devices = chips * _worker_seconds(told)
-    return f"of workers; {_hours(devices)} of devices" if chips else "of workers"
-
-
-def _hours(seconds: float) -> str:
-    return duration(seconds) if seconds < 3600 else f"{seconds / 3600:,.1f} h"

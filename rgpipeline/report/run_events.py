@@ -1,36 +1,15 @@
-"""The event log that drivers keep in a job's output: what happened when."""
+"""The event log of a job's output, read; and the time axis that its runs stand on."""
 
-import json
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from rgpipeline.events import EVENTS_FOLDER, Event, parse_event, parse_event_file_name
 from rgpipeline.storage.store import Store
-
-FOLDER = "_rgp/events/"
-_NAME = re.compile(r"_rgp/events/(\d+)-(\d+)\.jsonl")
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One line of the log."""
-
-    t: float  # seconds since the epoch
-    kind: str  # run | worker | rate | …
-    facts: dict[str, Any]
-
-    def text(self, name: str) -> str:
-        return str(self.facts.get(name) or "")
-
-    def number(self, name: str) -> float:
-        value = self.facts.get(name)
-        return float(value) if isinstance(value, int | float) else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One driver's life: the events of one start of the job, in order."""
+    """The events of one start of the job, in order; at least one."""
 
     events: list[Event] = field(default_factory=list)
 
@@ -45,23 +24,15 @@ class Run:
 
 def read_runs(store: Store) -> list[Run]:
     """Every run of a job, oldest first; lines that can't be read are left out."""
-    named = [(match, name) for name in store.list(FOLDER) if (match := _NAME.fullmatch(name))]
+    names = store.list(EVENTS_FOLDER)
+    files = sorted((key, name) for name in names if (key := parse_event_file_name(name)))
     runs: dict[int, Run] = {}
-    for match, name in sorted(named, key=lambda pair: (int(pair[0][1]), int(pair[0][2]))):
-        run = runs.setdefault(int(match[1]), Run())
-        run.events.extend(_events(store.read(name)))
+    for (began, _), name in files:
+        events = map(parse_event, store.read(name).splitlines())
+        runs.setdefault(began, Run()).events.extend(event for event in events if event)
     for run in runs.values():
         run.events.sort(key=lambda event: event.t)
-    return [run for _, run in sorted(runs.items()) if run.events]
-
-
-def _events(data: bytes) -> Iterator[Event]:
-    for line in data.splitlines():
-        try:
-            facts = json.loads(line)
-            yield Event(float(facts.pop("t")), str(facts.pop("kind")), facts)
-        except (ValueError, TypeError, KeyError, AttributeError):
-            continue
+    return [run for run in runs.values() if run.events]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from rgpipeline.report.charts import (
     timeline,
 )
 from rgpipeline.report.row_figures import RowFacts, histogram
-from rgpipeline.report.run_history import History, Life
+from rgpipeline.report.run_history import History, WorkerLife
 from rgpipeline.spec import Job
 from rgpipeline.wording import amount, count, counted, duration, share
 
@@ -144,7 +144,7 @@ def _time_axis(told: History) -> Axis:
     return replace(axis, breaks=told.axis.offsets[1:])
 
 
-def _stay(life: Life) -> Stay:
+def _stay(life: WorkerLife) -> Stay:
     where = f" on {life.host}" if life.host else ""
     lasted = f"{duration(life.end - life.start)}, {life.how}"
     reason = f": {life.reason}" if life.reason else ""
@@ -152,7 +152,7 @@ def _stay(life: Life) -> Stay:
     return Stay(life.worker, life.start, life.ready, life.end, life.how, told)
 
 
-def _start(life: Life) -> float:
+def _start(life: WorkerLife) -> float:
     return life.start
 
 

@@ -6,14 +6,11 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import ray
-from ray._common.utils import get_default_ray_temp_dir
-from ray._private import services as ray_services
-from ray._private import worker as ray_worker
 
 from rgpipeline.errors import UserError, WorkerError
+from rgpipeline.runtime import ray_internals
 
 _log = logging.getLogger(__name__)
 
@@ -45,16 +42,12 @@ def connected(address: str) -> Iterator[str]:
             )
         yield here
         return
-    # Ray prints a page on every worker that dies, over whatever is on the terminal.
-    printing, ray_worker.print_to_stdstream = ray_worker.print_to_stdstream, _log_instead
-    try:
+    with ray_internals.messages_logged(_log):
         where = _connect(address)
         try:
             yield where
         finally:
             ray.shutdown()
-    finally:
-        ray_worker.print_to_stdstream = printing
 
 
 def _connect(address: str) -> str:
@@ -64,8 +57,7 @@ def _connect(address: str) -> str:
             f"from outside, `rgpipeline submit --address http://HOST:8265` runs the job there"
         )
     if address == "auto":
-        # Not Ray's own `auto`, which would also join the private cluster of somebody's run.
-        known = ray_services.get_ray_address_from_environment(None, None)  # type: ignore[arg-type]
+        known = ray_internals.cluster_address()
         address = known if known is not None and _answers(known) else "local"
     if address == "local":
         _start()
@@ -90,7 +82,7 @@ def _answers(address: str) -> bool:
 
 
 def _start() -> None:
-    folder = scratch_folder(_ray_folder(), _SHORT_FOLDERS)
+    folder = scratch_folder(ray_internals.default_temp_folder(), _SHORT_FOLDERS)
     try:
         ray.init(
             address="local",
@@ -107,11 +99,6 @@ def _start() -> None:
             f"Ray could not start on this machine ({told}); its logs are below {folder}. Run the "
             f"same job again; another temporary folder is set by RAY_TMPDIR"
         ) from error
-
-
-def _ray_folder() -> str:
-    """Where Ray keeps its files by itself: below RAY_TMPDIR, TMPDIR or /tmp."""
-    return str(get_default_ray_temp_dir())  # type: ignore[no-untyped-call]
 
 
 def scratch_folder(wanted: str, others: Sequence[str]) -> str:
@@ -136,8 +123,3 @@ def scratch_folder(wanted: str, others: Sequence[str]) -> str:
         f"{wanted}: Ray can't keep its sockets there (the path is longer than {_LONGEST} "
         f"characters, or not writable), nor in {', '.join(others)}; set RAY_TMPDIR to a short path"
     )
-
-
-def _log_instead(data: dict[str, Any], ignore_prefix: bool = False) -> None:
-    for line in data.get("lines", ()):
-        _log.info("%s: %s", data.get("pid", "ray"), line)

@@ -2,12 +2,13 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray._private import state as ray_state
+
+from rgpipeline.runtime.ray_internals import draining_nodes
 
 _log = logging.getLogger(__name__)
 
@@ -15,7 +16,7 @@ _PAUSE_S = 2.0
 _NODES_PER_S = 1000.0  # entries of Ray's node table looked through, at most
 _TYPE = "accelerator_type:"
 _GROUP = "ray.io/node-group"
-_TOPOLOGY, _POD_TYPE = "ray.io/tpu-topology", "ray.io/tpu-pod-type"
+_TOPOLOGY = "ray.io/tpu-topology"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +43,6 @@ class Node:
         """Of the TPU slice it belongs to: `2x4`; None when Ray doesn't know."""
         return self.labels.get(_TOPOLOGY) or None
 
-    @property
-    def pod_type(self) -> str | None:
-        """Of the TPU slice it belongs to: `v6e-16`; None when Ray doesn't know."""
-        return self.labels.get(_POD_TYPE) or None
-
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
@@ -64,9 +60,9 @@ class Cluster:
         return any(_GROUP in node.labels for node in self.nodes)
 
 
-def look() -> Cluster:
+def read_cluster() -> Cluster:
     """The cluster as it is now. Raises whatever Ray does when its head can't be reached."""
-    leaving = _draining()
+    leaving = draining_nodes()
     alive = (entry for entry in _entries() if entry["Alive"])
     return Cluster(
         tuple(
@@ -85,7 +81,7 @@ def look() -> Cluster:
 class NodeWatch:
     """The cluster as it was a moment ago."""
 
-    def __init__(self, first: Cluster, looking: Callable[[], Cluster] = look) -> None:
+    def __init__(self, first: Cluster, looking: Callable[[], Cluster] = read_cluster) -> None:
         self.cluster = first
         self._looking = looking
         self._closing = threading.Event()
@@ -127,8 +123,3 @@ def is_alive(node_id: str) -> bool:
 def _entries() -> list[dict[str, Any]]:
     entries: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     return entries
-
-
-def _draining() -> Iterable[str]:
-    """Nodes with a drain notice: spot preemption, scaling down."""
-    return ray_state.state.get_draining_nodes().keys()

@@ -3,15 +3,15 @@
 All of it in a thread of its own, for a store may be slow or failing and workers must not wait.
 """
 
-import json
 import logging
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rgpipeline.errors import RgpipelineError, StoreFullError
+from rgpipeline.events import Event, event_file_name, event_line
 from rgpipeline.output import Heartbeat, write_heartbeat
 from rgpipeline.output.control_files import read_stop
 from rgpipeline.storage.store import RetryingStore
@@ -23,13 +23,13 @@ _BEAT_S, _FLUSH_S, _STOP_S, _NAP_S = 5.0, 10.0, 3.0, 0.25
 
 
 class EventLog:
-    """A driver's event log and heartbeats. `event` and `set_heartbeat` never wait for the store."""
+    """A driver's event log and heartbeats. Only `close` waits for the store."""
 
     def __init__(self, store: RetryingStore, on_stop: Callable[[], None]) -> None:
         """`on_stop` is called, in the event log's thread, when someone asks the job to stop."""
         self._store = store
         self._on_stop = on_stop
-        self._prefix = f"_rgp/events/{time.time_ns() // 1_000_000}"
+        self._began = time.time_ns() // 1_000_000
         self._sequence = 0
         self._lock = threading.Lock()
         self._lines: list[str] = []
@@ -49,11 +49,10 @@ class EventLog:
         """Begins to write, and to look for a request to stop."""
         self._thread.start()
 
-    def event(self, kind: str, **fields: Any) -> None:
-        """Notes a line of the event log."""
-        line = json.dumps({"t": round(time.time(), 3), "kind": kind, **fields})
+    def append(self, event: Event) -> None:
+        """Adds an event to the log."""
         with self._lock:
-            self._lines.append(line)
+            self._lines.append(event_line(event))
 
     def set_heartbeat(self, heartbeat: Heartbeat) -> None:
         """What the next heartbeat says."""
@@ -100,7 +99,7 @@ class EventLog:
             lines, self._lines = self._lines, []
         if not lines:
             return
-        name = f"{self._prefix}-{self._sequence:04d}.jsonl"
+        name = event_file_name(self._began, self._sequence)
         data = "".join(f"{line}\n" for line in lines).encode()
         if self._attempt("the event log", lambda: self._store.create(name, data)) is not None:
             self._sequence += 1

@@ -1,21 +1,16 @@
 """`run`: a job from its plan to its last row."""
 
 import logging
-import platform
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import ray
-
-from rgpipeline import __version__
 from rgpipeline.dispatch import Dispatch, JobEnded, Policy
-from rgpipeline.dispatch.job_view import JobView, PublishedBefore, generated, waiting_view
-from rgpipeline.dispatch.throughput import RowTokens, TokenRates
+from rgpipeline.dispatch.job_view import JobView, PublishedBefore, waiting_view
+from rgpipeline.dispatch.throughput import RowTokens
 from rgpipeline.errors import Interrupted, UserError
 from rgpipeline.jobfile import load_job
 from rgpipeline.output import (
@@ -28,7 +23,7 @@ from rgpipeline.output.job_status import Summary
 from rgpipeline.plan import Plan, open_or_create
 from rgpipeline.plan.engine_settings import few_rows_warning
 from rgpipeline.runtime.cluster_connection import connected
-from rgpipeline.runtime.cluster_nodes import Cluster, NodeWatch, look
+from rgpipeline.runtime.cluster_nodes import Cluster, NodeWatch, read_cluster
 from rgpipeline.runtime.driver import Driver
 from rgpipeline.runtime.event_log import EventLog
 from rgpipeline.runtime.job_progress import (
@@ -42,6 +37,7 @@ from rgpipeline.runtime.job_progress import (
 from rgpipeline.runtime.metrics import JobMetrics
 from rgpipeline.runtime.placement import (
     Placement,
+    WorkerDemand,
     check_mesh,
     choose,
     other_meshes,
@@ -49,6 +45,7 @@ from rgpipeline.runtime.placement import (
 )
 from rgpipeline.runtime.process_setup import stopping_on_signals
 from rgpipeline.runtime.ray_workers import RayTransport
+from rgpipeline.runtime.status_reporter import JobFacts, StatusReporter
 from rgpipeline.runtime.worker_pool import WorkerPool
 from rgpipeline.spec import Job
 from rgpipeline.storage.reachable import check_reachable
@@ -119,10 +116,11 @@ def _loaded(job: object) -> Job:
 
 
 class IdCheck:
-    """What is to be known of the rows' ids, looked for while the job runs."""
+    """Looks for repeated ids of rows in a thread, while the job runs."""
 
-    def __init__(self, looking: Callable[[], Iterable[str]]) -> None:
-        self._looking = looking
+    def __init__(self, check: Callable[[], Iterable[str]]) -> None:
+        """`check` returns warnings; it may take long."""
+        self._check = check
         self._found = ""
         self._thread = threading.Thread(target=self._run, name="ids", daemon=True)
 
@@ -130,14 +128,14 @@ class IdCheck:
         self._thread.start()
 
     def found(self) -> str:
-        """Waits for it, but not for long; empty when there is nothing to say."""
+        """The warnings; empty without any, or where the check is not done in time."""
         self._thread.join(_ID_CHECK_S)
         return self._found
 
     def _run(self) -> None:
         try:
-            self._found = "\n".join(self._looking())
-        except Exception as error:  # a job is done all the same
+            self._found = "\n".join(self._check())
+        except Exception as error:  # the rows are done all the same
             _log.warning("the rows' ids can't be looked at: %s", error)
 
 
@@ -155,37 +153,33 @@ class _Run:
     began: float  # of the monotonic clock
 
     def drive(self, address: str) -> Summary:
-        before = published_before(self.plan, self.progress)
-        cluster, placement = self._find_room(address == "local", before)
+        """Runs the job on the cluster that this process is connected to."""
+        published = published_before(self.plan, self.progress)
+        cluster, placement = self._find_room(address == "local", published)
         job = with_counted_mesh(self.job, placement)
+        nodes, event_log = NodeWatch(cluster), EventLog(self.store, self.stop.set)
+        ids = IdCheck(lambda: id_warnings(job, self.plan))
+        transport = RayTransport(job, self.plan, placement, nodes.node, self.open_engine)
+        pool = WorkerPool(transport)
+        dispatch = Dispatch(work_left(self.plan, self.progress), Policy.of(job.faults))
         meshes = other_meshes(self.store, job)
-        warnings = [*self.plan.warnings, *meshes, *other_driver_warning(self.store)]
-        event_log = EventLog(self.store, self.stop.set)
-        nodes, ids = NodeWatch(cluster), IdCheck(lambda: id_warnings(job, self.plan))
-        pool = WorkerPool(RayTransport(job, self.plan, placement, nodes.node, self.open_engine))
-        dispatch = Dispatch(work_left(self.plan, self.progress), Policy.of(self.job.faults))
-        driver = Driver(
-            dispatch,
-            pool,
-            event_log,
-            nodes,
-            JobMetrics(self.job.name),
-            workers=self.job.workers,
-            placement=placement,
-            before=before,
-            row_tokens=RowTokens.of(self.job, self.plan.columns),
-            stop=self.stop,
-            watch=self.watch,
-            warnings=warnings,
-            slots_warning=partial(few_rows_warning, job, self.plan.rows),
+        facts = JobFacts(
+            published,
+            RowTokens.of(job, self.plan.columns),
+            [*self.plan.warnings, *meshes, *other_driver_warning(self.store)],
+            partial(few_rows_warning, job, self.plan.rows),
         )
-        event_log.event("run", what="began", **_facts(placement, address))
+        metrics = JobMetrics(job.name)
+        reporter = StatusReporter(dispatch, pool, event_log, metrics, facts, self.watch)
+        demand = WorkerDemand(job.workers, placement)
+        driver = Driver(dispatch, pool, nodes, demand, reporter, self.stop)
+        reporter.run_began(placement, address)
         event_log.open()
         nodes.open()
         ids.open()
         try:
             end = driver.run()
-        except KeyboardInterrupt:  # the second Ctrl-C: now
+        except KeyboardInterrupt:  # the second Ctrl-C: end at once
             end = JobEnded("stopped")
         except Exception as error:
             event_log.close(Heartbeat("failed", time.time(), details={"message": str(error)}))
@@ -193,17 +187,18 @@ class _Run:
         finally:
             nodes.close()
             pool.kill_all()
-        return self._conclude(end, dispatch, driver.rates, event_log, ids)
+        warning = ids.found() if end.outcome == "finished" else ""
+        return self._conclude(end, reporter, event_log, warning)
 
-    def _find_room(self, local: bool, before: PublishedBefore) -> tuple[Cluster, Placement]:
-        """Where workers go. Raises UserError when the cluster has, and gets, no place for any."""
-        looked = time.monotonic()
+    def _find_room(self, local: bool, published: PublishedBefore) -> tuple[Cluster, Placement]:
+        """Where workers go. Raises UserError when the cluster has, and gets, no room for any."""
+        began = time.monotonic()
         while True:
-            cluster = look()
+            cluster = read_cluster()
             try:
                 placement = choose(self.job.workers, cluster)
             except UserError as error:
-                waited = time.monotonic() - looked
+                waited = time.monotonic() - began
                 if waited >= (0.0 if local else _GROWING_S if cluster.grows else _JOINING_S):
                     raise
                 seconds, waits = time.monotonic() - self.began, f"hosts: {error}"
@@ -211,17 +206,12 @@ class _Run:
                 check_mesh(self.job.workers, placement)
                 return cluster, placement
             if self.watch is not None:
-                self.watch(waiting_view(before, seconds=seconds, waiting_for=waits))
+                self.watch(waiting_view(published, seconds=seconds, waiting_for=waits))
             if self.stop.wait(1.0):
                 raise Interrupted
 
     def _conclude(
-        self,
-        end: JobEnded,
-        dispatch: Dispatch,
-        rates: TokenRates,
-        event_log: EventLog,
-        ids: IdCheck,
+        self, end: JobEnded, reporter: StatusReporter, event_log: EventLog, warning: str
     ) -> Summary:
         progress = read_progress(self.store, self.plan)
         summary = summary_of(
@@ -229,23 +219,18 @@ class _Run:
             progress,
             self.job.output.path,
             time.monotonic() - self.began,
-            tokens_per_second=rates.mean,
-            generated_tokens=generated(dispatch)[1],
-            warning=ids.found() if end.outcome == "finished" else "",
+            tokens_per_second=reporter.rates.mean,
+            generated_tokens=reporter.generated_tokens,
+            warning=warning,
         )
-        event_log.event("run", what="ended", outcome=summary.outcome, message=summary.message)
-        speed, told = summary.tokens_per_second, {"message": summary.message}
-        last = Heartbeat(summary.outcome, time.time(), tokens_per_second=speed, details=told)
+        reporter.run_ended(summary)
+        last = Heartbeat(
+            summary.outcome,
+            time.time(),
+            tokens_per_second=summary.tokens_per_second,
+            details={"message": summary.message},
+        )
         event_log.close(last)
         if summary.outcome == "finished":
             mark_finished(self.store)
         return summary
-
-
-def _facts(placement: Placement, address: str) -> dict[str, Any]:
-    versions = {
-        "rgpipeline": __version__,
-        "ray": ray.__version__,
-        "python": platform.python_version(),
-    }
-    return {"versions": versions, "accelerator": str(placement), "address": address}

@@ -82,27 +82,33 @@ def choose(spec: WorkersSpec, cluster: Cluster) -> Placement:
     return _asked_for(spec, cluster)
 
 
-def wanted(spec: WorkersSpec, placement: Placement, cluster: Cluster) -> int:
-    """How many workers the job wants now: what was asked for, or as many as fit (`min` at least).
+@dataclass(frozen=True, slots=True)
+class WorkerDemand:
+    """The workers that a job asks for."""
 
-    Those that don't fit wait for room, which has an autoscaler make some; so where there is one,
-    up to twice as many are wanted as fit, for as long as it gives more.
-    """
-    if spec.count != "auto":
-        return spec.count
-    room = placement.room(cluster.staying)
-    return max(spec.min, 2 * room if cluster.grows else room)
+    spec: WorkersSpec
+    placement: Placement
 
+    def wanted(self, cluster: Cluster) -> int:
+        """How many workers the job wants now: its `count`, or all that fit (`min` at least).
 
-def held_up(spec: WorkersSpec, placement: Placement, cluster: Cluster) -> str:
-    """What the job waits for, or does without, in words for a person; empty when it has all."""
-    room = placement.room(cluster.staying)
-    missing = (spec.min if spec.count == "auto" else spec.count) - room
-    if missing <= 0:
-        return ""
-    workers = "1 more worker" if missing == 1 else f"{missing} more workers"
-    when = "its autoscaler is asked for more" if cluster.grows else "they join when hosts do"
-    return f"room for {workers} ({placement}): the cluster has room for {room}; {when}"
+        Workers that don't fit wait for room, which makes an autoscaler add some. So where there
+        is one, up to twice as many are wanted as fit, for as long as it gives more.
+        """
+        if self.spec.count != "auto":
+            return self.spec.count
+        room = self.placement.room(cluster.staying)
+        return max(self.spec.min, 2 * room if cluster.grows else room)
+
+    def missing(self, cluster: Cluster) -> str:
+        """The room that the job still waits for, in words; empty when there is enough."""
+        room = self.placement.room(cluster.staying)
+        missing = (self.spec.min if self.spec.count == "auto" else self.spec.count) - room
+        if missing <= 0:
+            return ""
+        workers = "1 more worker" if missing == 1 else f"{missing} more workers"
+        when = "its autoscaler is asked for more" if cluster.grows else "they join when hosts do"
+        return f"room for {workers} ({self.placement}): the cluster has room for {room}; {when}"
 
 
 def inventory(nodes: Sequence[Node]) -> str:

@@ -20,14 +20,12 @@ from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from ray._private.authentication.authentication_token_setup import (
-    maybe_enable_token_auth_if_token_available,
-)
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from rgpipeline.errors import JobError, UserError, WorkerError
 from rgpipeline.jobfile import load_job
+from rgpipeline.runtime.ray_internals import enable_token_auth
 from rgpipeline.spec import Job
 from rgpipeline.storage.filesystems import protocol_of
 
@@ -80,8 +78,7 @@ def _connect(address: str) -> JobSubmissionClient:
     url = address if "://" in address else f"http://{address}"
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
-    # As `ray.init` does, and the client of Ray Jobs doesn't: clusters ask for a token by default.
-    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    enable_token_auth()
     try:
         return JobSubmissionClient(url)
     except AuthenticationError as error:

@@ -2,7 +2,3 @@
 
 Layer 4. Imports what the job will meet (plan, prompts, weights, output) and runs none of it.
 """
-
-from rgpipeline.validation.examination import Findings, examine
-
-__all__ = ["Findings", "examine"]

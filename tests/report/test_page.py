@@ -1,20 +1,31 @@
 """The page: whole, alone, and right about what was published."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 
+from rgpipeline.assignments import WorkerReport
+from rgpipeline.dispatch import Event, WorkerDied, WorkerReported
+from rgpipeline.dispatch.job_view import PublishedBefore
+from rgpipeline.dispatch.throughput import RowTokens
+from rgpipeline.output import Heartbeat
 from rgpipeline.records import OutputRow
 from rgpipeline.report import render_report
 from rgpipeline.report.charts import between, doublings, exact, linear
 from rgpipeline.report.row_figures import histogram, row_facts
-from rgpipeline.storage.store import open_store
+from rgpipeline.runtime.event_log import EventLog
+from rgpipeline.runtime.placement import Placement
+from rgpipeline.runtime.status_reporter import JobFacts, StatusReporter
+from rgpipeline.storage.retries import Retry
+from rgpipeline.storage.store import RetryingStore, open_store
 from rgpipeline.wording import amount
+from tests.dispatch.hand import Game, shards
 from tests.published import done, failed, job_over, publish
 
 ROWS = [{"name": f"n{i}", "prompt": f"prompt {i}"} for i in range(40)]
@@ -50,21 +61,50 @@ def answer(number: int, row: Mapping[str, Any]) -> Sequence[OutputRow]:
 
 
 @pytest.fixture
-def page(tmp_path: Path) -> str:
+def url(tmp_path: Path) -> str:
+    """The output of a job over `ROWS`, without an event log."""
     job = job_over(tmp_path, ROWS, input={"columns": {"prompt": "prompt", "id": "name"}})
-    url = publish(job, answer)
-    lines = [
-        {"t": 1.0, "kind": "run", "what": "began", "versions": {"jax": "0.10.2"}},
-        {"t": 2.0, "kind": "worker", "what": "starting", "worker": "w0"},
-        {"t": 3.0, "kind": "worker", "what": "died", "worker": "w0", "reason": NASTY},
-        *(
-            {"t": t, "kind": "rate", "worker": "w1", "completion_tokens": 10 * t}
-            | {"slots": 4, "occupied": 3, "details": {"position_3_tokens": t, "position_3_s": t}}
-            for t in (4.0, 9.0)
-        ),
-    ]
-    data = "\n".join(map(json.dumps, lines)).encode()
-    open_store(url).create("_rgp/events/1000-0000.jsonl", data)
+    return publish(job, answer)
+
+
+class Run:
+    """A run of two workers with 8 chips each, noted by the driver's own reporter."""
+
+    def __init__(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("rgpipeline.runtime.status_reporter._now", lambda: self.now)
+        self.now = 0.0
+        self.game = Game(shards(9), workers=2)
+        self.log = EventLog(RetryingStore(open_store(url), Retry()), lambda: None)
+        pool: Any = SimpleNamespace(host_of=lambda worker: "host")
+        metrics: Any = SimpleNamespace(update=lambda figures: None)
+        job = JobFacts(PublishedBefore(), RowTokens())
+        self.reporter = StatusReporter(self.game.dispatch, pool, self.log, metrics, job)
+        self.reporter.run_began(Placement("tpu", 8), "local")
+        for command in self.game.commands:
+            self.reporter.follow_command(command)
+
+    def tell(self, now: float, event: Event) -> None:
+        self.now = now
+        self.reporter.follow(event)
+        for command in self.game.tell(event):
+            self.reporter.follow_command(command)
+
+    def reports(self, now: float, worker: str, tokens: int) -> None:
+        details = {"position_3_tokens": float(tokens), "position_3_s": now}
+        report = WorkerReport(
+            tokens, slots=4, occupied=3, completion_tokens=tokens, details=details
+        )
+        self.tell(now, WorkerReported(now, worker, report))
+        self.reporter.report(now, wanted=2, waiting_for="", last=True)
+
+
+@pytest.fixture
+def page(url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    run = Run(url, monkeypatch)
+    run.reports(60.0, "w1", 0)
+    run.tell(1800.0, WorkerDied(1800.0, "w0", "crashed", NASTY))
+    run.reports(3600.0, "w1", 9000)
+    run.log.close(Heartbeat("interrupted", 3600.0))
     return render_report(url)
 
 
@@ -100,14 +140,18 @@ def test_the_page_has_every_section(page: str, heading: str) -> None:
 
 
 def test_the_page_names_versions_losses_and_failed_rows(page: str) -> None:
-    assert "0.10.2" in page
-    assert "1 worker, 1 loss." in page
+    assert f"<td>{ray.__version__}</td>" in page
+    assert "3 workers, 1 loss." in page
     assert '<td class="id">n13</td><td>row 13:' in page
 
 
-def test_without_events_the_page_says_so(tmp_path: Path) -> None:
-    job = job_over(tmp_path, ROWS, input={"columns": {"prompt": "prompt", "id": "name"}})
-    assert "no event log" in render_report(publish(job, answer))
+def test_hours_of_devices_are_those_of_workers_times_their_chips(page: str) -> None:
+    assert "<b>2.0 h</b><span>of workers; 16.0 h of devices</span>" in page  # 0.5 + 1 + 0.5 hours
+    assert "<th>devices</th><td>8 to a worker</td>" in page
+
+
+def test_without_events_the_page_says_so(url: str) -> None:
+    assert "no event log" in render_report(url)
 
 
 def test_a_job_that_has_nothing_yet_has_a_page(tmp_path: Path) -> None:

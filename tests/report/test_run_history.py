@@ -1,54 +1,60 @@
 """What the event log tells, on one axis of time."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rgpipeline.events import (
+    Event,
+    RunEnded,
+    WorkerChange,
+    WorkerChanged,
+    WorkerFigures,
+    event_file_name,
+    event_line,
+)
 from rgpipeline.report.run_events import read_runs
-from rgpipeline.report.run_history import History, history
+from rgpipeline.report.run_history import History, read_history
 from rgpipeline.storage.store import Store, open_store
 
-Line = Mapping[str, Any]
+
+def rate(t: float, worker: str, tokens: int, **fields: Any) -> WorkerFigures:
+    slots = {"slots": 10, "occupied": 10, **fields}
+    return WorkerFigures(t, worker, completion_tokens=tokens, **slots)
 
 
-def rate(t: float, worker: str, tokens: int, **fields: Any) -> Line:
-    told = {"slots": 10, "occupied": 10, "completion_tokens": tokens, "details": {}}
-    return {"t": t, "kind": "rate", "worker": worker, **told, **fields}
+def worker(t: float, what: WorkerChange, name: str = "w0", **fields: str) -> WorkerChanged:
+    return WorkerChanged(t, what, name, **fields)
 
 
-def worker(t: float, what: str, name: str = "w0", **fields: Any) -> Line:
-    return {"t": t, "kind": "worker", "what": what, "worker": name, **fields}
-
-
-def logged(folder: Path, *runs: Sequence[Line]) -> Store:
+def logged(folder: Path, *runs: Sequence[Event]) -> Store:
     """A folder with these runs in its event log, each in two objects."""
     store = open_store(str(folder))
     for run in runs:
-        started = int(run[0]["t"] * 1000)
-        for sequence, lines in enumerate((run[:1], run[1:])):
-            data = "".join(json.dumps(line) + "\n" for line in lines).encode()
-            store.create(f"_rgp/events/{started}-{sequence:04d}.jsonl", data)
+        for sequence, events in enumerate((run[:1], run[1:])):
+            data = "".join(event_line(event) + "\n" for event in events).encode()
+            store.create(event_file_name(int(run[0].t * 1000), sequence), data)
     return store
 
 
-def told(folder: Path, *runs: Sequence[Line]) -> History:
-    found = history(read_runs(logged(folder, *runs)))
+def told(folder: Path, *runs: Sequence[Event]) -> History:
+    found = read_history(read_runs(logged(folder, *runs)))
     assert found is not None
     return found
 
 
 def test_no_log_is_no_history(tmp_path: Path) -> None:
-    assert history(read_runs(open_store(str(tmp_path)))) is None
+    assert read_history(read_runs(open_store(str(tmp_path)))) is None
 
 
 def test_a_line_that_cannot_be_read_costs_itself_only(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
-    store.create("_rgp/events/1000-0000.jsonl", b'{"t": 1, "kind": "run"}\n{"t": 2, "ki\n[]\n5\n')
+    lines = event_line(RunEnded(1, "failed")).encode() + b'\n{"t": 2, "ki\n[]\n5\n\xff\n'
+    store.create(event_file_name(1000, 0), lines)
     (run,) = read_runs(store)
-    assert [event.kind for event in run.events] == ["run"]
+    assert run.events == [RunEnded(1, "failed")]
 
 
 def test_a_rate_is_tokens_gained_over_seconds(tmp_path: Path) -> None:

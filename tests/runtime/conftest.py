@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 import ray
-from ray._private.authentication.authentication_token_setup import (
-    maybe_enable_token_auth_if_token_available,
-)
+
+from rgpipeline.runtime.ray_internals import enable_token_auth
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +25,7 @@ def cluster() -> Iterator[None]:
     assert head.stdout is not None
     address = head.stdout.readline().decode().strip()
     assert address, "the cluster did not start"
-    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)  # the head has made one
+    enable_token_auth()  # the head has made one
     ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()

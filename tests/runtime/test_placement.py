@@ -7,7 +7,7 @@ import pytest
 
 from rgpipeline.errors import UserError
 from rgpipeline.runtime.cluster_nodes import Cluster, Node
-from rgpipeline.runtime.placement import Placement, choose, held_up, wanted
+from rgpipeline.runtime.placement import Placement, WorkerDemand, choose
 from rgpipeline.runtime.process_setup import core_shares, environment
 from rgpipeline.spec import WorkersSpec
 
@@ -117,7 +117,7 @@ def test_what_an_autoscaler_may_add_is_waited_for() -> None:
     workers = spec(accelerator="tpu", chips=8)
     placement = choose(workers, GROWING)
     assert placement == Placement("tpu", 8)
-    assert held_up(workers, placement, GROWING) == (
+    assert WorkerDemand(workers, placement).missing(GROWING) == (
         "room for 1 more worker (TPU host with 8 chips): the cluster has room for 0; "
         "its autoscaler is asked for more"
     )
@@ -135,18 +135,20 @@ def test_an_autoscaler_must_be_told_what_to_add(workers: WorkersSpec, missing: s
     ("workers", "expected"), [(spec(), 2), (spec(min=5), 5), (spec(count=7), 7)]
 )
 def test_as_many_workers_as_fit_but_for_what_is_asked(workers: WorkersSpec, expected: int) -> None:
-    assert wanted(workers, Placement("tpu", 8), cluster(HEAD, v5e(), v5e())) == expected
+    assert (
+        WorkerDemand(workers, Placement("tpu", 8)).wanted(cluster(HEAD, v5e(), v5e())) == expected
+    )
 
 
 def test_an_autoscaler_is_asked_for_as_many_again() -> None:
     hosts = Cluster((*GROWING.nodes, v5e(), v5e(), v5e()))
-    assert wanted(spec(), Placement("tpu", 8), hosts) == 6
-    assert held_up(spec(), Placement("tpu", 8), hosts) == ""
+    assert WorkerDemand(spec(), Placement("tpu", 8)).wanted(hosts) == 6
+    assert WorkerDemand(spec(), Placement("tpu", 8)).missing(hosts) == ""
 
 
 def test_a_draining_host_has_no_room() -> None:
     leaving = Node("n", "host", {"TPU": 8}, leaving=True)
-    assert wanted(spec(), Placement("tpu", 8), cluster(v5e(), leaving)) == 1
+    assert WorkerDemand(spec(), Placement("tpu", 8)).wanted(cluster(v5e(), leaving)) == 1
 
 
 def test_a_host_of_a_larger_slice_works_by_itself() -> None:
