@@ -26,8 +26,8 @@ from rgpipeline.engine.step_tuner import MOST
 from rgpipeline.errors import RgpipelineError
 from rgpipeline.fit import FitRequest, fit
 from rgpipeline.model.config import GriffinConfig, known_config
-from rgpipeline.model.kernels import for_platform
 from rgpipeline.model.params import Params, flatten, nest, param_shapes
+from rgpipeline.model.platforms import kernels_for
 from rgpipeline.model.weights.checkpoint import read_config
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import EngineSpec
@@ -90,7 +90,7 @@ def measure(
         _random_params(config, settings),
         settings,
         pack_tokens=pack_tokens(settings, platform),
-        kernels=for_platform(platform),
+        kernels=kernels_for(platform),
     )
     packs = full_packs(engine, config.window)
     stage = engine.prefill(engine.stage(), packs[0])  # compiles

@@ -30,9 +30,8 @@ from rgpipeline.engine.sizing import (
 from rgpipeline.engine.step_tuner import Pace
 from rgpipeline.errors import UserError, WeightsError
 from rgpipeline.model.collectives import ALONE, Chips
-from rgpipeline.model.kernels import for_platform
 from rgpipeline.model.params import flatten
-from rgpipeline.model.platforms import skip_absent_tpu
+from rgpipeline.model.platforms import kernels_for, skip_absent_tpu
 from rgpipeline.model.sharding import check_model, check_slots, chips_for, mesh_of, placing
 from rgpipeline.model.weights import loading
 from rgpipeline.model.weights.checkpoint import read_config
@@ -109,7 +108,7 @@ def open_engine(
     built = GriffinEngine(
         *(config, params, settings),
         pack_tokens=pack_tokens(settings, jax.default_backend(), chips.data),
-        kernels=for_platform(jax.default_backend()),
+        kernels=kernels_for(jax.default_backend()),
         mesh=grid,
     )
     loop = Loop(

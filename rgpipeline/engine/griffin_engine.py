@@ -27,8 +27,8 @@ from rgpipeline.engine.step_tuner import MOST
 from rgpipeline.engine.tenancies import bias_row, seen_row, settings_arrays
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.griffin_state import GriffinState, init_state
-from rgpipeline.model.kernels import Kernels
 from rgpipeline.model.layers.griffin import Griffin
+from rgpipeline.model.platforms import Kernels
 from rgpipeline.model.sharding import share_of
 from rgpipeline.records import EngineSettings
 

@@ -66,7 +66,7 @@ def extract(chips: Chips, states: GriffinState, place: jax.Array) -> GriffinStat
 
     def take(by_chip: bool, leaf: jax.Array) -> jax.Array:
         at, mine = _place(chips, place, by_chip, leaf)
-        return chips.taken(lax.dynamic_slice_in_dim(leaf, at, 1), mine, by_chip)
+        return chips.broadcast_from_owner(lax.dynamic_slice_in_dim(leaf, at, 1), mine, by_chip)
 
     rows: GriffinState = map_rows(take, states)
     return rows

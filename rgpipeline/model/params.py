@@ -40,8 +40,8 @@ from jax.typing import DTypeLike
 
 from rgpipeline.model import quantize
 from rgpipeline.model.config import GriffinConfig
+from rgpipeline.model.layers.array_types import HostArray, ParamPath
 from rgpipeline.model.layers.griffin import Griffin
-from rgpipeline.model.weights.recipes import HostArray, Path
 
 Params: TypeAlias = dict[str, Any]
 
@@ -61,7 +61,7 @@ def param_shapes(config: GriffinConfig, dtype: DTypeLike, quantized: bool = Fals
     return nest(structs)
 
 
-def stored_dtype(path: Path, dtype: DTypeLike) -> DTypeLike:
+def stored_dtype(path: ParamPath, dtype: DTypeLike) -> DTypeLike:
     """The dtype in which a model of `dtype`, not quantized, keeps the parameter at `path`."""
     return dtype if path[-1] in ("kernel", "embedding") else jnp.float32
 
@@ -73,16 +73,16 @@ def head_of(params: Params) -> tuple[Array, Array | None]:
     return params["embedder"]["embedding"], params["embedder"].get("embedding_scale")
 
 
-def flatten(tree: Params, above: Path = ()) -> dict[Path, Any]:
+def flatten(tree: Params, above: ParamPath = ()) -> dict[ParamPath, Any]:
     """Every leaf of a nested dict by its path, in the tree's order."""
-    flat: dict[Path, Any] = {}
+    flat: dict[ParamPath, Any] = {}
     for key, branch in tree.items():
         path = (*above, key)
         flat.update(flatten(branch, path) if isinstance(branch, dict) else {path: branch})
     return flat
 
 
-def nest(flat: dict[Path, Any]) -> Params:
+def nest(flat: dict[ParamPath, Any]) -> Params:
     """The tree whose leaves stand at these paths: the inverse of `flatten`."""
     tree: Params = {}
     for path, leaf in flat.items():
@@ -120,7 +120,7 @@ def random_params(config: GriffinConfig, seed: int, dtype: DTypeLike) -> Params:
 
 
 def _draw(
-    rng: np.random.Generator, path: Path, shape: tuple[int, ...], config: GriffinConfig
+    rng: np.random.Generator, path: ParamPath, shape: tuple[int, ...], config: GriffinConfig
 ) -> HostArray:
     if path[-1] == "a_param":
         square = rng.uniform(_LEAST_DECAY**2, _GREATEST_DECAY**2, shape)
@@ -129,7 +129,7 @@ def _draw(
     return rng.standard_normal(shape, np.float32) * np.float32(_scale(path, shape, config))
 
 
-def _scale(path: Path, shape: tuple[int, ...], config: GriffinConfig) -> float:
+def _scale(path: ParamPath, shape: tuple[int, ...], config: GriffinConfig) -> float:
     if path[-1] in ("kernel", "embedding"):
         inputs = shape[1] if path[-2] == "gates" else shape[-1]
         is_last = path[-2] in ("linear_out", "out", "down")

@@ -18,7 +18,7 @@ from jax import Array, lax
 from jax.typing import DTypeLike
 from numpy.typing import NDArray
 
-from rgpipeline.model.weights.recipes import HostArray, Path
+from rgpipeline.model.layers.array_types import HostArray, ParamPath
 
 LARGEST = 127.0
 _HOST_VALUES = 1 << 20  # values that are float32 on the host at one time
@@ -26,12 +26,12 @@ LEAST_SCALE = 1e-30  # one over it is still a number
 _CPU_ROWS = 4  # of a product, at least
 
 
-def is_quantized(path: Path) -> bool:
+def is_quantized(path: ParamPath) -> bool:
     """Whether int8 models hold the parameter at `path` in int8, with a scale beside it."""
     return path[-1] == "embedding" or (path[-1] == "kernel" and path[-2] != "gates")
 
 
-def scale_path(path: Path) -> Path:
+def scale_path(path: ParamPath) -> ParamPath:
     """Where the scales of the parameter at `path` stand: one axis fewer, the last."""
     return (*path[:-1], f"{path[-1]}_scale")
 

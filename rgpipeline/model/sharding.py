@@ -24,11 +24,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rgpipeline.errors import UserError
 from rgpipeline.model.collectives import CHIPS, DATA, MODEL, Chips
 from rgpipeline.model.config import GriffinConfig
-from rgpipeline.model.weights.recipes import Path
+from rgpipeline.model.layers.array_types import ParamPath
 
 # Parameters by the end of their path, and the axis that the model axis divides. What is not here
 # is on every chip: norms, keys' and values' projection, biases of what is summed over chips.
-_PARAMETERS: dict[Path, int] = {
+_PARAMETERS: dict[ParamPath, int] = {
     ("embedder", "embedding"): 0,
     ("lm_head", "kernel"): 0,
     ("temporal", "conv_kernel"): 1,
@@ -59,7 +59,7 @@ _WEIGHTS_SHARE = 0.4
 Tree = Any
 
 
-def param_spec(path: Path) -> PartitionSpec:
+def param_spec(path: ParamPath) -> PartitionSpec:
     """How the parameter at `path` is divided; its scales, if it has some, go with it."""
     name = path[-1].removesuffix("_scale")
     axis = _PARAMETERS.get((path[-2], name))
@@ -115,7 +115,7 @@ def shardings(mesh: Mesh, specs: Tree) -> Tree:
     return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
 
 
-def placing(mesh: Mesh) -> Callable[[Path, Any], jax.Array] | None:
+def placing(mesh: Mesh) -> Callable[[ParamPath, Any], jax.Array] | None:
     """What puts a parameter, given its path and its host array, to its place on the chips.
 
     None for a mesh of one: then the default device will do.
@@ -123,7 +123,7 @@ def placing(mesh: Mesh) -> Callable[[Path, Any], jax.Array] | None:
     if mesh.size == 1:
         return None
 
-    def put(path: Path, value: Any) -> jax.Array:
+    def put(path: ParamPath, value: Any) -> jax.Array:
         placed: jax.Array = jax.device_put(value, shardings(mesh, param_spec(path)))
         return placed
 

@@ -64,13 +64,13 @@ def score(
 
     def of_leaf(by_chip: bool, leaf: jax.Array) -> jax.Array:
         """Where the places' rows are in `leaf`; past its end if they are not wanted."""
-        wanted = chips.own(places) if by_chip else places
+        wanted = chips.local_slice(places) if by_chip else places
         return wanted - chips.first_slot(leaf.shape[0], by_chip)
 
     def read(by_chip: bool, leaf: jax.Array) -> jax.Array:
         """The rows; those whose prompt begins now hold nothing of the place's last one."""
         row = leaf.at[of_leaf(by_chip, leaf)].get(mode="clip")
-        begins = _beside(chips.own(fresh) if by_chip else fresh, row)
+        begins = _beside(chips.local_slice(fresh) if by_chip else fresh, row)
         return jnp.where(begins, jnp.zeros((), row.dtype), row)
 
     def write(by_chip: bool, leaf: jax.Array, row: jax.Array) -> jax.Array:
@@ -141,7 +141,7 @@ def _advance(
         active=active & ~stopped & ~last & ~failed,
         remaining=remaining,
         banned_for=jnp.maximum(state.banned_for - active, 0),
-        sampling=count_token(state.sampling, *chips.own((token, active)), features),
+        sampling=count_token(state.sampling, *chips.local_slice((token, active)), features),
     )
     return state, Steps(codes, sampled)
 
@@ -181,8 +181,8 @@ def log_probabilities(
     """
     chosen = hidden.reshape(-1, hidden.shape[-1])[positions]
     logits: jax.Array = _apply(model, params, "logits", chosen)
-    share = share_of_softmax(logits, targets - model.chips.place() * logits.shape[-1])
-    return joined_softmax(model.chips.compared(share))
+    share = share_of_softmax(logits, targets - model.chips.axis_index() * logits.shape[-1])
+    return joined_softmax(model.chips.all_gather(share))
 
 
 def _apply(model: Griffin, params: Params, method: str, *arguments: Any) -> Any:

@@ -16,11 +16,11 @@ from rgpipeline.engine.programs.on_chips import PARAMS, STATE, Kind, OnChips, by
 from rgpipeline.engine.programs.program_shapes import pack_tokens
 from rgpipeline.engine.tenancies import settings_arrays
 from rgpipeline.model.config import ATTENTION, GriffinConfig
-from rgpipeline.model.kernels import for_platform
+from rgpipeline.model.layers.array_types import ParamPath
 from rgpipeline.model.params import flatten, param_shapes
+from rgpipeline.model.platforms import kernels_for
 from rgpipeline.model.quantize import is_quantized
 from rgpipeline.model.sharding import shardings
-from rgpipeline.model.weights.recipes import Path
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import Sampling
 
@@ -94,7 +94,7 @@ def worker_programs(
         None,
         settings,
         pack_tokens=pack_tokens(settings, platform, on.chips.data),
-        kernels=for_platform(platform),
+        kernels=kernels_for(platform),
         mesh=mesh,
     )
     quantized = settings.quantize == "int8"
@@ -135,7 +135,7 @@ def int8_flops(config: GriffinConfig, tokens: int, logits: int) -> int:
     return 2 * (tokens * kernels + logits * config.vocab_size * config.width)
 
 
-def _parameters(config: GriffinConfig, counts: Callable[[Path], bool]) -> int:
+def _parameters(config: GriffinConfig, counts: Callable[[ParamPath], bool]) -> int:
     """Values of the kernels that every token is multiplied by; the head's are not among them."""
     shapes = flatten(param_shapes(config, jnp.float32))
     return sum(

@@ -84,7 +84,7 @@ class OnChips:
 
         def spread(*arguments: Tree) -> Tree:
             specs = tuple(kind(tree) for kind, tree in zip(given, arguments, strict=True))
-            return self.chips.spread(program, mesh, specs, made(*specs))(*arguments)
+            return self.chips.shard_map(program, mesh, specs, made(*specs))(*arguments)
 
         spread.__name__ = _name(program)
         return compiled(spread)

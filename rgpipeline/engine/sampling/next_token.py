@@ -76,11 +76,11 @@ def _sampled(
     banned = jnp.where(state.banned_for[:, None] > 0, state.stop_ids, -1)
     known = (state.model.position, banned, state.active)
     drawn = sample(
-        chips.by_slot(logits, 1),
+        chips.all_to_all_slots(logits, 1),
         state.sampling.of_own(chips),
-        *chips.own(known),
+        *chips.local_slice(known),
         features,
-        chips.own(chosen),
+        chips.local_slice(chosen),
     )
     return drawn.for_group(chips)
 
@@ -110,9 +110,9 @@ def _chosen(
         token = token_of(choice, rate, uniform, place * table.shape[0])
         return token if chips.model == 1 else offer(choice, rate, gumbel, token)
 
-    operands = (chips.place(), table, scale, hidden, state.sampling, state.model.position)
+    operands = (chips.axis_index(), table, scale, hidden, state.sampling, state.model.position)
     nothing = state.token if chips.model == 1 else jnp.zeros((3, hidden.shape[0]), jnp.int32)
     found = fenced(jnp.any(state.active), draw, *operands, otherwise=nothing)
     if chips.model == 1:
         return found
-    return best_offer(chips.compared(found), rate_of(state.sampling.temperature))
+    return best_offer(chips.all_gather(found), rate_of(state.sampling.temperature))

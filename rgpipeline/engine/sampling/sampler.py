@@ -44,7 +44,9 @@ class SamplingState(NamedTuple):
 
     def of_own(self, chips: Chips) -> "SamplingState":
         """Of a group's slots, those of this chip."""
-        owned = chips.own({name: leaf for name, leaf in self._asdict().items() if name not in _OWN})
+        owned = chips.local_slice(
+            {name: leaf for name, leaf in self._asdict().items() if name not in _OWN}
+        )
         return self._replace(**owned)
 
 
@@ -66,7 +68,7 @@ class Sampled(NamedTuple):
         rows = self.token.shape[0]
         columns = [leaf.reshape(rows, -1) for leaf in self]
         bits = [lax.bitcast_convert_type(column, jnp.int32) for column in columns]
-        told = chips.gathered(jnp.concatenate(bits, axis=1))
+        told = chips.all_gather_tiled(jnp.concatenate(bits, axis=1))
         ends = np.cumsum([column.shape[1] for column in columns])[:-1]
         parts = jnp.split(told, ends, axis=1)
         return Sampled(

@@ -19,7 +19,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import DTypeLike
 
-from rgpipeline.model.precision import precision_of
+from rgpipeline.model.platforms import precision_of
 
 _MOST_ROWS = 128
 

@@ -19,9 +19,11 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from rgpipeline.model.griffin_state import AttentionState, Position, QuantizedAttentionState, Rings
-from rgpipeline.model.kernels import Kernels, on_tpu, ring_copies, shape_of
+from rgpipeline.model.kernels import ring_copies
 from rgpipeline.model.kernels.ring_copies import CHUNK, Refs
+from rgpipeline.model.layers.array_types import shape_of
 from rgpipeline.model.layers.rings import as_held
+from rgpipeline.model.platforms import Kernels, on_tpu
 
 _MASKED = -2.3819763e38  # as in `attention`
 _VMEM_BYTES = 32 << 20

@@ -14,8 +14,9 @@ from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from rgpipeline.model.kernels import Kernels, shape_of
+from rgpipeline.model.layers.array_types import shape_of
 from rgpipeline.model.layers.rglru import Step
+from rgpipeline.model.platforms import Kernels
 
 _MOST_CHANNELS = 32  # of a program
 _MOST_TOKENS = 16  # of a tile

@@ -22,7 +22,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from rgpipeline.model import quantize
-from rgpipeline.model.kernels import Kernels, on_tpu, shape_of
+from rgpipeline.model.layers.array_types import shape_of
+from rgpipeline.model.platforms import Kernels, on_tpu
 
 BLOCK = 256
 LOWEST = -3.4e38  # the logit of what is past the vocabulary

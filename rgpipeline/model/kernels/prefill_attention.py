@@ -16,10 +16,11 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from rgpipeline.model.griffin_state import AttentionState, Position
-from rgpipeline.model.kernels import Kernels, on_tpu, shape_of
 from rgpipeline.model.kernels.prefill_tiles import LANES, Plan, Sums
 from rgpipeline.model.kernels.ring_copies import written
 from rgpipeline.model.layers import rope
+from rgpipeline.model.layers.array_types import shape_of
+from rgpipeline.model.platforms import Kernels, on_tpu
 
 _TILE = 256  # queries of a tile and keys of a block, at most
 _MOST_TOKENS = 4096  # of a chunk, which lies in VMEM

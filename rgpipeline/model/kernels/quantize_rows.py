@@ -13,7 +13,8 @@ from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from rgpipeline.model.kernels import Kernels, on_tpu, shape_of
+from rgpipeline.model.layers.array_types import shape_of
+from rgpipeline.model.platforms import Kernels, on_tpu
 from rgpipeline.model.quantize import LARGEST, LEAST_SCALE
 
 _TILE = 32  # rows of a memory tile of int8

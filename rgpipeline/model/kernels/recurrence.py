@@ -16,7 +16,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from rgpipeline.model.griffin_state import RecurrentState
-from rgpipeline.model.kernels import Kernels, on_tpu, shape_of
+from rgpipeline.model.layers.array_types import shape_of
+from rgpipeline.model.platforms import Kernels, on_tpu
 
 _C = 8.0  # as in `rglru`
 _MOST_ROWS = 128  # rows worked on together: what they need fits the registers' neighbourhood

@@ -22,8 +22,9 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from rgpipeline.model.griffin_state import RecurrentState
-from rgpipeline.model.kernels import Kernels, on_tpu, shape_of
 from rgpipeline.model.kernels.recurrence import Weights, gating, speed_of
+from rgpipeline.model.layers.array_types import shape_of
+from rgpipeline.model.platforms import Kernels, on_tpu
 
 _MOST_TOKENS = 256  # tokens a grid step
 _SUBLANES = 8  # tokens a register

@@ -8,8 +8,14 @@
 Public functions of this package are annotated with these; the tests check them at call time.
 """
 
+from typing import TypeAlias
+
+import jax
+import numpy as np
 from jax import Array
+from jax.typing import DTypeLike
 from jaxtyping import Bool, Float, Float32, Int32
+from numpy.typing import NDArray
 
 Tokens = Int32[Array, "b t"]
 Token = Int32[Array, "b"]
@@ -22,7 +28,6 @@ Logits = Float32[Array, "*batch v"]
 
 Queries = Float[Array, "b t n h"]
 Keys = Float[Array, "b t h"]
-Ring = Float[Array, "b w h"]
 Mask = Bool[Array, "b t s"]
 Rotation = Float32[Array, "b t r"]
 
@@ -31,3 +36,12 @@ Expanded = Float[Array, "b t e"]
 RecurrentH = Float32[Array, "b e"]
 ConvTail = tuple[Float[Array, "b e"], ...]
 Start = Bool[Array, "b t"]
+
+ParamPath: TypeAlias = tuple[str, ...]  # of a parameter in the tree
+HostArray: TypeAlias = NDArray[np.generic]
+
+
+def shape_of(shape: tuple[int, ...], dtype: DTypeLike) -> jax.ShapeDtypeStruct:
+    """The shape and dtype of an array that need not exist."""
+    struct: jax.ShapeDtypeStruct = jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
+    return struct

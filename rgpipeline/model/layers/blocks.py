@@ -21,10 +21,8 @@ from rgpipeline.model.config import RECURRENT, GriffinConfig
 from rgpipeline.model.cpu import cpu_primitives
 from rgpipeline.model.griffin_state import BlockState, Position, RecurrentState, Rings
 from rgpipeline.model.kernels import (
-    Kernels,
     decode_attention,
     gpu_scan,
-    on_tpu,
     prefill_attention,
     recurrence,
     recurrence_scan,
@@ -34,6 +32,7 @@ from rgpipeline.model.layers import attention, rglru, rings, rope
 from rgpipeline.model.layers.array_types import Activations, Active, ConvTail, Lengths, Start
 from rgpipeline.model.layers.modules import BlockDiagonal, Linear, Norm, param
 from rgpipeline.model.ops import primitives
+from rgpipeline.model.platforms import Kernels, on_tpu
 
 
 class Chunk(NamedTuple):
@@ -154,12 +153,12 @@ class AttentionBlock(nn.Module):
         self, x: Activations, chunk: Chunk, lengths: Lengths, state: Rings
     ) -> tuple[Activations, Rings]:
         """A chunk that goes on from `state`."""
-        position, lengths = self.chips.own((chunk.position, lengths))
+        position, lengths = self.chips.local_slice((chunk.position, lengths))
         floats = rings.read(state, self.dtype)
         fused = prefill_attention.chosen(self.kernels, x.shape[1], floats)
         if fused is not None:
-            queries = self.chips.by_slot(self.query(x), 2)
-            x, angles = self.chips.own((x, chunk.angles))
+            queries = self.chips.all_to_all_slots(self.query(x), 2)
+            x, angles = self.chips.local_slice((x, chunk.angles))
             key_value = jnp.moveaxis(self.key_value(x), 2, 0)
             mixed, floats = fused(queries, key_value, angles, floats, position, lengths)
             after = rings.take_over(state, floats, position, lengths)
@@ -178,7 +177,7 @@ class AttentionBlock(nn.Module):
         """One token of each row, [b 1 d]."""
         projected = self._project(x, chunk)
         decode = decode_attention.chosen(self.kernels, state) or attention.decode
-        position, active = self.chips.own((chunk.position, active))
+        position, active = self.chips.local_slice((chunk.position, active))
         mixed, after = decode(*projected, state, position, active)
         return self._out(mixed), after
 
@@ -188,15 +187,15 @@ class AttentionBlock(nn.Module):
         Of several chips, each has all heads for its own slots: that is where their rings are.
         """
         queries = rope.rotate(self.query(x), chunk.angles).astype(self.dtype)
-        queries = self.chips.by_slot(queries, 2)
-        x, angles = self.chips.own((x, chunk.angles))
+        queries = self.chips.all_to_all_slots(queries, 2)
+        x, angles = self.chips.local_slice((x, chunk.angles))
         key_value = self.key_value(x)
         keys = rope.rotate(key_value[..., 0, :], angles).astype(self.dtype)
         return queries, keys, key_value[..., 1, :].astype(self.dtype)
 
     def _out(self, mixed: Array) -> Activations:
         if self.chips.model > 1:  # half the bytes between chips; the product rounds so anyway
-            mixed = self.chips.by_part(mixed.astype(self.dtype), 2)
+            mixed = self.chips.all_to_all_parts(mixed.astype(self.dtype), 2)
         return self.out(mixed.reshape(*mixed.shape[:2], -1))
 
 

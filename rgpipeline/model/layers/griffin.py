@@ -8,11 +8,11 @@ from jax.typing import DTypeLike
 from rgpipeline.model.collectives import ALONE, Chips
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.griffin_state import GriffinState, Position, advance, at_start, start
-from rgpipeline.model.kernels import Kernels
 from rgpipeline.model.layers import rope
 from rgpipeline.model.layers.array_types import Activations, Active, Lengths, Logits, Token, Tokens
 from rgpipeline.model.layers.blocks import Chunk, ResidualBlock
 from rgpipeline.model.layers.modules import Embedder, Head, Norm
+from rgpipeline.model.platforms import Kernels
 
 
 class Griffin(nn.Module):

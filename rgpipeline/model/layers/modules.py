@@ -8,9 +8,9 @@ from jax import Array
 
 from rgpipeline.model import quantize
 from rgpipeline.model.collectives import ALONE, Chips
-from rgpipeline.model.kernels import Kernels
 from rgpipeline.model.layers.array_types import Activations, Gated, Logits, Tokens
 from rgpipeline.model.ops import primitives
+from rgpipeline.model.platforms import Kernels
 
 
 def param(
@@ -63,7 +63,7 @@ class Linear(nn.Module):
         """[... i] to float32 [... *o]."""
         if self.summed.model == 1:
             return primitives.linear(x, self.kernel, self.bias, self.kernel_scale, self.kernels)
-        product = self.summed.summed(
+        product = self.summed.psum(
             primitives.linear(x, self.kernel, None, self.kernel_scale, self.kernels)
         )
         return product if self.bias is None else product + self.bias
@@ -140,10 +140,10 @@ class Embedder(nn.Module):
         """int32 [b t] to float32 [b t d]."""
         if self.chips.model == 1:
             return primitives.embed(self.embedding, tokens, self.scaled, self.embedding_scale)
-        tokens = tokens - self.chips.place() * self.vocab_size
+        tokens = tokens - self.chips.axis_index() * self.vocab_size
         mine = (tokens >= 0) & (tokens < self.vocab_size)
         rows = primitives.embed(self.embedding, tokens, self.scaled, self.embedding_scale)
-        return self.chips.found(jnp.where(mine[..., None], rows, 0.0))
+        return self.chips.psum_onehot(jnp.where(mine[..., None], rows, 0.0))
 
     def logits(self, hidden: Array) -> Logits:
         """[... d] to float32 [... v]."""

@@ -16,9 +16,9 @@ from jax import Array, lax
 
 from rgpipeline.model import quantize
 from rgpipeline.model.cpu import cpu_primitives
-from rgpipeline.model.kernels import Kernels, quantize_rows
+from rgpipeline.model.kernels import quantize_rows
 from rgpipeline.model.layers.array_types import Logits
-from rgpipeline.model.precision import precision_of
+from rgpipeline.model.platforms import Kernels, precision_of
 
 _NORM_EPSILON = 1e-6
 _ROWS_IN_HALVES = 64  # at once; with more, and blocks of 128, it takes longer

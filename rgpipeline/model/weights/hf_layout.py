@@ -10,9 +10,9 @@ from jax.typing import DTypeLike
 from safetensors.numpy import save_file
 
 from rgpipeline.model.config import RECURRENT, GriffinConfig
+from rgpipeline.model.layers.array_types import HostArray
 from rgpipeline.model.params import Params, flatten
 from rgpipeline.model.weights.recipes import (
-    HostArray,
     Recipe,
     reshaped,
     same,

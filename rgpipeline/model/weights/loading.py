@@ -15,14 +15,14 @@ import numpy as np
 
 from rgpipeline.model import quantize
 from rgpipeline.model.config import GriffinConfig
+from rgpipeline.model.layers.array_types import HostArray, ParamPath
 from rgpipeline.model.params import Params, nest, stored_dtype
-from rgpipeline.model.weights import recipes
 from rgpipeline.model.weights.checkpoint import open_checkpoint
-from rgpipeline.model.weights.recipes import HostArray, Recipe, TensorReader
+from rgpipeline.model.weights.recipes import Recipe, TensorReader
 from rgpipeline.storage.stores import StorageOptions
 
 Dtype = Literal["auto", "float32", "bfloat16"]
-Place = Callable[[recipes.Path, HostArray], jax.Array]
+Place = Callable[[ParamPath, HostArray], jax.Array]
 Parts = list[HostArray]
 
 # Recipes under way at once: they hide a remote store's latency. Beyond the first they hold no
@@ -69,7 +69,7 @@ def load(
     settled = _settle(dtype, reader)
     check(sum(_bytes_held(recipe, settled, quantized) for recipe in needed))
     put = place or _to_default_device
-    placed: dict[recipes.Path, Any] = {}
+    placed: dict[ParamPath, Any] = {}
     for recipe, parts in _read_ahead(reader, sorted(needed, key=_values, reverse=True)):
         built = _built(recipe, parts, settled, quantized)
         # A device still copying keeps the host's array: one at a time.
@@ -104,13 +104,13 @@ def _next(coming: deque[tuple[Recipe, int, Future[Parts]]]) -> tuple[Recipe, Par
 
 def _built(
     recipe: Recipe, parts: Parts, dtype: np.dtype[Any], quantized: bool
-) -> dict[recipes.Path, HostArray]:
+) -> dict[ParamPath, HostArray]:
     """The parameter, with its scales if it is quantized, by their places.
 
     `parts` are given up, so that they are not kept while the next are read.
     """
     path, value = recipe.path, recipe.build(parts)
-    built: dict[recipes.Path, HostArray]
+    built: dict[ParamPath, HostArray]
     if quantized and quantize.is_quantized(path):
         numbers, scales = quantize.quantized_weights(value)
         built = {path: numbers, quantize.scale_path(path): scales}
@@ -154,6 +154,6 @@ def _bytes_held(recipe: Recipe, dtype: np.dtype[Any], quantized: bool) -> int:
     return _values(recipe) * jnp.dtype(stored_dtype(recipe.path, dtype)).itemsize
 
 
-def _to_default_device(_: recipes.Path, value: HostArray) -> jax.Array:
+def _to_default_device(_: ParamPath, value: HostArray) -> jax.Array:
     placed: jax.Array = jax.device_put(value)
     return placed

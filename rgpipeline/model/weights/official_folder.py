@@ -15,10 +15,11 @@ import numpy as np
 
 from rgpipeline.errors import WeightsError
 from rgpipeline.model.config import GriffinConfig, known_configs
+from rgpipeline.model.layers.array_types import HostArray
 from rgpipeline.model.params import flatten, nest
 from rgpipeline.model.platforms import skip_absent_tpu
 from rgpipeline.model.weights import hf_folder, official_layout
-from rgpipeline.model.weights.recipes import Checkpoint, HostArray, Stored
+from rgpipeline.model.weights.recipes import Checkpoint, Stored
 from rgpipeline.storage.folders import Folder
 from rgpipeline.storage.local_copy import local_copy
 

@@ -4,12 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rgpipeline.model.config import GriffinConfig
+from rgpipeline.model.layers.array_types import HostArray, ParamPath
 
-Path: TypeAlias = tuple[str, ...]
-HostArray: TypeAlias = NDArray[np.generic]
 Build: TypeAlias = Callable[[Sequence[HostArray]], HostArray]
 
 
@@ -22,7 +20,7 @@ class Recipe(NamedTuple):
         build: Makes the parameter of them; views are welcome, the caller converts and copies.
     """
 
-    path: Path
+    path: ParamPath
     sources: tuple[tuple[str, tuple[int, ...]], ...]
     build: Build
 
