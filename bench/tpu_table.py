@@ -77,7 +77,7 @@ def _decode_row(name: str, report: FitReport) -> str:
     return (
         f"| {name} | {report.slots} | {decode.hbm_bytes_per_step / 1e9:.2f} ({least / 1e9:.2f}) "
         f"| {hbm:.1f} | {cycles:.1f} | {_rounded(decode.tokens_per_second_bound)} "
-        f"| {_rounded(report.decode_apart)} | {_rounded(_limit(report.slots, least))} |"
+        f"| {_rounded(report.serial_bound)} | {_rounded(_limit(report.slots, least))} |"
     )
 
 

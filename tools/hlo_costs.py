@@ -12,18 +12,18 @@ from pathlib import Path
 
 from rgpipeline.fit.hlo import parse
 from rgpipeline.fit.kernel_code import KernelCode
-from rgpipeline.fit.program_cost import Cost, Run, program_runs
+from rgpipeline.fit.program_cost import Run, program_runs, total_cost
 
 
 def main() -> None:
-    """Prints the dearest instructions, by bytes and by cycles."""
+    """Prints the costliest instructions, by bytes and by cycles."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("program", type=Path)
     parser.add_argument("--per", type=int, default=1)
     parser.add_argument("--top", type=int, default=30)
     options = parser.parse_args()
     found = program_runs(parse(options.program.read_text()), _kernels(options.program))
-    total = sum((run.cost.times(run.times) for run in found), Cost())
+    total = total_cost(found)
     print(
         f"{total.traffic.total / options.per / 1e6:,.1f} MB, "
         f"{total.cycles / options.per / 1e6:,.3f} M cycles\n"

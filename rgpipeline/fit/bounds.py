@@ -1,17 +1,20 @@
-"""What a step costs and how fast it can be at best, from the compiled programs."""
+"""What a worker's compiled programs need and cost on one chip, and how fast they run at best."""
 
 import re
 from dataclasses import dataclass
 
 from rgpipeline.fit.compilation import Compiled, CompiledProgram
 from rgpipeline.fit.fit_report import DecodeCost, HbmBytes, PrefillCost
-from rgpipeline.fit.program_cost import Part, parts, program_cost, program_runs
 from rgpipeline.fit.topology import Chip
+
+# What the compiler says of a program that does not fit.
+_REQUIRED = re.compile(r"\((\d+(?:\.\d+)?)([KMGT])\) exceeds available HBM")
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """The time of one step or call, at the least: what takes longer of the two decides."""
+    """The least time of one step or call: memory and computing overlap, the longer one counts."""
 
     hbm_s: float
     compute_s: float
@@ -25,10 +28,9 @@ class Bound:
         return "hbm" if self.hbm_s >= self.compute_s else "compute"
 
 
-def decode_cost(compiled: Compiled, chip: Chip, chips: int) -> DecodeCost:
-    """One step of the decode block on one chip: the whole block's cost over its steps."""
-    program, steps = compiled.programs["decode"], compiled.steps
-    cost = program_cost(program.module, program.kernels)
+def decode_cost(compiled: Compiled, chip: Chip) -> DecodeCost:
+    """One step of the decode block on one chip: the cost of the block over its steps."""
+    cost, steps, chips = compiled.programs["decode"].cost, compiled.steps, compiled.chips
     moved, cycles = cost.traffic.total // steps, cost.cycles // steps
     flops = compiled.decode_flops // chips
     bound = _bound(chip, moved, cycles, flops, compiled.decode_int8_flops // chips)
@@ -43,10 +45,9 @@ def decode_cost(compiled: Compiled, chip: Chip, chips: int) -> DecodeCost:
     )
 
 
-def prefill_cost(compiled: Compiled, chip: Chip, chips: int) -> PrefillCost:
+def prefill_cost(compiled: Compiled, chip: Chip) -> PrefillCost:
     """One call of the prefill program with the longest chunk, on one chip."""
-    program = compiled.programs["prefill"]
-    cost = program_cost(program.module, program.kernels)
+    cost, chips = compiled.programs["prefill"].cost, compiled.chips
     flops = compiled.prefill_flops // chips
     int8_flops = compiled.prefill_int8_flops // chips
     bound = _bound(chip, cost.traffic.total, cost.cycles, flops, int8_flops)
@@ -59,55 +60,35 @@ def prefill_cost(compiled: Compiled, chip: Chip, chips: int) -> PrefillCost:
     )
 
 
-def decode_apart(compiled: Compiled, chip: Chip, chips: int) -> float:
-    """Tokens per second if kernels hid nothing of each other: a chip runs one after the other.
+def serial_bound(compiled: Compiled, chip: Chip) -> float:
+    """Decode tokens per second and chip if its kernels run one after the other, without overlap.
 
-    Each takes the longer of its own memory traffic and its own cycles; only the asynchronous
-    copies, which the compiler has already placed beside them, go on meanwhile.
+    Each kernel takes the longer of its own memory traffic and its own cycles. Only asynchronous
+    copies overlap with kernels, as the compiler scheduled them.
     """
-    program = compiled.programs["decode"]
-    runs = program_runs(program.module, program.kernels)
+    runs = compiled.programs["decode"].runs
     moved = sum(run.cost.traffic.total * run.times for run in runs)
-    apart = sum(
+    kernels = sum(
         run.times * _bound(chip, run.cost.traffic.total, run.cost.cycles).seconds
         for run in runs
         if not run.instruction.opcode.endswith("-start")
     )
-    seconds = max(apart, moved / chip.hbm_bytes_per_s) / compiled.steps
-    return compiled.slots / seconds / chips
+    seconds = max(kernels, moved / chip.hbm_bytes_per_s) / compiled.steps
+    return compiled.slots / seconds / compiled.chips
 
 
-def program_parts(compiled: Compiled, name: str) -> list[Part]:
-    """Where a program's bytes and cycles go, by the part of the model; per step in a block."""
-    program = compiled.programs[name]
-    steps = compiled.steps if name == "decode" else 1
-    return parts(program_runs(program.module, program.kernels), steps)
-
-
-def uncounted(compiled: Compiled) -> tuple[str, ...]:
-    """What is missing in the cycles, one sentence for each program."""
+def uncounted_kernels(compiled: Compiled) -> tuple[str, ...]:
+    """One sentence for each program with kernels whose cycles are not known."""
     notes = []
     for name in ("decode", "prefill"):
         program = compiled.programs[name]
-        if program.out_of_memory is None:
-            calls = program_cost(program.module, program.kernels).uncounted
-            notes += [f"{name}: {calls} calls of kernels take cycles nobody counted"] * bool(calls)
+        if program.out_of_memory is None and program.cost.uncounted:
+            notes.append(f"{name}: {program.cost.uncounted} calls of kernels are not in the cycles")
     return tuple(notes)
 
 
-def _bound(chip: Chip, moved: int, cycles: int, flops: int = 0, int8_flops: int = 0) -> Bound:
-    # Bundles know nothing of a matrix unit that is still busy: no kernel beats the peak, which is
-    # twice as high for those of the operations that are of int8.
-    computing = max(cycles / chip.clock_hz, (flops - int8_flops / 2) / chip.flops_per_s)
-    return Bound(moved / chip.hbm_bytes_per_s, computing)
-
-
-_REQUIRED = re.compile(r"\((\d+(?:\.\d+)?)([KMGT])\) exceeds available HBM")
-_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-
-
 def hbm_bytes(compiled: Compiled, chip: Chip) -> HbmBytes:
-    """What a chip has to hold: weights and state always, temporaries of one program at a time."""
+    """Memory of one chip: weights and state always, temporaries of one program at a time."""
     programs = compiled.programs.values()
     weights, state = compiled.weights_bytes, _state(compiled)
     temporary = max(_temporary(program, weights + state) for program in programs)
@@ -123,24 +104,31 @@ def hbm_bytes(compiled: Compiled, chip: Chip) -> HbmBytes:
 
 def fits(compiled: Compiled, chip: Chip) -> bool:
     """Whether every program compiles, and all that a worker holds at once is within the chip."""
-    refused = any(program.out_of_memory for program in compiled.programs.values())
-    return not refused and hbm_bytes(compiled, chip).total <= chip.hbm_bytes
+    return not compiled.out_of_memory and hbm_bytes(compiled, chip).total <= chip.hbm_bytes
+
+
+def _bound(chip: Chip, moved: int, cycles: int, flops: int = 0, int8_flops: int = 0) -> Bound:
+    # The cycles of the code do not include waiting for a busy matrix unit, so the peak is a bound
+    # of its own. The peak in int8 is twice as high.
+    computing = max(cycles / chip.clock_hz, (flops - int8_flops / 2) / chip.flops_per_s)
+    return Bound(moved / chip.hbm_bytes_per_s, computing)
 
 
 def _state(compiled: Compiled) -> int:
-    """Bytes of slots and stage; of slots as they lie in memory, padding of their tiles included.
+    """Bytes of the slots' state and of the prefill buffer.
 
-    The decode program's arguments are weights and the slots' state, and nothing else.
+    The slots' state is counted with the padding of its tiles. The decode program's arguments are
+    the weights and this state, and nothing else.
     """
     decode = compiled.programs.get("decode")
-    held = 0 if decode is None else decode.argument_bytes - compiled.weights_bytes
-    return max(compiled.state_bytes, held) + compiled.stage_bytes
+    padded = 0 if decode is None else decode.argument_bytes - compiled.weights_bytes
+    return max(compiled.state_bytes, padded) + compiled.stage_bytes
 
 
-def _temporary(program: CompiledProgram, held: int) -> int:
+def _temporary(program: CompiledProgram, weights_and_state: int) -> int:
     if program.out_of_memory is None:
         return program.temporary_bytes + program.output_bytes - program.alias_bytes
     required = _REQUIRED.search(program.out_of_memory)
     if required is None:
         return 0
-    return max(0, round(float(required[1]) * _UNITS[required[2]]) - held)
+    return max(0, round(float(required[1]) * _UNITS[required[2]]) - weights_and_state)

@@ -1,4 +1,4 @@
-"""Has the programs compiled in a process of their own, and reads what it leaves."""
+"""Compiles a worker's programs in a process of its own and reads the files that it writes."""
 
 import importlib.util
 import json
@@ -9,16 +9,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from rgpipeline.errors import RgpipelineError, UserError
-from rgpipeline.fit.hlo import Module, parse
+from rgpipeline.fit.hlo import parse
 from rgpipeline.fit.kernel_code import KernelCode, kernel_files, read_kernel
-from rgpipeline.fit.program_cost import without_estimate
+from rgpipeline.fit.program_cost import Cost, Run, program_runs, total_cost, without_estimate
 
-# What lets libtpu compile on a machine without a TPU, and two of them at the same time.
+# Lets libtpu compile on a machine without a TPU, in several processes at the same time.
 _ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
@@ -27,13 +28,13 @@ _ENVIRONMENT = {
     "TPU_MIN_LOG_LEVEL": "3",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
-# Has libtpu write the final code of each kernel and nothing else: 50 MB instead of gigabytes.
+# Makes libtpu write the final code of each kernel and nothing else: 50 MB instead of gigabytes.
 _WRITE_CODE = (
     "--xla_jf_dump_llo_text=true "
     "--xla_jf_dump_llo_pass_label_regex=^final_bundles$|^deduplication-map$"
 )
 _CODE_TO = "--xla_jf_dump_to"
-# What libtpu says on every machine that has no TPU.
+# libtpu prints these on every machine that has no TPU.
 _NOISE = re.compile(r"WARNING|^E0000|Source Location|^learning/")
 _NO_COMPILER = (
     "libtpu, which holds the TPU compiler, is not installed: pip install libtpu "
@@ -43,7 +44,7 @@ _NO_COMPILER = (
 
 @dataclass(frozen=True, slots=True)
 class CompileRequest:
-    """What is to be compiled."""
+    """What to compile."""
 
     model: str  # a built-in model's name, or a checkpoint's folder
     topology: str
@@ -54,10 +55,11 @@ class CompileRequest:
     hbm_bytes: int  # of one chip
     engine: Mapping[str, Any]  # prefill_chunk and steps_per_dispatch, as in a job file
     storage_options: Mapping[str, Mapping[str, Any]]  # for the folder; secrets as ${NAME}
+    # decode and prefill decide the costs; the others must compile too, and add their code.
     programs: Sequence[str] = ("decode", "prefill", "seat", "assign")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CompiledProgram:
     """One program, per chip."""
 
@@ -67,18 +69,24 @@ class CompiledProgram:
     alias_bytes: int = 0
     temporary_bytes: int = 0
     code_bytes: int = 0
-    out_of_memory: str | None = None  # the compiler's message, when it does not fit
+    out_of_memory: str | None = None  # the compiler's message if the program does not fit
     text: str = ""  # scheduled HLO
     kernels: Mapping[str, KernelCode] = field(default_factory=dict)
 
-    @property
-    def module(self) -> Module:
-        return parse(self.text)
+    @cached_property
+    def runs(self) -> list[Run]:
+        """Every instruction that runs, with its cost."""
+        return program_runs(parse(self.text), self.kernels)
+
+    @cached_property
+    def cost(self) -> Cost:
+        """The cost of one run of the program."""
+        return total_cost(self.runs)
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """What came of a request."""
+    """A compiled request; bytes are those of one chip."""
 
     slots: int
     steps: int  # of one decode block
@@ -94,9 +102,18 @@ class Compiled:
     decode_int8_flops: int = 0  # of `decode_flops`
     prefill_int8_flops: int = 0  # of `prefill_flops`
 
+    @property
+    def chips(self) -> int:
+        return self.mesh[0] * self.mesh[1]
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether the compiler refused a program because it does not fit."""
+        return any(program.out_of_memory for program in self.programs.values())
+
 
 def compile_programs(request: CompileRequest) -> Compiled:
-    """Compiles them; takes from ten seconds to minutes.
+    """Compiles the programs, which takes from ten seconds to minutes.
 
     Raises:
       UserError: the request can't be met, or there is no compiler; the message says why.
@@ -106,7 +123,7 @@ def compile_programs(request: CompileRequest) -> Compiled:
         raise UserError(_NO_COMPILER)
     with tempfile.TemporaryDirectory(prefix="rgpipeline-fit-") as name:
         folder = Path(name)
-        (folder / "request.json").write_text(json.dumps(_fields(request)))
+        (folder / "request.json").write_text(json.dumps(asdict(request)))
         arguments = [str(folder / "request.json"), name]
         done = subprocess.run(
             [sys.executable, "-m", "rgpipeline.engine.programs.compiling", *arguments],
@@ -123,13 +140,9 @@ def compile_programs(request: CompileRequest) -> Compiled:
 
 
 def compiler_environment(folder: Path) -> dict[str, str]:
-    """The environment for a process that compiles, with the kernels' code written to `code`."""
-    asked = f"{os.environ.get('LIBTPU_INIT_ARGS', '')} {_WRITE_CODE} {_CODE_TO}={folder / 'code'}"
-    return {**os.environ, **_ENVIRONMENT, "LIBTPU_INIT_ARGS": asked.strip()}
-
-
-def _fields(request: CompileRequest) -> dict[str, Any]:
-    return {name: getattr(request, name) for name in request.__slots__}
+    """The environment of a process that compiles; the kernels' code goes to `code` in `folder`."""
+    flags = f"{os.environ.get('LIBTPU_INIT_ARGS', '')} {_WRITE_CODE} {_CODE_TO}={folder / 'code'}"
+    return {**os.environ, **_ENVIRONMENT, "LIBTPU_INIT_ARGS": flags.strip()}
 
 
 def _read(folder: Path) -> Compiled:
@@ -138,23 +151,23 @@ def _read(folder: Path) -> Compiled:
     return Compiled(**(answer | {"programs": programs, "mesh": tuple(answer["mesh"])}))
 
 
-def _program(folder: Path, name: str, **fields: Any) -> CompiledProgram:
+def _program(folder: Path, program: str, **fields: Any) -> CompiledProgram:
     if fields.get("out_of_memory"):
         return CompiledProgram(**fields)
-    text = (folder / f"{name}.hlo").read_text()
-    code = folder / f"{name}.code"
+    text = (folder / f"{program}.hlo").read_text()
+    code = folder / f"{program}.code"
     files = kernel_files(code) if code.is_dir() else {}
-    wanted = {files[one] for one in without_estimate(parse(text)) if one in files}
+    wanted = {files[name] for name in without_estimate(parse(text)) if name in files}
     read = {path: read_kernel(path.read_text()) for path in wanted}
-    kernels = {one: read[path] for one, path in files.items() if path in read}
+    kernels = {name: read[path] for name, path in files.items() if path in read}
     return CompiledProgram(**fields, text=text, kernels=kernels)
 
 
 def _failure(done: subprocess.CompletedProcess[str]) -> str:
     if done.returncode == -signal.SIGKILL:
         return (
-            "the TPU compiler was killed, most likely for want of memory; it takes one or two GB "
-            "for a model of 2B: try again with less beside it"
+            "the TPU compiler was killed, most likely because memory ran out; it takes one or two "
+            "GB for a model of 2B: try again with fewer other programs running"
         )
     lines = [line for line in done.stderr.splitlines() if line.strip() and not _NOISE.search(line)]
     how = f"signal {-done.returncode}" if done.returncode < 0 else f"code {done.returncode}"

@@ -1,12 +1,17 @@
-"""What `fit` finds, per chip."""
+"""The report of `fit`: its figures, per chip, as JSON and as lines for a terminal."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rgpipeline.fit.program_cost import Part
+from rgpipeline.fit.program_cost import ComponentCost
 from rgpipeline.fit.topology import Chip, chip_of
 from rgpipeline.wording import count, size
+
+_COMPONENTS = 6  # of each program, those that take longest
+_NOT_IN_JSON = {
+    "mesh", "prefill_tokens", "serial_bound", "decode_components", "prefill_components", "notes",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,38 +63,27 @@ class FitReport:
     decode: DecodeCost | None
     prefill: PrefillCost | None
     compile_seconds: float
-    chips: int
     mesh: tuple[int, int] = (1, 1)  # data, model
     prefill_tokens: int = 0  # of one call
-    decode_apart: float = 0.0  # tokens/s a chip, if kernels hid nothing of each other
-    decode_parts: tuple[Part, ...] = ()  # per step
-    prefill_parts: tuple[Part, ...] = ()  # per call
-    notes: tuple[str, ...] = ()  # what is not in the figures
+    serial_bound: float = 0.0  # decode tokens/s a chip if kernels run one after the other
+    decode_components: tuple[ComponentCost, ...] = ()  # per step
+    prefill_components: tuple[ComponentCost, ...] = ()  # per call
+    notes: tuple[str, ...] = ()  # what the figures leave out
+
+    @property
+    def chips(self) -> int:
+        return self.mesh[0] * self.mesh[1]
 
     def to_json(self) -> dict[str, Any]:
         """What `fit --json` prints: plain values, stable names."""
-        told = asdict(self)
-        for beside in (
-            "chips",
-            "mesh",
-            "prefill_tokens",
-            "decode_apart",
-            "decode_parts",
-            "prefill_parts",
-            "notes",
-        ):
-            del told[beside]
-        return told
+        return {name: value for name, value in asdict(self).items() if name not in _NOT_IN_JSON}
 
     def render(self) -> str:
-        """Lines for a terminal: the same, and where the time goes.
+        """Lines for a terminal: the figures, and where the time goes.
 
         Figures are of one chip unless a line says otherwise.
         """
         return "\n".join(_lines(self, chip_of(self.topology)))
-
-
-_PARTS = 6  # of each program, those that take longest
 
 
 def limit_sentence(report: FitReport) -> str:
@@ -112,7 +106,7 @@ def limit_sentence(report: FitReport) -> str:
             f"decode is limited by memory ({times} a step); {share:.0%} of the traffic is weights "
             f"and state, which every step must read"
         )
-    worst = report.decode_parts[0].name if report.decode_parts else "the model"
+    worst = report.decode_components[0].name if report.decode_components else "the model"
     return f"decode is limited by computing ({times} a step); its largest part is {worst}"
 
 
@@ -148,15 +142,15 @@ def _decode_lines(report: FitReport, chip: Chip) -> Iterator[str]:
         f"{size(decode.minimum_hbm_bytes_per_step)}) and takes "
         f"{decode.compiler_cycles_per_step / 1e6:.2f} M cycles"
     )
-    if report.decode_apart:
+    if report.serial_bound:
         yield (
-            f"         {count(report.decode_apart)} tokens/s, if no kernel's memory traffic goes "
-            f"on beside another's computing"
+            f"         {count(report.serial_bound)} tokens/s, if the memory traffic of one kernel "
+            f"does not overlap the computing of another"
         )
     if decode.collectives:
         counts = ", ".join(f"{count} {name}" for name, count in decode.collectives.items())
         yield f"         between chips: {counts}"
-    yield from _part_lines(report.decode_parts, chip)
+    yield from _component_lines(report.decode_components, chip)
 
 
 def _prefill_lines(report: FitReport, chip: Chip) -> Iterator[str]:
@@ -168,14 +162,14 @@ def _prefill_lines(report: FitReport, chip: Chip) -> Iterator[str]:
         f"         a call moves {size(prefill.hbm_bytes_per_chunk)} and takes "
         f"{prefill.compiler_cycles_per_chunk / 1e6:.2f} M cycles"
     )
-    yield from _part_lines(report.prefill_parts, chip)
+    yield from _component_lines(report.prefill_components, chip)
 
 
-def _part_lines(parts: Iterable[Part], chip: Chip) -> Iterator[str]:
-    for part in list(parts)[:_PARTS]:
+def _component_lines(components: Iterable[ComponentCost], chip: Chip) -> Iterator[str]:
+    for component in list(components)[:_COMPONENTS]:
         yield (
-            f"           {part.name:34} {size(part.hbm_bytes):>9} "
-            f"{part.cycles / chip.clock_hz * 1e3:7.2f} ms computing"
+            f"           {component.name:34} {size(component.hbm_bytes):>9} "
+            f"{component.cycles / chip.clock_hz * 1e3:7.2f} ms computing"
         )
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from rgpipeline.fit.bounds import decode_apart, decode_cost, prefill_cost
+from rgpipeline.fit.bounds import decode_cost, prefill_cost, serial_bound
 from rgpipeline.fit.compilation import Compiled, CompiledProgram
 from rgpipeline.fit.topology import Chip
 from tests.fit.programs import entry
@@ -39,7 +39,7 @@ COMPILED = Compiled(
 
 
 def test_a_step_is_a_blocks_cost_over_its_steps() -> None:
-    cost = decode_cost(COMPILED, SLOW, chips=1)
+    cost = decode_cost(COMPILED, SLOW)
 
     assert cost.hbm_bytes_per_step == 8192 // 2
     assert cost.compiler_cycles_per_step == 13_000 // 2
@@ -47,27 +47,25 @@ def test_a_step_is_a_blocks_cost_over_its_steps() -> None:
 
 
 def test_the_longer_of_memory_and_computing_is_the_bound() -> None:
-    assert decode_cost(COMPILED, SLOW, chips=1).limited_by == "compute"
-    assert decode_cost(COMPILED, SLOW, chips=1).tokens_per_second_bound == 26 / 6.5e-3
-    assert prefill_cost(COMPILED, SLOW, chips=1).tokens_per_second_bound == 130 / 13e-3
+    assert decode_cost(COMPILED, SLOW).limited_by == "compute"
+    assert decode_cost(COMPILED, SLOW).tokens_per_second_bound == 26 / 6.5e-3
+    assert prefill_cost(COMPILED, SLOW).tokens_per_second_bound == 130 / 13e-3
 
 
 def test_no_kernel_beats_the_peak() -> None:
     quick = replace(COMPILED, decode_flops=20_000_000)
 
-    assert decode_cost(quick, SLOW, chips=1).tokens_per_second_bound == 26 / 20e-3
+    assert decode_cost(quick, SLOW).tokens_per_second_bound == 26 / 20e-3
 
 
 def test_the_peak_is_twice_as_high_in_int8() -> None:
     quick = replace(COMPILED, decode_flops=20_000_000, decode_int8_flops=12_000_000)
 
-    assert decode_cost(quick, SLOW, chips=1).tokens_per_second_bound == pytest.approx(
-        26 / 14e-3, rel=1e-4
-    )
+    assert decode_cost(quick, SLOW).tokens_per_second_bound == pytest.approx(26 / 14e-3, rel=1e-4)
 
 
 def test_figures_are_of_one_chip() -> None:
-    cost = decode_cost(COMPILED, SLOW, chips=2)
+    cost = decode_cost(replace(COMPILED, mesh=(2, 1)), SLOW)
 
     assert cost.flops_per_step == 200
     assert cost.tokens_per_second_bound == 13 / 6.5e-3
@@ -76,4 +74,4 @@ def test_figures_are_of_one_chip() -> None:
 def test_apart_each_kernel_takes_the_longer_of_its_own_two() -> None:
     seconds = (4096e-6 + 9000e-6 + 4096e-6) / 2
 
-    assert decode_apart(COMPILED, SLOW, chips=1) == 26 / seconds
+    assert serial_bound(COMPILED, SLOW) == 26 / seconds

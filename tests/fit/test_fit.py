@@ -79,7 +79,7 @@ def test_the_dumped_programs_are_those_that_were_read(
 
 def test_a_small_model_fits_v6e_with_its_kernels(on_v6e: FitReport) -> None:
     assert on_v6e.fits
-    assert "temporal/decode_attention" in [part.name for part in on_v6e.decode_parts]
+    assert "temporal/decode_attention" in [part.name for part in on_v6e.decode_components]
 
 
 def test_no_kernel_goes_uncounted(on_v6e: FitReport) -> None:
@@ -94,7 +94,7 @@ def test_what_does_not_fit_is_told_in_bytes_and_by_the_exit_code(model: Path) ->
     assert "GiB more than the chip has" in done.stdout
 
 
-def test_the_list_of_dearest_instructions_adds_up_to_the_report(
+def test_the_list_of_costliest_instructions_adds_up_to_the_report(
     dumped: tuple[dict[str, Any], Path],
 ) -> None:
     told, folder = dumped

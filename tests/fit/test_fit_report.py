@@ -9,7 +9,7 @@ from rgpipeline.fit.fit_report import (
     PrefillCost,
     limit_sentence,
 )
-from rgpipeline.fit.program_cost import Part, part_name
+from rgpipeline.fit.program_cost import ComponentCost, component_name
 
 REPORT = FitReport(
     model="recurrentgemma-2b",
@@ -30,8 +30,7 @@ REPORT = FitReport(
     ),
     prefill=PrefillCost(1, 1, 1, 40_000.0, "compute"),
     compile_seconds=61.5,
-    chips=1,
-    decode_parts=(Part("mlp/up", 2_000_000_000, 3_000_000),),
+    decode_components=(ComponentCost("mlp/up", 2_000_000_000, 3_000_000),),
 )
 
 
@@ -75,19 +74,19 @@ def test_what_does_not_fit_is_told_by_how_much() -> None:
 
 
 def test_several_chips_are_told() -> None:
-    assert "25,600 tokens/s a chip, 4 chips" in replace(REPORT, chips=4).render()
+    assert "25,600 tokens/s a chip, 4 chips" in replace(REPORT, mesh=(4, 1)).render()
 
 
 def test_an_instructions_part_of_the_model_is_read_from_its_metadata() -> None:
     inside = "jit(decode)/while/body/closed_call/Griffin.decode/blocks_3.decode"
 
-    assert part_name(f'metadata={{op_name="{inside}/temporal.decode/linear_out/dot_general"}}') == (
-        "temporal/linear_out"
-    )
-    assert part_name(f'metadata={{op_name="{inside}/blocks_3._channels/mlp/up/dot_general"}}') == (
-        "mlp/up"
-    )
-    assert part_name('metadata={op_name="jit(decode)/while/body/closed_call/exp"}') == (
+    assert component_name(
+        f'metadata={{op_name="{inside}/temporal.decode/linear_out/dot_general"}}'
+    ) == ("temporal/linear_out")
+    assert component_name(
+        f'metadata={{op_name="{inside}/blocks_3._channels/mlp/up/dot_general"}}'
+    ) == ("mlp/up")
+    assert component_name('metadata={op_name="jit(decode)/while/body/closed_call/exp"}') == (
         "sampling and bookkeeping"
     )
-    assert part_name("calls=%f") == "copies"
+    assert component_name("calls=%f") == "copies"

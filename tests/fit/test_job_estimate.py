@@ -62,7 +62,7 @@ def test_an_input_without_a_usable_row_is_refused(tmp_path: Path) -> None:
 def test_time_is_tokens_over_the_bounds_of_all_chips() -> None:
     work = Work(10, 10, prompt_tokens=400_000, completion_tokens=256_000, unlimited=False)
 
-    estimate = JobEstimate(work, replace(REPORT, chips=4), hosts=(2,))
+    estimate = JobEstimate(work, replace(REPORT, mesh=(4, 1)), hosts=(2,))
 
     assert estimate.chip_seconds == 400_000 / 40_000 + 256_000 / 25_600
     assert estimate.seconds_on(2) == estimate.chip_seconds / 8

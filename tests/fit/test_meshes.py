@@ -5,7 +5,6 @@ import json
 import pytest
 
 from rgpipeline.fit.compilation import Compiled, CompileRequest, compile_programs
-from rgpipeline.fit.program_cost import program_cost
 from rgpipeline.fit.topology import chip_of
 from tests.fit.test_fit import CONFIG
 
@@ -43,7 +42,7 @@ def test_each_chip_runs_the_kernels_on_its_own_part(divided: Compiled) -> None:
 
 def test_collectives_are_counted_for_a_step(divided: Compiled) -> None:
     """Three blocks, one of them attention; the head's kernel draws, so that no logits move."""
-    collectives = program_cost(divided.programs["decode"].module).collectives
+    collectives = divided.programs["decode"].cost.collectives
 
     assert {name: count // divided.steps for name, count in collectives.items()} == {
         "all-reduce": 1 + 2 * 3,  # of two chips, whose sum has no order

@@ -187,7 +187,7 @@ def test_a_loop_costs_its_body_at_every_turn() -> None:
     assert (body.read - plain.read, body.written - plain.written) == (8 * 4 * KB, 8 * 4 * KB)
 
 
-def test_a_conditional_costs_its_dearest_branch() -> None:
+def test_a_conditional_costs_its_costliest_branch() -> None:
     branch = """
         %{name} ({name}p: f32[1024]) -> f32[1024] {{
           %{name}p = f32[1024]{{0:T(1024)}} parameter(0)
@@ -195,7 +195,7 @@ def test_a_conditional_costs_its_dearest_branch() -> None:
         }}
     """
     cheap = branch.format(name="no", line="ROOT %same = f32[1024]{0:T(1024)} bitcast(%nop)")
-    dear = branch.format(name="yes", line="ROOT %other = f32[1024]{0:T(1024)} negate(%yesp)")
+    costly = branch.format(name="yes", line="ROOT %other = f32[1024]{0:T(1024)} negate(%yesp)")
 
     assert traffic(
         """
@@ -205,7 +205,7 @@ def test_a_conditional_costs_its_dearest_branch() -> None:
 true_computation=%no, false_computation=%yes
         """,
         cheap,
-        dear,
+        costly,
     ) == Traffic(4 * KB, 4 * KB)
 
 
