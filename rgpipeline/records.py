@@ -6,7 +6,7 @@ Layer 0. Plain immutable data; arrays are numpy.
 import hashlib
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +103,11 @@ class Scored:
     tokens: int  # scored
     logprobs: NDArray[np.float32] | None = None  # [n - first], when all of them are known
 
+    @property
+    def whole(self) -> bool:
+        """Whether the text has been read to its end."""
+        return self.logprobs is not None
+
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprobs:
@@ -131,7 +136,7 @@ class Emission:
 
 @dataclass(frozen=True, slots=True)
 class OutputRow:
-    """One row of a part: a sample's (segment of a) completion, or its error."""
+    """One row of a part: a sample's (segment of a) completion, a task's result, or an error."""
 
     row: int  # within the shard
     id: str
@@ -141,26 +146,12 @@ class OutputRow:
     completion: str | None = None
     finish_reason: FinishReason | None = None
     prompt_tokens: int = 0
-    completion_tokens: int = 0
+    completion_tokens: int = 0  # generated, or by another task read for its result
     error: str | None = None
     completion_ids: list[int] | None = None
     logprobs: str | list[float] | None = None
-    score: "Score | None" = None
-
-    @property
-    def final(self) -> bool:
-        """True on a sample's last segment."""
-        return self.finish_reason is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """What `task: score` says of one text."""
-
-    tokens: int
-    logprob: float  # sum over the scored tokens, natural logarithm
-    perplexity: float
-    token_logprobs: list[float] | None = None
+    result: Any = None  # of a task without completions: what its columns' values come of
+    final: bool = True  # no further segment of the sample follows
 
 
 @dataclass(frozen=True, slots=True)

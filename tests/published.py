@@ -8,7 +8,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rgpipeline.io.columns import AddedColumns
 from rgpipeline.io.log import ShardLog
 from rgpipeline.io.parts import build_part
 from rgpipeline.io.readers import take_rows
@@ -18,6 +17,7 @@ from rgpipeline.plan import open_or_create
 from rgpipeline.records import OutputRow
 from rgpipeline.spec import Job
 from rgpipeline.storage.store import open_store
+from rgpipeline.tasks import added_columns
 
 Answer = Callable[[int, Mapping[str, Any]], Sequence[OutputRow]]
 
@@ -41,7 +41,7 @@ def publish(job: Job, answer: Answer, *, success: bool = True) -> str:
     """Publishes what `answer(row number, input row)` says, a part a shard; returns the url."""
     store = open_store(job.output.path, job.storage_options)
     plan = open_or_create(job, store)
-    columns = AddedColumns.of(job)
+    columns = added_columns(job)
     number = 0
     for shard in plan.shards:
         input = plan.read(shard)
@@ -71,9 +71,10 @@ def publish(job: Job, answer: Answer, *, success: bool = True) -> str:
 
 
 def done(id: str, text: str = "yes", tokens: int = 3, **fields: Any) -> OutputRow:
-    """A finished completion."""
-    defaults = {"finish_reason": "stop", "prompt_tokens": 2}
-    return OutputRow(0, id, completion=text, completion_tokens=tokens, **defaults | fields)
+    """A finished completion; with `finish_reason=None`, a segment that others follow."""
+    values = {"finish_reason": "stop", "prompt_tokens": 2, **fields}
+    values |= {"final": values["finish_reason"] is not None}
+    return OutputRow(0, id, completion=text, completion_tokens=tokens, **values)
 
 
 def failed(id: str, error: str = "'prompt' is null") -> OutputRow:

@@ -11,6 +11,7 @@ from rich.text import Text
 from rgpipeline.output import WholeText, cat
 from rgpipeline.output.job_status import Summary
 from rgpipeline.spec import Job
+from rgpipeline.tasks import task_of
 from rgpipeline.wording import count, counted, duration, rate
 
 _HEADINGS = {"finished": "green", "interrupted": "yellow", "failed": "red"}
@@ -58,13 +59,13 @@ def _heading(summary: Summary) -> str:
 
 
 def _facts(job: Job, summary: Summary) -> Iterator[tuple[str, str]]:
-    done = "scored" if job.task == "score" else "generated"
     left = summary.rows - summary.rows_done - summary.rows_failed
     rows = [f"{count(summary.rows_done)} done", f"{count(summary.rows_failed)} failed"]
     yield "rows", ", ".join([*rows, f"{count(left)} to do"] if left else rows)
     yield (
         "tokens",
-        f"{count(summary.completion_tokens)} {done}, {count(summary.prompt_tokens)} of prompts",
+        f"{count(summary.completion_tokens)} {task_of(job).done}, "
+        f"{count(summary.prompt_tokens)} of prompts",
     )
     if summary.generated_tokens:
         # Idle workers copy what others are at, and those copies are tokens too.
@@ -78,12 +79,12 @@ def _facts(job: Job, summary: Summary) -> Iterator[tuple[str, str]]:
     if summary.rows_failed:
         yield "failed", f"rgpipeline retry {summary.output} --output NEW   does them again"
     if summary.rows_done:
-        texts = "" if job.task == "score" else f"rgpipeline cat {summary.output}   or "
+        texts = f"rgpipeline cat {summary.output}   or " if task_of(job).writes_texts else ""
         yield "read it", f"{texts}pandas.read_parquet({summary.output!r})"
 
 
 def _readable(job: Job) -> Iterator[WholeText]:
-    if job.task == "score":
+    if not task_of(job).writes_texts:
         return
     for text in cat(job.output.path, storage_options=job.storage_options):
         if text.finish_reason in ("stop", "length") and text.text.strip():

@@ -4,6 +4,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from rgpipeline.spec import Columns, Job
+from rgpipeline.tasks import task_of
 
 _RECENT_S = 30.0
 
@@ -46,7 +47,11 @@ class RowTokens:
     def of(cls, job: Job, columns: Columns) -> "RowTokens":
         """`columns`: which the plan found to mean what."""
         sampling = job.sampling
-        if job.task == "score" or sampling.max_tokens is None or columns.sampling is not None:
+        if (
+            not task_of(job).uses_slots
+            or sampling.max_tokens is None
+            or columns.sampling is not None
+        ):
             return cls()
         sooner = sampling.stop or sampling.stop_ids or not sampling.ignore_eos
         return cls(sampling.n * sampling.max_tokens, all_take_most=not sooner)

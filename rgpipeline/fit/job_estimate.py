@@ -13,7 +13,9 @@ from rgpipeline.records import Shard
 from rgpipeline.spec import Job
 from rgpipeline.storage.filesystems import resolve_options
 from rgpipeline.storage.reachable import check_reachable
+from rgpipeline.tasks import task_of
 from rgpipeline.tasks.row_prompts import Prompts
+from rgpipeline.tasks.task import RowLabel, RowWork, Task
 from rgpipeline.wording import count, counted, duration
 from rgpipeline.worker.worker_setup import open_prompts
 
@@ -149,7 +151,7 @@ def count_work(job: Job) -> Work:
     options = resolve_options(job.storage_options)
     plan = make_plan(job)
     prompts = open_prompts(job, plan, options)
-    counter = _Counter(prompts)
+    counter = _Counter(task_of(job), prompts)
     shards = max(_SHARDS, _ROWS * len(plan.shards) // max(1, plan.rows))
     chosen = plan.shards[:: max(1, len(plan.shards) // shards)]
     for shard in chosen:
@@ -169,27 +171,27 @@ def count_work(job: Job) -> Work:
 class _Counter:
     """Adds up the tokens of rows."""
 
-    def __init__(self, prompts: Prompts) -> None:
+    def __init__(self, task: Task, prompts: Prompts) -> None:
         self.rows = self.prompt_tokens = self.completion_tokens = 0
         self.unlimited = False
         self.fault = ""
-        self._prompts = prompts
+        self._task, self._prompts = task, prompts
 
     def add(self, plan: Plan, shard: Shard, options: dict[str, dict[str, Any]], most: int) -> None:
         """Counts up to `most` rows, spread evenly over the shard."""
         input = plan.read(shard, options)
         for row in range(0, shard.rows, -(-shard.rows // most)):
             try:
-                self._add_row(input.values(row))
+                label = RowLabel(shard.index, row, "", "")
+                self._add_row(self._task.work(label, input.values(row), self._prompts))
             except RowError as error:
                 self.fault = self.fault or str(error)
 
-    def _add_row(self, values: dict[str, Any]) -> None:
-        prompt = self._prompts.make(values)
-        scored = self._prompts.completion(values)
+    def _add_row(self, work: list[RowWork]) -> None:
         self.rows += 1
-        self.prompt_tokens += len(prompt.tokens) + len(scored)
-        if prompt.sampling.max_tokens is None:
-            self.unlimited = True
-        else:
-            self.completion_tokens += prompt.sampling.n * prompt.sampling.max_tokens
+        self.prompt_tokens += len(work[0].request.tokens)
+        for one in work:
+            if one.max_tokens is None:
+                self.unlimited = True
+            else:
+                self.completion_tokens += one.max_tokens

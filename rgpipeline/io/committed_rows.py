@@ -29,14 +29,14 @@ def entry_of(row: OutputRow) -> Entry:
     """The footer's entry for an output row."""
     if row.error is not None:
         progress = Progress.FAILED
-    elif row.final or row.score is not None:
+    elif row.final:
         progress = Progress.DONE
     else:
         progress = Progress.GOES_ON
     return Entry(row.row, row.sample, row.segment, progress, row.samples)
 
 
-class Cover:
+class CommittedRows:
     """The rows, samples and segments that a log holds.
 
     A sample's segments are published in order, once each, up to a final one. A row is finished
@@ -117,8 +117,8 @@ class Cover:
             following = ahead.pop(self.segments(*key), None)
         return True
 
-    def copy(self) -> "Cover":
-        other = Cover()
+    def copy(self) -> "CommittedRows":
+        other = CommittedRows()
         other._segments = dict(self._segments)
         other._ahead = {key: dict(entries) for key, entries in self._ahead.items()}
         other._final = {row: set(samples) for row, samples in self._final.items()}

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from rgpipeline.errors import StoreError
-from rgpipeline.io.committed_rows import Cover, entry_of
+from rgpipeline.io.committed_rows import CommittedRows, entry_of
 from rgpipeline.io.parts import PartFooter, part_name, part_numbers, read_footer
 from rgpipeline.records import OutputRow
 from rgpipeline.storage.store import Store
@@ -25,11 +25,11 @@ class ShardLog:
         """`fingerprint`, of the plan, is what every part must carry, if given."""
         self._store = store
         self._fingerprint = fingerprint
-        self._read: set[int] = set()  # numbers of parts that `cover` has
+        self._read: set[int] = set()  # numbers of parts that `committed` has
         self._absent: set[int] = set()  # lower numbers under which there was nothing
         self._next = 0
         self.shard = shard
-        self.cover = Cover()
+        self.committed = CommittedRows()
 
     @property
     def parts(self) -> int:
@@ -37,7 +37,7 @@ class ShardLog:
         return len(self._read)
 
     def refresh(self) -> None:
-        """Reads the footers of parts that this log hasn't read; afterwards `cover` has them.
+        """Reads the footers of parts that this log hasn't read; afterwards `committed` has them.
 
         Raises OutputError for a part that isn't one of this log's.
         """
@@ -54,13 +54,13 @@ class ShardLog:
         """
         while True:
             self._read_listed()
-            missing = self.cover.missing([entry_of(row) for row in rows])
+            missing = self.committed.missing([entry_of(row) for row in rows])
             rows = [rows[index] for index in missing]
             if not rows:
                 return []
             name = part_name(self.shard, self._next)
             if self._store.create(name, build(rows, self._next)):
-                self.cover.add(entry_of(row) for row in rows)
+                self.committed.add(entry_of(row) for row in rows)
                 self._read.add(self._next)
                 self._next += 1
                 return list(rows)
@@ -110,6 +110,6 @@ class ShardLog:
             return None
 
     def _take(self, number: int, footer: PartFooter) -> None:
-        self.cover.add(footer.entries)
+        self.committed.add(footer.entries)
         self._read.add(number)
         self._absent.discard(number)

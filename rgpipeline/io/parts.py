@@ -79,10 +79,9 @@ def build_part(
 
 def footer_metadata(rows: Sequence[OutputRow], label: PartLabel) -> dict[str, str]:
     """The key-value metadata of a part that holds `rows`, in this order."""
-    scored = sum(row.score.tokens for row in rows if row.score)
     tokens = {
         "prompt": sum(row.prompt_tokens for row in rows if row.segment == 0),
-        "completion": sum(row.completion_tokens for row in rows) + scored,
+        "completion": sum(row.completion_tokens for row in rows),
     }
     return {
         "rgp.shard": str(label.shard),
@@ -137,7 +136,7 @@ class PartFooter:
     fingerprint: str  # of the plan
     entries: tuple[Entry, ...]  # one for each of its rows, in order
     prompt_tokens: int  # of rows whose first segment is here
-    completion_tokens: int  # that are here; for task score, tokens scored
+    completion_tokens: int  # that are here; generated, or read for a task's results
 
 
 def read_footer(store: Store, name: str, fingerprint: str | None = None) -> PartFooter:

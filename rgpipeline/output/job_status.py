@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from rgpipeline.io.committed_rows import Cover
+from rgpipeline.io.committed_rows import CommittedRows
 from rgpipeline.io.parts import PartFooter, part_name, part_names, read_footers
 from rgpipeline.output.control_files import FRESH_S, SUCCESS, SUMMARY, Heartbeat, read_heartbeat
 from rgpipeline.output.published_parts import open_job
@@ -55,16 +55,16 @@ def read_progress(store: Store, plan: Plan) -> list[ShardProgress]:
 
 def _progress(shard: Shard, log: Mapping[int, PartFooter]) -> ShardProgress:
     """`log`: the footers by the parts' numbers, ascending."""
-    cover, repeating = Cover(), []
+    committed, repeating = CommittedRows(), []
     for number, footer in log.items():
-        held = [entry for entry in footer.entries if not cover.add_one(entry)]
+        held = [entry for entry in footer.entries if not committed.add_one(entry)]
         if held:
             repeating.append(part_name(shard.index, number))
     return ShardProgress(
         shard.index,
         shard.rows,
-        rows_done=cover.rows_finished - cover.rows_failed,
-        rows_failed=cover.rows_failed,
+        rows_done=committed.rows_finished - committed.rows_failed,
+        rows_failed=committed.rows_failed,
         prompt_tokens=sum(footer.prompt_tokens for footer in log.values()),
         completion_tokens=sum(footer.completion_tokens for footer in log.values()),
         parts=len(log),

@@ -10,8 +10,7 @@ import pyarrow.parquet as pq
 from pyarrow.fs import FSSpecHandler, LocalFileSystem, PyFileSystem
 
 from rgpipeline.errors import OutputError, StoreError
-from rgpipeline.io.columns import AddedColumns
-from rgpipeline.io.committed_rows import Cover, Entry
+from rgpipeline.io.committed_rows import CommittedRows, Entry
 from rgpipeline.io.parts import part_names, read_footer, read_footers, unusable
 from rgpipeline.plan.job_folder import WITHOUT_JOB, read_job, read_plan
 from rgpipeline.plan.plan_record import Plan
@@ -19,6 +18,7 @@ from rgpipeline.spec import Job
 from rgpipeline.storage.filesystems import StorageOptions, open_filesystem, protocol_of
 from rgpipeline.storage.reachable import check_reachable
 from rgpipeline.storage.store import RetryingStore, Store, open_store
+from rgpipeline.tasks import added_columns
 
 
 def open_output(url: str, storage_options: StorageOptions | None = None) -> ds.Dataset:
@@ -30,7 +30,7 @@ def open_output(url: str, storage_options: StorageOptions | None = None) -> ds.D
     """
     store, job, plan = open_job(url, storage_options)
     names = list(read_footers(store, part_names(store), plan.fingerprint))
-    schema = plan.part_schema(AddedColumns.of(job))
+    schema = plan.part_schema(added_columns(job))
     return dataset_of(store, names, schema, storage_options)
 
 
@@ -133,17 +133,17 @@ def published_parts(
     """
     store, job, plan = open_job(url, storage_options)
     names = part_names(store)
-    schema = plan.part_schema(AddedColumns.of(job))
+    schema = plan.part_schema(added_columns(job))
     fragments = dataset_of(store, names, schema, storage_options).get_fragments()
-    shard, cover = -1, Cover()
+    shard, committed = -1, CommittedRows()
     for name, fragment in zip(names, fragments, strict=False):  # none, if there is no part
         footer = read_footer(store, name, plan.fingerprint)
         if footer.shard != shard:
-            shard, cover = footer.shard, Cover()
+            shard, committed = footer.shard, CommittedRows()
         fresh, whole = [], []
         for entry in footer.entries:
-            fresh.append(cover.add_one(entry))
-            whole.append(cover.final(entry.row, entry.sample))
+            fresh.append(committed.add_one(entry))
+            whole.append(committed.final(entry.row, entry.sample))
         yield PublishedPart(
             shard, footer.entries, tuple(fresh), tuple(whole), name, store, fragment
         )

@@ -7,10 +7,10 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from rgpipeline.errors import OutputError
-from rgpipeline.io.columns import AddedColumns
 from rgpipeline.output.published_parts import open_job, published_parts
 from rgpipeline.spec import Job
 from rgpipeline.storage.filesystems import StorageOptions
+from rgpipeline.tasks import added_columns, task_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,8 @@ def cat(
     are. Memory holds the texts that go on, and one batch. Raises OutputError for `task: score`.
     """
     _, job, _ = open_job(url, storage_options)
-    if job.task == "score":
-        raise OutputError(f"{url}: task: score writes no texts; read its Parquet parts")
+    if not task_of(job).writes_texts:
+        raise OutputError(f"{url}: task: {job.task} writes no texts; read its Parquet parts")
     under_way: dict[tuple[tuple[int, int], int], list[_Segment]] = {}
     given_up: set[tuple[int, int]] = set()  # rows that ended before all their samples did
     for segment in _segments(url, job, id, storage_options):
@@ -114,7 +114,7 @@ def _segments(
 
 
 def _text(values: dict[str, Any], job: Job, row: tuple[int, int], samples: int) -> WholeText:
-    prefix, added = job.output.prefix, AddedColumns.of(job).names
+    prefix, added = job.output.prefix, added_columns(job).names
     names = ("id", "sample", "finish_reason", "prompt_tokens", "completion_tokens", "error")
     ours = {name: values.pop(prefix + name) for name in names}
     ids, logprobs = (

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 import pyarrow as pa
 
 from rgpipeline.io.arrow_types import is_any_list, is_bytes, is_text, value_type
-from rgpipeline.io.columns import AddedColumns
 from rgpipeline.io.json_types import JsonKinds, is_json
 from rgpipeline.io.used_values import is_json_type
 from rgpipeline.plan.input_columns import InputColumns
 from rgpipeline.records import InputFile
 from rgpipeline.spec import Columns, Job
+from rgpipeline.tasks import added_columns
 from rgpipeline.text.prompt_template import PromptTemplate
 
 Fits = Callable[[pa.DataType], bool]
@@ -74,7 +74,7 @@ def name_faults(job: Job, kept: Sequence[str]) -> list[str]:
         )
     taken = {
         own: by_name[own.casefold()]
-        for own in AddedColumns.of(job).names
+        for own in added_columns(job).names
         if own.casefold() in by_name
     }
     if taken:

@@ -14,6 +14,7 @@ from rgpipeline.errors import OutputError
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import EngineSpec, Job, MeshSpec
 from rgpipeline.storage.store import Store
+from rgpipeline.tasks import task_of
 from rgpipeline.wording import counted
 
 ALONE = MeshSpec(data=1, model=1)
@@ -75,7 +76,7 @@ def _stem(engine: EngineSpec) -> str:
 
 def few_rows_warning(job: Job, rows: int, slots: int) -> str | None:
     """One line, where a worker's `slots` are more than the job's sequences; else None."""
-    if job.task == "score" or slots <= _sequences(job, rows):  # texts to score are in no slot
+    if not task_of(job).uses_slots or slots <= _sequences(job, rows):
         return None
     return _warning(job, rows, f"a worker has {slots:,}")
 
@@ -86,7 +87,7 @@ def few_rows_expected(job: Job, rows: int, store: Store) -> str | None:
     slots = job.engine.slots if known is None else known.slots
     if slots != "auto":
         return few_rows_warning(job, rows, slots)
-    if job.task == "score" or _sequences(job, rows) >= CPU_SLOTS:
+    if not task_of(job).uses_slots or _sequences(job, rows) >= CPU_SLOTS:
         return None
     usual = f"{CPU_SLOTS} on a CPU, {ACCELERATOR_SLOTS} or more on an accelerator"
     return _warning(job, rows, f"auto gives a worker {usual}")

@@ -20,6 +20,7 @@ from rgpipeline.io.shard_rows import InputRows, read_shard
 from rgpipeline.records import InputFile, Shard, Span
 from rgpipeline.spec import Columns, Job
 from rgpipeline.storage.filesystems import StorageOptions
+from rgpipeline.tasks import task_of
 from rgpipeline.text.prompt_template import PromptTemplate
 
 
@@ -140,7 +141,8 @@ def used_columns(columns: Columns, template: str | None) -> tuple[str, ...]:
 
 def identity(job: Job) -> dict[str, Any]:
     """What of a job decides its output's bytes; `input.path` is told by the files themselves."""
-    facts = job.model_dump(mode="json", include={"task", "model", "input", "output", "sampling"})
+    sections = {"task", "model", "input", "output", "sampling", *task_of(job).sections}
+    facts = job.model_dump(mode="json", include=sections)
     del facts["input"]["path"], facts["output"]["path"]
     return facts
 

@@ -12,6 +12,7 @@ from rgpipeline.output.published_parts import published_parts
 from rgpipeline.records import SampleKey
 from rgpipeline.spec import Job
 from rgpipeline.storage.filesystems import StorageOptions
+from rgpipeline.tasks import task_of
 
 _BARS = 24
 _FAILURES = 200  # shown with their rows
@@ -55,9 +56,10 @@ def row_facts(url: str, job: Job, options: StorageOptions | None) -> RowFacts:
     """Reads every published row's figures; texts only of the samples."""
     facts = RowFacts()
     p = job.output.prefix
-    counted = "tokens" if job.task == "score" else "completion_tokens"
+    task = task_of(job)
+    counted = task.token_column
     names = [f"{p}{name}" for name in ("id", "sample", "error", counted)]
-    if job.task == "generate":
+    if task.writes_texts:
         names.append(f"{p}finish_reason")
     bare = [name.removeprefix(p) for name in names]
     begun: dict[SampleKey, tuple[int, str | None]] = {}
@@ -70,13 +72,13 @@ def row_facts(url: str, job: Job, options: StorageOptions | None) -> RowFacts:
             key = SampleKey(part.shard, entry.row, entry.sample)
             tokens, reason = begun.pop(key, (0, None))
             tokens += row[counted] or 0
-            reason = reason or row.get("finish_reason", "scored")
+            reason = reason or row.get("finish_reason", task.done)
             if whole:
                 facts.reasons[reason or ""] += 1
                 facts.lengths[tokens] += 1
             else:
                 begun[key] = tokens, reason
-    if job.task == "generate":
+    if task.writes_texts:
         facts.samples = _samples(url, options)
     return facts
 

@@ -30,7 +30,7 @@ _KINDS = 12
 _FEWEST_LENGTHS = 12  # on the axis, so that a single bar is one
 _TEXT = 700  # characters of a sample
 _STEPS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 28800, 86400)
-_REASONS = (("stop", 2), ("length", 0), ("scored", 2), ("error", 4))  # name, colour
+_COLOURS = {"stop": 2, "length": 0, "error": 4}  # of finish reasons; a task's own has that of stop
 
 
 def throughput_section(told: History) -> dict[str, Any]:
@@ -103,12 +103,13 @@ def lengths_section(rows: RowFacts) -> dict[str, Any] | None:
 
 
 def reasons_section(rows: RowFacts) -> list[dict[str, Any]]:
-    """Counts of finish reasons."""
+    """Counts of finish reasons, errors last."""
     total = sum(rows.reasons.values())
+    names = dict.fromkeys(["stop", "length", *sorted(rows.reasons.keys() - {"error"}), "error"])
     return [
         {"name": name, "count": rows.reasons[name], "told": count(rows.reasons[name])}
-        | {"share": share(rows.reasons[name], total), "colour": colour}
-        for name, colour in _REASONS
+        | {"share": share(rows.reasons[name], total), "colour": _COLOURS.get(name, 2)}
+        for name in names
         if rows.reasons[name]
     ]
 

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from rgpipeline.runtime.cluster_nodes import Node
 from rgpipeline.runtime.placement import Placement
-from rgpipeline.worker.shared import shard_in_hand
+from rgpipeline.worker.shared import logged_shard
 
 # Chips of one host as a grid, for libtpu.
 _TPU_BOUNDS = {1: "1,1,1", 2: "1,2,1", 4: "2,2,1", 8: "2,4,1"}
@@ -132,7 +132,7 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             **self._always,
-            "shard": shard_in_hand(),
+            "shard": logged_shard(),
             "message": record.getMessage(),
         }
         if record.exc_info:

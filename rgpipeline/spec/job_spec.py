@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -19,6 +20,9 @@ _SECRET = re.compile(
 _TELLS_NOTHING = re.compile(
     r"\$\{\w+\}|anon|google_default|cloud|browser|cache|\S+\.json", re.IGNORECASE
 )
+
+# Keys that only one task has.
+_ONLY_FOR = {"input.columns.completion": "score"}
 
 
 class Job(Spec):
@@ -48,8 +52,9 @@ class Job(Spec):
 
     @model_validator(mode="after")
     def _task_fits(self) -> Self:
-        if self.input.columns.completion is not None and self.task != "score":
-            raise ValueError("input.columns.completion belongs to task: score")
+        for key, task in _ONLY_FOR.items():
+            if attrgetter(key)(self) is not None and self.task != task:
+                raise ValueError(f"{key} belongs to task: {task}")
         return self
 
     @field_validator("storage_options")

@@ -51,9 +51,7 @@ class Prompts:
 
         A tokenizer that only writes texts never meets the ids that the model lacks.
         """
-        columns = self.columns
-        texts = columns.prompt or columns.messages or columns.completion or self.template
-        if texts and self.tokenizer is not None:
+        if self.tokenizer is not None and reads_texts(self.columns, self.template):
             self.tokenizer.require_within(vocab_size)
 
     def make(self, row: Row) -> Prompt:
@@ -71,16 +69,7 @@ class Prompts:
             return self._chat(given[0], row[given[0]], sampling)
         if given[0] == columns.prompt_ids:
             return Prompt(_token_ids(given[0], row[given[0]]), sampling)
-        return Prompt(self._text(given[0], row), sampling)
-
-    def completion(self, row: Row) -> list[int]:
-        """The tokens to score after the prompt's; none when no column is mapped to them."""
-        name = self.columns.completion
-        if name is None:
-            return []
-        if row[name] is None:
-            raise RowError(f"{name!r} is null")
-        return self._text(name, row, bos=False)
+        return Prompt(self.text_tokens(given[0], row), sampling)
 
     def row_id(self, row: Row) -> str | None:
         """The row's own id; None when no column is mapped to it.
@@ -106,7 +95,8 @@ class Prompts:
                 raise RowError(f"{name}.stop: the model has no tokenizer; use stop_ids")
         return sampling if self.tokenizer is None else with_named_tokens(sampling, self.tokenizer)
 
-    def _text(self, name: str, row: Row, *, bos: bool = True) -> list[int]:
+    def text_tokens(self, name: str, row: Row, *, bos: bool = True) -> list[int]:
+        """The tokens of a column's text. Raises RowError naming the column."""
         text = row[name]
         if not isinstance(text, str):
             raise RowError(f"{name!r} holds {kind_of(text)}; text is needed")
@@ -129,6 +119,11 @@ class Prompts:
             raise RowError(self.chat)
         tokens = self.chat.encode(messages)
         return Prompt(tokens, with_turn_end(sampling, self.chat.stop_ids))
+
+
+def reads_texts(columns: Columns, template: object) -> bool:
+    """Whether a tokenizer is needed to read the input; token ids alone need none."""
+    return bool(columns.prompt or columns.messages or columns.completion or template)
 
 
 def _row_name(name: str, value: object) -> str:

@@ -16,6 +16,8 @@ from rgpipeline.spec import Job, Sampling
 from rgpipeline.storage.filesystems import protocol_of, resolve_options
 from rgpipeline.storage.retries import Retry
 from rgpipeline.storage.store import Store, open_store
+from rgpipeline.tasks import task_of
+from rgpipeline.tasks.task import RowLabel
 from rgpipeline.text.stops import never_found
 from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.worker.worker_setup import open_prompts
@@ -103,15 +105,14 @@ def row_warnings(job: Job, plan: Plan) -> Iterator[str]:
     input = plan.read(Shard(first.index, first.spans), options)
     prompts = open_prompts(job, plan, options)
     yield from _stop_warnings(job, prompts.tokenizer)
-    rows = min(_ROWS, first.rows)
+    rows, task = min(_ROWS, first.rows), task_of(job)
     bad: list[str] = []
     for row in range(rows):
         fault = input.faults.get(row)
         if fault is None:
             try:
                 values = input.values(row)
-                prompts.make(values)
-                prompts.completion(values)
+                task.work(RowLabel(first.index, row, "", ""), values, prompts)
                 prompts.row_id(values)
             except RowError as error:
                 fault = str(error)

@@ -7,7 +7,7 @@ from threading import Condition, Thread
 
 from rgpipeline.records import SampleKey
 from rgpipeline.worker.row_maker import RowMaker
-from rgpipeline.worker.shared import Batch, Held, in_hand
+from rgpipeline.worker.shared import Batch, Held, log_context
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Feeder:
     def _run(self) -> None:
         try:
             while (held := self._next()) is not None:
-                with in_hand(held.assignment.shard.index):
+                with log_context(held.shard):
                     if not self._make_ready(held):
                         return
         except Exception as error:

@@ -4,14 +4,15 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from rgpipeline.io.columns import AddedColumns
 from rgpipeline.io.parts import build_part
 from rgpipeline.io.readers import take_rows
 from rgpipeline.io.shard_rows import InputRows
 from rgpipeline.plan import Plan
 from rgpipeline.records import OutputRow
 from rgpipeline.spec import Job
-from rgpipeline.worker.row_maker import place_of, placed, told
+from rgpipeline.tasks import added_columns
+from rgpipeline.tasks.task import RowLabel, error_text
+from rgpipeline.worker.row_maker import place_of
 from rgpipeline.worker.shard_output import ShardOutput
 
 _log = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class _Builder:
         kept = self.input.table.select(list(plan.kept))
         places = [None if row.row in self.without else row.row for row in rows]
         try:
-            return build_part(take_rows(kept, places), rows, AddedColumns.of(job), label)
+            return build_part(take_rows(kept, places), rows, added_columns(job), label)
         except MemoryError:
             raise
         except Exception as error:
@@ -100,7 +101,8 @@ class _Builder:
         return None
 
     def _given_up(self, row: OutputRow, fault: Exception) -> OutputRow:
-        error = f"its output can't be written ({told(fault)})"
+        label = RowLabel(self.shard, row.row, row.id, place_of(self.input, row.row))
+        error = f"its output can't be written ({error_text(fault)})"
         failed = replace(
             row,
             completion=None,
@@ -108,8 +110,9 @@ class _Builder:
             completion_tokens=0,
             completion_ids=None,
             logprobs=None,
-            score=None,
-            error=placed(place_of(self.input, row.row), error),
+            result=None,
+            final=True,
+            error=label.error(error),
         )
         _log.warning("%s", failed.error)
         if self._fault([failed]) is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from threading import Condition, Thread
 
 from rgpipeline.assignments import ShardDone
-from rgpipeline.io.committed_rows import Cover
+from rgpipeline.io.committed_rows import CommittedRows
 from rgpipeline.io.log import ShardLog
 from rgpipeline.io.shard_rows import InputRows
 from rgpipeline.io.snapshots import Snapshots
@@ -24,7 +24,7 @@ from rgpipeline.worker.shard_output import (
     row_bytes,
     write_snapshots,
 )
-from rgpipeline.worker.shared import Held, WorkerPolicy, in_hand
+from rgpipeline.worker.shared import Held, WorkerPolicy, log_context
 
 _log = logging.getLogger(__name__)
 
@@ -32,11 +32,11 @@ _LOOK_S = 5.0  # between looks for shards that were taken away, when nothing is 
 
 
 @dataclass(frozen=True, slots=True)
-class Covered:
+class PublishedByOthers:
     """Others have published rows of a shard: what its log holds now."""
 
     shard: int
-    cover: Cover
+    committed: CommittedRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +48,12 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """All that we had of an assignment is published, and its log doesn't cover it."""
+    """All that we had of an assignment is published, and its log lacks some of it."""
 
     held: Held
 
 
-News = Covered | Finished | Unfinished
+PublisherEvent = PublishedByOthers | Finished | Unfinished
 
 
 class Publisher:
@@ -73,7 +73,7 @@ class Publisher:
         self._wake = wake
         self._changed = Condition()
         self._shards: dict[int, ShardOutput] = {}
-        self._news: deque[News] = deque()
+        self._events: deque[PublisherEvent] = deque()
         self._waiting_bytes = 0
         self._closed = False
         self._sleeps_until = -math.inf  # the thread, if nobody wakes it
@@ -97,7 +97,7 @@ class Publisher:
     def open(self, held: Held, log: ShardLog, input: InputRows | None) -> None:
         """An assignment's log, just read, and its input; from now on they are the publisher's."""
         with self._changed:
-            output = self._shards.get(held.assignment.shard.index)
+            output = self._shards.get(held.shard)
             if output is None:
                 output = ShardOutput(log, refreshed=time.monotonic())
                 self._shards[log.shard] = output
@@ -136,14 +136,14 @@ class Publisher:
             held.closing = True
             self._changed.notify_all()
 
-    def news(self) -> list[News]:
+    def events(self) -> list[PublisherEvent]:
         """What has happened since the last call. Raises what the thread ran into."""
         with self._changed:
             if self._error is not None:
                 raise self._error
-            news = list(self._news)
-            self._news.clear()
-            return news
+            events = list(self._events)
+            self._events.clear()
+            return events
 
     def close(self) -> None:
         """Publishes everything that was handed in, and ends. Raises what goes wrong in that."""
@@ -158,7 +158,7 @@ class Publisher:
     def _run(self) -> None:
         try:
             while (work := self._next()) is not None:
-                with in_hand(work[0].log.shard):
+                with log_context(work[0].log.shard):
                     self._publish(*work)
         except Exception as error:
             with self._changed:
@@ -215,7 +215,8 @@ class Publisher:
             self.saving -= len(pending.saves)
             self._waiting_bytes -= pending.nbytes
             if output.log.parts > ours:
-                self._news.append(Covered(output.log.shard, output.log.cover.copy()))
+                committed = output.log.committed.copy()
+                self._events.append(PublishedByOthers(output.log.shard, committed))
             self._settle(output)
         self._wake()
 
@@ -226,9 +227,9 @@ class Publisher:
             output.refreshed = time.monotonic()
 
     def _count(self, output: ShardOutput, published: list[OutputRow]) -> None:
-        cover = output.log.cover
-        finished = {row.row for row in published if cover.row_finished(row.row)}
-        failed = sum(cover.row_failed(row) for row in finished)
+        committed = output.log.committed
+        finished = {row.row for row in published if committed.row_finished(row.row)}
+        failed = sum(committed.row_failed(row) for row in finished)
         self.rows_failed += failed
         self.rows_done += len(finished) - failed
 
@@ -242,7 +243,7 @@ class Publisher:
                 held.dropped = True
                 self.finished += (report,)
                 _log.info("%d rows are finished, %d of them failed", report.rows, report.failed)
-                self._news.append(Finished(held))
+                self._events.append(Finished(held))
             elif held.closing and output.pending.since is None:
                 held.closing = False
-                self._news.append(Unfinished(held))
+                self._events.append(Unfinished(held))

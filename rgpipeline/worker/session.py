@@ -7,24 +7,28 @@ from typing import Any
 from rgpipeline.assignments import Assignment, AssignmentKey
 from rgpipeline.engine.loop import Loop
 from rgpipeline.errors import WorkerError
-from rgpipeline.io.committed_rows import Cover
+from rgpipeline.io.committed_rows import CommittedRows
 from rgpipeline.records import Emission, SampleKey, Snapshot
+from rgpipeline.tasks.task import SequenceWork, TextWork
 from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.worker.feeder import Feeder
-from rgpipeline.worker.publisher import Covered, Publisher, Unfinished
-from rgpipeline.worker.sample_rows import Assembly, Shape, ticker
+from rgpipeline.worker.publisher import PublishedByOthers, Publisher, Unfinished
+from rgpipeline.worker.running_sample import (
+    CompletionFormat,
+    RunningSample,
+    RunningText,
+    latest_completion,
+)
 from rgpipeline.worker.shard_output import Save
 from rgpipeline.worker.shared import Batch, Held, WorkerPolicy
-from rgpipeline.worker.snapshot_schedule import SnapshotsDue
-from rgpipeline.worker.text_scores import scored_row
-from rgpipeline.worker.texts import Texts, key_of
-from rgpipeline.worker.worker_stats import Tally, View, look
+from rgpipeline.worker.snapshot_schedule import SnapshotSchedule
+from rgpipeline.worker.worker_stats import View, WorkerStats, view_of
 
-_MOST_ROUNDS = 3
+_MAX_ROUNDS = 3
 
 
 class Session:
-    """Keeps the slots full from all held assignments together, and hands on what they bring."""
+    """Keeps the slots full from all assignments together, and hands on what comes of them."""
 
     def __init__(
         self,
@@ -32,25 +36,24 @@ class Session:
         feeder: Feeder,
         publisher: Publisher,
         tokenizer: Tokenizer | None,
-        shape: Shape,
+        format: CompletionFormat,
         policy: WorkerPolicy,
     ) -> None:
         self._loop = loop
         self._feeder = feeder
         self._publisher = publisher
         self._tokenizer = tokenizer
-        self._shape = shape
+        self._format = format
         self._policy = policy
         self._held: dict[AssignmentKey, Held] = {}
-        self._open: dict[Hashable, Assembly] = {}
-        self._open_bytes = 0
-        self._texts = Texts()
-        self._covers: dict[int, Cover] = {}  # what others published of held shards, as far as known
-        self._snapshots = SnapshotsDue(policy, shape.segment_tokens, loop.request_snapshot)
+        self._running: dict[Hashable, RunningSample | RunningText] = {}  # by SampleKey
+        self._running_bytes = 0
+        self._committed: dict[int, CommittedRows] = {}  # of shards to which others have published
+        self._snapshots = SnapshotSchedule(policy, format.segment_tokens, loop.request_snapshot)
         self._draining = False
-        self._newest = ""
-        self.in_engine = False  # True while the engine works at rows, and where that has failed
-        self.tally = Tally()
+        self._latest = ""
+        self.in_engine = False  # while the engine works on rows, and after it has failed there
+        self.stats = WorkerStats()
         self.view = View(slots=loop.slots)
 
     @property
@@ -59,33 +62,33 @@ class Session:
         return self._loop.beat
 
     def hold(self, assignments: Sequence[Assignment]) -> None:
-        """Takes up what is new, drops what isn't named any more."""
+        """Starts the assignments that are new, and drops those that are not named."""
         wanted = {assignment.key: assignment for assignment in assignments}
         for key, held in list(self._held.items()):
             if wanted.get(key) != held.assignment:
                 held.dropped = True
                 del self._held[key]
-                self._abandon_held(held)
+                self._cancel_all_of(held)
         for key, assignment in wanted.items():
             if key not in self._held:
                 self._held[key] = Held(assignment)
                 self._feeder.feed(self._held[key])
         shards = {key.shard for key in self._held}
-        self._covers = {shard: c for shard, c in self._covers.items() if shard in shards}
+        self._committed = {shard: c for shard, c in self._committed.items() if shard in shards}
 
     def step(self) -> bool:
-        """One round: hear, admit, step the engine, collect. False when there was nothing to do."""
+        """Takes events, admits rows, and steps the engine; False when there was nothing to do."""
         self.in_engine = False
-        self._hear()
+        self._take_events()
         admitted = self._admit()
-        self._look()
+        self.view = view_of(self._loop, self._latest, made_ready=self._feeder.at)
         if self._publisher.full:
             return False
         self.in_engine = True
         if self._loop.scoring:
-            self._score()
+            self._step_texts()
         elif not self._loop.idle:
-            self._step_engine()
+            self._step_sequences()
         else:
             return admitted
         return True
@@ -96,28 +99,28 @@ class Session:
         self._feeder.close()
         for emission in self._loop.drain():
             self._collect(emission, None, time.monotonic())
-        self.view = View(slots=self._loop.slots, newest=self._newest)
+        self.view = View(slots=self._loop.slots, latest=self._latest)
 
     # Rows in
 
-    def _hear(self) -> None:
-        for news in self._publisher.news():
-            if isinstance(news, Covered):
-                self._covers[news.shard] = news.cover
-                self._abandon(lambda _, key: self._final_elsewhere(key))
-            elif isinstance(news, Unfinished):
-                self._feed_again(news.held)
+    def _take_events(self) -> None:
+        for event in self._publisher.events():
+            if isinstance(event, PublishedByOthers):
+                self._committed[event.shard] = event.committed
+                self._cancel(lambda one: self._final_elsewhere(one.key))
+            elif isinstance(event, Unfinished):
+                self._feed_again(event.held)
             else:
-                self._abandon_held(news.held)
+                self._cancel_all_of(event.held)
 
     def _final_elsewhere(self, key: SampleKey) -> bool:
-        cover = self._covers.get(key.shard)
-        return cover is not None and cover.final(key.row, key.sample)
+        committed = self._committed.get(key.shard)
+        return committed is not None and committed.final(key.row, key.sample)
 
     def _feed_again(self, held: Held) -> None:
-        """Somebody else's rows changed what ours could add: what is missing is done again."""
+        """Another worker's rows kept some of ours out of the log: the missing rows are redone."""
         held.rounds += 1
-        if held.rounds > _MOST_ROUNDS:
+        if held.rounds > _MAX_ROUNDS:
             shard, start, stop = held.assignment.key
             raise WorkerError(
                 f"shard {shard}, rows {start} to {stop}: all were published and the log lacks some"
@@ -136,114 +139,108 @@ class Session:
         loop, policy = self._loop, self._policy
         waiting = loop.waiting
         starving = waiting == 0 and loop.occupied < loop.slots
-        open_bytes = self._open_bytes + self._texts.nbytes
-        return starving or (waiting < policy.window * loop.slots and open_bytes < policy.open_bytes)
+        return starving or (
+            waiting < policy.window * loop.slots and self._running_bytes < policy.open_bytes
+        )
 
     def _take(self, batch: Batch) -> None:
         held = batch.held
         if not held.opened:
             held.opened = True
             self._publisher.open(held, batch.log, batch.input)
-        self._publisher.add(held.assignment.shard.index, batch.refused)
-        work = [one for one in batch.generate if not self._final_elsewhere(one.key)]
+        self._publisher.add(held.shard, batch.refused)
+        work = [one for one in batch.work if not self._final_elsewhere(one.key)]
         for one in work:
-            assembly = Assembly(held, one, self._tokenizer, self._shape)
-            self._open[one.key] = assembly
-            self._open_bytes += one.nbytes
-        self._loop.submit([one.request for one in work])
-        self._loop.submit_texts(self._texts.add(held, batch.score))
-        held.open += len(work) + len(batch.score)
+            if isinstance(one, SequenceWork):
+                running = RunningSample(held, one, self._tokenizer, self._format)
+                self._running[one.key] = running
+            else:
+                self._running[one.key] = RunningText(held, one)
+            self._running_bytes += one.nbytes
+        self._loop.submit(one.request for one in work if isinstance(one, SequenceWork))
+        if texts := [one.request for one in work if isinstance(one, TextWork)]:
+            self._loop.submit_texts(texts)
+        held.open += len(work)
         held.fed = batch.last
         self._finish_if_done(held)
 
     # Tokens to rows
 
-    def _step_engine(self) -> None:
+    def _step_sequences(self) -> None:
         began, prefills = time.monotonic(), self._loop.prefills
         emissions = self._loop.step()
         now = time.monotonic()
         prefills = self._loop.prefills - prefills
-        decode_s = self.tally.step(now - began, prefills, bool(emissions))
+        decode_s = self.stats.step(now - began, prefills, bool(emissions))
         for emission in emissions:
             self._collect(emission, decode_s, now)
         self._snapshots.request(self._publisher.saving)
 
     def _collect(self, emission: Emission, seconds: float | None, now: float) -> None:
-        assembly = self._open.get(emission.key)
-        if assembly is None:
+        sample = self._running.get(emission.key)
+        if not isinstance(sample, RunningSample):
             return
-        if not assembly.begun:
-            assembly.begun = True  # these are its first tokens: its prompt has been read
-            self.tally.prompt_tokens += assembly.prompt_tokens
-        before = assembly.generated
-        rows = assembly.take(emission)
-        gained = assembly.generated - before
-        self.tally.emitted(gained, assembly.prompt_tokens + before, seconds)
-        forget = assembly.key if assembly.finished and assembly.saved else None
+        if not sample.begun:
+            sample.begun = True  # these are its first tokens: its prompt has been read
+            self.stats.prompt_tokens += sample.prompt_tokens
+        before = sample.generated
+        rows = sample.take(emission)
+        self.stats.emitted(sample.generated - before, sample.prompt_tokens + before, seconds)
+        forget = sample.key if sample.finished and sample.saved else None
         if rows:
-            self._publisher.add(assembly.key.shard, rows, forget)
-        if assembly.finished:
+            self._publisher.add(sample.key.shard, rows, forget)
+        if sample.finished:
             if emission.finish is None:
                 self._loop.cancel(emission.key)
-            self._newest = ticker(rows) or self._newest
-            self._close(assembly)
+            self._latest = latest_completion(rows) or self._latest
+            self._close(sample)
         elif emission.snapshot is not None:
-            if not self._draining or self._snapshots.worth(assembly):
-                self._save(assembly, emission.snapshot, now)
+            if not self._draining or self._snapshots.worth(sample):
+                self._save(sample, emission.snapshot, now)
         else:
-            self._snapshots.consider(assembly, now, cut=bool(rows))
+            self._snapshots.consider(sample, now, cut=bool(rows))
 
-    def _save(self, assembly: Assembly, snapshot: Snapshot, now: float) -> None:
-        if assembly.generated != snapshot.generated:
+    def _save(self, sample: RunningSample, snapshot: Snapshot, now: float) -> None:
+        if sample.generated != snapshot.generated:
             raise WorkerError(
-                f"{assembly.key}: the engine's snapshot has {snapshot.generated} tokens, "
-                f"{assembly.generated} were emitted"
+                f"{sample.key}: the engine's snapshot has {snapshot.generated} tokens, "
+                f"{sample.generated} were emitted"
             )
-        self._publisher.save(Save(assembly.key, snapshot, assembly.notes()))
-        self._snapshots.saved(assembly, now)
+        self._publisher.save(Save(sample.key, snapshot, sample.notes()))
+        self._snapshots.saved(sample, now)
 
-    def _score(self) -> None:
-        """One call for texts to score."""
+    def _step_texts(self) -> None:
+        """One call to the engine for texts."""
         began = time.monotonic()
         for scored in self._loop.score_step():
-            self.tally.completion_tokens += scored.tokens
-            if scored.logprobs is None or (held_text := self._texts.pop(scored.key)) is None:
-                continue
-            held, text = held_text
-            self.tally.prompt_tokens += text.first
-            row = scored_row(text, scored.logprobs)
-            self._publisher.add(held.assignment.shard.index, [row])
-            self._closed(held)
-        self.tally.scored(time.monotonic() - began)
+            self.stats.completion_tokens += scored.tokens
+            text = self._running.get(scored.key) if scored.whole else None
+            if isinstance(text, RunningText):
+                work = text.work
+                self.stats.prompt_tokens += work.request.first
+                self._publisher.add(text.held.shard, [work.output_row(work.row, scored)])
+                self._close(text)
+        self.stats.read_texts(time.monotonic() - began)
 
     # Ends
 
-    def _abandon_held(self, held: Held) -> None:
-        self._abandon(lambda owner, _: owner is held)
+    def _cancel_all_of(self, held: Held) -> None:
+        self._cancel(lambda one: one.held is held)
 
-    def _abandon(self, needless: Callable[[Held, SampleKey], bool]) -> None:
-        """Leaves off samples and texts whose rows nobody waits for any more."""
-        for assembly in list(self._open.values()):
-            if needless(assembly.held, assembly.key):
-                self._loop.cancel(assembly.key)
-                self._close(assembly)
-        for held, text in self._texts.remove(needless):
-            self._loop.cancel(key_of(held, text))
-            self._closed(held)
+    def _cancel(self, needless: Callable[[RunningSample | RunningText], bool]) -> None:
+        """Drops samples and texts whose rows are not needed any more."""
+        for one in list(self._running.values()):
+            if needless(one):
+                self._loop.cancel(one.key)
+                self._close(one)
 
-    def _close(self, assembly: Assembly) -> None:
-        del self._open[assembly.key]
-        self._open_bytes -= assembly.nbytes
-        self._snapshots.forget(assembly.key)
-        self._closed(assembly.held)
-
-    def _closed(self, held: Held) -> None:
-        held.open -= 1
-        self._finish_if_done(held)
+    def _close(self, one: RunningSample | RunningText) -> None:
+        del self._running[one.key]
+        self._running_bytes -= one.nbytes
+        self._snapshots.forget(one.key)
+        one.held.open -= 1
+        self._finish_if_done(one.held)
 
     def _finish_if_done(self, held: Held) -> None:
         if held.fed and held.open == 0 and not held.dropped:
             self._publisher.finish(held)
-
-    def _look(self) -> None:
-        self.view = look(self._loop, self._newest, made_ready=self._feeder.at)

@@ -9,7 +9,8 @@ from rgpipeline.io.log import ShardLog
 from rgpipeline.io.shard_rows import InputRows
 from rgpipeline.io.snapshots import Snapshots
 from rgpipeline.records import OutputRow, SampleKey, Snapshot
-from rgpipeline.worker.shared import Held, Notes, WorkerPolicy
+from rgpipeline.tasks.task import Notes
+from rgpipeline.worker.shared import Held, WorkerPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def write_snapshots(snapshots: Snapshots, output: ShardOutput, pending: Pending)
     """Saves states of sequences that aren't final by now, and removes older and needless ones."""
     newest = {save.key: save for save in pending.saves}
     for key, save in newest.items():
-        if not output.log.cover.final(key.row, key.sample):
+        if not output.log.committed.final(key.row, key.sample):
             snapshots.save(key, save.snapshot, save.notes)
             snapshots.remove(key, below=save.snapshot.generated)
     for key in pending.forget:
@@ -96,12 +97,12 @@ def write_snapshots(snapshots: Snapshots, output: ShardOutput, pending: Pending)
 
 def done(output: ShardOutput, held: Held) -> ShardDone | None:
     """What to report of an assignment, if the log covers it."""
-    cover = output.log.cover
+    committed = output.log.committed
     _, start, stop = held.assignment.key
     rows = range(start, stop)
-    if not all(cover.row_finished(row) for row in rows):
+    if not all(committed.row_finished(row) for row in rows):
         return None
-    failed = sum(cover.row_failed(row) for row in rows)
+    failed = sum(committed.row_failed(row) for row in rows)
     return ShardDone(output.log.shard, len(rows), failed, held.assignment.rows)
 
 

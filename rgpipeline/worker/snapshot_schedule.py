@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 from rgpipeline.records import SampleKey
-from rgpipeline.worker.sample_rows import Assembly
+from rgpipeline.worker.running_sample import RunningSample
 from rgpipeline.worker.shared import WorkerPolicy
 
 
-class SnapshotsDue:
+class SnapshotSchedule:
     """A sequence is saved after each segment, and when much work on it would be lost.
 
     Slots that began together reach their borders together; states are asked for few at a time,
@@ -23,17 +23,17 @@ class SnapshotsDue:
         self._due: dict[SampleKey, None] = {}  # in order
         self._requested: set[SampleKey] = set()
 
-    def consider(self, assembly: Assembly, now: float, cut: bool) -> None:
+    def consider(self, sample: RunningSample, now: float, cut: bool) -> None:
         """A sequence goes on; `cut`: a segment of it has just ended."""
-        if assembly.saved_at is None:
-            assembly.saved_at = now
-        late = now - assembly.saved_at >= self._policy.snapshot_s and self.worth(assembly)
-        if (cut or late) and assembly.key not in self._requested:
-            self._due[assembly.key] = None
+        if sample.saved_at is None:
+            sample.saved_at = now
+        late = now - sample.saved_at >= self._policy.snapshot_s and self.worth(sample)
+        if (cut or late) and sample.key not in self._requested:
+            self._due[sample.key] = None
 
-    def worth(self, assembly: Assembly) -> bool:
+    def worth(self, sample: RunningSample) -> bool:
         """Whether what it gained since it was saved takes longer to generate than to load."""
-        return assembly.generated - assembly.saved >= self._worth
+        return sample.generated - sample.saved >= self._worth
 
     def request(self, saving: int) -> None:
         """Asks for states that are due, as many as may be on their way; `saving` wait already."""
@@ -43,10 +43,10 @@ class SnapshotsDue:
             self._requested.add(key)
             self._request(key)
 
-    def saved(self, assembly: Assembly, now: float) -> None:
+    def saved(self, sample: RunningSample, now: float) -> None:
         """Its state has been handed on."""
-        self.forget(assembly.key)
-        assembly.saved, assembly.saved_at = assembly.generated, now
+        self.forget(sample.key)
+        sample.saved, sample.saved_at = sample.generated, now
 
     def forget(self, key: SampleKey) -> None:
         """The sequence has ended or was saved."""

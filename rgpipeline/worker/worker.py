@@ -19,7 +19,7 @@ from rgpipeline.worker.feeder import Feeder
 from rgpipeline.worker.part_writer import PartWriter
 from rgpipeline.worker.publisher import Publisher
 from rgpipeline.worker.row_maker import RowMaker
-from rgpipeline.worker.sample_rows import Shape
+from rgpipeline.worker.running_sample import CompletionFormat
 from rgpipeline.worker.session import Session
 from rgpipeline.worker.shared import WorkerPolicy
 from rgpipeline.worker.worker_setup import EngineFactory, open_prompts, open_settled
@@ -84,27 +84,27 @@ class Worker:
         if self._parts is None:
             return replace(end, doing=self._activity.text)
         session, feeder, publisher = self._parts
-        view, tally = session.view, session.tally
+        view, stats = session.view, session.stats
         return WorkerReport(
             progress_counter=session.beat + feeder.beat + publisher.beat,
             finished=publisher.finished,
             saved=publisher.saved,
             rows_done=publisher.rows_done,
             rows_failed=publisher.rows_failed,
-            prompt_tokens=tally.prompt_tokens,
-            completion_tokens=tally.completion_tokens,
+            prompt_tokens=stats.prompt_tokens,
+            completion_tokens=stats.completion_tokens,
             slots=view.slots,
             occupied=view.occupied,
             waiting=view.waiting,
             working_on=view.working_on,
-            latest_completion=view.newest,
+            latest_completion=view.latest,
             doing=self._activity.text,
             stopped=end.stopped,
             error=end.error,
             fault=end.fault,
             raised_at=end.raised_at,
             in_engine=end.in_engine,
-            details={**tally.details(), **self._reading(), **self._store_details()},
+            details={**stats.details(), **self._reading(), **self._store_details()},
         )
 
     def _reading(self) -> dict[str, float]:
@@ -171,8 +171,10 @@ class Worker:
         writer = PartWriter(job, plan, self._attempt)
         publisher = Publisher(writer, store, policy, self._wake.set)
         batch = plan.format == "openai-batch"
-        shape = Shape(job.output.segment_tokens, job.output.token_ids, dtype, token_texts=batch)
-        session = Session(opened.loop, feeder, publisher, prompts.tokenizer, shape, policy)
+        format = CompletionFormat(
+            job.output.segment_tokens, job.output.token_ids, dtype, token_texts=batch
+        )
+        session = Session(opened.loop, feeder, publisher, prompts.tokenizer, format, policy)
         return session, feeder, publisher
 
     def _fail(self, fault: Fault, error: Exception) -> None:

@@ -10,7 +10,8 @@ from rgpipeline.records import EngineSettings
 from rgpipeline.spec import EngineSpec, Job, ModelSpec
 from rgpipeline.storage.filesystems import StorageOptions
 from rgpipeline.storage.store import Store
-from rgpipeline.tasks.row_prompts import Prompts
+from rgpipeline.tasks import task_of
+from rgpipeline.tasks.row_prompts import Prompts, reads_texts
 from rgpipeline.text.chat import ChatTemplate
 from rgpipeline.text.prompt_template import PromptTemplate
 from rgpipeline.text.tokenizer import Tokenizer
@@ -64,7 +65,7 @@ def open_prompts(job: Job, plan: Plan, options: StorageOptions) -> Prompts:
     tokenizer = None
     if _has_texts(job, plan):
         tokenizer = Tokenizer.load(url, options)
-    elif job.task != "score":
+    elif task_of(job).writes_texts:
         tokenizer = Tokenizer.find(url, options)
     template = PromptTemplate(job.input.template) if job.input.template else None
     chat = _open_chat(job.model, tokenizer, plan, options)
@@ -74,10 +75,9 @@ def open_prompts(job: Job, plan: Plan, options: StorageOptions) -> Prompts:
 
 def _has_texts(job: Job, plan: Plan) -> bool:
     """Whether a text is read or written; ids alone need no tokenizer."""
-    columns, sampling = plan.columns, job.sampling
-    read = columns.prompt or columns.messages or columns.completion or job.input.template
-    ids_are_kept = job.task == "score" or job.output.token_ids
-    return bool(read or sampling.stop or job.model.tokenizer or not ids_are_kept)
+    reads = reads_texts(plan.columns, job.input.template)
+    writes = task_of(job).writes_texts and not job.output.token_ids
+    return bool(reads or writes or job.sampling.stop or job.model.tokenizer)
 
 
 def _open_chat(

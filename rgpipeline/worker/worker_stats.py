@@ -8,7 +8,7 @@ from rgpipeline.engine.loop import Loop
 from rgpipeline.records import SampleKey
 
 
-class Tally:
+class WorkerStats:
     """Counters of the worker's thread; they only ever grow."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Tally:
         self._prefill_s += seconds - decode
         return decode
 
-    def scored(self, seconds: float) -> None:
+    def read_texts(self, seconds: float) -> None:
         """One call for texts to score."""
         self._prefill_s += seconds
 
@@ -78,12 +78,12 @@ class View:
     occupied: int = 0
     waiting: int = 0
     working_on: tuple[SampleKey, ...] = ()  # what to suspect if the process dies now
-    newest: str = ""
+    latest: str = ""
 
 
-def look(
+def view_of(
     loop: Loop[Any, Any],
-    newest: str,
+    latest: str,
     *,
     made_ready: SampleKey | None = None,
 ) -> View:
@@ -95,4 +95,4 @@ def look(
     keys = [key for key in loop.working_on if isinstance(key, SampleKey)]
     if made_ready is not None:
         keys.append(made_ready)
-    return View(loop.slots, loop.occupied, loop.waiting, tuple(keys), newest)
+    return View(loop.slots, loop.occupied, loop.waiting, tuple(keys), latest)

@@ -133,7 +133,7 @@ def test_json_lines_keep_what_the_input_calls_as_we_do(tmp_path: Path, capsys: C
 
 def test_cat_joins_segments(tmp_path: Path, capsys: Captured) -> None:
     def long(number: int, row: Mapping[str, Any]) -> Sequence[OutputRow]:
-        first = replace(done("n", "once upon"), finish_reason=None)
+        first = done("n", "once upon", finish_reason=None)
         return [first, replace(done("n", " a time"), segment=1, prompt_tokens=0)]
 
     url = publish(job_over(tmp_path, ROWS[:1], input=COLUMNS), long)

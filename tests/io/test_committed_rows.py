@@ -4,38 +4,42 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rgpipeline.io.committed_rows import Cover, Entry, Progress, entry_of
-from rgpipeline.records import OutputRow, Score
+from rgpipeline.io.committed_rows import CommittedRows, Entry, Progress, entry_of
+from rgpipeline.records import OutputRow
 
 GOES_ON, DONE, FAILED = Progress.GOES_ON, Progress.DONE, Progress.FAILED
 
 
-def cover(*entries: Entry) -> Cover:
-    cover = Cover()
-    cover.add(entries)
-    return cover
+def committed(*entries: Entry) -> CommittedRows:
+    rows = CommittedRows()
+    rows.add(entries)
+    return rows
 
 
-def test_nothing_covers_nothing() -> None:
-    assert (Cover().rows_finished, Cover().finished(0), Cover().finished(1)) == (0, True, False)
+def test_nothing_is_committed_at_first() -> None:
+    assert (
+        CommittedRows().rows_finished,
+        CommittedRows().finished(0),
+        CommittedRows().finished(1),
+    ) == (0, True, False)
 
 
 def test_a_row_is_finished_when_all_its_samples_are() -> None:
-    found = cover(Entry(4, 1, 0, DONE, 2))
+    found = committed(Entry(4, 1, 0, DONE, 2))
     assert (found.row_finished(4), found.final(4, 1), found.final(4, 0)) == (False, True, False)
     found.add([Entry(4, 0, 0, DONE, 2)])
     assert (found.row_finished(4), found.rows_finished, found.rows_failed) == (True, 1, 0)
 
 
 def test_a_sample_that_goes_on_says_which_segment_is_next() -> None:
-    found = cover(Entry(0, 0, 0, GOES_ON, 1), Entry(0, 0, 1, GOES_ON, 1))
-    assert (found.segments(0), found.begun(), found.final(0)) == (2, [(0, 0)], False)
+    found = committed(Entry(0, 0, 0, GOES_ON, 1), Entry(0, 0, 1, GOES_ON, 1))
+    assert (found.segments(0), found.final(0)) == (2, False)
     found.add([Entry(0, 0, 2, DONE, 1)])
-    assert (found.begun(), found.final(0)) == ([], True)
+    assert (found.segments(0), found.final(0)) == (0, True)
 
 
 def test_a_segment_is_not_appended_past_a_gap() -> None:
-    found = cover(Entry(3, 1, 0, GOES_ON, 2))
+    found = committed(Entry(3, 1, 0, GOES_ON, 2))
     with pytest.raises(ValueError, match="row 3, sample 1: segment 2 follows 1 published"):
         found.missing([Entry(3, 1, 2, DONE, 2)])
 
@@ -47,32 +51,34 @@ LONG = [Entry(0, 0, k, DONE if k == 3 else GOES_ON, 1) for k in range(4)]
 def test_segments_that_were_removed_are_missing_and_no_others(
     order: list[Entry], removed: set[Entry]
 ) -> None:
-    found = cover(*(entry for entry in order if entry not in removed))
+    found = committed(*(entry for entry in order if entry not in removed))
     assert found.row_finished(0) == (not removed)
     assert found.segments(0) == (min(entry.segment for entry in removed) if removed else 0)
     assert [LONG[index] for index in found.missing(LONG)] == sorted(removed)
     found.add(LONG)
-    assert (found.row_finished(0), found.begun()) == (True, [])
+    assert (found.row_finished(0), found.segments(0)) == (True, 0)
 
 
 def test_an_error_ends_a_row_that_lacks_segments() -> None:
-    found = cover(Entry(0, 0, 2, FAILED, 1))
+    found = committed(Entry(0, 0, 2, FAILED, 1))
     assert (found.row_failed(0), found.missing(LONG)) == (True, [])
 
 
 def test_a_row_given_up_as_a_whole_is_finished_and_failed() -> None:
-    found = cover(Entry(0, 0, 0, GOES_ON, 3), Entry(0, 1, 0, DONE, 3), Entry(0, 0, 1, FAILED, 1))
-    assert (found.row_finished(0), found.row_failed(0), found.begun()) == (True, True, [])
+    found = committed(
+        Entry(0, 0, 0, GOES_ON, 3), Entry(0, 1, 0, DONE, 3), Entry(0, 0, 1, FAILED, 1)
+    )
+    assert (found.row_finished(0), found.row_failed(0), found.segments(0)) == (True, True, 0)
     assert found.missing([Entry(0, 2, 0, DONE, 3), Entry(0, 0, 1, DONE, 3)]) == []
 
 
 def test_what_is_missing_takes_its_own_earlier_entries_into_account() -> None:
     entries = [Entry(0, 0, k, GOES_ON, 1) for k in (0, 1)] + [Entry(0, 0, 1, DONE, 1)]
-    assert cover(Entry(0, 0, 0, GOES_ON, 1)).missing(entries) == [1]
+    assert committed(Entry(0, 0, 0, GOES_ON, 1)).missing(entries) == [1]
 
 
 def test_asking_what_is_missing_changes_nothing() -> None:
-    found = Cover()
+    found = CommittedRows()
     assert found.missing([Entry(0, 0, 0, DONE, 1)]) == [0]
     assert found.rows_finished == 0
 
@@ -82,7 +88,7 @@ def test_entries_told_twice_and_in_any_order_of_rows_count_once(
     order: list[tuple[int, int]], data: st.DataObject
 ) -> None:
     entries = [Entry(row, sample, 0, DONE, 2) for row, sample in order]
-    found = cover(*entries)
+    found = committed(*entries)
     found.add(data.draw(st.lists(st.sampled_from(entries))))
     assert (found.rows_finished, found.finished(3), found.missing(entries)) == (3, True, [])
 
@@ -90,9 +96,9 @@ def test_entries_told_twice_and_in_any_order_of_rows_count_once(
 @pytest.mark.parametrize(
     ("row", "progress"),
     [
-        (OutputRow(0, "a", completion="x"), GOES_ON),
+        (OutputRow(0, "a", completion="x", final=False), GOES_ON),
         (OutputRow(0, "a", completion="x", finish_reason="stop"), DONE),
-        (OutputRow(0, "a", score=Score(2, -1.0, 1.5)), DONE),
+        (OutputRow(0, "a", result=[0.5]), DONE),
         (OutputRow(0, "a", finish_reason="error", error="bad"), FAILED),
         (OutputRow(0, "a", error="bad"), FAILED),
     ],

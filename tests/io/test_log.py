@@ -36,6 +36,7 @@ def row(number: int, sample: int, segment: int, error: str | None = None) -> Out
         completion=f"{number}/{sample}/{segment}",
         finish_reason="error" if error else "stop" if last else None,
         error=error,
+        final=last or error is not None,
     )
 
 
@@ -62,18 +63,18 @@ def part_of(attempt: str) -> Build:
 def work(log: ShardLog, build: Build, schedule: Schedule) -> None:
     """Publishes the shard as a worker does, in batches of any size and from any start."""
     log.refresh()
-    while not log.cover.finished(len(SAMPLES)):
-        left = [key for key in SEGMENTS if not log.cover.final(*key)]
+    while not log.committed.finished(len(SAMPLES)):
+        left = [key for key in SEGMENTS if not log.committed.final(*key)]
         chosen = left[schedule.pick(len(left)) :][: 1 + schedule.pick(2)]
         batch: list[OutputRow] = []
         for number, sample in chosen:
-            published = log.cover.segments(number, sample)
+            published = log.committed.segments(number, sample)
             first = schedule.pick(published + 1)  # a worker may begin at an old snapshot
             stop = SEGMENTS[number, sample] - schedule.pick(2)
             batch += [row(number, sample, segment) for segment in range(first, stop)]
         if schedule.pick(16) == 15:
             number = chosen[0][0]
-            batch = [row(number, 0, log.cover.segments(number), error="poison")]
+            batch = [row(number, 0, log.committed.segments(number), error="poison")]
         log.append(batch, build)
 
 

@@ -22,11 +22,23 @@ from rgpipeline.io.parts import (
     part_names,
     read_footer,
 )
-from rgpipeline.records import OutputRow, Score
+from rgpipeline.jobfile import parse_job
+from rgpipeline.records import OutputRow
+from rgpipeline.tasks import added_columns
+from rgpipeline.tasks.score_task import Score
 from tests.io.schedules import MemoryStore
 
 LABEL = PartLabel(12, 3, "host-1-attempt", "0123456789abcdef", {"model": "demo", "seed": "7"})
-PLAIN = AddedColumns("generate")
+
+
+def columns_of(**sections: Any) -> AddedColumns:
+    """The columns of a job with these sections."""
+    output = {"path": "out", **sections.pop("output", {})}
+    facts = {"model": {"weights": "demo"}, "input": {"path": "in"}, "output": output}
+    return added_columns(parse_job({**facts, **sections}, "job"))
+
+
+PLAIN = columns_of()
 
 
 def rows(count: int) -> list[OutputRow]:
@@ -161,7 +173,7 @@ def test_columns_we_add_stand_after_the_kept_ones_with_their_types() -> None:
 
 
 def test_asked_for_columns_come_last_and_the_prefix_before_all_of_ours() -> None:
-    added = AddedColumns("generate", "rg_", token_ids=True, logprobs="floats")
+    added = columns_of(output={"prefix": "rg_", "token_ids": True}, sampling={"logprobs": 1})
     row = OutputRow(0, "a", completion="x", completion_ids=[3, 4], logprobs=[-0.5, -1.0])
     part = read_back(build_part(pa.table({"q": ["a"]}), [row], added, LABEL))
     assert part.column_names[1:] == [name for name in added.names if name.startswith("rg_")]
@@ -170,8 +182,13 @@ def test_asked_for_columns_come_last_and_the_prefix_before_all_of_ours() -> None
 
 
 def test_scores_have_columns_of_their_own() -> None:
-    added = AddedColumns("score", logprobs="floats")
-    row = OutputRow(0, "a", prompt_tokens=3, score=Score(2, -2.5, 3.49, [-0.5, -2.0]))
+    added = columns_of(task="score", sampling={"logprobs": 1})
+    row = OutputRow(
+        0,
+        "a",
+        prompt_tokens=3,
+        result=Score(2, -2.5, 3.49, np.asarray([-0.5, -2.0], np.float32)),
+    )
     part = read_back(build_part(pa.table({"q": ["a"]}), [row], added, LABEL)).to_pylist()[0]
     assert (part["tokens"], part["logprob"], part["perplexity"]) == (2, -2.5, 3.49)
     assert part["token_logprobs"] == [-0.5, -2.0]

@@ -21,7 +21,7 @@ from rgpipeline.dispatch import (
     WorkerDraining,
     WorkQueue,
 )
-from rgpipeline.io.committed_rows import Cover
+from rgpipeline.io.committed_rows import CommittedRows
 from rgpipeline.io.parts import parse_part_name
 from rgpipeline.runtime.worker_pool import WorkerPool
 from tests.simulator.books import Books, Broken, check_commands, check_driver
@@ -112,7 +112,7 @@ def _work_left(night: Night, hosts: Hosts) -> WorkQueue:
     """What a driver reads from the log when it begins."""
     finished, covered = [], {}
     for shard in night.shards:
-        cover = Cover()
+        cover = CommittedRows()
         names = [name for name in hosts.objects if (parse_part_name(name) or ())[0] == shard.index]
         for name in names:
             cover.add(parse_part(name, hosts.objects[name]).entries)

@@ -5,7 +5,7 @@ from unittest import mock
 
 import pytest
 
-from rgpipeline.io.committed_rows import Cover, Entry
+from rgpipeline.io.committed_rows import CommittedRows, Entry
 from rgpipeline.io.parts import part_numbers
 from rgpipeline.storage.store import Store
 from tests.simulator.books import Broken
@@ -34,10 +34,10 @@ def broken_nights(seeds: range) -> Iterator[str]:
 
 
 def test_a_log_that_publishes_what_is_there_would_be_caught() -> None:
-    def everything(cover: Cover, entries: Sequence[Entry]) -> list[int]:
+    def everything(cover: CommittedRows, entries: Sequence[Entry]) -> list[int]:
         return list(range(len(entries)))
 
-    with mock.patch.object(Cover, "missing", everything):
+    with mock.patch.object(CommittedRows, "missing", everything):
         assert any("comes after its end" in message for message in broken_nights(range(40)))
 
 

@@ -133,7 +133,7 @@ class SimWorker:
 
     def _feed(self, task: Task) -> None:
         shard, start, stop = task.assignment.key
-        cover = self._logs[shard].cover
+        cover = self._logs[shard].committed
         for row in range(start, stop):
             if cover.row_finished(row):
                 continue
@@ -157,14 +157,14 @@ class SimWorker:
             task.buffered.append(
                 OutputRow(
                     key.row, "", key.sample, samples, segment,
-                    finish_reason="stop" if last else None,
+                    finish_reason="stop" if last else None, final=last,
                 )
             )  # fmt: skip
             if last:
                 del self._slots[key]
 
     def _next_segment(self, key: SampleKey, task: Task) -> int:
-        published = self._logs[key.shard].cover.segments(key.row, key.sample)
+        published = self._logs[key.shard].committed.segments(key.row, key.sample)
         ours = [r.segment for r in task.buffered if (r.row, r.sample) == (key.row, key.sample)]
         return max([published, *(segment + 1 for segment in ours)])
 
@@ -173,7 +173,7 @@ class SimWorker:
         rows, task.buffered = task.buffered, []
         if not rows or shard not in self._logs:
             return
-        cover = self._logs[shard].cover
+        cover = self._logs[shard].committed
         before, failed = cover.rows_finished, cover.rows_failed
         published = self._logs[shard].append(rows, lambda kept, _: spell_part(kept, self._attempt))
         self._beat += 1
@@ -184,7 +184,7 @@ class SimWorker:
         task.todo = [key for key in task.todo if not self._final(key)]
 
     def _final(self, key: SampleKey) -> bool:
-        return self._logs[key.shard].cover.final(key.row, key.sample)
+        return self._logs[key.shard].committed.final(key.row, key.sample)
 
     def _finish_if_done(self, task: Task) -> None:
         if task.todo or task.buffered or task in self._slots.values():
@@ -192,7 +192,7 @@ class SimWorker:
         if self._tasks.get(task.assignment.key) is not task:
             return
         shard, start, stop = task.assignment.key
-        cover = self._logs[shard].cover
+        cover = self._logs[shard].committed
         if not all(cover.row_finished(row) for row in range(start, stop)):
             self._feed(task)  # others published what changed what ours could add
             return

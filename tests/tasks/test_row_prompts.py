@@ -64,13 +64,6 @@ def test_a_batch_row_is_whichever_kind_it_fills():
         both.make({"p": None, "i": None})
 
 
-def test_a_completion_to_score_gets_no_beginning_of_text():
-    made = prompts(prompt="p", completion="c")
-    assert made.completion({"c": "word"}) == TOKENIZER.encode("word", bos=False)
-    with pytest.raises(RowError, match="'c' is null"):
-        made.completion({"c": None})
-
-
 @pytest.mark.parametrize(
     ("ids", "told"),
     [
@@ -89,11 +82,9 @@ def test_token_ids_that_are_none_are_told(ids, told):
 
 @pytest.mark.parametrize("value", [5, 0.5, True, ["a"], {"a": 1}, b"a"])
 def test_what_is_no_text_is_told_with_its_column_and_what_is_needed(value):
-    made = prompts(prompt="p", completion="c")
+    made = prompts(prompt="p")
     with pytest.raises(RowError, match=r"'p' holds an? \w+; text is needed"):
         made.make({"p": value})
-    with pytest.raises(RowError, match=r"'c' holds an? \w+; text is needed"):
-        made.completion({"c": value})
 
 
 @pytest.mark.parametrize("value", [5, 0.5, {"role": "user", "content": "Hi"}])

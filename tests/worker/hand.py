@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rgpipeline.assignments import Assignment, WorkerReport
-from rgpipeline.io.columns import AddedColumns
 from rgpipeline.io.parts import build_part
 from rgpipeline.jobfile import parse_job
 from rgpipeline.plan import Plan, open_or_create
@@ -21,6 +20,7 @@ from rgpipeline.plan.planner import cut_shards
 from rgpipeline.records import OutputRow
 from rgpipeline.spec import Job
 from rgpipeline.storage.store import Store, open_store
+from rgpipeline.tasks import added_columns
 from rgpipeline.worker import Worker
 from rgpipeline.worker.shared import WorkerPolicy
 from tests.worker.ten_tokens import factory, write_tokenizer
@@ -56,7 +56,7 @@ class Given:
         table = self.plan.read(self.plan.shards[shard]).table.select(list(self.plan.kept))
         label = self.plan.label(self.job, shard, part, "somebody else")
         kept = table.take([row.row for row in rows])
-        return build_part(kept, rows, AddedColumns.of(self.job), label)
+        return build_part(kept, rows, added_columns(self.job), label)
 
     @property
     def assignments(self) -> list[Assignment]:

@@ -5,10 +5,13 @@ import pytest
 
 from rgpipeline.assignments import Assignment
 from rgpipeline.errors import StoreError
-from rgpipeline.records import Shard
+from rgpipeline.records import ScoreRequest, Shard
+from rgpipeline.tasks.task import RowLabel, TextWork
 from rgpipeline.worker.feeder import Feeder
-from rgpipeline.worker.shared import Batch, Held, ToScore
+from rgpipeline.worker.shared import Batch, Held
 from tests.worker.hand import settled, until
+
+ROW = RowLabel(0, 0, "id", "place")
 
 
 class Endless:
@@ -18,8 +21,8 @@ class Endless:
 
     def batches(self, held):
         while True:
-            text = ToScore(0, "id", np.zeros(250, np.int32), 1, "place")
-            yield Batch(held, None, None, score=[text])
+            request = ScoreRequest(ROW.key(), np.zeros(250, np.int32))
+            yield Batch(held, None, None, [TextWork(ROW, request, ROW.failed)])
 
 
 class Failing:

@@ -89,7 +89,7 @@ def test_what_nothing_can_be_built_for_is_raised_as_it_is(
 
 
 def test_segments_after_one_that_cannot_be_written_are_left_out(given: Given) -> None:
-    goes_on = answered(0, finish_reason=None, completion="\udfff")
+    goes_on = answered(0, finish_reason=None, final=False, completion="\udfff")
     (row,) = published(given, [goes_on, answered(0, segment=1)])
     assert (row["segment"], row["finish_reason"]) == (0, "error")
 

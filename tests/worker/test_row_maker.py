@@ -2,7 +2,7 @@
 
 import pytest
 
-from rgpipeline.worker import row_maker as rows
+from rgpipeline.worker import row_maker
 from rgpipeline.worker.row_maker import RowMaker
 from rgpipeline.worker.shared import Held
 from rgpipeline.worker.worker_setup import open_prompts
@@ -10,12 +10,12 @@ from tests.worker.hand import plan_job
 
 
 def test_long_rows_come_last_and_alone(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "_LONG_ROW", 1000)
+    monkeypatch.setattr(row_maker, "_LONG_ROW", 1000)
     texts = ["a", "b" * 2000, "c", "d" * 3000]
     given = plan_job(tmp_path, [{"text": text} for text in texts], columns={"prompt": "text"})
     prompts = open_prompts(given.job, given.plan, {})
     maker = RowMaker(given.job, given.plan, given.store, {}, prompts, lambda _: None, "float32")
     (assignment,) = given.assignments
     batches = list(maker.batches(Held(assignment)))
-    assert [[one.key.row for one in batch.generate] for batch in batches] == [[0, 2], [1], [3]]
+    assert [[one.key.row for one in batch.work] for batch in batches] == [[0, 2], [1], [3]]
     assert [batch.last for batch in batches] == [False, False, True]

@@ -215,7 +215,7 @@ def test_a_convicted_row_whose_first_samples_are_published_is_finished_all_the_s
 
 def test_a_row_that_another_goes_on_with_while_it_is_given_up_is_finished_all_the_same(tmp_path):
     given = given_prompts(tmp_path, 1)
-    theirs = given.part([OutputRow(0, "in.jsonl#0", completion="begun")])
+    theirs = given.part([OutputRow(0, "in.jsonl#0", completion="begun", final=False)])
     late = [theirs]
 
     def create(name, data):

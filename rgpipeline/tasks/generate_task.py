@@ -1,0 +1,76 @@
+"""`task: generate`: continues prompts, and writes the completions."""
+
+import json
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from rgpipeline.io.columns import ERROR, PROMPT_TOKENS, SEGMENT_COLUMNS, Column
+from rgpipeline.records import OutputRow, Request, draw_words
+from rgpipeline.spec import Job, Sampling
+from rgpipeline.tasks.row_prompts import Prompts
+from rgpipeline.tasks.task import RowLabel, RowWork, SequenceWork, Task
+
+
+class GenerateTask(Task):
+    """Each sample of a row is a sequence in a slot, published in segments.
+
+    Columns: id, sample, segment, completion, finish_reason, prompt_tokens, completion_tokens,
+    error; then, where asked, completion_ids (list<int32>) and logprobs. `logprobs` is
+    list<float32>, of the sampled tokens, for `sampling.logprobs: 1`. With more it is JSON text,
+    for it holds the most probable tokens too, or, for OpenAI batch files, the tokens' texts.
+    """
+
+    name = "generate"
+    done = "generated"
+    token_column = "completion_tokens"
+    uses_slots = True
+    writes_texts = True
+
+    def columns(self, job: Job) -> list[Column]:
+        columns = [
+            *SEGMENT_COLUMNS,
+            Column("completion", pa.large_string(), lambda row: row.completion),
+            Column("finish_reason", pa.string(), lambda row: row.finish_reason),
+            PROMPT_TOKENS,
+            Column("completion_tokens", pa.int64(), lambda row: row.completion_tokens),
+            ERROR,
+        ]
+        if job.output.token_ids:
+            ids = pa.list_(pa.int32())
+            columns.append(Column("completion_ids", ids, lambda row: row.completion_ids))
+        if job.sampling.logprobs == 1 and job.input.format != "openai-batch":
+            floats = pa.list_(pa.float32())
+            columns.append(Column("logprobs", floats, lambda row: row.logprobs))
+        elif may_have_logprobs(job):
+            columns.append(Column("logprobs", pa.string(), _json_logprobs))
+        return columns
+
+    def work(self, row: RowLabel, values: Mapping[str, Any], prompts: Prompts) -> list[RowWork]:
+        prompt = prompts.make(values)
+        tokens = np.asarray(prompt.tokens, np.int32)
+        requests = sample_requests(tokens, prompt.sampling, row.id, row.key)
+        return [SequenceWork(row, sample, request) for sample, request in enumerate(requests)]
+
+
+def sample_requests(
+    tokens: NDArray[np.int32], sampling: Sampling, row_id: str, key: Callable[[int], Hashable]
+) -> Iterator[Request]:
+    """A request for each of a prompt's samples; `key(sample)` is the request's key."""
+    for sample in range(sampling.n):
+        yield Request(key(sample), tokens, sampling, draw_words(sampling.seed, row_id, sample))
+
+
+def may_have_logprobs(job: Job) -> bool:
+    """Whether log-probabilities are asked for; rows may do so that have sampling of their own."""
+    by_row = job.input.columns.sampling is not None or job.input.format == "openai-batch"
+    return bool(job.sampling.logprobs) or by_row
+
+
+def _json_logprobs(row: OutputRow) -> str | None:
+    if row.logprobs is None or isinstance(row.logprobs, str):
+        return row.logprobs
+    return json.dumps(row.logprobs)

@@ -1,0 +1,122 @@
+"""What a task is: how a row becomes engine work, and what comes of it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from rgpipeline.errors import RowError
+from rgpipeline.io.columns import Column
+from rgpipeline.records import OutputRow, Request, SampleKey, Scored, ScoreRequest, Snapshot
+from rgpipeline.spec import Job
+from rgpipeline.tasks.row_prompts import Prompts
+from rgpipeline.wording import encodable
+
+Notes = dict[str, Any]  # what the host needs beside a snapshot to resume a sequence, as JSON
+
+
+@dataclass(frozen=True, slots=True)
+class RowLabel:
+    """How a row is named: in the output, and in messages about it."""
+
+    shard: int
+    row: int  # within the shard
+    id: str
+    place: str  # its file and row, for messages
+
+    def key(self, sample: int = 0) -> SampleKey:
+        """The key of one of its samples."""
+        return SampleKey(self.shard, self.row, sample)
+
+    def error(self, fault: str) -> str:
+        """The row's `error`: its place, unless the fault names the file itself, and the fault."""
+        named = self.place.rpartition(", row ")[0] in fault
+        return encodable(fault if named else f"{self.place}: {fault}")
+
+    def failed(self, fault: str, sample: int = 0, segment: int = 0) -> OutputRow:
+        """The output row that ends the whole row with an error, from this sample and segment on."""
+        error = self.error(fault)
+        return OutputRow(self.row, self.id, sample, 1, segment, finish_reason="error", error=error)
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceWork:
+    """One sample of a row, to be generated in one of the engine's slots."""
+
+    row: RowLabel
+    sample: int
+    request: Request  # by `key`
+    notes: Notes | None = None  # beside the request's snapshot
+
+    @property
+    def key(self) -> SampleKey:
+        return self.row.key(self.sample)
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Tokens that it brings at most; None when there is no limit."""
+        return self.request.sampling.max_tokens
+
+    @property
+    def nbytes(self) -> int:
+        """Host memory, approximately."""
+        snapshot = self.request.snapshot
+        saved = sum(array.nbytes for array in snapshot.arrays.values()) if snapshot else 0
+        return self.request.tokens.nbytes + saved + 1024
+
+    def resumed(self, snapshot: Snapshot, notes: Notes) -> "SequenceWork":
+        """The same, continued from a snapshot."""
+        return replace(self, request=replace(self.request, snapshot=snapshot), notes=notes)
+
+
+@dataclass(frozen=True, slots=True)
+class TextWork:
+    """A row whose text the engine reads once, in no slot."""
+
+    row: RowLabel
+    request: ScoreRequest  # by `key`
+    output_row: Callable[[RowLabel, Scored], OutputRow]  # from the whole result
+
+    @property
+    def key(self) -> SampleKey:
+        return self.row.key()
+
+    @property
+    def max_tokens(self) -> int:
+        """Nothing is generated."""
+        return 0
+
+    @property
+    def nbytes(self) -> int:
+        """Host memory, approximately."""
+        return self.request.tokens.nbytes
+
+
+RowWork = SequenceWork | TextWork
+
+
+class Task(ABC):
+    """What a job does with each row. Stateless: it answers questions about jobs and their rows."""
+
+    name: ClassVar[str]  # as in the job file
+    done: ClassVar[str]  # what was done to the tokens that are counted: "generated"
+    token_column: ClassVar[str]  # the output column that counts these tokens
+    uses_slots: ClassVar[bool]  # its rows are sequences in slots, up to sampling.max_tokens long
+    writes_texts: ClassVar[bool]  # it has `completion` and `finish_reason`, in segments
+    sections: ClassVar[tuple[str, ...]] = ()  # of the job file, that no other task has
+
+    @abstractmethod
+    def columns(self, job: Job) -> list[Column]:
+        """The columns that are added to the input's, in their order, without the prefix."""
+
+    @abstractmethod
+    def work(self, row: RowLabel, values: Mapping[str, Any], prompts: Prompts) -> list[RowWork]:
+        """What the engine is to do for a row: for each sample one piece, all of one prompt.
+
+        `values` are the row's, by column name. Raises RowError when nothing can be done.
+        """
+
+
+def error_text(error: Exception) -> str:
+    """An exception that a row has caused, as text; with its type, where it isn't a RowError."""
+    return str(error) if isinstance(error, RowError) else f"{type(error).__name__}: {error}"
