@@ -14,14 +14,12 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from rgpipeline.errors import InputError, RgpipelineError
-from rgpipeline.storage.filesystems import StorageOptions, open_filesystem, protocol_of
-from rgpipeline.storage.retries import is_forbidden, is_transient
+from rgpipeline.storage.filesystems import StorageOptions, open_filesystem, protocol_of, version_of
+from rgpipeline.storage.retries import is_forbidden, is_transient, translate_error
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 _LINES_AHEAD = 1 << 18  # bytes; lines are cut from a buffer of so many
 _READ_AHEAD = 4 << 20  # bytes; fsspec's own default for S3 is 50 MB
-# Google's etag changes with a file's labels too; its generation, with the content alone.
-_VERSIONS = ("ETag", "generation", "etag", "md5Hash", "mtime", "LastModified", "created")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +75,6 @@ def decompressed(file: BinaryIO, path: str) -> IO[bytes]:
     return io.BufferedReader(cast("io.RawIOBase", stream), _LINES_AHEAD)
 
 
-def version_of(info: dict[str, Any]) -> str:
-    """What tells one content of a file from the next: an etag, or else when it was changed."""
-    found = next((info[key] for key in _VERSIONS if info.get(key)), "")
-    return str(found).strip('"')
-
-
 def current_version(path: str, options: StorageOptions | None) -> tuple[int, str]:
     """(size, version) of a file as it is now; of a link, those of what it leads to.
 
@@ -96,22 +88,17 @@ def current_version(path: str, options: StorageOptions | None) -> tuple[int, str
     return int(info["size"] or 0), version_of(info)
 
 
-def explained(path: str, error: Exception) -> Exception:
+def input_error(path: str, error: Exception) -> Exception:
     """What to raise for an error met in reading a file.
 
-    What may pass by itself, and our own errors, are returned as they are; the rest becomes an
+    Our own errors and those that may pass are returned as they are; the rest becomes an
     InputError naming the file.
     """
     if isinstance(error, RgpipelineError) or (is_transient(error) and not is_corruption(error)):
         return error
+    if isinstance(error, FileNotFoundError) or is_forbidden(error):
+        return translate_error(path, error, InputError)
     text = " ".join(str(error).split())[:300]
-    if isinstance(error, FileNotFoundError):
-        return InputError(f"{path}: no such file")
-    if is_forbidden(error):
-        return InputError(
-            f"{path}: not allowed ({text}); check permissions, the credentials in the "
-            f"environment and storage_options"
-        )
     return InputError(f"{path}: corrupt, truncated or of another format ({text})")
 
 

@@ -8,7 +8,7 @@ from typing import IO, Any
 import pyarrow as pa
 
 from rgpipeline.errors import InputError, RowError
-from rgpipeline.io.input_files import COMPRESSIONS, FoundFile, decompressed, explained, open_file
+from rgpipeline.io.input_files import COMPRESSIONS, FoundFile, decompressed, input_error, open_file
 from rgpipeline.io.json_types import ColumnTypes, column_of
 from rgpipeline.io.readers import Rows, Scan
 from rgpipeline.io.used_values import json_column
@@ -125,7 +125,7 @@ class JsonLinesReader:
             lines.skip_to(start, file.marks)
             found = [line for line in (lines.next() for _ in range(stop - start)) if line]
         except Exception as error:
-            raise explained(file.path, error) from error
+            raise input_error(file.path, error) from error
         if len(found) < stop - start:
             raise InputError(f"{file.path}: has only {lines.row} rows now; it was changed")
         if stop < file.rows and _is_compressed(file.path):
@@ -138,7 +138,7 @@ class JsonLinesReader:
             with open_file(path, self._options) as file:
                 yield decompressed(file, path)
         except Exception as error:
-            raise explained(path, error) from error
+            raise input_error(path, error) from error
 
 
 def parse_object(line: bytes) -> Row:

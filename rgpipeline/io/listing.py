@@ -10,8 +10,9 @@ from fsspec import AbstractFileSystem
 
 from rgpipeline.errors import InputError
 from rgpipeline.io.endings import endings_of, format_of, may_hold_rows
-from rgpipeline.io.input_files import BROKEN, FoundFile, describe_link, version_of
+from rgpipeline.io.input_files import BROKEN, FoundFile, describe_link
 from rgpipeline.io.left_out import LeftOut
+from rgpipeline.storage.filesystems import version_of
 
 _GLOB = "*?["
 _LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}

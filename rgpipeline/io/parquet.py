@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from rgpipeline.errors import InputError
 from rgpipeline.io.arrow_types import fitted
-from rgpipeline.io.input_files import FoundFile, arrow_file, explained, is_corruption
+from rgpipeline.io.input_files import FoundFile, arrow_file, input_error, is_corruption
 from rgpipeline.io.readers import Rows, Scan, joined, nulls
 from rgpipeline.io.used_values import exact_name
 from rgpipeline.records import InputFile
@@ -81,7 +81,7 @@ class ParquetReader:
                 _require_distinct(file.path, schema.names)
                 return Scan(rows if limit is None else min(rows, limit), schema)
         except Exception as error:
-            raise explained(file.path, error) from error
+            raise input_error(file.path, error) from error
 
     def read(
         self, file: InputFile, start: int, stop: int, schema: pa.Schema, used: Sequence[str] = ()
@@ -99,7 +99,7 @@ class ParquetReader:
                     )
                     done += rows
         except Exception as error:
-            raise explained(file.path, error) from error
+            raise input_error(file.path, error) from error
         if done != stop - start:
             raise InputError(f"{file.path}: has no rows {start} to {stop}; it was changed")
         table = joined(pieces, found)
@@ -130,7 +130,7 @@ class ParquetReader:
         except Exception as error:
             if not is_corruption(error):
                 raise
-            fault = str(explained(path, error))
+            fault = str(input_error(path, error))
             faults.update(dict.fromkeys(range(first, first + rows), fault))
             return nulls(rows, schema)
         if stretch.stop < parquet.metadata.row_group(stretch.group).num_rows:

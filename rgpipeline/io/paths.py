@@ -16,7 +16,7 @@ from fsspec.utils import glob_translate
 
 from rgpipeline.errors import InputError
 from rgpipeline.io.endings import endings_of, format_of, remedy
-from rgpipeline.io.input_files import FoundFile, describe_link, explained, listing_filesystem
+from rgpipeline.io.input_files import FoundFile, describe_link, input_error, listing_filesystem
 from rgpipeline.io.left_out import LeftOut
 from rgpipeline.io.listing import find_files, glob_base, is_glob, is_hidden
 from rgpipeline.storage.filesystems import StorageOptions, open_filesystem, protocol_of
@@ -92,7 +92,7 @@ def _expand(
     except FileNotFoundError:
         files = []
     except Exception as error:
-        raise explained(path, error) from error
+        raise input_error(path, error) from error
     if not files:
         raise InputError(_nothing_at(path, fs, inside, format, here.advice()))
     left.add(here)

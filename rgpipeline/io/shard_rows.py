@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from rgpipeline.errors import InputError
-from rgpipeline.io.input_files import current_version, explained
+from rgpipeline.io.input_files import current_version, input_error
 from rgpipeline.io.readers import Reader, Rows, joined, nulls, sound
 from rgpipeline.io.used_values import value_of
 from rgpipeline.records import InputFile, Shard, Span
@@ -145,7 +145,7 @@ def _require_unchanged(file: InputFile, options: StorageOptions | None) -> None:
     try:
         found = current_version(file.path, options)
     except Exception as error:
-        raise explained(file.path, error) from error
+        raise input_error(file.path, error) from error
     if found != (file.size, file.version):
         raise InputError(
             f"{file.path}: changed since the job began; put it back as it was, or start a new job"

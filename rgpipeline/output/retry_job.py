@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from rgpipeline.errors import InputError, JobError, OutputError, RowError
 from rgpipeline.io.committed_rows import Progress
-from rgpipeline.io.input_files import current_version, explained
+from rgpipeline.io.input_files import current_version, input_error
 from rgpipeline.io.jsonl import JsonLinesReader
 from rgpipeline.io.readers import take_rows
 from rgpipeline.io.used_values import exact_field, exact_name, exact_text
@@ -136,7 +136,7 @@ def _current(file: InputFile, options: StorageOptions) -> InputFile:
     try:
         size, version = current_version(file.path, options)
     except Exception as error:
-        raise explained(file.path, error) from error
+        raise input_error(file.path, error) from error
     if (size, version) == (file.size, file.version):
         return file
     return replace(file, size=size, version=version, marks=())

@@ -1,20 +1,25 @@
-"""A folder of files behind any fsspec URL, read in ranges."""
+"""Folders of weights behind any fsspec URL, listed once and read in ranges."""
 
-import json
+import base64
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-import fsspec.core
 import numpy as np
+from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
-from rgpipeline.addresses import plain_address
-from rgpipeline.errors import RgpipelineError, WeightsError
-from rgpipeline.storage import stores
-from rgpipeline.storage.stores import StorageOptions, StoredFile
+from rgpipeline.errors import WeightsError
+from rgpipeline.storage.filesystems import (
+    StorageOptions,
+    checked_address,
+    open_filesystem,
+    version_of,
+)
+from rgpipeline.storage.retries import Retry
+from rgpipeline.storage.small_files import json_object
 
 T = TypeVar("T")
 
@@ -23,7 +28,21 @@ T = TypeVar("T")
 PIECE_BYTES = 8 << 20
 STREAMS = 8
 
-POINTER = "a Git LFS pointer, not the file; run `git lfs pull` where it is from, and copy it again"
+
+class StoredFile(NamedTuple):
+    """A file as its store lists it.
+
+    Attributes:
+        name: Relative to the folder.
+        size: Bytes.
+        version: What tells one content from the next: an etag, or when it was changed.
+        digest: (algorithm, hexadecimal digest of the content) where the store knows one.
+    """
+
+    name: str
+    size: int
+    version: str
+    digest: tuple[str, str] | None
 
 
 class Folder:
@@ -33,39 +52,26 @@ class Folder:
         url: The folder as the person wrote it, for messages.
     """
 
-    def __init__(self, url: str, storage_options: StorageOptions | None = None) -> None:
+    def __init__(
+        self, url: str, storage_options: StorageOptions | None = None, retry: Retry | None = None
+    ) -> None:
         """Lists the folder.
 
         Args:
             url: A path or URL.
-            storage_options: See `StorageOptions`; secrets already in place.
+            storage_options: See `StorageOptions`.
+            retry: How long a failing store is tried again.
 
         Raises:
             WeightsError: There is no such folder, or its store refuses.
-            StoreError: The store failed again and again.
+            StoreError: The store failed for as long as it was tried again.
         """
         self._options = storage_options
-        try:
-            self.url = plain_address(url).rstrip("/")
-        except ValueError as error:
-            raise WeightsError(str(error)) from error
-        try:
-            options = stores.options_for(self.url, storage_options)
-            self._fs, root = fsspec.core.url_to_fs(self.url, **options)
-            self._root = root.rstrip("/")
-            entries = stores.ask(url, self._listed)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise WeightsError(
-                f"{url}: no such folder; name one with weights (a path or an fsspec URL, "
-                f"hf://OWNER/NAME for the Hub), or demo"
-            ) from error
-        except ImportError as error:
-            raise WeightsError(f"{url}: {stores.how_to_install(url)} ({error})") from error
-        except RgpipelineError:
-            raise
-        # fsspec and its clients raise whatever they like for addresses and options.
-        except Exception as error:
-            raise WeightsError(f"{url}: cannot be opened ({error}); {stores.CHECK}") from error
+        self._retry = retry or Retry()
+        self.url = checked_address(url, WeightsError).rstrip("/")
+        self._fs, root = open_filesystem(self.url, storage_options, WeightsError)
+        self._root = root.rstrip("/")
+        entries = self._listed()
         if [entry["name"].rstrip("/") for entry in entries] == [self._root]:
             above = self.url.rpartition("/")[0] or "."
             raise WeightsError(f"{url}: is a file; give the folder that holds it: {above}")
@@ -85,7 +91,7 @@ class Folder:
 
     def child(self, name: str) -> "Folder":
         """A folder in this one. Raises as the constructor does."""
-        return Folder(f"{self.url}/{name}", self._options)
+        return Folder(f"{self.url}/{name}", self._options, self._retry)
 
     def names(self) -> list[str]:
         """Names of the files and folders in it."""
@@ -146,7 +152,7 @@ class Folder:
         """
 
         def read() -> bytes:
-            raw = stores.read_bytes(self._fs, self._path(name), start, stop)
+            raw = _read_bytes(self._fs, self._path(name), start, stop)
             if len(raw) != stop - start:
                 raise OSError(f"{len(raw)} bytes came for bytes {start} to {stop}")
             return raw
@@ -161,30 +167,29 @@ class Folder:
             StoreError: A remote store failed again and again.
         """
         raw: bytes = self._ask(name, lambda: self._fs.cat_file(self._path(name)))
-        if is_pointer(raw):
-            raise WeightsError(f"{self.url}/{name}: {POINTER}")
-        try:
-            value = json.loads(raw)
-        except ValueError as error:
-            raise WeightsError(f"{self.url}/{name}: not JSON: {error}") from error
-        if not isinstance(value, dict):
-            raise WeightsError(f"{self.url}/{name}: not a JSON object")
-        return value
+        return json_object(raw, f"{self.url}/{name}")
 
     def _listed(self) -> list[dict[str, Any]]:
-        self._fs.invalidate_cache(self._root)  # it may have changed since another look
-        entries: list[dict[str, Any]] = self._fs.ls(self._root, detail=True)
-        return entries
+        def listed() -> list[dict[str, Any]]:
+            self._fs.invalidate_cache(self._root)  # it may have changed since another look
+            try:
+                entries: list[dict[str, Any]] = self._fs.ls(self._root, detail=True)
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise WeightsError(
+                    f"{self.url}: no such folder; name one with weights (a path or an fsspec URL, "
+                    f"hf://OWNER/NAME for the Hub), or demo"
+                ) from error
+            return entries
+
+        return self._ask("", listed)
 
     def _ask(self, name: str, action: Callable[[], T]) -> T:
-        where = f"{self.url}/{name}".rstrip("/")
-        try:
-            return stores.ask(where, action)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise WeightsError(f"{where}: no such file") from error
+        return self._retry.read(f"{self.url}/{name}".rstrip("/"), action, WeightsError)
 
     def _stored(self, entry: Mapping[str, Any]) -> StoredFile:
-        return stores.stored_file(entry, self._root)
+        name = str(entry["name"]).rstrip("/").removeprefix(f"{self._root}/")
+        version = version_of(entry) or str(entry.get("blob_id") or "")  # the Hub's
+        return StoredFile(name, int(entry.get("size") or 0), version, _digest(entry))
 
     def _path(self, name: str) -> str:
         parent = self._root
@@ -193,11 +198,25 @@ class Folder:
         return f"{parent}/{name}"
 
 
-def is_pointer(head: bytes) -> bool:
-    """Whether a file that begins so stands for one that git did not fetch."""
-    return head.startswith(b"version https://git-lfs")
-
-
 def pieces(start: int, stop: int) -> Iterable[tuple[int, int]]:
     """The ranges in which bytes `start` to `stop` are read."""
     return [(at, min(at + PIECE_BYTES, stop)) for at in range(start, stop, PIECE_BYTES)]
+
+
+def _read_bytes(fs: AbstractFileSystem, path: str, start: int, stop: int) -> bytes:
+    """Bytes `start` to `stop` of a file in one request."""
+    if type(fs).cat_file is not AbstractFileSystem.cat_file:
+        return bytes(fs.cat_file(path, start=start, end=stop))
+    # fsspec's own goes through a buffered file, which reads ahead of what it was asked for.
+    with fs.open(path, "rb", cache_type="none") as file:
+        file.seek(start)
+        return bytes(file.read(stop - start))
+
+
+def _digest(entry: Mapping[str, Any]) -> tuple[str, str] | None:
+    lfs = entry.get("lfs")  # Hugging Face
+    if isinstance(lfs, Mapping) and lfs.get("sha256"):
+        return "sha256", str(lfs["sha256"])
+    if entry.get("md5Hash"):  # Google Cloud Storage
+        return "md5", base64.b64decode(entry["md5Hash"]).hex()
+    return None

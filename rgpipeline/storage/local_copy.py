@@ -22,8 +22,8 @@ from threading import Lock
 from typing import TextIO
 
 from rgpipeline.errors import StoreError, WeightsError
-from rgpipeline.storage.folders import STREAMS, Folder, pieces
-from rgpipeline.storage.stores import StoredFile
+from rgpipeline.storage.filesystems import local_path
+from rgpipeline.storage.folders import STREAMS, Folder, StoredFile, pieces
 
 _DONE = "done"
 
@@ -40,7 +40,10 @@ def local_copy(folder: Folder, files: Sequence[StoredFile], cache: Path) -> Fold
     if folder.local is not None:
         return folder
     name = folder.url.rpartition("/")[2]
-    place = cache.expanduser() / f"{name}-{hashlib.sha256(folder.url.encode()).hexdigest()[:12]}"
+    place = (
+        local_path(str(cache), WeightsError)
+        / f"{name}-{hashlib.sha256(folder.url.encode()).hexdigest()[:12]}"
+    )
     (place / "files").mkdir(parents=True, exist_ok=True)
     with _alone(place):
         copies = [_Copy(folder, file, place) for file in files]

@@ -1,4 +1,8 @@
-"""Trying again: what is worth it, how often, and when to give up."""
+"""Errors of stores: whose fault they are, which are worth another try, and trying again.
+
+Every client (s3fs, gcsfs, huggingface_hub, aiohttp) has exceptions of its own. The functions here
+are the only place that knows them.
+"""
 
 import errno
 import random
@@ -7,11 +11,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from rgpipeline.errors import StoreError
+from rgpipeline.errors import RgpipelineError, StoreError, StoreFullError, UserError
 
 T = TypeVar("T")
 
-# Trying again mends none of these. s3fs and gcsfs use the same types for what they translate.
+_CHECK = "check permissions, the credentials in the environment and storage_options"
+
+# Another try mends none of these. s3fs and gcsfs use the same types for what they translate.
 _LASTING_TYPES = (
     FileNotFoundError,
     FileExistsError,
@@ -46,15 +52,18 @@ _FULL_CODES = {  # of S3 servers: MinIO, Ceph; 507 is the HTTP status for it
     "InsufficientStorage",
     "507",
 }
-_CLIENTS = {"aiohttp", "aiobotocore", "botocore", "gcsfs", "google", "requests", "urllib3"}
-_LASTING_NAMES = {  # exceptions of those clients that no second try mends
+_CLIENTS = {
+    *("aiohttp", "aiobotocore", "botocore", "gcsfs", "google", "requests", "urllib3"),
+    *("httpcore", "httpx", "httpx2", "huggingface_hub"),
+}
+# Names of clients' exceptions for addresses and options that can't be used.
+_UNUSABLE_NAMES = {"InvalidURL", "OfflineModeIsEnabled", "ParamValidationError", "ProfileNotFound"}
+_LASTING_NAMES = _UNUSABLE_NAMES | {  # those that another try doesn't mend
     "NoCredentialsError",
     "PartialCredentialsError",
-    "ProfileNotFound",
-    "ParamValidationError",
     "DefaultCredentialsError",
+    "LocalTokenNotFoundError",
     "NonRetryableError",
-    "InvalidURL",
 }
 _PASSING_STATUS = {408, 409, 429}
 
@@ -63,15 +72,48 @@ def is_transient(error: BaseException) -> bool:
     """Whether the same call may well succeed a little later."""
     if isinstance(error, _LASTING_TYPES) or type(error).__name__ in _LASTING_NAMES:
         return False
-    if full(error) or is_forbidden(error):
+    if _why_full(error) or is_forbidden(error):
         return False
-    if isinstance(error, OSError):
-        return error.errno not in _LASTING_ERRNOS
-    status = _status(error)
+    status = status_of(error)
     if status is not None:
         return status >= 500 or status in _PASSING_STATUS
+    if isinstance(error, OSError):
+        return error.errno not in _LASTING_ERRNOS
     module = type(error).__module__.partition(".")[0]
     return isinstance(error, TimeoutError | EOFError) or module in _CLIENTS
+
+
+def is_forbidden(error: BaseException) -> bool:
+    """Whether the store refused the caller: wrong credentials, or none, or too few rights."""
+    if isinstance(error, PermissionError) or "Credential" in type(error).__name__:
+        return True
+    if type(error) is OSError and error.errno is None:  # gcsfs, for status 403
+        return str(error).startswith("Forbidden")
+    return status_of(error) in (401, 403)
+
+
+def translate_error(what: str, error: Exception, fault: type[UserError]) -> RgpipelineError:
+    """What to raise for a lasting error of a store; our own errors are returned as they are.
+
+    Args:
+        what: What was done, or the address.
+        error: What the store's client raised.
+        fault: The class of error where the person who runs the job can mend it.
+    """
+    if isinstance(error, RgpipelineError):
+        return error
+    if why := _why_full(error):
+        return StoreFullError(f"{what}: {why} and run the same job again, it goes on from here")
+    text = " ".join(str(error).split())[:300]
+    if isinstance(error, FileNotFoundError):
+        return fault(f"{what}: no such file")
+    if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
+        return fault(f"{what}: there is a file where a folder is needed ({text})")
+    if is_forbidden(error):
+        return fault(f"{what}: not allowed ({text}); {_CHECK}")
+    if isinstance(error, TypeError | ValueError) or type(error).__name__ in _UNUSABLE_NAMES:
+        return fault(f"{what}: cannot be opened ({text}); check the address and storage_options")
+    return StoreError(f"{what} failed ({type(error).__name__}: {text})")
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -83,34 +125,24 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def full(error: BaseException | None) -> str:
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status of a client's exception, None when it carries none."""
+    response = getattr(error, "response", None)
+    names = ((error, "status"), (error, "code"), (response, "status_code"))
+    found = (getattr(holder, name, None) for holder, name in names)
+    return next((int(s) for s in found if isinstance(s, int | str) and str(s).isdigit()), None)
+
+
+def _why_full(error: BaseException | None) -> str:
     """Why the store takes no more, and what to do about it; empty for any other error."""
     for cause in causes(error):
         if isinstance(cause, OSError) and cause.errno in _FULL_ERRNOS:
             return _FULL_ERRNOS[cause.errno]
         response = getattr(cause, "response", None)
         answer = response.get("Error", {}) if isinstance(response, dict) else {}
-        if answer.get("Code") in _FULL_CODES or _status(cause) == 507:
+        if answer.get("Code") in _FULL_CODES or status_of(cause) == 507:
             return _FULL_STORE
     return ""
-
-
-def is_forbidden(error: BaseException) -> bool:
-    """Whether the store refused the caller: wrong credentials, or none, or too few rights."""
-    if isinstance(error, PermissionError) or "Credential" in type(error).__name__:
-        return True
-    if type(error) is OSError and error.errno is None:  # gcsfs, for status 403
-        return str(error).startswith("Forbidden")
-    return _status(error) in (401, 403)
-
-
-def _status(error: BaseException) -> int | None:
-    """The HTTP status of a client's exception, which each client keeps under a name of its own."""
-    for name in ("status", "code"):
-        status = getattr(error, name, None)
-        if isinstance(status, int | str) and str(status).isdigit():
-            return int(status)
-    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +183,16 @@ class Retry:
                     ) from error
             self.sleep(pause * (0.5 + 0.5 * self.jitter()))
             pause = min(2 * pause, self.longest_s)
+
+    def read(self, url: str, action: Callable[[], T], fault: type[UserError]) -> T:
+        """`call`, for reading `url`; what lasts is raised by `translate_error`."""
+        what = f"reading {url}"
+        try:
+            return self.call(what, action)
+        except RgpipelineError:
+            raise
+        except Exception as error:
+            raise translate_error(what, error, fault) from error
 
 
 def brief(error: BaseException) -> str:

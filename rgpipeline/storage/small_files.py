@@ -1,50 +1,58 @@
-"""The few small files this layer reads, from any fsspec URL."""
+"""Small files read whole, beside weights: tokenizer.model, configurations, chat templates."""
 
 import importlib.resources
-from collections.abc import Mapping
+import json
 from typing import Any
 
-import fsspec
-import fsspec.core
-import fsspec.utils
-
 from rgpipeline.errors import WeightsError
+from rgpipeline.storage.filesystems import StorageOptions, open_filesystem
+from rgpipeline.storage.retries import Retry
 
-StorageOptions = Mapping[str, Mapping[str, Any]]  # fsspec's keyword arguments, by protocol
+DEMO = str(importlib.resources.files("rgpipeline") / "demo")  # what the address `demo` stands for
+_POINTER = b"version https://git-lfs"
 
 
 def read_file(url: str, storage_options: StorageOptions | None) -> bytes | None:
     """The content of the file at `url`, None when no file is there.
 
-    Raises WeightsError when the store cannot be read.
+    Raises:
+        WeightsError: The address is wrong, or the store refuses.
+        StoreError: The store failed for as long as it was tried again.
     """
-    protocol = fsspec.utils.get_protocol(url)
-    try:
-        fs, path = fsspec.core.url_to_fs(url, **_options(protocol, storage_options or {}))
-        # The Hub answers a folder's address with a page for people.
-        return bytes(fs.cat_file(path)) if fs.info(path)["type"] == "file" else None
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        return None
-    # Each store's client has exceptions of its own (credentials, network, missing packages).
-    except Exception as error:
-        told = " ".join(str(error).split())
-        raise WeightsError(
-            f"{url}: cannot be read ({told}); check the address, the credentials in the "
-            f"environment and storage_options.{protocol}"
-        ) from error
+    fs, path = open_filesystem(url, storage_options, WeightsError)
+
+    def read() -> bytes | None:
+        try:
+            # The Hub answers a folder's address with a page for people.
+            return bytes(fs.cat_file(path)) if fs.info(path)["type"] == "file" else None
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return None
+
+    return Retry().read(url, read, WeightsError)
 
 
 def read_in(folder: str, name: str, storage_options: StorageOptions | None) -> bytes | None:
     """The content of the file `name` in `folder`, as `read_file`; `demo` ships in the package."""
-    if folder == "demo":
-        folder = str(importlib.resources.files("rgpipeline") / "demo")
+    folder = DEMO if folder == "demo" else folder
     return read_file(f"{folder.rstrip('/')}/{name}", storage_options)
 
 
-def _options(protocol: str, storage_options: StorageOptions) -> Mapping[str, Any]:
-    """The protocol's options, under any of its names (`gs` is `gcs` too)."""
-    if not storage_options:
-        return {}
-    known = fsspec.get_filesystem_class(protocol).protocol
-    names = (protocol, *((known,) if isinstance(known, str) else known))
-    return next((storage_options[name] for name in names if name in storage_options), {})
+def json_object(data: bytes, where: str) -> dict[str, Any]:
+    """The JSON object in a file's content. Raises WeightsError naming the file `where`."""
+    require_content(data, where)
+    try:
+        value = json.loads(data)
+    except ValueError as error:
+        raise WeightsError(f"{where}: not JSON ({error}); copy it again") from error
+    if not isinstance(value, dict):
+        raise WeightsError(f"{where}: not a JSON object; it holds a {type(value).__name__}")
+    return value
+
+
+def require_content(head: bytes, where: str) -> None:
+    """Raises WeightsError if a file that begins so is a Git LFS pointer, not the file itself."""
+    if head.startswith(_POINTER):
+        raise WeightsError(
+            f"{where}: a Git LFS pointer, not the file; run `git lfs pull` where it is from, and "
+            f"copy it again"
+        )

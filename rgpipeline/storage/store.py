@@ -4,16 +4,14 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from threading import get_ident
 from typing import Protocol, TypeVar
 
-from rgpipeline.addresses import plain_address
-from rgpipeline.errors import OutputError, StoreError, StoreFullError
-from rgpipeline.storage.filesystems import StorageOptions, protocol_of
+from rgpipeline.errors import OutputError, RgpipelineError
+from rgpipeline.storage.filesystems import StorageOptions, checked_address, local_path, protocol_of
 from rgpipeline.storage.local_store import LocalStore
 from rgpipeline.storage.object_store import ObjectStore
-from rgpipeline.storage.retries import Retry, brief, full, is_forbidden
+from rgpipeline.storage.retries import Retry, brief, translate_error
 
 T = TypeVar("T")
 _SLOW_S = 30.0  # a call that takes longer is worth a word
@@ -69,14 +67,11 @@ def open_store(
     Raises OutputError for any other protocol: where nothing can be created exactly once, two
     writers could overwrite each other's rows; and for a misspelt address.
     """
-    try:
-        url = plain_address(url)
-    except ValueError as error:
-        raise OutputError(str(error)) from error
+    url = checked_address(url, OutputError)
     protocol = protocol_of(url)
     inner: Store
     if protocol == "file":
-        inner = LocalStore(_local_folder(url))
+        inner = LocalStore(local_path(url, OutputError))
     elif protocol in ("s3", "gs"):
         inner = ObjectStore(url, storage_options)
     else:
@@ -85,17 +80,6 @@ def open_store(
             f"rests on; use a local path, s3:// or gs://"
         )
     return RetryingStore(inner, retry or Retry())
-
-
-def _local_folder(path: str) -> Path:
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as error:
-        user = path.partition("/")[0]
-        raise OutputError(
-            f"{path}: there is no home folder of a user {user[1:]!r}; a folder that is called so "
-            f"is ./{user}"
-        ) from error
 
 
 class RetryingStore:
@@ -176,14 +160,14 @@ class RetryingStore:
             if call.fault:
                 _log.info("%s: done, after %.0f s", call.what, call.seconds)
             return result
-        except (StoreError, OutputError):
+        except RgpipelineError:
             raise
         except FileNotFoundError as error:
             if absent:
                 raise
             raise OutputError(f"{self.url(name)}: no such bucket or folder ({error})") from error
         except Exception as error:
-            raise _explained(call.what, error) from error
+            raise translate_error(call.what, error, OutputError) from error
         finally:
             del self._under_way[get_ident()]
 
@@ -199,17 +183,3 @@ class _Call:
     @property
     def seconds(self) -> float:
         return time.monotonic() - self._began
-
-
-def _explained(what: str, error: Exception) -> Exception:
-    text = " ".join(str(error).split())[:300]
-    if why := full(error):
-        return StoreFullError(f"{what}: {why} and run the same job again, it goes on from here")
-    if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
-        return OutputError(f"{what}: there is a file where a folder is needed ({text})")
-    if is_forbidden(error):
-        return OutputError(
-            f"{what}: not allowed ({text}); check permissions, the credentials in the "
-            f"environment and storage_options"
-        )
-    return StoreError(f"{what} failed ({type(error).__name__}: {text})")

@@ -7,14 +7,14 @@ used only if tokenizer.model itself has every token that is declared beside it. 
 like, which no prompt has use for, may be missing; then a text that spells them out is refused.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import sentencepiece as spm
 
 from rgpipeline.errors import WeightsError
-from rgpipeline.storage.small_files import StorageOptions, read_in
+from rgpipeline.storage.filesystems import StorageOptions
+from rgpipeline.storage.small_files import json_object, read_in
 
 _SPACE = "\u2581"  # how sentencepiece writes one
 _SHOWN = 5
@@ -42,7 +42,7 @@ def missing_tokens(
         data = read_in(folder, name, storage_options)
         if data is None:
             continue
-        found = _parse(data, f"{folder}/{name}")
+        found = json_object(data, f"{folder}/{name}")
         try:
             unused |= _unused(found) if declared is _of_config else set()
             tokens = list(dict.fromkeys(declared(found, model.vocab_size())))
@@ -138,12 +138,3 @@ def _refusal(folder: str, name: str, unknown: list[str]) -> str:
         f"supported yet. Use a tokenizer.model that has them; or, if no text of yours needs them, "
         f"name the file itself, {folder.rstrip('/')}/tokenizer.model, as model.tokenizer"
     )
-
-
-def _parse(data: bytes, name: str) -> Any:
-    if data.startswith(b"version https://git-lfs"):
-        raise WeightsError(f"{name}: is a Git LFS pointer, not the file; run `git lfs pull`")
-    try:
-        return json.loads(data)
-    except ValueError as error:
-        raise WeightsError(f"{name}: not JSON ({error}); copy it again") from error

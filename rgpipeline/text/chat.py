@@ -1,14 +1,13 @@
 """Chats to prompts: the Gemma turn template, or the checkpoint's own."""
 
-import json
 import re
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Self
+from typing import Self
 
 from rgpipeline.errors import WeightsError
 from rgpipeline.spec import is_template_text
-from rgpipeline.storage.small_files import StorageOptions, read_file, read_in
+from rgpipeline.storage.filesystems import StorageOptions
+from rgpipeline.storage.small_files import json_object, read_file, read_in
 from rgpipeline.text.added_tokens import named_tokens
 from rgpipeline.text.chat_messages import as_turns, parse_messages
 from rgpipeline.text.jinja import JinjaTemplate
@@ -158,7 +157,7 @@ def special_tokens(
     for folder in folders:
         for name in ("special_tokens_map.json", _CONFIG):
             data = read_in(folder, name, storage_options)
-            config = {} if data is None else _parse(data, f"{folder}/{name}")
+            config = {} if data is None else json_object(data, f"{folder}/{name}")
             nulls = {role for role, token in config.items() if token is None}
             special = {role: token for role, token in special.items() if role not in nulls}
             special |= named_tokens(config)
@@ -167,7 +166,7 @@ def special_tokens(
 
 def _of_config(data: bytes, name: str) -> str | None:
     try:
-        found = _parse(data, name).get("chat_template")
+        found = json_object(data, name).get("chat_template")
         if isinstance(found, list):
             found = {entry["name"]: entry["template"] for entry in found}
     except (AttributeError, KeyError, TypeError) as error:
@@ -180,13 +179,3 @@ def _of_config(data: bytes, name: str) -> str | None:
             )
         found = found["default"]
     return None if found is None else str(found)
-
-
-def _parse(data: bytes, name: str) -> Mapping[str, Any]:
-    try:
-        found = json.loads(data)
-    except ValueError as error:
-        raise WeightsError(f"{name}: not as expected: {error}") from error
-    if not isinstance(found, dict):
-        raise WeightsError(f"{name}: not as expected: it holds a {type(found).__name__}")
-    return found

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
 
 from rgpipeline.errors import RowError, WeightsError
-from rgpipeline.storage.small_files import StorageOptions, read_file, read_in
+from rgpipeline.storage.filesystems import StorageOptions
+from rgpipeline.storage.small_files import read_file, read_in, require_content
 from rgpipeline.text.added_tokens import missing_tokens
 from rgpipeline.text.surfaces import Surfaces
 
@@ -169,8 +170,7 @@ def as_list(ids: TokenIds) -> list[int]:
 
 
 def _parse(model: bytes, name: str) -> spm.SentencePieceProcessor:
-    if model.startswith(b"version https://git-lfs"):
-        raise WeightsError(f"{name}: is a Git LFS pointer, not the file; run `git lfs pull`")
+    require_content(model, name)
     if model[:64].lstrip().startswith((b"{", b"[")):
         raise WeightsError(
             f"{name}: is JSON, not a sentencepiece model; a tokenizer.json is not supported yet. "

@@ -386,4 +386,4 @@ def test_a_file_in_place_of_a_folder(folder: Path) -> None:
 
 
 def test_a_protocol_that_nobody_knows() -> None:
-    assert fault_of("s5://bucket/weights").startswith("s5://bucket/weights: cannot be opened")
+    assert fault_of("s5://bucket/weights").startswith("s5://bucket/weights: s5:// cannot be opened")

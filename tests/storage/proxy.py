@@ -1,14 +1,16 @@
-"""An HTTP proxy in front of a store, that loses replies, cuts them short and answers errors."""
+"""An HTTP proxy in front of a store: loses replies, cuts them short, hangs, answers errors."""
 
 import http.client
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from typing import Literal
 from urllib.parse import urlsplit
 
-Fault = Literal["none", "lost request", "lost reply", "cut reply", "503", "403", "500 after"]
+Fault = Literal[
+    "none", "lost request", "lost reply", "cut reply", "silence", "503", "403", "500 after"
+]
 Plan = Callable[[str, str], Fault]  # method and path of a request to what happens to it
 
 
@@ -24,6 +26,7 @@ class FaultyProxy(ThreadingHTTPServer):
         self.faults: list[Fault] = []
         self.read_bytes = 0  # of answers to GET
         self.lock = Lock()
+        self.closing = Event()
 
     @property
     def endpoint(self) -> str:
@@ -46,6 +49,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault in ("503", "403"):
             self._answer(int(fault), _error("SlowDown" if fault == "503" else "AccessDenied"))
         elif fault == "lost request":
+            self._hang_up()
+        elif fault == "silence":  # the connection stays open, and no answer comes
+            self.server.closing.wait()
             self._hang_up()
         else:
             self._forward(body, fault)
@@ -118,5 +124,6 @@ def faulty_proxy(upstream: str) -> Iterator[FaultyProxy]:
     try:
         yield proxy
     finally:
+        proxy.closing.set()
         proxy.shutdown()
         proxy.server_close()

@@ -14,10 +14,11 @@ import pytest
 
 from rgpipeline.errors import StoreError, WeightsError
 from rgpipeline.model.weights.loading import load
-from rgpipeline.storage import folders, stores
+from rgpipeline.storage import folders
 from rgpipeline.storage import local_copy as copies
 from rgpipeline.storage.folders import Folder
 from rgpipeline.storage.local_copy import local_copy
+from rgpipeline.storage.retries import Retry
 from tests.model import hf_folder
 from tests.model.golden import FOLDER
 from tests.model.test_checkpoint import CONFIG
@@ -28,6 +29,7 @@ URL = "flaky://bucket/weights"
 CONTENT = bytes(range(256)) * 400
 PIECE = 10_000
 PIECES = -(-len(CONTENT) // PIECE)
+SOON = Retry(first_s=0.0, longest_s=0.0)
 
 
 @pytest.fixture
@@ -36,7 +38,6 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FlakyStore]]:
     monkeypatch.setattr(folders, "PIECE_BYTES", PIECE)
     monkeypatch.setattr(folders, "STREAMS", 1)
     monkeypatch.setattr(copies, "STREAMS", 1)
-    monkeypatch.setattr(stores, "_FIRST_PAUSE_S", 0)
     with flaky_store() as store:
         store().pipe_file("/bucket/weights/sub/big", CONTENT)
         yield store
@@ -83,7 +84,7 @@ def test_no_such_folder_in_a_store(new_place: Callable[[str], Place]) -> None:
 
 def test_a_store_that_fails_for_a_while_is_asked_again(store: type[FlakyStore]) -> None:
     store.faults = iter([OSError("busy")] * 4)
-    found = Folder(URL).read_range("sub/big", 5, 25_000)
+    found = Folder(URL, retry=SOON).read_range("sub/big", 5, 25_000)
     assert found.tobytes() == CONTENT[5:25_000]
 
 
@@ -96,13 +97,13 @@ def test_a_range_that_comes_short_is_asked_again(
         return whole(self, path, **kwargs)[: next(cuts, None)]
 
     monkeypatch.setattr(FlakyStore, "cat_file", short)
-    assert Folder(URL).read_range("sub/big", 0, 200).tobytes() == CONTENT[:200]
+    assert Folder(URL, retry=SOON).read_range("sub/big", 0, 200).tobytes() == CONTENT[:200]
 
 
 def test_a_store_that_keeps_failing_is_no_fault_of_the_weights(store: type[FlakyStore]) -> None:
     store.faults = repeat(OSError("down"))
-    with pytest.raises(StoreError, match=rf"{URL}/sub/big: cannot be read, 5 times \(down\)"):
-        Folder(URL).read_range("sub/big", 0, 10)
+    with pytest.raises(StoreError, match=rf"{URL}/sub/big has failed for 1 s \(OSError: down\)"):
+        Folder(URL, retry=Retry(deadline_s=1.0)).read_range("sub/big", 0, 10)
 
 
 def test_a_refusal_is_not_asked_again(store: type[FlakyStore]) -> None:

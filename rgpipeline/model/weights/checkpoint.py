@@ -14,8 +14,8 @@ from rgpipeline.model.weights import (
 )
 from rgpipeline.model.weights.official_folder import Found
 from rgpipeline.model.weights.recipes import Checkpoint
+from rgpipeline.storage.filesystems import StorageOptions
 from rgpipeline.storage.folders import Folder
-from rgpipeline.storage.stores import StorageOptions
 
 _log = logging.getLogger(__name__)
 

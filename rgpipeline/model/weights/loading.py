@@ -19,7 +19,7 @@ from rgpipeline.model.layers.array_types import HostArray, ParamPath
 from rgpipeline.model.params import Params, nest, stored_dtype
 from rgpipeline.model.weights.checkpoint import open_checkpoint
 from rgpipeline.model.weights.recipes import Recipe, TensorReader
-from rgpipeline.storage.stores import StorageOptions
+from rgpipeline.storage.filesystems import StorageOptions
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 Place = Callable[[ParamPath, HostArray], jax.Array]

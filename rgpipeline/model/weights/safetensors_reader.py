@@ -16,7 +16,8 @@ from rgpipeline.errors import WeightsError
 from rgpipeline.model.layers.array_types import HostArray
 from rgpipeline.model.weights.recipes import Stored
 from rgpipeline.model.weights.refusals import quantized_tensor
-from rgpipeline.storage.folders import POINTER, Folder, is_pointer
+from rgpipeline.storage.folders import Folder
+from rgpipeline.storage.small_files import require_content
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype(np.float32),
@@ -112,8 +113,7 @@ def _header(folder: Folder, file: str, size: int) -> tuple[dict[str, Any], int]:
     if size < 8:
         raise WeightsError(f"{file}: {size} bytes, not a safetensors file; copy it again")
     head = folder.read_range(file, 0, min(size, 64)).tobytes()
-    if is_pointer(head):
-        raise WeightsError(f"{file}: {POINTER}")
+    require_content(head, file)
     length = int.from_bytes(head[:8], "little")
     if length > min(size - 8, _MAX_HEADER):
         raise WeightsError(
