@@ -42,9 +42,9 @@ def cat(
 
     Works while the job runs; what is not finished comes last, as far as it is.
     """
-    from rgpipeline.output import cat as read_texts
+    from rgpipeline.output import JobFolder, whole_texts
 
-    texts = read_texts(output, id, storage_options(storage))
+    texts = whole_texts(JobFolder.open(output, storage_options(storage)), id)
     printed = 0
     for line in _LINES[format](texts):
         typer.echo(line)

@@ -6,9 +6,9 @@ from typing import Any
 
 import typer
 
-from rgpipeline.output import read_progress
+from rgpipeline.output import JobFolder, read_progress
 from rgpipeline.plan import Plan, make_plan
-from rgpipeline.plan.job_folder import check_folder, read_plan
+from rgpipeline.plan.plan_files import check_folder, read_plan
 from rgpipeline.spec import Job
 from rgpipeline.storage.reachable import check_reachable
 from rgpipeline.storage.store import open_store
@@ -25,7 +25,8 @@ def print_dry_run(job: Job, *, as_json: bool) -> int:
     plan = begun or make_plan(job)
     done = 0
     if begun is not None:
-        done = sum(shard.rows_done + shard.rows_failed for shard in read_progress(store, begun))
+        folder = JobFolder(store, job, begun, job.storage_options)
+        done = sum(shard.rows_done + shard.rows_failed for shard in read_progress(folder))
     if as_json:
         typer.echo(json.dumps(_facts(job, plan, done, warnings)))
         return 0

@@ -35,20 +35,20 @@ def status(
       rgpipeline status out/demo --json | jq .rows.done
       rgpipeline status out/demo --watch 10
     """
-    from rgpipeline.output import read_heartbeat, read_status
-    from rgpipeline.storage.store import open_store
+    from rgpipeline.output import JobFolder, read_status
 
-    options = storage_options(storage)
+    folder = JobFolder.open(output, storage_options(storage))
     while True:
-        now = read_status(output, options)
+        now = read_status(folder)
         if as_json:
             typer.echo(json.dumps(now.to_json()))
         else:
-            said = read_heartbeat(open_store(output, options))
+            said = folder.heartbeat
             typer.echo(status_text(output, now, said.details if said else {}))
         if watch is None or now.state in ("finished", "failed"):
             return 0
         time.sleep(watch)
+        folder = folder.reread()
 
 
 def status_text(output: str, status: "Status", details: Mapping[str, Any]) -> str:
@@ -98,15 +98,14 @@ def stop(output: Output, storage: Storage = None) -> int:
 
     The job's own command ends with code 130; running it again goes on from there.
     """
+    from rgpipeline.output import JobFolder
     from rgpipeline.output.control_files import driver_at_work, request_stop
-    from rgpipeline.output.published_parts import open_job
 
-    options = storage_options(storage)
-    store, _, _ = open_job(output, options)
+    store = JobFolder.open(output, storage_options(storage)).store
     if not driver_at_work(store, time.time()):
         typer.echo(f"{output}: no driver is at work on it; there is nothing to stop.")
         return 0
-    request_stop(output, options)
+    request_stop(store)
     typer.echo(f"{output}: asked to stop; `rgpipeline status {output}` says when it has.")
     return 0
 

@@ -8,7 +8,7 @@ from itertools import islice
 from rich.console import Console
 from rich.text import Text
 
-from rgpipeline.output import WholeText, cat
+from rgpipeline.output import JobFolder, WholeText, whole_texts
 from rgpipeline.output.job_status import Summary
 from rgpipeline.spec import Job
 from rgpipeline.tasks import task_of
@@ -86,7 +86,8 @@ def _facts(job: Job, summary: Summary) -> Iterator[tuple[str, str]]:
 def _readable(job: Job) -> Iterator[WholeText]:
     if not task_of(job).writes_texts:
         return
-    for text in cat(job.output.path, storage_options=job.storage_options):
+    folder = JobFolder.open(job.output.path, job.storage_options)
+    for text in whole_texts(folder):
         if text.finish_reason in ("stop", "length") and text.text.strip():
             yield text
 

@@ -10,20 +10,22 @@ from rgpipeline.output.control_files import (
     write_heartbeat,
     write_success,
 )
+from rgpipeline.output.job_folder import JobFolder
 from rgpipeline.output.job_status import ShardProgress, Status, read_progress, read_status
 from rgpipeline.output.published_parts import open_output
-from rgpipeline.output.whole_texts import WholeText, cat
+from rgpipeline.output.whole_texts import WholeText, whole_texts
 
 __all__ = [
     "Heartbeat",
+    "JobFolder",
     "ShardProgress",
     "Status",
     "WholeText",
-    "cat",
     "open_output",
     "read_heartbeat",
     "read_progress",
     "read_status",
+    "whole_texts",
     "withdraw_success",
     "write_heartbeat",
     "write_success",

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from rgpipeline.output.published_parts import open_job
-from rgpipeline.storage.filesystems import StorageOptions
 from rgpipeline.storage.store import Store
 
 SUCCESS = "_SUCCESS"
@@ -59,15 +57,13 @@ def driver_at_work(store: Store, now: float) -> bool:
     return said is not None and said.state == "running" and now - said.updated <= FRESH_S
 
 
-def request_stop(url: str, storage_options: StorageOptions | None = None) -> None:
+def request_stop(store: Store) -> None:
     """Has every driver that is at this job now publish what is finished and leave.
 
-    A driver that begins later takes no notice. Reads no parts, so that a damaged one keeps nobody
-    from stopping. Raises OutputError when `url` is no job's output.
+    A driver that begins later takes no notice.
     """
-    store, _, _ = open_job(url, storage_options)
-    asked = {"asked": time.time(), "id": uuid.uuid4().hex}
-    store.replace(STOP, json.dumps(asked).encode())
+    request = {"asked": time.time(), "id": uuid.uuid4().hex}
+    store.replace(STOP, json.dumps(request).encode())
 
 
 def read_stop(store: Store) -> bytes | None:

@@ -1,18 +1,16 @@
 """How a job stands, from its output folder alone; and the summary that a run ends with."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from rgpipeline.io.committed_rows import CommittedRows
-from rgpipeline.io.parts import PartFooter, part_name, part_names, read_footers
-from rgpipeline.output.control_files import FRESH_S, SUCCESS, SUMMARY, Heartbeat, read_heartbeat
-from rgpipeline.output.published_parts import open_job
-from rgpipeline.plan.plan_record import Plan
+from rgpipeline.io.parts import PartFooter, part_name
+from rgpipeline.output.control_files import FRESH_S, SUMMARY, Heartbeat
+from rgpipeline.output.job_folder import JobFolder
 from rgpipeline.records import Shard
-from rgpipeline.storage.filesystems import StorageOptions
 from rgpipeline.storage.store import Store
 from rgpipeline.wording import counted
 
@@ -42,15 +40,15 @@ class ShardProgress:
         return self.rows_done + self.rows_failed == self.rows
 
 
-def read_progress(store: Store, plan: Plan) -> list[ShardProgress]:
-    """Every shard's progress, by its index. Lists once, and reads one footer for each part.
+def read_progress(folder: JobFolder) -> list[ShardProgress]:
+    """Every shard's progress, by its index.
 
-    Raises OutputError for a part that is damaged, or of another job.
+    Raises OutputError for a part that is damaged or another job's.
     """
-    logs: dict[int, dict[int, PartFooter]] = {shard.index: {} for shard in plan.shards}
-    for footer in read_footers(store, part_names(store), plan.fingerprint).values():
+    logs: dict[int, dict[int, PartFooter]] = {shard.index: {} for shard in folder.plan.shards}
+    for footer in folder.footers.values():
         logs[footer.shard][footer.part] = footer
-    return [_progress(shard, logs[shard.index]) for shard in plan.shards]
+    return [_progress(shard, logs[shard.index]) for shard in folder.plan.shards]
 
 
 def _progress(shard: Shard, log: Mapping[int, PartFooter]) -> ShardProgress:
@@ -126,20 +124,12 @@ class Summary:
     warning: str = ""  # what to know of the rows, such as ids that several have
 
 
-def read_status(
-    url: str,
-    storage_options: StorageOptions | None = None,
-    now: Callable[[], float] = time.time,
-) -> Status:
-    """How the job whose output is at `url` stands: rows and tokens as published.
-
-    Raises OutputError when `url` is no job's output.
-    """
-    store, _, plan = open_job(url, storage_options)
-    said = read_heartbeat(store)
-    shards = read_progress(store, plan)
-    marked = store.exists(SUCCESS)
-    state = _state(said, shards, marked, now())
+def read_status(folder: JobFolder, now: float | None = None) -> Status:
+    """How a job stands: rows and tokens as published. `now`: in seconds since the epoch."""
+    said, marked = folder.heartbeat, folder.marked_finished
+    shards = read_progress(folder)
+    plan = folder.plan
+    state = _state(said, shards, marked, time.time() if now is None else now)
     running = said if said and state == "running" else None
     return Status(
         state=state,
@@ -154,7 +144,7 @@ def read_status(
         tokens_per_second=said.tokens_per_second if said else 0.0,
         eta_seconds=running.eta_seconds if running else None,
         updated=said.updated if said else None,
-        warnings=() if running else (*_damaged(store, said), *_warnings(shards, marked)),
+        warnings=() if running else (*_damaged(folder.store, said), *_warnings(shards, marked)),
     )
 
 

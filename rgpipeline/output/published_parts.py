@@ -11,62 +11,11 @@ from pyarrow.fs import FSSpecHandler, LocalFileSystem, PyFileSystem
 
 from rgpipeline.errors import OutputError, StoreError
 from rgpipeline.io.committed_rows import CommittedRows, Entry
-from rgpipeline.io.parts import part_names, read_footer, read_footers, unusable
-from rgpipeline.plan.job_folder import WITHOUT_JOB, read_job, read_plan
-from rgpipeline.plan.plan_record import Plan
-from rgpipeline.spec import Job
+from rgpipeline.io.parts import unusable
+from rgpipeline.output.job_folder import JobFolder
 from rgpipeline.storage.filesystems import StorageOptions, open_filesystem, protocol_of
-from rgpipeline.storage.reachable import check_reachable
-from rgpipeline.storage.store import RetryingStore, Store, open_store
+from rgpipeline.storage.store import Store
 from rgpipeline.tasks import added_columns
-
-
-def open_output(url: str, storage_options: StorageOptions | None = None) -> ds.Dataset:
-    """What a job has published so far, as it is at this moment; with no parts, no rows.
-
-    Columns: the kept input columns, then those that the job adds. Rows
-    stand in the order of their parts. Raises OutputError when `url` is no job's output, or one
-    of its parts is damaged or foreign: told by their footers, which are read here.
-    """
-    store, job, plan = open_job(url, storage_options)
-    names = list(read_footers(store, part_names(store), plan.fingerprint))
-    schema = plan.part_schema(added_columns(job))
-    return dataset_of(store, names, schema, storage_options)
-
-
-def dataset_of(
-    store: Store, names: Sequence[str], schema: pa.Schema, storage_options: StorageOptions | None
-) -> ds.Dataset:
-    """Parts of an output folder as a dataset, in this order; without any, an empty table."""
-    if not names:
-        return ds.dataset(schema.empty_table())
-    url = store.url()
-    if protocol_of(url) == "file":
-        filesystem, folder = LocalFileSystem(), url
-    else:
-        fs, folder = open_filesystem(url, storage_options)
-        fs.invalidate_cache()
-        filesystem = PyFileSystem(FSSpecHandler(fs))
-    paths = [f"{folder.rstrip('/')}/{name}" for name in names]
-    return ds.dataset(paths, schema=schema, format="parquet", filesystem=filesystem)
-
-
-def open_job(
-    url: str, storage_options: StorageOptions | None = None
-) -> tuple[RetryingStore, Job, Plan]:
-    """An output folder, with its job and plan.
-
-    Raises OutputError when it has none, StoreError within seconds when the store doesn't answer.
-    """
-    check_reachable([url], storage_options)
-    store = open_store(url, storage_options)
-    job, plan = read_job(store), read_plan(store)
-    if job is None or plan is None:
-        if part_names(store):
-            raise OutputError(f"{store.url()}: {WITHOUT_JOB}")
-        raise OutputError(f"{store.url()}: not the output of a job (there is no _rgp/plan.json)")
-    return store, job, plan
-
 
 T = TypeVar("T")
 _UNREADABLE = (pa.ArrowException, OSError)
@@ -124,20 +73,26 @@ class PublishedPart:
         return StoreError(f"reading {self.store.url(self.name)} failed ({told}); try again")
 
 
-def published_parts(
-    url: str, storage_options: StorageOptions | None = None
-) -> Iterator[PublishedPart]:
-    """All parts of the output at `url`, by shard and number, as they are at this moment.
+def open_output(url: str, storage_options: StorageOptions | None = None) -> ds.Dataset:
+    """What a job has published so far, as it is at this moment; with no parts, no rows.
 
-    Raises OutputError when `url` is no job's output, and for a part that is damaged or foreign.
+    Columns: the kept input columns, then those that the job adds. Rows stand in the order of their
+    parts. All footers are read here. Raises OutputError when `url` is no job's output, or one of
+    its parts is damaged or another job's.
     """
-    store, job, plan = open_job(url, storage_options)
-    names = part_names(store)
-    schema = plan.part_schema(added_columns(job))
-    fragments = dataset_of(store, names, schema, storage_options).get_fragments()
+    folder = JobFolder.open(url, storage_options)
+    return _dataset(folder, list(folder.footers))
+
+
+def published_parts(folder: JobFolder) -> Iterator[PublishedPart]:
+    """All parts of an output, by shard and number; a row that stands twice is fresh once.
+
+    Raises OutputError for a part that is damaged or another job's.
+    """
+    fragments = _dataset(folder, folder.part_names).get_fragments()
     shard, committed = -1, CommittedRows()
-    for name, fragment in zip(names, fragments, strict=False):  # none, if there is no part
-        footer = read_footer(store, name, plan.fingerprint)
+    for name, fragment in zip(folder.part_names, fragments, strict=False):  # none without parts
+        footer = folder.footer(name)
         if footer.shard != shard:
             shard, committed = footer.shard, CommittedRows()
         fresh, whole = [], []
@@ -145,5 +100,21 @@ def published_parts(
             fresh.append(committed.add_one(entry))
             whole.append(committed.final(entry.row, entry.sample))
         yield PublishedPart(
-            shard, footer.entries, tuple(fresh), tuple(whole), name, store, fragment
+            shard, footer.entries, tuple(fresh), tuple(whole), name, folder.store, fragment
         )
+
+
+def _dataset(folder: JobFolder, names: Sequence[str]) -> ds.Dataset:
+    """Parts as a dataset, in this order; without any, an empty table."""
+    schema = folder.plan.part_schema(added_columns(folder.job))
+    if not names:
+        return ds.dataset(schema.empty_table())
+    url = folder.store.url()
+    if protocol_of(url) == "file":
+        filesystem, root = LocalFileSystem(), url
+    else:
+        fs, root = open_filesystem(url, folder.options)
+        fs.invalidate_cache()
+        filesystem = PyFileSystem(FSSpecHandler(fs))
+    paths = [f"{root.rstrip('/')}/{name}" for name in names]
+    return ds.dataset(paths, schema=schema, format="parquet", filesystem=filesystem)

@@ -18,7 +18,8 @@ from rgpipeline.io.readers import take_rows
 from rgpipeline.io.used_values import exact_field, exact_name, exact_text
 from rgpipeline.jobfile import parse_job
 from rgpipeline.jobfile.loader import override
-from rgpipeline.output.published_parts import open_job, published_parts
+from rgpipeline.output.job_folder import JobFolder
+from rgpipeline.output.published_parts import published_parts
 from rgpipeline.plan.plan_record import Plan
 from rgpipeline.records import InputFile
 from rgpipeline.spec import Job
@@ -53,13 +54,14 @@ def prepare_retry(
     Done again with the same `new`, what was written the first time holds. Raises OutputError when
     `url` is no job's output or `new` can't take one, InputError when none of the rows can be read.
     """
-    check_reachable([url, new], storage_options)
-    store, job, plan = open_job(url, storage_options)
+    check_reachable([new], storage_options)
+    folder = JobFolder.open(url, storage_options)
+    store, job, plan = folder.store, folder.job, folder.plan
     target = open_store(new, storage_options)
     written = _written(target, store)
     left_out: tuple[str, ...] = ()
     if written is None:
-        failed = _failed_rows(url, job, storage_options)
+        failed = _failed_rows(folder)
         if not failed:
             return None
         _require_free(target)
@@ -98,16 +100,16 @@ def _require_free(target: Store) -> None:
         )
 
 
-def _failed_rows(url: str, job: Job, options: StorageOptions | None) -> FailedRows:
+def _failed_rows(folder: JobFolder) -> FailedRows:
     failed: dict[int, dict[int, str]] = {}
-    for part in published_parts(url, options):
+    for part in published_parts(folder):
         bad = [
             (index, entry.row)
             for index, entry in enumerate(part.entries)
             if part.fresh[index] and entry.progress == Progress.FAILED
         ]
         if bad:
-            ids = part.column(f"{job.output.prefix}id")
+            ids = part.column(f"{folder.job.output.prefix}id")
             failed.setdefault(part.shard, {}).update({row: ids[index] for index, row in bad})
     return failed
 

@@ -7,9 +7,9 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from rgpipeline.errors import OutputError
-from rgpipeline.output.published_parts import open_job, published_parts
+from rgpipeline.output.job_folder import JobFolder
+from rgpipeline.output.published_parts import published_parts
 from rgpipeline.spec import Job
-from rgpipeline.storage.filesystems import StorageOptions
 from rgpipeline.tasks import added_columns, task_of
 
 
@@ -33,20 +33,19 @@ class WholeText:
     model: str = ""  # the job's
 
 
-def cat(
-    url: str, id: str | None = None, storage_options: StorageOptions | None = None
-) -> Iterator[WholeText]:
+def whole_texts(folder: JobFolder, id: str | None = None) -> Iterator[WholeText]:
     """The published texts of a job (of the rows called `id`), segments joined.
 
     Texts come as their last segments do; those that still go on come at the end, as far as they
     are. Memory holds the texts that go on, and one batch. Raises OutputError for `task: score`.
     """
-    _, job, _ = open_job(url, storage_options)
-    if not task_of(job).writes_texts:
-        raise OutputError(f"{url}: task: {job.task} writes no texts; read its Parquet parts")
+    if not task_of(folder.job).writes_texts:
+        raise OutputError(
+            f"{folder.store.url()}: task: {folder.job.task} writes no texts; read its Parquet parts"
+        )
     under_way: dict[tuple[tuple[int, int], int], list[_Segment]] = {}
     given_up: set[tuple[int, int]] = set()  # rows that ended before all their samples did
-    for segment in _segments(url, job, id, storage_options):
+    for segment in _segments(folder, id):
         text = segment.text
         key = (text.row, text.sample)
         before = under_way.setdefault(key, [])
@@ -99,17 +98,15 @@ def _joined(values: Sequence[Any]) -> Any:
     return list(chain.from_iterable(there))
 
 
-def _segments(
-    url: str, job: Job, id: str | None, options: StorageOptions | None
-) -> Iterator[_Segment]:
+def _segments(folder: JobFolder, id: str | None) -> Iterator[_Segment]:
     """Every published segment, in the log's order."""
-    prefix = job.output.prefix
-    for part in published_parts(url, options):
-        if id is not None and id not in part.column(f"{prefix}id"):
+    id_column = f"{folder.job.output.prefix}id"
+    for part in published_parts(folder):
+        if id is not None and id not in part.column(id_column):
             continue
         for entry, whole, values in part.rows():
-            if id is None or values[f"{prefix}id"] == id:
-                text = _text(values, job, (part.shard, entry.row), entry.samples)
+            if id is None or values[id_column] == id:
+                text = _text(values, folder.job, (part.shard, entry.row), entry.samples)
                 yield _Segment(entry.segment, whole, text)
 
 

@@ -4,7 +4,7 @@ Layer 4. Imports io and text; free of jax and Ray.
 """
 
 from rgpipeline.plan.engine_settings import settle, settled
-from rgpipeline.plan.job_folder import open_or_create
+from rgpipeline.plan.plan_files import open_or_create
 from rgpipeline.plan.plan_record import Plan
 from rgpipeline.plan.planner import make_plan
 

@@ -12,8 +12,7 @@ from markupsafe import Markup
 
 from rgpipeline import __version__
 from rgpipeline.errors import OutputError
-from rgpipeline.output import Status, read_status
-from rgpipeline.output.published_parts import open_job
+from rgpipeline.output import JobFolder, Status, read_status
 from rgpipeline.plan import Plan
 from rgpipeline.plan.engine_settings import divisions
 from rgpipeline.report.row_figures import row_facts
@@ -49,16 +48,17 @@ def write_report(url: str, to: Path, storage_options: StorageOptions | None = No
 
 def render_report(url: str, storage_options: StorageOptions | None = None) -> str:
     """The report as HTML, of what is published and logged at this moment."""
-    store, job, plan = open_job(url, storage_options)
-    status = read_status(url, storage_options)
+    folder = JobFolder.open(url, storage_options)
+    store, job = folder.store, folder.job
+    status = read_status(folder)
     runs = read_runs(store)
     history = read_history(runs)
-    rows = row_facts(url, job, storage_options)
-    folder = files("rgpipeline.report")
+    rows = row_facts(folder)
+    sources = files("rgpipeline.report")
     environment = Environment(autoescape=True, undefined=StrictUndefined)
-    template = environment.from_string((folder / "page.html").read_text(encoding="utf-8"))
+    template = environment.from_string((sources / "page.html").read_text(encoding="utf-8"))
     context: dict[str, Any] = {
-        "style": Markup((folder / "style.css").read_text(encoding="utf-8")),
+        "style": Markup((sources / "style.css").read_text(encoding="utf-8")),
         "version": __version__,
         "output": url,
         "job": job,
@@ -74,7 +74,7 @@ def render_report(url: str, storage_options: StorageOptions | None = None) -> st
         "reasons": reasons_section(rows),
         "failures": failures_section(rows, status.rows_failed),
         "samples": samples_section(rows, job),
-        "facts": job_facts(store, job, plan, history),
+        "facts": job_facts(store, job, folder.plan, history),
         "job_yaml": yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False),
     }
     return template.render(context)

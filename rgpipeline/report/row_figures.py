@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from rgpipeline.output import WholeText, cat
+from rgpipeline.output import JobFolder, WholeText, whole_texts
 from rgpipeline.output.published_parts import published_parts
 from rgpipeline.records import SampleKey
-from rgpipeline.spec import Job
-from rgpipeline.storage.filesystems import StorageOptions
 from rgpipeline.tasks import task_of
 
 _BARS = 24
@@ -52,18 +50,18 @@ class RowFacts:
         return 0
 
 
-def row_facts(url: str, job: Job, options: StorageOptions | None) -> RowFacts:
+def row_facts(folder: JobFolder) -> RowFacts:
     """Reads every published row's figures; texts only of the samples."""
     facts = RowFacts()
-    p = job.output.prefix
-    task = task_of(job)
+    p = folder.job.output.prefix
+    task = task_of(folder.job)
     counted = task.token_column
     names = [f"{p}{name}" for name in ("id", "sample", "error", counted)]
     if task.writes_texts:
         names.append(f"{p}finish_reason")
     bare = [name.removeprefix(p) for name in names]
     begun: dict[SampleKey, tuple[int, str | None]] = {}
-    for part in published_parts(url, options):
+    for part in published_parts(folder):
         for entry, whole, values in part.rows(names):
             row = dict(zip(bare, values.values(), strict=True))
             if row["error"] is not None:
@@ -79,7 +77,7 @@ def row_facts(url: str, job: Job, options: StorageOptions | None) -> RowFacts:
             else:
                 begun[key] = tokens, reason
     if task.writes_texts:
-        facts.samples = _samples(url, options)
+        facts.samples = _samples(folder)
     return facts
 
 
@@ -110,11 +108,11 @@ def histogram(lengths: Counter[int]) -> list[tuple[int, int, int]]:
     ]
 
 
-def _samples(url: str, options: StorageOptions | None) -> list[WholeText]:
+def _samples(folder: JobFolder) -> list[WholeText]:
     """Some completions from here and there among the first thousands."""
     texts = [
         text
-        for text in islice(cat(url, storage_options=options), _SEARCHED)
+        for text in islice(whole_texts(folder), _SEARCHED)
         if text.error is None and text.text.strip()
     ]
     step = max(1, len(texts) // _SAMPLES)

@@ -15,6 +15,7 @@ from rgpipeline.errors import Interrupted, UserError
 from rgpipeline.jobfile import load_job
 from rgpipeline.output import (
     Heartbeat,
+    JobFolder,
     ShardProgress,
     read_progress,
     withdraw_success,
@@ -88,7 +89,7 @@ def run(
     check_reachable(places, job.storage_options)
     store = open_store(job.output.path, job.storage_options)
     plan = open_or_create(job, store)
-    progress = read_progress(store, plan)
+    progress = read_progress(JobFolder(store, job, plan))
     if all(shard.finished for shard in progress):
         mark_finished(store)
         seconds = time.monotonic() - began
@@ -213,7 +214,7 @@ class _Run:
     def _conclude(
         self, end: JobEnded, reporter: StatusReporter, event_log: EventLog, warning: str
     ) -> Summary:
-        progress = read_progress(self.store, self.plan)
+        progress = read_progress(JobFolder(self.store, self.job, self.plan))
         summary = summary_of(
             verify_complete(end, progress, self.store),
             progress,

@@ -22,7 +22,7 @@ from rgpipeline.engine.activity import Activity
 from rgpipeline.errors import OutputError, RgpipelineError, StoreError, UserError
 from rgpipeline.io.paths import DEMO
 from rgpipeline.plan import Plan
-from rgpipeline.plan.job_folder import PLAN
+from rgpipeline.plan.plan_files import PLAN
 from rgpipeline.runtime.cluster_nodes import Node, is_alive
 from rgpipeline.runtime.metrics import WorkerMetrics
 from rgpipeline.runtime.placement import Placement

@@ -26,7 +26,7 @@ from rgpipeline import run
 from rgpipeline.dispatch.job_view import JobView
 from rgpipeline.io.snapshots import Snapshots
 from rgpipeline.jobfile import parse_job
-from rgpipeline.output import cat
+from rgpipeline.output import JobFolder, whole_texts
 from rgpipeline.spec import Job
 from rgpipeline.storage.store import open_store
 from tests.chaos.engines import Tracked
@@ -92,7 +92,7 @@ def generate(job: Job, folder: Path, address: str, after: Sequence[int]) -> dict
     engine = Tracked(folder, by_hand=False, hasty=False)
     summary = run(job, address=address, open_engine=engine, watch=killer)
     assert summary.outcome == "finished", summary.message
-    (text,) = cat(job.output.path, storage_options=job.storage_options)
+    (text,) = whole_texts(JobFolder.open(job.output.path, job.storage_options))
     store = open_store(job.output.path, job.storage_options)
     assert not Snapshots(store).of_shard(0), "snapshots are left"
     settled = sorted(killer.mib[: max(1, len(killer.mib) // 5)])

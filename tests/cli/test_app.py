@@ -104,7 +104,7 @@ def test_an_interrupted_command_says_so(monkeypatch: pytest.MonkeyPatch, capsys:
     def interrupted(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rgpipeline.output.read_status", interrupted)
+    monkeypatch.setattr("rgpipeline.output.JobFolder.open", interrupted)
     assert call(["status", "out"]) == 130
     assert capsys.readouterr().err == "\nInterrupted.\n"
 

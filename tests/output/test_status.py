@@ -10,6 +10,7 @@ import pytest
 from rgpipeline.errors import OutputError
 from rgpipeline.output import (
     Heartbeat,
+    JobFolder,
     ShardProgress,
     read_heartbeat,
     read_progress,
@@ -57,12 +58,12 @@ def state(job: Job, heartbeat: Heartbeat | None, success: bool = False) -> str:
         write_heartbeat(store, heartbeat)
     if success:
         write_success(store)
-    return read_status(job.output.path, now=lambda: NOW).state
+    return read_status(JobFolder.open(job.output.path), NOW).state
 
 
 def test_rows_and_tokens_are_those_published(job: Job) -> None:
     publish(job, some, success=False)
-    status = read_status(job.output.path)
+    status = read_status(JobFolder.open(job.output.path))
     assert (status.rows, status.rows_done, status.rows_failed) == (40, 17, 1)
     assert (status.prompt_tokens, status.completion_tokens) == (2 * 19, 3 * 18 + 9)
     assert (status.shards, status.shards_finished) == (3, 0)
@@ -70,8 +71,7 @@ def test_rows_and_tokens_are_those_published(job: Job) -> None:
 
 def test_progress_is_told_of_every_shard(job: Job) -> None:
     publish(job, some, success=False)
-    store = store_of(job)
-    shards = read_progress(store, open_or_create(job, store))
+    shards = read_progress(JobFolder.open(job.output.path))
     assert [(s.rows, s.rows_done, s.rows_failed, s.parts) for s in shards] == [
         (16, 13, 1, 1),
         (16, 4, 0, 1),
@@ -82,9 +82,8 @@ def test_progress_is_told_of_every_shard(job: Job) -> None:
 
 def test_a_shard_is_finished_with_failed_rows_too(job: Job) -> None:
     publish(job, lambda number, _: [failed("x") if number % 2 else done("x")])
-    store = store_of(job)
-    assert all(shard.finished for shard in read_progress(store, open_or_create(job, store)))
-    assert read_status(job.output.path).shards_finished == 3
+    assert all(shard.finished for shard in read_progress(JobFolder.open(job.output.path)))
+    assert read_status(JobFolder.open(job.output.path)).shards_finished == 3
 
 
 @pytest.mark.parametrize(
@@ -109,15 +108,15 @@ def test_a_state_is_told_however_the_driver_ended(
 
 def test_speed_and_workers_are_those_of_a_driver_that_runs(job: Job) -> None:
     state(job, SAID)
-    running = read_status(job.output.path, now=lambda: NOW)
+    running = read_status(JobFolder.open(job.output.path), NOW)
     assert (running.workers, running.eta_seconds, running.updated) == (2, 60.0, NOW - 5)
-    dead = read_status(job.output.path, now=lambda: NOW + 1000)
+    dead = read_status(JobFolder.open(job.output.path), NOW + 1000)
     assert (dead.workers, dead.eta_seconds, dead.tokens_per_second) == (0, None, 12.5)
 
 
 def test_json_is_as_documented(job: Job) -> None:
     state(job, SAID)
-    assert read_status(job.output.path, now=lambda: NOW).to_json() == {
+    assert read_status(JobFolder.open(job.output.path), NOW).to_json() == {
         "state": "running",
         "rows": {"total": 40, "done": 0, "failed": 0},
         "tokens": {"prompt": 0, "completion": 0},
@@ -142,7 +141,7 @@ def test_a_heartbeat_comes_back_and_the_last_one_holds(job: Job) -> None:
 def test_a_damaged_heartbeat_stops_nobody(job: Job, said: bytes) -> None:
     publish(job, some, success=False)
     store_of(job).replace("_rgp/summary.json", said)
-    status = read_status(job.output.path)
+    status = read_status(JobFolder.open(job.output.path))
     assert (status.state, status.rows_done) == ("interrupted", 17)
 
 
@@ -156,7 +155,7 @@ def in_four_parts(job: Job) -> Path:
 def test_a_removed_part_is_told_and_its_rows_are_to_do(job: Job) -> None:
     folder = in_four_parts(job)
     (folder / "part-00000-0001.parquet").unlink()
-    status = read_status(job.output.path)
+    status = read_status(JobFolder.open(job.output.path))
     assert (status.state, status.rows_done, status.shards_finished) == ("interrupted", 36, 2)
     (warning,) = status.warnings
     assert "1 part of unfinished shards not there (part-00000-0001.parquet)" in warning
@@ -165,7 +164,7 @@ def test_a_removed_part_is_told_and_its_rows_are_to_do(job: Job) -> None:
 def test_a_removed_last_part_is_told_by_the_rows_it_had(job: Job) -> None:
     folder = in_four_parts(job)
     (folder / "part-00000-0003.parquet").unlink()
-    status = read_status(job.output.path)
+    status = read_status(JobFolder.open(job.output.path))
     assert (status.state, status.rows_done) == ("interrupted", 36)
     assert "was finished, and lacks 4 rows now" in status.warnings[0]
 
@@ -177,7 +176,7 @@ def test_what_was_removed_is_no_matter_once_it_is_done_again(job: Job) -> None:
     assert sorted(path.name for path in folder.glob("part-00000-*")) == [
         f"part-00000-000{number}.parquet" for number in (0, 2, 3, 4)
     ]
-    status = read_status(job.output.path)
+    status = read_status(JobFolder.open(job.output.path))
     assert (status.state, status.rows_done, status.warnings) == ("finished", 40, ())
 
 
@@ -187,14 +186,14 @@ def test_rows_that_stand_twice_count_once_and_are_told(job: Job, tmp_path: Path)
     kept = removed.rename(tmp_path / "kept")
     publish(job, lambda number, _: [done(str(number))])
     kept.rename(removed)  # brought back after its rows were done again
-    status = read_status(job.output.path)
+    status = read_status(JobFolder.open(job.output.path))
     assert (status.state, status.rows_done) == ("finished", 40)
     assert "rows stand twice: part-00000-0004.parquet repeats" in status.warnings[0]
 
 
 def test_a_folder_that_is_no_output_is_named(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"x: not the output of a job"):
-        read_status(f"{tmp_path}/x")
+        read_status(JobFolder.open(f"{tmp_path}/x"))
 
 
 def test_it_is_told_from_every_store(place: Place, tmp_path: Path) -> None:
@@ -205,5 +204,5 @@ def test_it_is_told_from_every_store(place: Place, tmp_path: Path) -> None:
         storage_options=place.storage_options,
     )
     publish(job, lambda number, _: [done(str(number))])
-    status = read_status(place.url, place.storage_options)
+    status = read_status(JobFolder.open(place.url, place.storage_options))
     assert (status.state, status.rows_done, status.shards_finished) == ("finished", 40, 3)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rgpipeline.errors import OutputError
-from rgpipeline.output import cat
+from rgpipeline.output import JobFolder, WholeText, whole_texts
 from rgpipeline.plan import open_or_create
 from rgpipeline.records import OutputRow
 from rgpipeline.storage.store import open_store
@@ -21,9 +21,12 @@ def piece(id: str, segment: int, text: str, last: bool = False, **fields: Any) -
     return done(id, text, len(text), segment=segment, finish_reason=finish, **fields)
 
 
-def texts(folder: Path, *answers: list[OutputRow], id: str | None = None) -> list[Any]:
-    url = publish(job_over(folder, ROWS), lambda number, _: answers[number])
-    return list(cat(url, id))
+def texts_of(url: str, id: str | None = None) -> list[WholeText]:
+    return list(whole_texts(JobFolder.open(url), id))
+
+
+def texts(folder: Path, *answers: list[OutputRow], id: str | None = None) -> list[WholeText]:
+    return texts_of(publish(job_over(folder, ROWS), lambda number, _: answers[number]), id)
 
 
 def test_segments_are_joined_and_their_tokens_added(tmp_path: Path) -> None:
@@ -44,7 +47,7 @@ def test_ids_and_log_probabilities_are_joined_too(tmp_path: Path, wanted: int) -
         piece("a", 1, "z", True, completion_ids=[3], logprobs=logprobs(-3.0)),
     ]
     sections = {"output": {"token_ids": True, "prefix": "rg_"}, "sampling": {"logprobs": wanted}}
-    (found,) = cat(publish(job_over(tmp_path, ROWS[:1], **sections), lambda *_: long))
+    (found,) = texts_of(publish(job_over(tmp_path, ROWS[:1], **sections), lambda *_: long))
     assert (found.completion_ids, found.kept, found.prefix) == ([1, 2, 3], {"prompt": "p0"}, "rg_")
     plain = [-1.0, -2.0, -3.0]
     assert found.logprobs == (plain if wanted == 1 else {"sampled": plain, "top_ids": [[7]] * 3})
@@ -52,7 +55,7 @@ def test_ids_and_log_probabilities_are_joined_too(tmp_path: Path, wanted: int) -
 
 def test_an_input_column_called_as_one_that_the_job_does_not_write_is_kept(tmp_path: Path) -> None:
     rows = [{"prompt": "p", "logprobs": 0.5}]
-    (found,) = cat(publish(job_over(tmp_path, rows), lambda *_: [done("a")]))
+    (found,) = texts_of(publish(job_over(tmp_path, rows), lambda *_: [done("a")]))
     assert (found.kept, found.logprobs) == (rows[0], None)
 
 
@@ -99,14 +102,14 @@ def test_an_id_that_is_not_there_gives_nothing(tmp_path: Path) -> None:
 def test_nothing_published_is_no_texts(tmp_path: Path) -> None:
     job = job_over(tmp_path, ROWS)
     open_or_create(job, open_store(job.output.path))
-    assert list(cat(job.output.path)) == []
+    assert list(texts_of(job.output.path)) == []
 
 
 def test_scores_are_no_texts(tmp_path: Path) -> None:
     job = job_over(tmp_path, ROWS, task="score")  # type: ignore[arg-type]
     open_or_create(job, open_store(job.output.path))
     with pytest.raises(OutputError, match=r"task: score writes no texts; read its Parquet parts"):
-        list(cat(job.output.path))
+        list(texts_of(job.output.path))
 
 
 def test_segments_published_out_of_order_are_joined_in_theirs(tmp_path: Path) -> None:
@@ -115,8 +118,8 @@ def test_segments_published_out_of_order_are_joined_in_theirs(tmp_path: Path) ->
     for some in ([long[0]], [long[1]], [long[2]]):
         url = publish(job, lambda _, __, some=some: some)
     (Path(url) / "part-00000-0001.parquet").unlink()
-    assert [(text.text, text.finish_reason) for text in cat(url)] == [("In the ", None)]
+    assert [(text.text, text.finish_reason) for text in texts_of(url)] == [("In the ", None)]
     publish(job, lambda _, __: [long[1]])
-    (text,) = cat(url)
+    (text,) = texts_of(url)
     assert (text.text, text.completion_tokens) == ("In the beginning was", 20)
     assert text.finish_reason == "length"

@@ -10,9 +10,9 @@ import pytest
 
 from rgpipeline.errors import OutputError, RgpipelineError
 from rgpipeline.jobfile import load_job
-from rgpipeline.output import read_status
+from rgpipeline.output import JobFolder, read_status
 from rgpipeline.plan import open_or_create
-from rgpipeline.plan.job_folder import PLAN
+from rgpipeline.plan.plan_files import PLAN
 from rgpipeline.storage.local_store import LocalStore
 from rgpipeline.storage.retries import Retry
 from rgpipeline.storage.store import RetryingStore, open_store
@@ -235,7 +235,7 @@ def test_a_removed_job_or_plan_is_made_anew_beside_its_parts(folder: Path, name:
     made = published(folder)
     (folder / "out/_rgp" / name).unlink()
     assert begin(folder) == made
-    assert read_status(str(folder / "out")).rows_done == 40
+    assert read_status(JobFolder.open(str(folder / "out"))).rows_done == 40
 
 
 def test_parts_of_another_plan_are_not_taken_for_the_jobs(folder: Path) -> None:

@@ -14,7 +14,7 @@ from rgpipeline.assignments import WorkerReport
 from rgpipeline.dispatch import Event, WorkerDied, WorkerReported
 from rgpipeline.dispatch.job_view import PublishedBefore
 from rgpipeline.dispatch.throughput import RowTokens
-from rgpipeline.output import Heartbeat
+from rgpipeline.output import Heartbeat, JobFolder
 from rgpipeline.records import OutputRow
 from rgpipeline.report import render_report
 from rgpipeline.report.charts import between, doublings, exact, linear
@@ -161,7 +161,7 @@ def test_a_job_that_has_nothing_yet_has_a_page(tmp_path: Path) -> None:
 
 def test_rows_are_summed_up(tmp_path: Path) -> None:
     job = job_over(tmp_path, ROWS, input={"columns": {"prompt": "prompt", "id": "name"}})
-    facts = row_facts(publish(job, answer), job, None)
+    facts = row_facts(JobFolder.open(publish(job, answer)))
     assert facts.reasons == {"stop": 32, "length": 4, "error": 4}
     assert facts.finished == 36
     assert facts.errors.most_common(1)[0][1] == 4  # like errors count as one
@@ -174,7 +174,7 @@ def test_a_long_completion_counts_once_with_all_its_segments(tmp_path: Path) -> 
         return [*parts, done("n", tokens=7, segment=2)]
 
     job = job_over(tmp_path, ROWS[:1])
-    assert row_facts(publish(job, long), job, None).lengths == {207: 1}
+    assert row_facts(JobFolder.open(publish(job, long))).lengths == {207: 1}
 
 
 def test_a_histogram_holds_everyone() -> None:

@@ -107,7 +107,7 @@ def test_a_stopped_job_goes_on_where_it_was(tmp_path: Path) -> None:
 
 def test_a_stop_asked_for_in_the_output_is_heard(tmp_path: Path) -> None:
     job, engine = job_over(tmp_path, prompts(200)), Slow(tmp_path, crawling=True)
-    ask = once(some_rows_are_done, lambda: request_stop(job.output.path))
+    ask = once(some_rows_are_done, lambda: request_stop(open_store(job.output.path)))
     assert run(job, open_engine=engine, watch=ask).outcome == "interrupted"
 
 

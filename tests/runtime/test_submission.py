@@ -17,7 +17,7 @@ from ray.job_submission import JobSubmissionClient
 
 from rgpipeline import open_output
 from rgpipeline.errors import JobError, RgpipelineError, UserError
-from rgpipeline.output import read_status
+from rgpipeline.output import JobFolder, read_status
 from rgpipeline.output.control_files import request_stop
 from rgpipeline.runtime.submission import submit
 from tests.ports import free_ports
@@ -83,8 +83,9 @@ UNHURRIED = ["engine.slots=1", "engine.steps_per_dispatch=1"]
 def stop_when_running(place: Place) -> None:
     while True:
         try:
-            if read_status(place.url, place.storage_options).state == "running":
-                return request_stop(place.url, place.storage_options)
+            folder = JobFolder.open(place.url, place.storage_options)
+            if read_status(folder).state == "running":
+                return request_stop(folder.store)
         except RgpipelineError:
             pass  # there is no plan yet, or its store is slow to answer
         time.sleep(0.2)
@@ -100,7 +101,8 @@ def test_a_submitted_job_is_stopped_and_goes_on(
     lines: list[str] = []
     assert submit(path, UNHURRIED, head, wait=True, echo=lines.append) == 130
     stopper.join()
-    assert read_status(place.url, place.storage_options).state == "interrupted"
+    folder = JobFolder.open(place.url, place.storage_options)
+    assert read_status(folder).state == "interrupted"
     assert submit(path, [], head, wait=True, echo=lines.append) == 0
     assert "Finished" in "".join(lines)
     assert open_output(place.url, place.storage_options).count_rows() == 64
