@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from rgpipeline.engine.api import UNLIMITED, PrefillPack, Tenancy
+from rgpipeline.engine.api import UNLIMITED, PrefillPack
 from rgpipeline.engine.griffin_engine import GriffinEngine
+from rgpipeline.engine.slot_fields import SlotParams
 from rgpipeline.spec import Sampling
 
 FILLER = 7  # any token but BOS
@@ -28,13 +29,10 @@ def full_packs(engine: GriffinEngine, tokens: int) -> list[PrefillPack]:
     return packs
 
 
-def endless(temperature: float) -> Tenancy:
+def endless(temperature: float) -> SlotParams:
     """A slot's sequence that never ends by itself."""
-    return Tenancy(
-        token=FILLER,
+    return SlotParams(
         remaining=UNLIMITED,
-        banned_for=0,
-        stop_ids=(),
         sampling=Sampling(temperature=temperature, ignore_eos=True, max_tokens=None),
         draw=(1, 2),
         prompt=np.asarray([FILLER], np.int32),

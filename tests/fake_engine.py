@@ -17,9 +17,8 @@ from rgpipeline.engine.api import (
     STOPPED,
     DecodedBlock,
     PrefillPack,
-    Tenancy,
 )
-from rgpipeline.engine.features import SamplingFeatures
+from rgpipeline.engine.slot_fields import SamplingFeatures, SlotParams
 
 
 @dataclass(frozen=True)
@@ -90,14 +89,14 @@ class FakeEngine:
             self.prefilled += length
         return self._set(tuple(totals))
 
-    def assign(self, state: FakeState, tenancies: Mapping[int, Tenancy | None]) -> FakeState:
+    def assign(self, state: FakeState, params: Mapping[int, SlotParams | None]) -> FakeState:
         slots = list(self._take(state))
-        for slot, tenancy in tenancies.items():
-            if tenancy is None:
+        for slot, one in params.items():
+            if one is None:
                 slots[slot] = replace(slots[slot], active=False)
             else:
                 slots[slot] = FakeSlot(
-                    slots[slot].total, tenancy.token, tenancy.remaining, tenancy.stop_ids, True
+                    slots[slot].total, one.token, one.remaining, one.stop_ids, True
                 )
         return self._hand_out(tuple(slots))
 

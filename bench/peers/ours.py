@@ -25,12 +25,12 @@ from bench.peers.exchange import (
     serve,
 )
 from rgpipeline.engine.factory import use_compilation_cache
-from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.programs.lowering import tree_bytes
 from rgpipeline.engine.programs.program_shapes import pack_tokens
 from rgpipeline.engine.sizing import device_memory, resolve_settings
+from rgpipeline.engine.slot_fields import SamplingFeatures
 from rgpipeline.engine.step_tuner import Pace
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.weights import loading

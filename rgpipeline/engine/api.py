@@ -16,14 +16,12 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.engine.features import SamplingFeatures
+from rgpipeline.engine.slot_fields import SamplingFeatures, SlotParams
 from rgpipeline.records import TokenLogprobs
-from rgpipeline.spec import Sampling
 
 State = TypeVar("State")
 Rows = TypeVar("Rows")
 
-MAX_STOP_IDS = 16
 UNLIMITED = -1
 
 # Codes in `DecodedBlock.codes`, one for each step and slot.
@@ -38,20 +36,6 @@ class PrefillPack:
     lengths: NDArray[np.int32]  # [r], tokens of the row that count
     places: NDArray[np.int32]  # [r], `engine.staging` (out of range) for rows not in use
     fresh: NDArray[np.bool_]  # [r], the chunk is the first of its prompt
-
-
-@dataclass(frozen=True, slots=True)
-class Tenancy:
-    """What a slot needs to start decoding, beside the state its prefill left there."""
-
-    token: int  # the last token of the prompt: the first input of decode
-    remaining: int  # tokens to sample at most, or UNLIMITED
-    banned_for: int  # steps during which stop ids can't be drawn (min_tokens)
-    stop_ids: tuple[int, ...]  # end-of-sequence included unless it is ignored
-    sampling: Sampling
-    draw: tuple[int, int]
-    prompt: NDArray[np.int32]  # for the repetition penalty
-    seen: NDArray[np.int32] | None = None  # [v], a snapshot's token counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +124,7 @@ class Engine(Protocol[State, Rows]):
         """Continues each row's place by its chunk."""
         ...
 
-    def assign(self, state: State, tenancies: Mapping[int, Tenancy | None]) -> State:
+    def assign(self, state: State, params: Mapping[int, SlotParams | None]) -> State:
         """Starts decoding in slots that are ready, or (None) makes slots idle."""
         ...
 

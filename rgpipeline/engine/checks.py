@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.engine.api import MAX_STOP_IDS
+from rgpipeline.engine.slot_fields import MAX_STOP_IDS
 from rgpipeline.errors import RowError, WeightsError
 from rgpipeline.records import Emission, Request, Scored
 

@@ -1,6 +1,8 @@
 """The engine: a Griffin model, its compiled programs, and nothing that changes but their cache."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,9 +12,8 @@ import numpy as np
 from jax.sharding import Mesh
 from numpy.typing import NDArray
 
-from rgpipeline.engine.api import PendingBlock, PendingScores, PrefillPack, Tenancy
-from rgpipeline.engine.features import SamplingFeatures
-from rgpipeline.engine.programs.on_chips import ROWS, Jitted, OnChips
+from rgpipeline.engine.api import PendingBlock, PendingScores, PrefillPack
+from rgpipeline.engine.programs.on_chips import ROWS, STATE, Jitted, OnChips
 from rgpipeline.engine.programs.program_shapes import (
     pack_shapes_of,
     prefill_rows_of,
@@ -21,10 +22,16 @@ from rgpipeline.engine.programs.program_shapes import (
     score_rows_of,
 )
 from rgpipeline.engine.programs.results import DeviceBlock, score_positions
-from rgpipeline.engine.sampling.sampler import empty_sampling_state
-from rgpipeline.engine.slot_state import SlotState, empty_slots
+from rgpipeline.engine.slot_fields import (
+    ENTRIES,
+    IN_SNAPSHOTS,
+    ON_DEMAND,
+    SamplingFeatures,
+    SlotParams,
+    rows_of,
+)
+from rgpipeline.engine.slot_state import SlotState, empty_fields, empty_slots
 from rgpipeline.engine.step_tuner import MOST
-from rgpipeline.engine.tenancies import bias_row, seen_row, settings_arrays
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.griffin_state import GriffinState, init_state
 from rgpipeline.model.layers.griffin import Griffin
@@ -124,15 +131,19 @@ class GriffinEngine:
 
     def widen(self, state: SlotState, features: SamplingFeatures) -> SlotState:
         """See `api.Engine.widen`."""
-        make = partial(empty_sampling_state, self.decode_rows, self.vocab_size, features)
+        make = partial(empty_fields, self.decode_rows, self.vocab_size, features)
         shapes = jax.eval_shape(make)
         grown = [
             name
-            for name in ("bias", "seen")
-            if getattr(shapes, name).shape != getattr(state.sampling, name).shape
+            for name in ON_DEMAND
+            if getattr(shapes, name).shape != getattr(state.slots, name).shape
         ]
-        made = self._on.make(lambda: {name: getattr(make(), name) for name in grown})
-        return state._replace(sampling=state.sampling._replace(**made))
+        specs = STATE(shapes)
+        made = self._on.make(
+            lambda: {name: getattr(make(), name) for name in grown},
+            lambda _: {name: getattr(specs, name) for name in grown},
+        )
+        return state._replace(slots=replace(state.slots, **made))
 
     def stage(self) -> GriffinState:
         """See `api.Engine.stage`."""
@@ -146,18 +157,17 @@ class GriffinEngine:
         )
         return after
 
-    def assign(self, state: SlotState, tenancies: Mapping[int, Tenancy | None]) -> SlotState:
+    def assign(self, state: SlotState, params: Mapping[int, SlotParams | None]) -> SlotState:
         """See `api.Engine.assign`."""
-        tenancies = {slot * self._each: tenancy for slot, tenancy in tenancies.items()}
-        state = self._jitted.assign(state, *settings_arrays(self.decode_rows, tenancies))
-        bias_width, seen_width = state.sampling.bias.shape[1], state.sampling.seen.shape[1]
-        if not (bias_width or seen_width):
+        rows = {slot * self._each: one for slot, one in params.items()}
+        state = self._jitted.assign(state, *rows_of(self.decode_rows, rows))
+        shapes = {name: getattr(state.slots, name).shape[1:] for name in ON_DEMAND}
+        if not any(math.prod(shape) for shape in shapes.values()):
             return state
-        for row, tenancy in tenancies.items():
-            if tenancy is not None:
-                bias = bias_row(tenancy, bias_width)
-                seen = seen_row(tenancy, seen_width)
-                state = self._jitted.assign_rows(state, row, bias, seen)
+        for row, one in rows.items():
+            if one is not None:
+                wide = {name: ENTRIES[name].row(name, one, shapes[name]) for name in shapes}
+                state = self._jitted.assign_row(state, row, wide)
         return state
 
     def decode(
@@ -193,12 +203,13 @@ class GriffinEngine:
         return next_state
 
     def download(self, state: SlotState, slot: int) -> Mapping[str, NDArray[np.generic]]:
-        """See `api.Engine.download`: names are the model state's paths, `token` and `seen`."""
+        """See `api.Engine.download`: names are the model state's paths and the fields'."""
         row = slot * self._each
         arrays: dict[str, Any] = _named(self.extract(state.model, row))
-        arrays["token"] = state.token[row]
-        if state.sampling.seen.shape[1]:
-            arrays["seen"] = state.sampling.seen[row]
+        for name in IN_SNAPSHOTS:
+            array = getattr(state.slots, name)
+            if array.size:
+                arrays[name] = array[row]
         return arrays
 
     def upload(self, arrays: Mapping[str, NDArray[np.generic]]) -> GriffinState:

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgpipeline.engine.api import UNLIMITED, Engine, Rows, State
-from rgpipeline.engine.checks import NumberCheck, request_fault, require_none, token_fault
-from rgpipeline.engine.features import SamplingFeatures
+from rgpipeline.engine.checks import NumberCheck, request_fault, require_none, stop_ids, token_fault
 from rgpipeline.engine.prefill.admission import Seating
 from rgpipeline.engine.prefill.text_scorer import Scoring, score_all
-from rgpipeline.engine.sequence import BlockRead, InFlight, Slots, Tenant, snapshot, tenancy_of
+from rgpipeline.engine.sequence import BlockRead, InFlight, Slots, Tenant, snapshot
+from rgpipeline.engine.slot_fields import SamplingFeatures, slot_params
 from rgpipeline.engine.step_tuner import QUIET, TOKENS, Pace
 from rgpipeline.records import Emission, Request, Scored, ScoreRequest
 
@@ -204,8 +204,11 @@ class Loop(Generic[State, Rows]):
         if features != self._features:
             self._state = self._engine.widen(self._state, features)
             self._features = features
-        tenancies = {t.slot: tenancy_of(t, self._engine.eos_ids) for t in tenants}
-        self._state = self._engine.assign(self._state, tenancies)
+        params = {
+            t.slot: slot_params(t.request, t.limit, stop_ids(t.request, self._engine.eos_ids))
+            for t in tenants
+        }
+        self._state = self._engine.assign(self._state, params)
 
     def _dispatch(self) -> InFlight | None:
         tenants, steps = list(self._slots), self._pace.steps

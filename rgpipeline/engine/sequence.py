@@ -18,9 +18,8 @@ from rgpipeline.engine.api import (
     UNLIMITED,
     DecodedBlock,
     PendingBlock,
-    Tenancy,
 )
-from rgpipeline.engine.checks import NO_NUMBERS, stop_ids
+from rgpipeline.engine.checks import NO_NUMBERS
 from rgpipeline.engine.prefill.prefixes import Prefix
 from rgpipeline.records import Emission, FinishReason, Request, Snapshot, TokenLogprobs
 
@@ -189,23 +188,3 @@ def snapshot(tenant: Tenant, arrays: Mapping[str, NDArray[np.generic]]) -> Snaps
     before = tenant.request.snapshot.generated if tenant.request.snapshot else 0
     read = {name: np.asarray(array) for name, array in arrays.items()}
     return Snapshot(arrays=read, generated=before + tenant.generated)
-
-
-def tenancy_of(tenant: Tenant, eos_ids: tuple[int, ...]) -> Tenancy:
-    """What the tenant's slot starts to decode with."""
-    request, sampling = tenant.request, tenant.request.sampling
-    generated, token, seen = 0, int(request.tokens[-1]), None
-    if request.snapshot is not None:
-        generated = request.snapshot.generated
-        token = int(request.snapshot.arrays["token"])
-        seen = request.snapshot.arrays.get("seen")
-    return Tenancy(
-        token=token,
-        remaining=tenant.limit,
-        banned_for=max(0, sampling.min_tokens - generated),
-        stop_ids=stop_ids(request, eos_ids),
-        sampling=sampling,
-        draw=request.draw,
-        prompt=request.tokens,
-        seen=None if seen is None else seen.astype(np.int32),
-    )

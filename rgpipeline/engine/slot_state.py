@@ -1,5 +1,7 @@
 """Everything the device holds for the slots: one immutable pytree, donated from call to call."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -7,26 +9,21 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rgpipeline.engine.api import MAX_STOP_IDS
-from rgpipeline.engine.features import SamplingFeatures
-from rgpipeline.engine.sampling.sampler import SamplingState, empty_sampling_state
+from rgpipeline.engine.slot_fields import BY_CHIP, ENTRIES, SamplingFeatures, SlotFields
 from rgpipeline.model.collectives import Chips
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.griffin_state import GriffinState, init_state
 from rgpipeline.model.ops import row_writes
 from rgpipeline.model.sharding import map_rows
 
+jax.tree_util.register_dataclass(SlotFields, data_fields=list(ENTRIES), meta_fields=[])
+
 
 class SlotState(NamedTuple):
     """Axis 0 of every array is the slot."""
 
     model: GriffinState
-    token: jax.Array  # int32 [s], the next input
-    active: jax.Array  # bool [s], decoding
-    remaining: jax.Array  # int32 [s], tokens still to sample; negative is without limit
-    banned_for: jax.Array  # int32 [s], steps in which stop ids can't be drawn
-    stop_ids: jax.Array  # int32 [s, MAX_STOP_IDS], -1 is none
-    sampling: SamplingState
+    slots: SlotFields
 
 
 def empty_slots(
@@ -37,28 +34,47 @@ def empty_slots(
     quantized: bool = False,
 ) -> SlotState:
     """All slots idle; `quantized` as in `init_state`."""
-    # Separate arrays, although all are zero: a donated buffer may be given only once.
-    token, remaining, banned_for = (jnp.zeros((slots,), jnp.int32) for _ in range(3))
     return SlotState(
-        model=init_state(config, slots, dtype, quantized),
-        token=token,
-        active=jnp.zeros((slots,), jnp.bool_),
-        remaining=remaining,
-        banned_for=banned_for,
-        stop_ids=jnp.full((slots, MAX_STOP_IDS), -1, jnp.int32),
-        sampling=empty_sampling_state(slots, config.vocab_size, features),
+        init_state(config, slots, dtype, quantized),
+        empty_fields(slots, config.vocab_size, features),
     )
 
 
-def assign_vocabulary_rows(
-    chips: Chips, state: SlotState, slot: jax.Array, bias: jax.Array, seen: jax.Array
+def empty_fields(slots: int, vocab: int, features: SamplingFeatures) -> SlotFields:
+    """The fields of idle slots."""
+    # Each array is made anew, even where two are equal: a donated buffer may be given only once.
+    return SlotFields(
+        **{
+            name: jnp.full((slots, *entry.row_shape(vocab, features)), entry.idle, entry.dtype)
+            for name, entry in ENTRIES.items()
+        }
+    )
+
+
+def own_slots(fields: SlotFields, chips: Chips) -> SlotFields:
+    """Of the fields of a group's slots, those of this chip's slots."""
+    if chips.model == 1:
+        return fields
+    shared = {name: getattr(fields, name) for name in ENTRIES if name not in BY_CHIP}
+    return replace(fields, **chips.local_slice(shared))
+
+
+def assign(state: SlotState, chosen: jax.Array, rows: Mapping[str, jax.Array]) -> SlotState:
+    """Takes over `rows` (arrays by the names of fields, [s ...]) where `chosen` (bool [s])."""
+    fields = {name: getattr(state.slots, name) for name in rows}
+    taken = {name: jnp.where(beside(chosen, old), rows[name], old) for name, old in fields.items()}
+    return state._replace(slots=replace(state.slots, **taken))
+
+
+def assign_row(
+    chips: Chips, state: SlotState, slot: jax.Array, rows: Mapping[str, jax.Array]
 ) -> SlotState:
-    """Sets one slot's logit bias (float32 [v] or [0]) and token counts (int32 [v] or [0])."""
-    put = partial(_put, chips, slot, True)
-    sampling = state.sampling._replace(
-        bias=put(state.sampling.bias, bias[None]), seen=put(state.sampling.seen, seen[None])
-    )
-    return state._replace(sampling=sampling)
+    """Sets one slot's row of the fields that are allocated on demand."""
+    taken = {
+        name: _put(chips, slot, name in BY_CHIP, getattr(state.slots, name), row[None])
+        for name, row in rows.items()
+    }
+    return state._replace(slots=replace(state.slots, **taken))
 
 
 def extract(chips: Chips, states: GriffinState, place: jax.Array) -> GriffinState:
@@ -112,3 +128,8 @@ def _place(
     held = leaf.shape[0]
     place = slot - chips.first_slot(held, by_chip)
     return jnp.clip(place, 0, held - 1), (place >= 0) & (place < held)
+
+
+def beside(per_slot: jax.Array, leaf: jax.Array) -> jax.Array:
+    """`per_slot` [s] with as many axes as `leaf` [s ...], to be broadcast over them."""
+    return per_slot.reshape(per_slot.shape + (1,) * (leaf.ndim - 1))

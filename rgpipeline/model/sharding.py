@@ -13,7 +13,7 @@ would be 6.4 GB of the 11 that a step reads, and are 1.6 of 6.4 so. The price is
 activations in each layer of attention (see `chips`), half a millisecond a step against six.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +51,7 @@ _SUMMED = {"linear_out", "out", "down"}
 
 # State by the names of its fields. The rest is small, and known to every chip of a group.
 _BY_CHANNEL = {"h", "conv"}
-_BY_CHIP = {"keys", "values", "scales", "bias", "seen"}
+_BY_CHIP = {"keys", "values", "scales"}
 
 # Of a chip's memory, what weights may take at most where the parts are for us to choose.
 _WEIGHTS_SHARE = 0.4
@@ -75,20 +75,29 @@ def param_specs(params: Tree) -> Tree:
     )
 
 
-def state_specs(state: Tree) -> Tree:
-    """How a tree of state, with the slot as axis 0, is divided."""
+def state_specs(state: Tree, by_chip: Set[str] = frozenset()) -> Tree:
+    """How a tree of state, with the slot as axis 0, is divided.
+
+    `by_chip`: names of fields, beside the model's, whose slots are divided among all chips.
+    """
 
     def spec(path: Any, leaf: Any) -> PartitionSpec:
         # Programs give arrays without elements back undivided: say so at once, or each program
         # would be compiled twice.
-        return _spec() if getattr(leaf, "size", 1) == 0 else _state_spec(path, slots=True)
+        return (
+            _spec()
+            if getattr(leaf, "size", 1) == 0
+            else _state_spec(path, _BY_CHIP | by_chip, slots=True)
+        )
 
     return jax.tree_util.tree_map_with_path(spec, state)
 
 
 def row_specs(rows: Tree) -> Tree:
     """How the state of one sequence is divided: as in a slot, but for the slots."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: _state_spec(path, slots=False), rows)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: _state_spec(path, _BY_CHIP, slots=False), rows
+    )
 
 
 def map_rows(function: Any, state: Tree, *others: Tree) -> Tree:
@@ -99,14 +108,14 @@ def map_rows(function: Any, state: Tree, *others: Tree) -> Tree:
     )
 
 
-def _state_spec(path: Any, *, slots: bool) -> PartitionSpec:
-    if _is(path, _BY_CHIP):
+def _state_spec(path: Any, by_chip: Set[str], *, slots: bool) -> PartitionSpec:
+    if _is(path, by_chip):
         return _spec(CHIPS if slots else None)
     rest = (MODEL,) if _is(path, _BY_CHANNEL) else ()
     return _spec(DATA if slots else None, *rest)
 
 
-def _is(path: Any, names: set[str]) -> bool:
+def _is(path: Any, names: Set[str]) -> bool:
     return any(getattr(key, "name", None) in names for key in path)
 
 

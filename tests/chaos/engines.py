@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import rgpipeline.worker.worker as worker
-from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.loop import Loop
+from rgpipeline.engine.slot_fields import SamplingFeatures
 from rgpipeline.records import EngineSettings
 from rgpipeline.spec import EngineSpec, ModelSpec
 from rgpipeline.worker.shared import WorkerPolicy

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
+from rgpipeline.engine.slot_fields import SamplingFeatures
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.params import random_params
 from rgpipeline.records import EngineSettings, Request, draw_words

@@ -11,11 +11,11 @@ import pytest
 
 from rgpipeline.engine.checks import NO_NUMBERS, NumberCheck
 from rgpipeline.engine.factory import number_check
-from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.sampling.draw import argmax
 from rgpipeline.engine.sampling.next_token import next_tokens
+from rgpipeline.engine.slot_fields import SamplingFeatures
 from rgpipeline.engine.slot_state import empty_slots
 from rgpipeline.errors import WeightsError
 from rgpipeline.model.config import GRIFFIN_CYCLE, GriffinConfig, cycle
@@ -187,8 +187,8 @@ def test_the_tpus_head_draws_from_its_own_matrix_and_finds_nan(
         head = {"kernel": jnp.asarray(numbers), "kernel_scale": jnp.asarray(scales)}
     params = {"lm_head": head, "embedder": {"embedding": table[::-1]}}
     state = empty_slots(WIDE, 16, jnp.dtype(jnp.bfloat16), SamplingFeatures())
-    tempered = state.sampling._replace(temperature=jnp.full(16, temperature))
-    state = state._replace(active=jnp.ones(16, bool), sampling=tempered)
+    slots = replace(state.slots, active=jnp.ones(16, bool), temperature=jnp.full(16, temperature))
+    state = state._replace(slots=slots)
     model = Griffin(WIDE, jnp.bfloat16, "interpret")
     features = SamplingFeatures(draws=True)
     found = np.asarray(next_tokens(model, params, jnp.asarray(hidden), state, features).token)

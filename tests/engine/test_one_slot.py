@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.programs.program_shapes import rows_per_slot
+from rgpipeline.engine.slot_fields import SamplingFeatures
 from rgpipeline.engine.step_tuner import Pace
 from rgpipeline.model.collectives import ALONE, Chips
 from rgpipeline.model.weights import loading

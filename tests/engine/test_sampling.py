@@ -1,18 +1,20 @@
 """The sampler's distributions, against probabilities computed apart from it in float64."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
 
-from rgpipeline.engine.features import SamplingFeatures
-from rgpipeline.engine.sampling.sampler import (
+from rgpipeline.engine.sampling.sampler import Sampled, count_token, sample
+from rgpipeline.engine.slot_fields import (
+    ENTRIES,
     IN_PROMPT,
-    Sampled,
-    SamplingState,
-    count_token,
-    sample,
+    SamplingFeatures,
+    SlotFields,
+    SlotParams,
 )
 from rgpipeline.model.griffin_state import Position
 from rgpipeline.spec import Sampling
@@ -22,40 +24,31 @@ DRAWS = 20_000
 _jitted = jax.jit(sample, static_argnames="features")
 
 
-def run(logits: jax.Array, state: SamplingState, position: Position, banned: jax.Array) -> Sampled:
+def run(logits: jax.Array, slots: SlotFields, position: Position) -> Sampled:
     """One draw of every row, by a sampler that can do everything."""
-    everybody = jnp.ones(logits.shape[:1], bool)
-    return _jitted(logits, state, position, banned, everybody, features=ALL)
+    return _jitted(logits, slots, position, features=ALL)
 
 
-def state(rows: int, vocab: int, sampling: Sampling, seen=None, bias=None) -> SamplingState:
-    def fill(value: float, dtype: object) -> jax.Array:
-        return jnp.full((rows,), value, dtype)
-
-    return SamplingState(
-        temperature=fill(sampling.temperature, jnp.float32),
-        top_k=fill(sampling.top_k, jnp.int32),
-        top_p=fill(sampling.top_p, jnp.float32),
-        min_p=fill(sampling.min_p, jnp.float32),
-        repetition=fill(sampling.repetition_penalty, jnp.float32),
-        presence=fill(sampling.presence_penalty, jnp.float32),
-        frequency=fill(sampling.frequency_penalty, jnp.float32),
-        draw=jnp.stack([jnp.arange(rows, dtype=jnp.uint32), fill(7, jnp.uint32)], axis=1),
-        bias=jnp.broadcast_to(
-            jnp.asarray(np.zeros(vocab) if bias is None else bias), (rows, vocab)
-        ).astype(jnp.float32),
-        seen=jnp.broadcast_to(
-            jnp.asarray(np.zeros(vocab) if seen is None else seen), (rows, vocab)
-        ).astype(jnp.int32),
-    )
+def state(rows: int, vocab: int, sampling: Sampling, seen=None, bias=None) -> SlotFields:
+    params = SlotParams(np.zeros(1, np.int32), sampling, (0, 0), remaining=1)
+    fields = {}
+    for name, entry in ENTRIES.items():
+        shape = entry.row_shape(vocab, ALL)
+        fields[name] = jnp.broadcast_to(entry.row(name, params, shape), (rows, *shape))
+    words = jnp.stack([jnp.arange(rows), jnp.full((rows,), 7)], axis=1)
+    given = {"seen": seen, "logit_bias": bias, "draw": words}
+    for name, array in given.items():
+        array = np.zeros(vocab) if array is None else array
+        array = jnp.asarray(array).astype(ENTRIES[name].dtype)
+        fields[name] = jnp.broadcast_to(array, fields[name].shape)
+    return SlotFields(**fields)
 
 
 def draw(logits: np.ndarray, sampling: Sampling, at: int = 5, **more) -> Sampled:
     rows = DRAWS
     position = Position(*(jnp.full((rows,), p, jnp.int32) for p in (0, at, 0, 0)))
     wide = jnp.broadcast_to(jnp.asarray(logits, jnp.float32), (rows, len(logits)))
-    none = jnp.full((rows, 1), -1, jnp.int32)
-    return run(wide, state(rows, len(logits), sampling, **more), position, none)
+    return run(wide, state(rows, len(logits), sampling, **more), position)
 
 
 def exact(logits: np.ndarray, sampling: Sampling) -> np.ndarray:
@@ -128,11 +121,10 @@ def test_a_rows_token_does_not_depend_on_what_its_neighbours_ask_for() -> None:
     rows, vocab = 64, 500
     logits = jnp.asarray(rng.normal(size=(rows, vocab)), jnp.float32)
     position = Position(*(jnp.zeros((rows,), jnp.int32),) * 4)
-    none = jnp.full((rows, 1), -1, jnp.int32)
     plain = state(rows, vocab, Sampling(top_p=0.9))
-    flat = plain._replace(temperature=plain.temperature.at[1:].set(50.0))  # bisection needed
-    one = run(logits, plain, position, none).token[0]
-    other = run(logits, flat, position, none).token[0]
+    flat = replace(plain, temperature=plain.temperature.at[1:].set(50.0))  # bisection needed
+    one = run(logits, plain, position).token[0]
+    other = run(logits, flat, position).token[0]
     assert one == other
 
 
@@ -153,9 +145,11 @@ def test_generated_tokens_are_counted_for_active_slots_only() -> None:
 def test_banned_ids_are_never_drawn() -> None:
     rows = 1000
     position = Position(*(jnp.zeros((rows,), jnp.int32),) * 4)
+    slots = state(rows, 3, Sampling())
     banned = jnp.tile(jnp.array([[0, -1]]), (rows, 1))
+    slots = replace(slots, banned_for=jnp.ones(rows, jnp.int32), stop_ids=banned)
     logits = jnp.tile(jnp.array([[9.0, 0.0, 0.0]]), (rows, 1))
-    tokens = run(logits, state(rows, 3, Sampling()), position, banned).token
+    tokens = run(logits, slots, position).token
     assert set(tokens.tolist()) == {1, 2}
 
 

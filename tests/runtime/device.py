@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from rgpipeline.engine.api import DecodedBlock
-from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.loop import Loop
+from rgpipeline.engine.slot_fields import SamplingFeatures
 from rgpipeline.records import EngineSettings
 from tests.fake_engine import FakeEngine, FakeState
 from tests.runtime.engines import Opened

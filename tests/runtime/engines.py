@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from rgpipeline.engine.api import PrefillPack
-from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.loop import Loop
+from rgpipeline.engine.slot_fields import SamplingFeatures
 from rgpipeline.errors import WeightsError
 from rgpipeline.records import EngineSettings
 from tests.fake_engine import FakeBlock, FakeEngine, FakeStage, FakeState

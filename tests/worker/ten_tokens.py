@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
-from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.loop import Loop
+from rgpipeline.engine.slot_fields import SamplingFeatures
 from rgpipeline.records import EngineSettings, TokenLogprobs
 from rgpipeline.spec import EngineSpec, ModelSpec
 from tests.fake_engine import FakeBlock, FakeEngine, FakeState

@@ -8,6 +8,7 @@ Where a worker has several chips, these run on each of them, with its part of ev
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -15,12 +16,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from rgpipeline.engine.api import FAILED, GOES_ON, IDLE, LAST, STOPPED
-from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.sampling.next_token import next_tokens
 from rgpipeline.engine.sampling.sampler import Sampled, count_token
 from rgpipeline.engine.sampling.vocabulary_shards import joined_softmax, share_of_softmax
-from rgpipeline.engine.slot_state import SlotState
-from rgpipeline.engine.tenancies import Settings
+from rgpipeline.engine.slot_fields import SamplingFeatures
+from rgpipeline.engine.slot_state import SlotState, beside
 from rgpipeline.model.collectives import Chips
 from rgpipeline.model.griffin_state import GriffinState
 from rgpipeline.model.layers.griffin import Griffin
@@ -70,7 +70,7 @@ def score(
     def read(by_chip: bool, leaf: jax.Array) -> jax.Array:
         """The rows; those whose prompt begins now hold nothing of the place's last one."""
         row = leaf.at[of_leaf(by_chip, leaf)].get(mode="clip")
-        begins = _beside(chips.local_slice(fresh) if by_chip else fresh, row)
+        begins = beside(chips.local_slice(fresh) if by_chip else fresh, row)
         return jnp.where(begins, jnp.zeros((), row.dtype), row)
 
     def write(by_chip: bool, leaf: jax.Array, row: jax.Array) -> jax.Array:
@@ -103,8 +103,9 @@ def decode(
     chips = model.chips
 
     def step(state: SlotState, _: None) -> tuple[SlotState, Steps]:
-        held = _kept_in_the_loop(params, state.token)
-        hidden, griffin = _apply(model, held, "decode", state.token, state.active, state.model)
+        token, active = state.slots.token, state.slots.active
+        held = _kept_in_the_loop(params, token)
+        hidden, griffin = _apply(model, held, "decode", token, active, state.model)
         state = state._replace(model=griffin)
         return _advance(state, next_tokens(model, held, hidden, state, features), features, chips)
 
@@ -128,41 +129,25 @@ def _kept_in_the_loop(params: Params, token: jax.Array) -> Params:
 def _advance(
     state: SlotState, sampled: Sampled, features: SamplingFeatures, chips: Chips
 ) -> tuple[SlotState, Steps]:
-    failed, active = sampled.token < 0, state.active
+    slots = state.slots
+    failed, active = sampled.token < 0, slots.active
     token = jnp.maximum(sampled.token, 0)
-    stopped = jnp.any(token[:, None] == state.stop_ids, axis=-1)
-    remaining = jnp.where(active & (state.remaining > 0), state.remaining - 1, state.remaining)
+    stopped = jnp.any(token[:, None] == slots.stop_ids, axis=-1)
+    remaining = jnp.where(active & (slots.remaining > 0), slots.remaining - 1, slots.remaining)
     last = ~stopped & (remaining == 0)
     ending = jnp.where(stopped, STOPPED, jnp.where(last, LAST, GOES_ON))
     ending = jnp.where(failed, FAILED, ending)
     codes = jnp.where(active, ending, IDLE).astype(jnp.int8)
-    state = state._replace(
-        token=jnp.where(active, token, state.token),
+    slots = replace(
+        slots,
+        token=jnp.where(active, token, slots.token),
         active=active & ~stopped & ~last & ~failed,
         remaining=remaining,
-        banned_for=jnp.maximum(state.banned_for - active, 0),
-        sampling=count_token(state.sampling, *chips.local_slice((token, active)), features),
+        banned_for=jnp.maximum(slots.banned_for - active, 0),
     )
+    slots = count_token(slots, *chips.local_slice((token, active)), features)
+    state = state._replace(slots=slots)
     return state, Steps(codes, sampled)
-
-
-def assign(state: SlotState, chosen: jax.Array, settings: Settings) -> SlotState:
-    """Takes over settings, by the names of the state's fields, where `chosen` (bool [s])."""
-
-    def take(fields: Any) -> Any:
-        return {
-            name: jnp.where(_beside(chosen, old), settings[name], old)
-            for name, old in fields._asdict().items()
-            if name in settings
-        }
-
-    sampling = state.sampling._replace(**take(state.sampling))
-    return state._replace(sampling=sampling, **take(state))
-
-
-def _beside(per_slot: jax.Array, leaf: jax.Array) -> jax.Array:
-    """`per_slot` [s] with as many axes as `leaf` [s ...], to be broadcast over them."""
-    return per_slot.reshape(per_slot.shape + (1,) * (leaf.ndim - 1))
 
 
 def log_probabilities(

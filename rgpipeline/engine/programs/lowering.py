@@ -10,11 +10,10 @@ import jax.export
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
-from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.programs.on_chips import PARAMS, STATE, Kind, OnChips, by_slot, everywhere
 from rgpipeline.engine.programs.program_shapes import pack_tokens
-from rgpipeline.engine.tenancies import settings_arrays
+from rgpipeline.engine.slot_fields import SamplingFeatures, rows_of
 from rgpipeline.model.config import ATTENTION, GriffinConfig
 from rgpipeline.model.layers.array_types import ParamPath
 from rgpipeline.model.params import flatten, param_shapes
@@ -188,12 +187,12 @@ def _arguments(
     tokens = slots(_struct((rows, length), jnp.int32))
     slot = placed(_struct((), jnp.int32), mesh, everywhere)
     steps = () if engine.settings.steps_per_dispatch else (slot,)
-    chosen, settings = settings_arrays(engine.decode_rows, {})
+    chosen, fields = rows_of(engine.decode_rows, {})
     return {
         "decode": (params, state, *steps),
         "prefill": (params, stage, tokens, counts, counts, flags),
         "seat": (state, slot, stage, slot),
-        "assign": (state, slots(chosen), slots(settings)),
+        "assign": (state, slots(chosen), slots(fields)),
     }
 
 

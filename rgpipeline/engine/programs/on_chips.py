@@ -9,8 +9,8 @@ import jax
 from jax.sharding import Mesh, PartitionSpec
 
 from rgpipeline.engine import slot_state
-from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.programs import forward
+from rgpipeline.engine.slot_fields import BY_CHIP, SamplingFeatures
 from rgpipeline.model import sharding
 from rgpipeline.model.collectives import ALONE, DATA, Chips
 from rgpipeline.model.layers.griffin import Griffin
@@ -24,7 +24,7 @@ Tree = Any
 Kind = Callable[[Tree], Tree]  # from a tree of arrays to how they are divided
 
 PARAMS: Kind = sharding.param_specs
-STATE: Kind = sharding.state_specs
+STATE: Kind = partial(sharding.state_specs, by_chip=BY_CHIP)
 ROWS: Kind = sharding.row_specs
 
 
@@ -156,10 +156,10 @@ class Jitted:
             (PARAMS, by_slot, by_slot, by_slot),
             lambda params, *others: others[0],
         )
-        self.assign = changes(forward.assign, (STATE, by_slot, by_slot), donated=(0,))
-        self.assign_rows = changes(
-            partial(slot_state.assign_vocabulary_rows, on.chips),
-            (STATE, everywhere, everywhere, everywhere),
+        self.assign = changes(slot_state.assign, (STATE, by_slot, by_slot), donated=(0,))
+        self.assign_row = changes(
+            partial(slot_state.assign_row, on.chips),
+            (STATE, everywhere, everywhere),
             donated=(0,),
         )
         self.insert = changes(

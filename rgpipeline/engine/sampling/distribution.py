@@ -1,31 +1,68 @@
-"""Top-k, top-p and min-p without a sort.
+"""What a request does to the model's distribution: bias, penalties, bans, then truncation.
 
-A threshold comes from the few most probable tokens, and only where these don't decide it, from a
-bisection over the values that floats can take.
+Top-k, top-p and min-p need no sort. The threshold comes from the few most probable tokens. Only
+where these don't decide it, it comes from a bisection over the values that floats can take.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from rgpipeline.engine.slot_fields import IN_PROMPT, SamplingFeatures, SlotFields
+
 CANDIDATES = 64
 LOWEST = float(np.finfo(np.float32).min)
 
 
+Fields = TypeVar("Fields", "Shaping", "Limits")
+
+
+class Shaping(NamedTuple):
+    """The fields of the slots that change their logits."""
+
+    logit_bias: jax.Array  # [s, v] or [s, 0]
+    seen: jax.Array  # [s, v] or [s, 0]
+    repetition_penalty: jax.Array  # [s], as the next two
+    presence_penalty: jax.Array
+    frequency_penalty: jax.Array
+
+
 class Limits(NamedTuple):
-    """What each slot keeps of its distribution."""
+    """The fields of the slots that cut their distributions; each is [s]."""
 
-    top_k: jax.Array  # int32 [s]; 0 keeps all
-    top_p: jax.Array  # float32 [s]
-    min_p: jax.Array  # float32 [s]
+    top_k: jax.Array
+    top_p: jax.Array
+    min_p: jax.Array
 
 
-def is_cut(limits: Limits) -> jax.Array:
-    """Slots whose limits drop anything: bool [s]."""
-    return (limits.top_k > 0) | (limits.top_p < 1) | (limits.min_p > 0)
+def operands(kind: type[Fields], slots: SlotFields) -> Fields:
+    """The fields of the slots that `kind` names: a program gets no others."""
+    return kind(**{name: getattr(slots, name) for name in kind._fields})
+
+
+def adjust_logits(
+    logits: jax.Array, shaping: Shaping, banned: jax.Array, *, features: SamplingFeatures
+) -> jax.Array:
+    """Logits with bias, penalties (repetition as in Keskar et al., 2019) and bans."""
+    if features.bias:
+        logits = logits + shaping.logit_bias
+    if features.penalties:
+        rate = jnp.where(shaping.seen > 0, shaping.repetition_penalty[:, None], 1.0)
+        logits = jnp.where(logits > 0, logits / rate, logits * rate)
+        generated = shaping.seen & (IN_PROMPT - 1)
+        logits = logits - shaping.frequency_penalty[:, None] * generated
+        logits = logits - shaping.presence_penalty[:, None] * (generated > 0)
+    return _ban(logits, banned) if features.bans else logits
+
+
+def _ban(logits: jax.Array, banned: jax.Array) -> jax.Array:
+    """Logits with the banned ids (int32 [s, i]; -1 is none) out of reach."""
+    rows = jnp.arange(logits.shape[0])[:, None]
+    ids = jnp.where(banned < 0, logits.shape[1], banned)
+    return logits.at[rows, ids].set(LOWEST, mode="drop")
 
 
 def truncate(scaled: jax.Array, limits: Limits, cuts: jax.Array) -> jax.Array:

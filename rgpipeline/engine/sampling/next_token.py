@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rgpipeline.engine.features import SamplingFeatures
 from rgpipeline.engine.sampling.draw import fenced
-from rgpipeline.engine.sampling.sampler import Sampled, SamplingState, only_token, sample
+from rgpipeline.engine.sampling.sampler import Sampled, only_token, sample
 from rgpipeline.engine.sampling.vocabulary_shards import best_offer, noise, offer, rate_of, token_of
-from rgpipeline.engine.slot_state import SlotState
+from rgpipeline.engine.slot_fields import SamplingFeatures
+from rgpipeline.engine.slot_state import SlotState, own_slots
 from rgpipeline.model.collectives import Chips
 from rgpipeline.model.griffin_state import Position
 from rgpipeline.model.kernels import head
@@ -34,7 +34,7 @@ def next_tokens(
     chosen = _chosen(model, params, hidden, state)
     if chosen is not None and not features.read_logits:
         return only_token(chosen)
-    logits = _logits(model, params, hidden, jnp.any(state.active))
+    logits = _logits(model, params, hidden, jnp.any(state.slots.active))
     return _sampled(model.chips, logits, chosen, state, features)
 
 
@@ -73,12 +73,11 @@ def _sampled(
     features: SamplingFeatures,
 ) -> Sampled:
     """A token for every slot; of several chips, each draws those of its own slots."""
-    banned = jnp.where(state.banned_for[:, None] > 0, state.stop_ids, -1)
-    known = (state.model.position, banned, state.active)
+    slots = state.slots
     drawn = sample(
         chips.all_to_all_slots(logits, 1),
-        state.sampling.of_own(chips),
-        *chips.local_slice(known),
+        own_slots(slots, chips),
+        chips.local_slice(state.model.position),
         features,
         chips.local_slice(chosen),
     )
@@ -100,19 +99,21 @@ def _chosen(
         table: jax.Array,
         scale: jax.Array | None,
         hidden: jax.Array,
-        sampling: SamplingState,
+        temperature: jax.Array,
+        words: jax.Array,
         position: Position,
     ) -> jax.Array:
-        rate = rate_of(sampling.temperature)
-        gumbel, uniform = noise(sampling.draw, position, chips.model * blocks)
+        rate = rate_of(temperature)
+        gumbel, uniform = noise(words, position, chips.model * blocks)
         gumbel = lax.dynamic_slice_in_dim(gumbel, place * blocks, blocks, 1)
         choice = choose(hidden, table, scale, rate, gumbel)
         token = token_of(choice, rate, uniform, place * table.shape[0])
         return token if chips.model == 1 else offer(choice, rate, gumbel, token)
 
-    operands = (chips.axis_index(), table, scale, hidden, state.sampling, state.model.position)
-    nothing = state.token if chips.model == 1 else jnp.zeros((3, hidden.shape[0]), jnp.int32)
-    found = fenced(jnp.any(state.active), draw, *operands, otherwise=nothing)
+    slots, position = state.slots, state.model.position
+    operands = (chips.axis_index(), table, scale, hidden, slots.temperature, slots.draw, position)
+    nothing = slots.token if chips.model == 1 else jnp.zeros((3, hidden.shape[0]), jnp.int32)
+    found = fenced(jnp.any(slots.active), draw, *operands, otherwise=nothing)
     if chips.model == 1:
         return found
-    return best_offer(chips.all_gather(found), rate_of(state.sampling.temperature))
+    return best_offer(chips.all_gather(found), rate_of(slots.temperature))

@@ -7,6 +7,7 @@ Sampling is by inverse transform in two stages (a block of the vocabulary, then 
 that one draw costs one pass over the logits and two random words, not noise for every token.
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -16,41 +17,24 @@ import numpy as np
 from jax import lax
 from jax.extend.random import threefry_2x32
 
-from rgpipeline.engine.features import SamplingFeatures
-from rgpipeline.engine.sampling.distribution import LOWEST, Limits, is_cut, truncate
+from rgpipeline.engine.sampling.distribution import (
+    Limits,
+    Shaping,
+    adjust_logits,
+    operands,
+    truncate,
+)
 from rgpipeline.engine.sampling.draw import argmax, fenced, inverse
+from rgpipeline.engine.slot_fields import (
+    SamplingFeatures,
+    SlotFields,
+    penalizes,
+    truncates,
+)
 from rgpipeline.model.collectives import Chips
 from rgpipeline.model.griffin_state import Position
 
 BLOCK = 256
-
-
-_OWN = ("bias", "seen")  # of several chips, each has these for its own slots alone
-
-
-class SamplingState(NamedTuple):
-    """Per-slot sampling settings; axis 0 is the slot. The last two are empty unless in use."""
-
-    temperature: jax.Array  # float32 [s]; 0 is greedy
-    top_k: jax.Array  # int32 [s]; 0 keeps all
-    top_p: jax.Array  # float32 [s]
-    min_p: jax.Array  # float32 [s]
-    repetition: jax.Array  # float32 [s]
-    presence: jax.Array  # float32 [s]
-    frequency: jax.Array  # float32 [s]
-    draw: jax.Array  # uint32 [s, 2]
-    bias: jax.Array  # float32 [s, v] or [s, 0]
-    seen: jax.Array  # int32 [s, v] or [s, 0]: times generated, plus IN_PROMPT
-
-    def of_own(self, chips: Chips) -> "SamplingState":
-        """Of a group's slots, those of this chip."""
-        owned = chips.local_slice(
-            {name: leaf for name, leaf in self._asdict().items() if name not in _OWN}
-        )
-        return self._replace(**owned)
-
-
-IN_PROMPT = 1 << 30
 
 
 class Sampled(NamedTuple):
@@ -79,32 +63,10 @@ class Sampled(NamedTuple):
         )
 
 
-def empty_sampling_state(slots: int, vocab_size: int, features: SamplingFeatures) -> SamplingState:
-    """Settings of slots nobody uses yet."""
-
-    def fill(value: float) -> jax.Array:
-        return jnp.full((slots,), value, jnp.float32)
-
-    return SamplingState(
-        temperature=fill(0.0),
-        top_k=jnp.zeros((slots,), jnp.int32),
-        top_p=fill(1.0),
-        min_p=fill(0.0),
-        repetition=fill(1.0),
-        presence=fill(0.0),
-        frequency=fill(0.0),
-        draw=jnp.zeros((slots, 2), jnp.uint32),
-        bias=jnp.zeros((slots, vocab_size if features.bias else 0), jnp.float32),
-        seen=jnp.zeros((slots, vocab_size if features.penalties else 0), jnp.int32),
-    )
-
-
 def sample(
     logits: jax.Array,
-    state: SamplingState,
+    slots: SlotFields,
     position: Position,
-    banned: jax.Array,
-    active: jax.Array,
     features: SamplingFeatures,
     chosen: jax.Array | None = None,
 ) -> Sampled:
@@ -112,29 +74,28 @@ def sample(
 
     Args:
       logits: float32 [s, v].
-      state: every slot's settings.
+      slots: every slot's settings.
       position: of the token being drawn: the counter of its random bits.
-      banned: int32 [s, i], token ids that must not be drawn; -1 is none.
-      active: bool [s], slots whose token anybody reads.
       features: what this program can do; settings beyond it must not be in any slot.
       chosen: int32 [s], what slots get whose logits nothing shapes, where the model's head draws.
     """
-    wanted, draws = jnp.any(active), active & (state.temperature > 0)
+    banned = jnp.where(slots.banned_for[:, None] > 0, slots.stop_ids, -1)
+    wanted, draws = jnp.any(slots.active), slots.active & (slots.temperature > 0)
     shaped = logits
     if features.bias or features.penalties or features.bans:
-        shape = partial(_shape, features=features)
-        shaped = fenced(wanted, shape, logits, state, banned, otherwise=logits)
+        body, shaping = partial(adjust_logits, features=features), operands(Shaping, slots)
+        shaped = fenced(wanted, body, logits, shaping, banned, otherwise=logits)
     token = argmax(shaped)
     if features.draws:
-        scaled = fenced(jnp.any(draws), _scale, shaped, state.temperature, otherwise=shaped)
+        scaled = fenced(jnp.any(draws), _scale, shaped, slots.temperature, otherwise=shaped)
         if features.truncates:
-            limits = _limits(state)
-            cuts = draws & is_cut(limits)
+            cuts = draws & truncates(slots)
+            limits = operands(Limits, slots)
             scaled = fenced(jnp.any(cuts), truncate, scaled, limits, cuts, otherwise=scaled)
-        drawn = fenced(jnp.any(draws), _draw, scaled, state.draw, position, otherwise=token)
+        drawn = fenced(jnp.any(draws), _draw, scaled, slots.draw, position, otherwise=token)
         token = jnp.where(draws & (token >= 0), drawn, token)
     if chosen is not None:
-        token = jnp.where(_is_shaped(state, banned, features), token, chosen)
+        token = jnp.where(_is_shaped(slots, banned, features), token, chosen)
     return _with_logprobs(logits, token, wanted, features)
 
 
@@ -144,54 +105,28 @@ def only_token(token: jax.Array) -> Sampled:
     return Sampled(token, none, none.astype(jnp.int32), none)
 
 
-def _is_shaped(state: SamplingState, banned: jax.Array, features: SamplingFeatures) -> jax.Array:
+def _is_shaped(slots: SlotFields, banned: jax.Array, features: SamplingFeatures) -> jax.Array:
     """Slots whose settings change the model's distribution, beside the temperature: bool [s]."""
-    shaped = jnp.zeros(state.temperature.shape, jnp.bool_)
+    shaped = jnp.zeros(slots.temperature.shape, jnp.bool_)
     if features.truncates:
-        shaped |= (state.temperature > 0) & is_cut(_limits(state))
+        shaped |= (slots.temperature > 0) & truncates(slots)
     if features.penalties:
-        shaped |= (state.repetition != 1) | (state.presence != 0) | (state.frequency != 0)
+        shaped |= penalizes(slots)
     if features.bias:
-        shaped |= jnp.any(state.bias != 0, axis=-1)
+        shaped |= jnp.any(slots.logit_bias != 0, axis=-1)
     if features.bans:
         shaped |= jnp.any(banned >= 0, axis=-1)
     return shaped
 
 
-def _limits(state: SamplingState) -> Limits:
-    return Limits(state.top_k, state.top_p, state.min_p)
-
-
 def count_token(
-    state: SamplingState, token: jax.Array, active: jax.Array, features: SamplingFeatures
-) -> SamplingState:
+    slots: SlotFields, token: jax.Array, active: jax.Array, features: SamplingFeatures
+) -> SlotFields:
     """Counts what active slots generated, for the penalties."""
     if not features.penalties:
-        return state
+        return slots
     rows = jnp.arange(token.shape[0])
-    return state._replace(seen=state.seen.at[rows, token].add(active.astype(jnp.int32)))
-
-
-def _shape(
-    logits: jax.Array, state: SamplingState, banned: jax.Array, *, features: SamplingFeatures
-) -> jax.Array:
-    """Logits with bias, penalties (repetition as in Keskar et al., 2019) and bans."""
-    if features.bias:
-        logits = logits + state.bias
-    if features.penalties:
-        rate = jnp.where(state.seen > 0, state.repetition[:, None], 1.0)
-        logits = jnp.where(logits > 0, logits / rate, logits * rate)
-        generated = state.seen & (IN_PROMPT - 1)
-        logits = logits - state.frequency[:, None] * generated
-        logits = logits - state.presence[:, None] * (generated > 0)
-    return _ban(logits, banned) if features.bans else logits
-
-
-def _ban(logits: jax.Array, banned: jax.Array) -> jax.Array:
-    """Logits with the banned ids (int32 [s, i]; -1 is none) out of reach."""
-    rows = jnp.arange(logits.shape[0])[:, None]
-    ids = jnp.where(banned < 0, logits.shape[1], banned)
-    return logits.at[rows, ids].set(LOWEST, mode="drop")
+    return replace(slots, seen=slots.seen.at[rows, token].add(active.astype(jnp.int32)))
 
 
 def _scale(shaped: jax.Array, temperature: jax.Array) -> jax.Array:
