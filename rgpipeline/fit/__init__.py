@@ -1,7 +1,7 @@
-"""Whether a model fits a TPU, with how many slots, and how fast it can be: asked of the compiler.
+"""Whether a model fits a TPU, with how many slots, and how fast it can be: the compiler's answer.
 
-Layer 4. Free of jax: compiling happens in another process
-(`rgpipeline.engine.programs.compiling`), and what it leaves is text to be read.
+Layer 4. Free of jax: another process compiles (`rgpipeline.engine.programs.compiling`), and this
+package reads the text that it writes.
 """
 
 from rgpipeline.fit.estimate import FitRequest, fit

@@ -1,6 +1,6 @@
-"""How much of each operand a fusion touches, and how much of its result it writes.
+"""How much of each operand a fusion reads, and how much of its result it writes.
 
-A fusion computes only what its root asks for: a parameter that is read through a slice costs the
+A fusion computes only what its root needs: a parameter that is read through a slice costs the
 slice, a table that is read through a gather costs the rows, and a buffer that a root updates in
 place costs the update. Everything is counted in elements, as shares of the whole.
 """
@@ -11,11 +11,11 @@ from rgpipeline.fit.hlo import Computation, Instruction, Module
 
 _WHOLE, _NONE = Fraction(1), Fraction(0)
 
-# Results that share their operand's memory, or its elements one by one in another order.
+# Results with the elements of their operand, in its memory or in another order.
 _SAME_ELEMENTS = {"bitcast", "reshape", "copy", "transpose", "convert", "bitcast-convert"}
 _SLICES = {"slice", "dynamic-slice"}
 _UPDATES = {"dynamic-update-slice": 1, "scatter": 2}  # opcode: which operand is the update
-# Operations that turn each element into one of the same place.
+# Operations on each element alone.
 _ELEMENTWISE = {
     "abs", "add", "and", "atan2", "cbrt", "ceil", "clamp", "compare", "cosine", "divide", "erf",
     "exponential", "exponential-minus-one", "floor", "is-finite", "log", "log-plus-one",
@@ -26,25 +26,25 @@ _ELEMENTWISE = {
 }  # fmt: skip
 
 
-# Pairs (operand, result) of a fusion that share memory; None where the compiler does not tell.
+# Pairs (operand, result) of a fusion that share memory; None if the compiler does not say.
 Aliases = set[tuple[int, int]] | None
 
 
 def operand_shares(module: Module, fused: Computation, aliases: Aliases = None) -> list[Fraction]:
     """The share of each parameter's elements that the computation reads, parameters in order."""
-    demand = dict.fromkeys(fused.by_name, _NONE)
+    needed = dict.fromkeys(fused.by_name, _NONE)
     for index, result in enumerate(_results(fused)):
         found = _updated_buffer(fused, index, aliases)
         if found is None:
-            demand[result.name] = _WHOLE
-        else:  # the buffer stays where it is; the update and its place are needed
-            demand |= dict.fromkeys(found[1].operands[1:], _WHOLE)
+            needed[result.name] = _WHOLE
+        else:  # the buffer stays where it is; only the update and its index are read
+            needed |= dict.fromkeys(found[1].operands[1:], _WHOLE)
     for one in reversed(fused.instructions):
-        if demand[one.name] and one.opcode != "tuple":
-            shares = _asked_of_operands(module, fused, one, demand[one.name])
+        if needed[one.name] and one.opcode != "tuple":
+            shares = _needed_of_operands(module, fused, one, needed[one.name])
             for name, share in zip(one.operands, shares, strict=True):
-                demand[name] = min(_WHOLE, demand[name] + share)
-    return [demand[parameter.name] for parameter in fused.parameters]
+                needed[name] = min(_WHOLE, needed[name] + share)
+    return [needed[parameter.name] for parameter in fused.parameters]
 
 
 def result_shares(module: Module, fused: Computation, aliases: Aliases = None) -> list[Fraction]:
@@ -68,11 +68,11 @@ def update_share(computation: Computation, update: Instruction) -> Fraction:
 def _updated_buffer(
     fused: Computation, index: int, aliases: Aliases
 ) -> tuple[Instruction, Instruction] | None:
-    """The parameter that a result is an in-place update of, with the update; or None.
+    """The parameter that a result updates in place, with the update; or None.
 
-    In place means: the two share memory as far as the compiler tells, and nothing but renaming
-    lies between parameter and update, and between update and result. Who else in the fusion
-    reads buffer or result reads it all the same.
+    In place means that the two share memory, as far as the compiler says, and that only renaming
+    lies between parameter and update, and between update and result. Other instructions of the
+    fusion that read the buffer or the result are counted apart.
     """
     update = _through_renaming(fused, _results(fused)[index])
     if update.opcode not in _UPDATES or len(update.operands) <= _UPDATES[update.opcode]:
@@ -113,7 +113,7 @@ def _nested(module: Module, instruction: Instruction) -> Computation | None:
     return module.computations[instruction.called("calls") or ""]
 
 
-def _asked_of_operands(
+def _needed_of_operands(
     module: Module, fused: Computation, one: Instruction, share: Fraction
 ) -> list[Fraction]:
     operands = fused.operands(one)
@@ -129,5 +129,5 @@ def _asked_of_operands(
         return [share] * len(operands)
     nested = _nested(module, one)
     if nested is not None:
-        return [share * asked for asked in operand_shares(module, nested)]
+        return [share * inner for inner in operand_shares(module, nested)]
     return whole

@@ -24,7 +24,7 @@ class Instruction:
     shape: Shape
     opcode: str
     operands: tuple[str, ...]
-    literal: str  # what stands in the parentheses: a parameter's number, a constant's value
+    literal: str  # the text in the parentheses: a parameter's number, a constant's value
     attributes: str
     root: bool
 
@@ -40,7 +40,7 @@ class Instruction:
 
     @cached_property
     def backend_config(self) -> dict[str, Any]:
-        """The compiler's notes on the instruction; empty where it made none."""
+        """The compiler's notes on the instruction; empty if there are none."""
         text = self.attribute("backend_config")
         if text is None or not text.startswith("{"):
             return {}
@@ -72,15 +72,6 @@ class Computation:
         found = [one for one in self.instructions if one.opcode == "parameter"]
         return tuple(sorted(found, key=lambda one: int(one.literal)))
 
-    @cached_property
-    def users(self) -> dict[str, list[Instruction]]:
-        """Who reads each instruction's result; one that reads it twice stands here twice."""
-        users: dict[str, list[Instruction]] = {one.name: [] for one in self.instructions}
-        for one in self.instructions:
-            for operand in one.operands:
-                users[operand].append(one)
-        return users
-
     def operands(self, instruction: Instruction) -> list[Instruction]:
         return [self.by_name[name] for name in instruction.operands]
 
@@ -96,7 +87,7 @@ class Module:
         """How often a while loop's body runs.
 
         Raises:
-          ValueError: neither the compiler's note nor the condition tells.
+          ValueError: neither the compiler's note nor the condition says so.
         """
         known = loop.backend_config.get("known_trip_count", {}).get("n")
         if known is not None:
@@ -181,7 +172,7 @@ def _value(text: str, start: int) -> str:
 
 
 def _counted(module: Module, loop: Instruction) -> int | None:
-    """Turns of `for i = start; i < limit; i += 1`, the loop that scans and fori_loops become."""
+    """Turns of `for i = start; i < limit; i += step`, which scans and fori_loops compile to."""
     condition = module.computations[loop.called("condition") or ""]
     body = module.computations[loop.called("body") or ""]
     test = condition.root

@@ -13,7 +13,7 @@ _ARRAY = re.compile(r"([a-z]+[0-9]*[a-z0-9]*)\[([^\]]*)\](\{[^}]*\})?")
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """One array: what it holds, and how it lies in which memory."""
+    """One array: its elements, its layout and its memory space."""
 
     dtype: str
     dims: tuple[int, ...]
@@ -32,7 +32,7 @@ class Array:
 
     @property
     def bytes(self) -> int:
-        """Bytes it takes in memory, padding up to whole tiles included."""
+        """Bytes in memory, with the padding to whole tiles."""
         return math.prod(self._padded()) * self.bits // 8
 
     def _padded(self) -> list[int]:
@@ -49,7 +49,7 @@ class Array:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """An instruction's result: one array, or the parts of a tuple."""
+    """An instruction's result: one array, or a tuple of shapes."""
 
     array: Array | None
     parts: tuple["Shape", ...] = ()
@@ -63,12 +63,12 @@ class Shape:
 
     @property
     def bytes(self) -> int:
-        """Bytes of all of it, in whatever memory."""
+        """Bytes of all arrays, in any memory."""
         return sum(leaf.bytes for leaf in self.leaves)
 
     @property
     def hbm_bytes(self) -> int:
-        """Bytes of what lies in HBM."""
+        """Bytes of the arrays in HBM."""
         return sum(leaf.bytes for leaf in self.leaves if leaf.space == HBM)
 
     @property
@@ -77,7 +77,7 @@ class Shape:
 
 
 def read_shape(text: str, start: int = 0) -> tuple[Shape, int]:
-    """The shape that begins at `start`, and where it ends.
+    """The shape that begins at `start`, and the index behind it.
 
     Raises:
       ValueError: no shape begins there.

@@ -1,4 +1,4 @@
-"""The TPUs we know: what one chip holds, how fast its memory is, how fast it computes."""
+"""The TPU chips that `fit` knows, and the topologies they come in, such as `v5e:2x4`."""
 
 import math
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ class Chip:
     """One TPU chip."""
 
     name: str
-    hbm_bytes: int  # what a program may use; the compiler's own limit
+    hbm_bytes: int  # what a program may use: the compiler's own limit
     hbm_bytes_per_s: float
     clock_hz: float
-    flops_per_s: float  # of bfloat16 products; of int8 twice as many
-    chips_per_host: int  # at most
+    flops_per_s: float  # of bfloat16 products; twice as many of int8
+    chips_per_host: int  # the most
 
 
 # Bandwidth and FLOP/s: Google's pages on TPU v5e, v5p and v6e (cloud.google.com/tpu/docs). HBM:
@@ -33,7 +33,7 @@ def chip_of(topology: str) -> Chip:
     """The chip of a topology such as `v5e:2x4`.
 
     Raises:
-      UserError: it is no such name.
+      UserError: the chip is unknown, or the name has another form.
     """
     name, colon, shape = topology.partition(":")
     if name not in _CHIPS or not colon or not all(part.isdigit() for part in shape.split("x")):
@@ -48,13 +48,13 @@ def chips_in(topology: str) -> int:
     """How many chips a topology has: the product of its sides.
 
     Raises:
-      UserError: they are more than one host's, which is what a worker has.
+      UserError: it has more chips than one host; a worker has one host.
     """
     total = math.prod(int(side) for side in topology.partition(":")[2].split("x"))
     most = chip_of(topology).chips_per_host
     if total > most:
         raise UserError(
-            f"--topology {topology}: {total} chips are several hosts', and a worker has those of "
-            f"one, {most} at most; ask for one host: more of them share the job's rows"
+            f"--topology {topology}: {total} chips are several hosts', but a worker runs on one, "
+            f"which has {most} at most; give one host's topology: more hosts share the job's rows"
         )
     return total

@@ -11,13 +11,13 @@ from rgpipeline.fit.fusion_shares import Aliases, operand_shares, result_shares,
 from rgpipeline.fit.hlo import Computation, Instruction, Module
 from rgpipeline.fit.hlo_shapes import HBM, Shape
 
-# Names, views and bookkeeping: nothing is moved.
+# Names, views and bookkeeping: no bytes move.
 _FREE = {
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "add-dependency",
     "opt-barrier", "optimization-barrier", "partition-id", "replica-id", "domain",
 }  # fmt: skip
 _FREE_TARGETS = {"ConcatBitcast", "AllocateBuffer", "AssumeGatherIndicesInBound", "Sharding"}
-# Control flow: what is inside moves bytes, the instruction itself does not.
+# Control flow: the instructions inside move bytes, not the instruction itself.
 CONTROL = {"while", "conditional", "call"}
 _STARTS = {"copy-start", "slice-start", "dynamic-slice-start", "async-start"}
 
@@ -41,11 +41,11 @@ class Traffic:
 
 
 def instruction_traffic(module: Module, inside: Computation, one: Instruction) -> Traffic:
-    """What `one` moves when it runs once, by these rules:
+    """The bytes that `one`, an instruction of `inside`, moves when it runs once.
 
-    Operands are read and results written, those in HBM only. An asynchronous copy or slice costs
-    what it moves, at its start, and nothing at its end. A slice costs the slice, a gather its
-    rows, an update in place the update; in a fusion, too (see `demand`).
+    Operands in HBM are read and results in HBM are written. An asynchronous copy or slice costs
+    what it moves, at its start; its end costs nothing. A slice costs the slice, a gather its rows,
+    an update in place the update, in a fusion too (see `fusion_shares`).
     """
     if one.opcode in _FREE or one.opcode in CONTROL or one.opcode.endswith("-done"):
         return Traffic()
@@ -82,9 +82,9 @@ def _update(inside: Computation, one: Instruction, operands: list[Instruction]) 
 
 
 def _moved(one: Instruction, operands: list[Instruction]) -> Traffic:
-    """A start's result is a tuple of destination (or source), the other of the two, a flag.
+    """The traffic of a start, whose result is a tuple.
 
-    copy-start gives (to, from, flag); slice-start and others ((from, ...), to, flag).
+    copy-start gives (to, from, flag); slice-start and the others give ((from, ...), to, flag).
     """
     source = operands[0].shape.leaves[0]
     parts = one.shape.parts
@@ -95,26 +95,27 @@ def _moved(one: Instruction, operands: list[Instruction]) -> Traffic:
 
 def _fusion(module: Module, one: Instruction, operands: list[Instruction]) -> Traffic:
     fused = module.computations[one.called("calls") or ""]
-    aliases = _noted_aliases(one)
-    asked = operand_shares(module, fused, aliases)
-    given = result_shares(module, fused, aliases)
+    aliases = _aliases(one)
+    read_shares = operand_shares(module, fused, aliases)
+    written_shares = result_shares(module, fused, aliases)
     read = sum(
         round(operand.shape.hbm_bytes * share)
-        for operand, share in zip(operands, asked, strict=True)
+        for operand, share in zip(operands, read_shares, strict=True)
     )
     written = sum(
-        round(part.hbm_bytes * share) for part, share in zip(_parts(one.shape), given, strict=True)
+        round(result.hbm_bytes * share)
+        for result, share in zip(_results(one.shape), written_shares, strict=True)
     )
     return Traffic(read, written)
 
 
-def _noted_aliases(fusion: Instruction) -> Aliases:
-    """From the compiler's note: lists of memory in common, operands first, then the results."""
-    noted = fusion.backend_config.get("aliasing_operands")
-    if noted is None:
+def _aliases(fusion: Instruction) -> Aliases:
+    """From the compiler's note: lists of what shares memory, operands first, then the results."""
+    note = fusion.backend_config.get("aliasing_operands")
+    if note is None:
         return None
     count = len(fusion.operands)
-    groups = [[int(index) for index in group["indices"]] for group in noted["lists"]]
+    groups = [[int(index) for index in group["indices"]] for group in note["lists"]]
     return {
         (operand, result - count)
         for group in groups
@@ -124,15 +125,15 @@ def _noted_aliases(fusion: Instruction) -> Aliases:
     }
 
 
-def _parts(shape: Shape) -> tuple[Shape, ...]:
+def _results(shape: Shape) -> tuple[Shape, ...]:
     return shape.parts if shape.array is None else (shape,)
 
 
 def _custom_call(one: Instruction, operands: list[Instruction]) -> Traffic:
-    """A kernel's operands are read; a result is written unless it is an operand's own memory."""
+    """A kernel's operands are read; results are written unless they share an operand's memory."""
     aliased = _aliased_results(one)
     written = sum(
-        part.hbm_bytes for index, part in enumerate(_parts(one.shape)) if index not in aliased
+        result.hbm_bytes for index, result in enumerate(_results(one.shape)) if index not in aliased
     )
     return Traffic(sum(operand.shape.hbm_bytes for operand in operands), written)
 
