@@ -1,7 +1,7 @@
-"""The driver's logic: who works on what, what happens when they die, when all is done.
+"""The driver's logic: which worker does what, what follows from failures, when the job ends.
 
-Layer 3, and pure: events in, commands out; no Ray, no clock, no I/O, so that a simulator can put
-it through any night imaginable. `Dispatch` is the machine; `runtime` is the shell around it.
+Layer 4. Events in, commands out: no Ray, no clock, no I/O, so that a simulator can test it. The
+state machine is `Dispatch`; `runtime` is the shell around it.
 """
 
 from rgpipeline.dispatch.driver_messages import (

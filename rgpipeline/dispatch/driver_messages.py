@@ -1,8 +1,8 @@
-"""What the driver's machine is told, and what it answers.
+"""The events that the driver's state machine takes, and the commands that it answers.
 
-Events carry the time they were noticed at, in seconds of any clock that never goes back.
-Workers go by names that are used once: a replacement has a new one, so that whatever a dead
-worker still says is nobody's.
+Events carry the time at which they were noticed, in seconds of any clock that never goes back.
+A worker's name is used once: its replacement has another, so that late messages of a dead worker
+can't be taken for those of a living one.
 """
 
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from typing import Literal
 from rgpipeline.assignments import Assignment, WorkerReport
 
 Loss = Literal[
-    "crashed",  # its process died: what it worked on is suspected
-    "removed",  # its node went away (spot, scaling down): nobody's fault
+    "crashed",  # its process died: the rows assigned to it are suspected
+    "removed",  # its node went away (spot, scaling down): nobody is to blame
 ]
 
 
@@ -26,7 +26,7 @@ class WorkerStarted:
 
 @dataclass(frozen=True, slots=True)
 class WorkerReported:
-    """The worker said how it is; `report.finished` holds what is new since the last time."""
+    """A worker's report; `report.finished` holds what is new since the one before."""
 
     now: float
     worker: str
@@ -35,7 +35,7 @@ class WorkerReported:
 
 @dataclass(frozen=True, slots=True)
 class WorkerDied:
-    """The worker's process is no more."""
+    """The worker's process has ended."""
 
     now: float
     worker: str
@@ -53,7 +53,7 @@ class WorkerDraining:
 
 @dataclass(frozen=True, slots=True)
 class DesiredWorkers:
-    """How many workers the job wants from now on: what was asked for, or what fits."""
+    """How many workers the job wants from now on: its `count`, or as many as fit."""
 
     now: float
     workers: int
@@ -61,14 +61,14 @@ class DesiredWorkers:
 
 @dataclass(frozen=True, slots=True)
 class StopRequested:
-    """The person wants an end: workers publish what is finished and leave."""
+    """Someone stops the job: workers publish what is finished and leave."""
 
     now: float
 
 
 @dataclass(frozen=True, slots=True)
 class StoreFull:
-    """The output's store takes no more, as the driver has found; `reason` says so in words."""
+    """The driver could not write to the output's store, which is full; `reason` says so."""
 
     now: float
     reason: str
@@ -95,17 +95,17 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class StartWorker:
-    """Start a worker by this name as soon as the cluster has room."""
+    """Start a worker with this name as soon as the cluster has room."""
 
     worker: str
 
 
 @dataclass(frozen=True, slots=True)
 class SetAssignments:
-    """All that the worker is to hold from now on.
+    """All that is assigned to the worker from now on.
 
-    It takes up what is new to it and drops what isn't named any more. Since it is the whole
-    truth and no change, it may be lost, repeated, and overtaken by the next.
+    The worker begins what is new to it and drops what is no longer named. Because the list is
+    complete, the message may be lost, repeated, or overtaken by the next.
     """
 
     worker: str
@@ -114,14 +114,14 @@ class SetAssignments:
 
 @dataclass(frozen=True, slots=True)
 class DrainWorker:
-    """Let the worker publish what is finished, save what is long, and leave."""
+    """Have the worker publish what is finished, save snapshots of long rows, and leave."""
 
     worker: str
 
 
 @dataclass(frozen=True, slots=True)
 class KillWorker:
-    """Kill the worker's process; nothing it says is listened to any more."""
+    """Kill the worker's process, and ignore whatever it still says."""
 
     worker: str
     reason: str
@@ -129,7 +129,7 @@ class KillWorker:
 
 @dataclass(frozen=True, slots=True)
 class JobEnded:
-    """The job is over; always the last command."""
+    """The job has ended; always the last command."""
 
     outcome: Literal["finished", "stopped", "failed"]
     message: str = ""

@@ -8,7 +8,7 @@ from enum import Enum
 from rgpipeline.assignments import AssignmentKey, WorkerReport
 from rgpipeline.dispatch.work_queue import WorkUnit
 
-HOPE_S = 120.0  # a process comes up in this time, where there is room for it
+_START_S = 120.0  # a process starts within this time, where there is room for it
 
 
 class Phase(Enum):
@@ -22,28 +22,31 @@ class Phase(Enum):
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """One worker."""
+    """One worker of the fleet."""
 
     name: str
     since: float  # when it entered its phase
     phase: Phase = Phase.PENDING
     progress_at: float = 0.0  # when its progress counter last changed, or it was given work
-    heard_at: float = 0.0  # when it last said anything
+    reported_at: float = 0.0
     report: WorkerReport = field(default_factory=lambda: WorkerReport(progress_counter=-1))
-    held: dict[AssignmentKey, WorkUnit] = field(default_factory=dict)
-    begun: frozenset[int] = frozenset()  # shards that have rows in its slots
+    assigned: dict[AssignmentKey, WorkUnit] = field(default_factory=dict)
+    started_shards: frozenset[int] = frozenset()  # shards that have rows in its slots
     credited: int = 0  # of the rows it has published: those of finished units
 
     @property
     def outstanding(self) -> int:
         """Rows it still has to do, as far as known."""
-        return max(0, sum(unit.left for unit in self.held.values()) - self.under_way)
+        return max(0, self._assigned_rows - self.under_way)
 
     @property
     def under_way(self) -> int:
         """Rows done of units it has not finished, as far as known."""
-        most = sum(unit.left for unit in self.held.values())
-        return min(most, max(0, self.published - self.credited))
+        return min(self._assigned_rows, max(0, self.published - self.credited))
+
+    @property
+    def _assigned_rows(self) -> int:
+        return sum(unit.left for unit in self.assigned.values())
 
     @property
     def published(self) -> int:
@@ -51,21 +54,21 @@ class Member:
         return self.report.rows_done + self.report.rows_failed
 
     def credit(self, unit: WorkUnit) -> None:
-        """A unit it held is finished, by it or, in part, by others."""
+        """A unit assigned to it is finished, by it or, in part, by others."""
         self.credited = min(self.credited + unit.left, self.published)
 
     @property
-    def quarantined(self) -> bool:
-        """True while it is at something suspected, with which nothing else shall die."""
-        return any(unit.suspected for unit in self.held.values())
+    def has_suspect(self) -> bool:
+        """Whether a suspected unit is assigned to it: then it gets nothing else."""
+        return any(unit.suspected for unit in self.assigned.values())
 
-    def hear(self, report: WorkerReport, now: float) -> None:
-        """Takes note of what it says; a changed counter is progress."""
+    def update(self, report: WorkerReport, now: float) -> None:
+        """Keeps the worker's latest report; a changed counter is progress."""
         if report.progress_counter != self.report.progress_counter:
             self.progress_at = now
-        self.heard_at = now
+        self.reported_at = now
         self.report = report
-        self.begun = frozenset(key.shard for key in report.working_on)
+        self.started_shards = frozenset(key.shard for key in report.working_on)
 
 
 class Fleet:
@@ -102,20 +105,20 @@ class Fleet:
 
     @property
     def opening(self) -> str:
-        """What workers that open their engines are doing; of one of them, for all do the same."""
+        """What a worker does to open its engine; empty without any. All of them do the same."""
         doing = (m.report.doing for m in self if m.phase is Phase.STARTING)
         return next(filter(None, doing), "")
 
     @property
     def compiling(self) -> str:
-        """Which program is being compiled, while no worker does anything else; else empty."""
-        doing = [m.report.doing for m in self if m.phase is Phase.READY and m.held]
+        """Which program is being compiled, while all workers compile; else empty."""
+        doing = [m.report.doing for m in self if m.phase is Phase.READY and m.assigned]
         return doing[0] if doing and all(doing) else ""
 
     def may_get_workers(self, now: float) -> bool:
-        """Whether some worker is at work, or may soon be."""
+        """Whether some worker is running, or may be soon."""
         return self.count(Phase.STARTING, Phase.READY) > 0 or any(
-            member.phase is Phase.PENDING and now - member.since < HOPE_S for member in self
+            member.phase is Phase.PENDING and now - member.since < _START_S for member in self
         )
 
     def at_work_before(self, time: float) -> bool:
@@ -131,14 +134,14 @@ class Fleet:
         return member
 
     def enter(self, member: Member, phase: Phase, now: float) -> None:
-        """The worker begins another phase of its life."""
+        """The worker is in another phase from now on."""
         self._counts[member.phase] -= 1
         self._counts[phase] += 1
         member.phase = phase
-        member.since = member.progress_at = member.heard_at = now
+        member.since = member.progress_at = member.reported_at = now
 
     def remove(self, member: Member) -> None:
-        """Forgets a worker that is gone, but not what it has done."""
+        """Removes a worker that is gone; what it has done still counts."""
         del self._members[member.name]
         self._counts[member.phase] -= 1
         self.rows_done += member.report.rows_done

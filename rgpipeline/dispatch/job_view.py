@@ -1,7 +1,7 @@
 """How a job stands, for people: the display, the heartbeat, the event log."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from rgpipeline.dispatch.fleet import Member
 from rgpipeline.dispatch.state_machine import Dispatch
@@ -11,14 +11,14 @@ from rgpipeline.wording import amount
 
 @dataclass(frozen=True, slots=True)
 class WorkerView:
-    """One worker."""
+    """One worker, as it last reported."""
 
     name: str
     host: str  # empty until it is known
     state: str  # a `Phase`'s words
     slots: int = 0
     occupied: int = 0
-    waiting: int = 0  # rows admitted to no slot yet
+    waiting: int = 0  # rows that have no slot yet
     prompt_tokens: int = 0
     completion_tokens: int = 0
     rows_done: int = 0
@@ -31,26 +31,26 @@ class JobView:
     """The whole job; rates in tokens generated a second."""
 
     rows: int
-    rows_done: int  # final, without an error
-    rows_failed: int
-    prompt_tokens: int  # of rows done, in this run and before
-    completion_tokens: int
     shards: int
-    shards_finished: int
-    tokens_per_second: float  # of the last 30 s
-    mean_tokens_per_second: float  # of this run
-    eta_seconds: float | None
-    eta_at_most: bool  # it is a bound, for no row is done yet
-    seconds: float  # since this run began
-    deaths: int  # workers lost by fault
-    waiting_for: str  # why nothing, or less than could, goes on; empty when all is well
-    latest_completion: str  # completion
-    warnings: tuple[str, ...]
-    workers: tuple[WorkerView, ...]
+    rows_done: int = 0  # final, without an error
+    rows_failed: int = 0
+    shards_finished: int = 0
+    prompt_tokens: int = 0  # of rows done, in this run and before
+    completion_tokens: int = 0
+    tokens_per_second: float = 0.0  # of the last 30 s
+    mean_tokens_per_second: float = 0.0  # of this run
+    eta_seconds: float | None = None
+    eta_at_most: bool = False  # it is an upper bound, since no row is done yet
+    seconds: float = 0.0  # since this run began
+    deaths: int = 0  # workers lost by fault
+    waiting_for: str = ""  # why workers are missing, or have nothing to do; empty when all is well
+    latest_completion: str = ""
+    warnings: tuple[str, ...] = ()
+    workers: tuple[WorkerView, ...] = ()
 
     @property
     def reading(self) -> str:
-        """How far prompts are read while no tokens come; empty when they do."""
+        """How far prompts are read; empty once tokens are generated."""
         done, tokens = (
             sum(worker.details.get(name, 0) for worker in self.workers)
             for name in ("reading_done", "reading_tokens")
@@ -84,12 +84,12 @@ def view(
     waiting_for: str = "",
     warnings: Sequence[str] = (),
 ) -> JobView:
-    """The job as `dispatch` knows it, rows under way included; a death may set it back a little."""
+    """The job as `dispatch` knows it, with rows under way. A worker's death may take some back."""
     work, fleet = dispatch.work, dispatch.fleet
     members = list(fleet)
     under_way = sum(member.under_way for member in members)
     final = min(before.rows, work.rows_finished + work.rows_covered + under_way)
-    failed = min(final, work.rows_failed + sum(m.report.rows_failed for m in members if m.held))
+    failed = min(final, work.rows_failed + sum(m.report.rows_failed for m in members if m.assigned))
     prompt, completion = generated(dispatch)
     tokens = before.completion_tokens + completion
     rate = rates.recent or rates.mean
@@ -116,30 +116,12 @@ def view(
 
 
 def waiting_view(before: PublishedBefore, *, seconds: float, waiting_for: str) -> JobView:
-    """The job while there is no place for a worker yet."""
-    return JobView(
-        rows=before.rows,
-        rows_done=before.rows_done,
-        rows_failed=before.rows_failed,
-        prompt_tokens=before.prompt_tokens,
-        completion_tokens=before.completion_tokens,
-        shards=before.shards,
-        shards_finished=before.shards_finished,
-        tokens_per_second=0.0,
-        mean_tokens_per_second=0.0,
-        eta_seconds=None,
-        eta_at_most=False,
-        seconds=seconds,
-        deaths=0,
-        waiting_for=waiting_for,
-        latest_completion="",
-        warnings=(),
-        workers=(),
-    )
+    """The job while the cluster has no room for a worker yet."""
+    return JobView(**asdict(before), seconds=seconds, waiting_for=waiting_for)
 
 
 def generated(dispatch: Dispatch) -> tuple[int, int]:
-    """(prompt tokens, completion tokens) of this run, by all its workers, dead ones included."""
+    """(prompt tokens, completion tokens) of this run, by all its workers, also dead ones."""
     fleet = dispatch.fleet
     prompt = fleet.prompt_tokens + sum(member.report.prompt_tokens for member in fleet)
     completion = fleet.completion_tokens + sum(m.report.completion_tokens for m in fleet)

@@ -10,7 +10,7 @@ _RECENT_S = 30.0
 
 
 class TokenRates:
-    """Tokens a second, from totals noted now and then."""
+    """Tokens a second, from totals that are noted about once a second."""
 
     def __init__(self) -> None:
         self._notes: deque[tuple[float, int]] = deque()
@@ -19,7 +19,7 @@ class TokenRates:
     def note(self, now: float, tokens: int) -> None:
         """`tokens`: generated since this run began."""
         if self._first is None and tokens:
-            # The clock starts with the last moment without any: opening engines is no rate.
+            # Begin at the last note without tokens: time spent opening engines does not count.
             self._first = self._notes[-1] if self._notes else (now, tokens)
         self._notes.append((now, tokens))
         while len(self._notes) > 2 and self._notes[1][0] <= now - _RECENT_S:
@@ -38,14 +38,14 @@ class TokenRates:
 
 @dataclass(frozen=True, slots=True)
 class RowTokens:
-    """What is known of the tokens of a row before any is done."""
+    """What is known of the tokens of a row before any row is done."""
 
-    most: int | None = None  # None: there is no limit, or rows have limits of their own
-    all_take_most: bool = False  # nothing ends a row sooner
+    limit: int | None = None  # None: there is no limit, or rows have limits of their own
+    all_reach_limit: bool = False  # nothing ends a row sooner
 
     @classmethod
     def of(cls, job: Job, columns: Columns) -> "RowTokens":
-        """`columns`: which the plan found to mean what."""
+        """`columns`: the input's columns as the plan has found them."""
         sampling = job.sampling
         if (
             not task_of(job).uses_slots
@@ -54,30 +54,34 @@ class RowTokens:
         ):
             return cls()
         sooner = sampling.stop or sampling.stop_ids or not sampling.ignore_eos
-        return cls(sampling.n * sampling.max_tokens, all_take_most=not sooner)
+        return cls(sampling.n * sampling.max_tokens, all_reach_limit=not sooner)
 
 
 @dataclass(frozen=True, slots=True)
 class Eta:
-    """Seconds that are left; None while nothing can be said."""
+    """Seconds that are left; None while they are unknown."""
 
     seconds: float | None = None
-    at_most: bool = False  # rows are reckoned at their limit, for none is done yet
+    at_most: bool = False  # an upper bound: no row is done, so every row counts with its limit
 
 
 def eta(left: int, done: int, tokens: int, per_second: float, row: RowTokens) -> Eta:
-    """From rows `left` and `done`, and the `tokens` so far, those of rows under way included.
+    """Estimates the time left: rows to come take as many tokens as those done, at most the limit.
 
-    Rows to come are reckoned as long as those done, and none longer than it can be.
+    Args:
+      left, done: rows.
+      tokens: generated so far, also for rows that are not done.
+      per_second: tokens a second.
+      row: what is known of each row's tokens.
     """
     if not left:
         return Eta(0.0)
     if per_second <= 0.0 or not tokens:
         return Eta()
     mean = tokens / done if done else None
-    if row.most is not None and (row.all_take_most or mean is None or mean > row.most):
-        whole = (left + done) * row.most
-        return Eta(max(0, whole - tokens) / per_second, mean is None and not row.all_take_most)
+    if row.limit is not None and (row.all_reach_limit or mean is None or mean > row.limit):
+        whole = (left + done) * row.limit
+        return Eta(max(0, whole - tokens) / per_second, mean is None and not row.all_reach_limit)
     return Eta(left * mean / per_second) if mean is not None else Eta()
 
 

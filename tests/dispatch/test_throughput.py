@@ -29,7 +29,7 @@ def test_rows_under_way_make_no_row_longer_than_its_limit() -> None:
 
 
 def test_rows_that_nothing_ends_sooner_are_no_bound_but_known() -> None:
-    assert eta(8, 0, 200, 10, RowTokens(100, all_take_most=True)) == Eta(60.0)
+    assert eta(8, 0, 200, 10, RowTokens(100, all_reach_limit=True)) == Eta(60.0)
 
 
 def test_without_a_limit_or_a_rate_nothing_can_be_said() -> None:

@@ -99,14 +99,14 @@ def check_driver(dispatch: Dispatch, shards: Sequence[Shard], most_held: int) ->
             raise Broken(f"{unit.key} is nobody's, and waits nowhere")
         for name in unit.workers:
             member = fleet.get(name)
-            if member is None or member.held.get(unit.key) is not unit:
+            if member is None or member.assigned.get(unit.key) is not unit:
                 raise Broken(f"{unit.key} thinks that {name} holds it")
     for member in fleet:
-        for key, unit in member.held.items():
+        for key, unit in member.assigned.items():
             if not work.is_open(unit) or member.name not in unit.workers:
                 raise Broken(f"{member.name} holds {key}, which does not know")
-        if len(member.held) > most_held:
-            raise Broken(f"{member.name} holds {len(member.held)} units")
+        if len(member.assigned) > most_held:
+            raise Broken(f"{member.name} holds {len(member.assigned)} units")
 
 
 def check_commands(commands: Sequence[Command], workers: int) -> None:
