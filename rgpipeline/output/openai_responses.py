@@ -84,7 +84,7 @@ def _logprobs(text: WholeText, chat: bool) -> dict[str, Any] | None:
 _LEAST = -9999.0  # JSON knows no infinity; OpenAI's least number
 _PART = re.compile(r"bytes:((?:\\x[0-9a-f]{2})+)")
 
-Logprobs = Mapping[str, Any]  # as the `logprobs` column of a batch holds them, see LogprobTail
+Logprobs = Mapping[str, Any]  # as the `logprobs` column of a batch holds them, see SegmentLogprobs
 
 
 def of_chat(logprobs: Logprobs, asked: int) -> dict[str, Any]:

@@ -99,7 +99,7 @@ class WorkerActor:
         """Takes the whole truth of what it is to hold; an overtaken one is left aside."""
         if self._worker is not None and serial > self._holding:
             self._holding = serial
-            self._worker.hold(assignments)
+            self._worker.set_assignments(assignments)
 
     def report(self, seen: int) -> Reply:
         """How it is; `seen`: finished assignments that the driver knows of already."""

@@ -20,7 +20,7 @@ from rgpipeline.tasks.row_prompts import Prompts
 from rgpipeline.tasks.task import RowLabel, RowWork, Task, TextWork
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Score:
     """The result of one text."""
 

@@ -1,6 +1,6 @@
-"""One worker: an engine, the shards it holds, and the rows it publishes.
+"""One worker: an engine, its assignments, and the rows that it publishes.
 
-Layer 4. Imports plan, text, io and the engine's jax-free half; the engine itself is handed in.
+Layer 4. Imports tasks, plan, text, io and the engine's jax-free half; the engine is an argument.
 Free of Ray.
 """
 

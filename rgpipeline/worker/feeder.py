@@ -1,4 +1,4 @@
-"""Rows made ready ahead of the engine, on a thread of their own."""
+"""Prepares rows before the engine needs them, on a thread of its own."""
 
 import logging
 from collections import deque
@@ -7,26 +7,26 @@ from threading import Condition, Thread
 
 from rgpipeline.records import SampleKey
 from rgpipeline.worker.row_maker import RowMaker
-from rgpipeline.worker.shared import Batch, Held, log_context
+from rgpipeline.worker.shared import ActiveAssignment, Batch, log_context
 
 _log = logging.getLogger(__name__)
 
 
 class Feeder:
-    """Assignments in, batches of rows out, in order; a bounded number of bytes ahead."""
+    """Turns assignments into batches of rows, in order, a bounded number of bytes ahead."""
 
     def __init__(self, maker: RowMaker, ahead_bytes: int, wake: Callable[[], None]) -> None:
-        """`wake` is called whenever there is something to take."""
+        """`wake` is called whenever a batch is ready, or the thread has failed."""
         self._maker = maker
         self._ahead_bytes = ahead_bytes
         self._wake = wake
         self._changed = Condition()
-        self._assigned: deque[Held] = deque()
+        self._assigned: deque[ActiveAssignment] = deque()
         self._ready: deque[Batch] = deque()
         self._ready_bytes = 0
         self._closed = False
         self._error: Exception | None = None
-        self.beat = 0  # grows with every batch made
+        self.progress_counter = 0  # grows with every batch made
         self._thread = Thread(target=self._run, name="feeder", daemon=True)
 
     def start(self) -> None:
@@ -34,19 +34,19 @@ class Feeder:
 
     @property
     def at(self) -> SampleKey | None:
-        """The row being made ready just now."""
+        """The row that is being prepared now."""
         return self._maker.at
 
-    def feed(self, held: Held) -> None:
-        """Adds an assignment to what is to be made ready."""
+    def feed(self, active: ActiveAssignment) -> None:
+        """Queues an assignment."""
         with self._changed:
-            self._assigned.append(held)
+            self._assigned.append(active)
             self._changed.notify_all()
 
     def take(self) -> Batch | None:
-        """The next batch if one is ready; those of dropped assignments are left out.
+        """The next batch, or None while none is ready; skips those of dropped assignments.
 
-        Raises what the thread ran into: StoreError, when input can't be read for long.
+        Raises the thread's exception: StoreError when the input can't be read.
         """
         with self._changed:
             if self._error is not None:
@@ -55,50 +55,50 @@ class Feeder:
                 batch = self._ready.popleft()
                 self._ready_bytes -= batch.nbytes
                 self._changed.notify_all()
-                if not batch.held.dropped:
+                if not batch.active.dropped:
                     return batch
             return None
 
     def close(self) -> None:
-        """Ends the thread; what is ready is dropped. Doesn't wait for a read under way."""
+        """Ends the thread and drops what is ready. Doesn't wait for a read that has begun."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def _run(self) -> None:
         try:
-            while (held := self._next()) is not None:
-                with log_context(held.shard):
-                    if not self._make_ready(held):
+            while (active := self._next()) is not None:
+                with log_context(active.shard):
+                    if not self._feed(active):
                         return
         except Exception as error:
             with self._changed:
                 self._error = error
             self._wake()
 
-    def _make_ready(self, held: Held) -> bool:
-        """False once closed."""
-        _log.info("rows %d to %d are taken up", *held.assignment.key[1:])
-        for batch in self._maker.batches(held):
-            self.beat += 1
+    def _feed(self, active: ActiveAssignment) -> bool:
+        """Queues all batches of an assignment; False once closed."""
+        _log.info("rows %d to %d are read", *active.assignment.key[1:])
+        for batch in self._maker.batches(active):
+            self.progress_counter += 1
             if not self._offer(batch):
                 return False
         return True
 
-    def _next(self) -> Held | None:
+    def _next(self) -> ActiveAssignment | None:
         with self._changed:
             self._changed.wait_for(lambda: self._assigned or self._closed)
             return None if self._closed else self._assigned.popleft()
 
     def _offer(self, batch: Batch) -> bool:
-        """Waits until there is room; False once closed."""
+        """Queues a batch, once there is room for it; False once closed."""
 
         def room() -> bool:
             fits = not self._ready or self._ready_bytes + batch.nbytes <= self._ahead_bytes
-            return fits or self._closed or batch.held.dropped
+            return fits or self._closed or batch.active.dropped
 
         with self._changed:
-            self._changed.wait_for(room, timeout=None)
+            self._changed.wait_for(room)
             self._ready.append(batch)
             self._ready_bytes += batch.nbytes
         self._wake()

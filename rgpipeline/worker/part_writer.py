@@ -1,4 +1,4 @@
-"""Rows to parts of their shard's log; a row that no part can hold becomes an error."""
+"""Publishes rows as parts of their shard's log; a row that can't be written becomes an error."""
 
 import logging
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 class _UnbuildableError(Exception):
-    """No part can be built of some rows."""
+    """A part can't be built from these rows."""
 
     def __init__(self, fault: Exception) -> None:
         super().__init__(str(fault))
@@ -35,13 +35,14 @@ class PartWriter:
     attempt: str
 
     def append(self, output: ShardOutput, rows: Sequence[OutputRow]) -> list[OutputRow]:
-        """Appends rows to their log as one part; returns those it didn't hold already.
+        """Appends rows to their log; returns those that the log didn't have already.
 
-        A row that can't be written is published with an `error` instead, its kept columns null
-        where they are to blame. Raises StoreError, as `ShardLog.append`.
+        They become one part, or several where one would be too large. A row that can't be written
+        is published with an `error` instead; if its kept columns are the cause, they become null.
+        Raises StoreError, as `ShardLog.append`.
         """
         input = output.input
-        assert input is not None, "rows come from an input"
+        assert input is not None, "the input is set with the first batch"
         ordered = sorted(rows, key=lambda row: (row.row, row.sample, row.segment))
         return _append(output, ordered, _Builder(self, output.log.shard, input))
 
@@ -50,12 +51,12 @@ def _append(output: ShardOutput, rows: Sequence[OutputRow], builder: "_Builder")
     try:
         return output.log.append(rows, builder.build)
     except _UnbuildableError as error:
-        mended = builder.mended(rows)
-        if mended != rows:
-            return _append(output, mended, builder)
+        repaired = builder.repaired(rows)
+        if repaired != rows:
+            return _append(output, repaired, builder)
         if len(rows) == 1:
             raise error.fault from None
-    # Each can be built alone, and all together can't: they are too large for one part.
+    # Each row can be built alone, so all of them together are too large for one part.
     middle = len(rows) // 2
     first = _append(output, rows[:middle], builder)
     return first + _append(output, rows[middle:], builder)
@@ -83,15 +84,15 @@ class _Builder:
         except Exception as error:
             raise _UnbuildableError(error) from error
 
-    def mended(self, rows: Sequence[OutputRow]) -> list[OutputRow]:
-        """`rows`, with an error in place of each that can't be built; found by halving."""
+    def repaired(self, rows: Sequence[OutputRow]) -> list[OutputRow]:
+        """`rows`, with an error in place of each that can't be built (found by bisection)."""
         fault = self._fault(rows)
         if fault is None:
             return list(rows)
         if len(rows) == 1:
-            return [self._given_up(rows[0], fault)]
+            return [self._failed(rows[0], fault)]
         middle = len(rows) // 2
-        return self.mended(rows[:middle]) + self.mended(rows[middle:])
+        return self.repaired(rows[:middle]) + self.repaired(rows[middle:])
 
     def _fault(self, rows: Sequence[OutputRow]) -> Exception | None:
         try:
@@ -100,7 +101,7 @@ class _Builder:
             return error.fault
         return None
 
-    def _given_up(self, row: OutputRow, fault: Exception) -> OutputRow:
+    def _failed(self, row: OutputRow, fault: Exception) -> OutputRow:
         label = RowLabel(self.shard, row.row, row.id, place_of(self.input, row.row))
         error = f"its output can't be written ({error_text(fault)})"
         failed = replace(

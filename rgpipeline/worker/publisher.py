@@ -1,15 +1,13 @@
-"""Rows gathered, published and accounted for, on a thread of their own: the engine never waits."""
+"""Publishes rows and snapshots on a thread of its own, so that the engine never waits."""
 
 import logging
 import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from threading import Condition, Thread
 
 from rgpipeline.assignments import ShardDone
-from rgpipeline.io.committed_rows import CommittedRows
 from rgpipeline.io.log import ShardLog
 from rgpipeline.io.shard_rows import InputRows
 from rgpipeline.io.snapshots import Snapshots
@@ -20,53 +18,36 @@ from rgpipeline.worker.shard_output import (
     Pending,
     Save,
     ShardOutput,
-    done,
     row_bytes,
+    shard_done,
     write_snapshots,
 )
-from rgpipeline.worker.shared import Held, WorkerPolicy, log_context
+from rgpipeline.worker.shared import (
+    ActiveAssignment,
+    Finished,
+    PublishedByOthers,
+    PublisherEvent,
+    Unfinished,
+    WorkerPolicy,
+    log_context,
+)
 
 _log = logging.getLogger(__name__)
 
-_LOOK_S = 5.0  # between looks for shards that were taken away, when nothing is due
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedByOthers:
-    """Others have published rows of a shard: what its log holds now."""
-
-    shard: int
-    committed: CommittedRows
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The log covers all of an assignment."""
-
-    held: Held
-
-
-@dataclass(frozen=True, slots=True)
-class Unfinished:
-    """All that we had of an assignment is published, and its log lacks some of it."""
-
-    held: Held
-
-
-PublisherEvent = PublishedByOthers | Finished | Unfinished
+_IDLE_S = 5.0  # until shards without assignments are dropped, when nothing else is due
 
 
 class Publisher:
-    """One worker's way out: rows and snapshots in, parts in logs out.
+    """Takes rows and snapshots of one worker, and appends parts to the logs of its shards.
 
-    Everything handed in of a shard is published in its order, rows before the snapshots that
-    came after them: a snapshot is never ahead of the log.
+    Rows are published before the snapshots that were added after them: a snapshot is never ahead
+    of the log.
     """
 
     def __init__(
         self, writer: PartWriter, store: Store, policy: WorkerPolicy, wake: Callable[[], None]
     ) -> None:
-        """`wake` is called whenever there is something to take."""
+        """`wake` is called whenever there are events, or the thread has failed."""
         self._writer = writer
         self._snapshots = Snapshots(store)
         self._policy = policy
@@ -76,10 +57,10 @@ class Publisher:
         self._events: deque[PublisherEvent] = deque()
         self._waiting_bytes = 0
         self._closed = False
-        self._sleeps_until = -math.inf  # the thread, if nobody wakes it
+        self._sleeps_until = -math.inf  # when the thread wakes up by itself
         self._error: Exception | None = None
         self._thread = Thread(target=self._run, name="publisher", daemon=True)
-        self.beat = 0  # grows with every part and snapshot
+        self.progress_counter = 0  # grows with every round of publishing
         self.saved = 0  # parts and snapshots
         self.finished: tuple[ShardDone, ...] = ()
         self.rows_done = 0
@@ -91,13 +72,13 @@ class Publisher:
 
     @property
     def full(self) -> bool:
-        """True when no more shall be handed in until the store has caught up."""
+        """Whether the engine must wait until the store has caught up."""
         return self._waiting_bytes > self._policy.backlog_bytes
 
-    def open(self, held: Held, log: ShardLog, input: InputRows | None) -> None:
-        """An assignment's log, just read, and its input; from now on they are the publisher's."""
+    def open(self, active: ActiveAssignment, log: ShardLog, input: InputRows | None) -> None:
+        """Adds an assignment. Its log, just read, and its input now belong to the publisher."""
         with self._changed:
-            output = self._shards.get(held.shard)
+            output = self._shards.get(active.shard)
             if output is None:
                 output = ShardOutput(log, refreshed=time.monotonic())
                 self._shards[log.shard] = output
@@ -106,22 +87,22 @@ class Publisher:
                 output.row_bytes = row_bytes(input, self._writer.plan.kept)
             if log.parts > output.log.parts:
                 output.refreshed = -math.inf
-            output.helds.append(held)
+            output.assignments.append(active)
             self._wake_for(output)
 
     def add(self, shard: int, rows: Iterable[OutputRow], forget: SampleKey | None = None) -> None:
-        """Hands in rows of an open shard; `forget`: a sample whose snapshots go thereafter."""
+        """Adds rows of an open shard; then the snapshots of the sample `forget` are removed."""
         with self._changed:
             output, now = self._shards.get(shard), time.monotonic()
             if output is None:
-                return  # others have finished the shard just now
+                return  # other workers have just finished the shard
             self._waiting_bytes += output.add(rows, now)
             if forget is not None:
                 output.forget(forget, now)
             self._wake_for(output)
 
     def save(self, save: Save) -> None:
-        """Hands in a sequence's state."""
+        """Adds a sequence's state."""
         with self._changed:
             output = self._shards.get(save.key.shard)
             if output is None:
@@ -130,14 +111,14 @@ class Publisher:
             self.saving += 1
             self._wake_for(output)
 
-    def finish(self, held: Held) -> None:
-        """All of an assignment has been handed in: publish it now, and say whether it is done."""
+    def finish(self, active: ActiveAssignment) -> None:
+        """Has an assignment published now: all its rows were added. An event tells the result."""
         with self._changed:
-            held.closing = True
+            active.closing = True
             self._changed.notify_all()
 
     def events(self) -> list[PublisherEvent]:
-        """What has happened since the last call. Raises what the thread ran into."""
+        """The events since the last call. Raises the thread's exception."""
         with self._changed:
             if self._error is not None:
                 raise self._error
@@ -146,7 +127,7 @@ class Publisher:
             return events
 
     def close(self) -> None:
-        """Publishes everything that was handed in, and ends. Raises what goes wrong in that."""
+        """Publishes all that was added and ends the thread. Raises the thread's exception."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -166,7 +147,7 @@ class Publisher:
             self._wake()
 
     def _next(self) -> tuple[ShardOutput, Pending] | None:
-        """Waits for a shard that is due, and takes what it has; None once closed and empty."""
+        """Waits for a shard that is due, and takes what waits there; None once closed and empty."""
         with self._changed:
             while True:
                 self._drop_released()
@@ -179,7 +160,7 @@ class Publisher:
                     return output, pending
                 if self._closed:
                     return None
-                self._sleeps_until = min([*dues.values(), now + _LOOK_S])
+                self._sleeps_until = min([*dues.values(), now + _IDLE_S])
                 self._changed.wait(self._sleeps_until - now)
                 self._sleeps_until = -math.inf
 
@@ -188,18 +169,18 @@ class Publisher:
         return -math.inf if self._closed and waits else output.due_at(self._policy)
 
     def _wake_for(self, output: ShardOutput) -> None:
-        """Not for every row: a thread that wakes costs more than the row does."""
+        """Wakes the thread if the shard is due earlier; a wake-up for every row would be slow."""
         if self._due_at(output) < self._sleeps_until:
             self._changed.notify_all()
 
     def _drop_released(self) -> None:
         for shard, output in list(self._shards.items()):
-            output.helds = [held for held in output.helds if not held.dropped]
-            if not output.helds and output.pending.since is None:
+            output.assignments = [active for active in output.assignments if not active.dropped]
+            if not output.assignments and output.pending.since is None:
                 del self._shards[shard]
 
     def _publish(self, output: ShardOutput, pending: Pending) -> None:
-        """One round of a shard: append, count, save, look at what others did, tell."""
+        """One round of a shard: append, count, save, read other workers' parts, add events."""
         ours, saved = output.log.parts, len(pending.saves)
         if pending.rows:
             published = self._writer.append(output, pending.rows)
@@ -208,21 +189,22 @@ class Publisher:
             saved += bool(published)
             self._count(output, published)
         write_snapshots(self._snapshots, output, pending)
-        self._look_at_others(output)
+        self._read_others_parts(output)
         with self._changed:
-            self.beat += 1 if pending.since is not None else 0
+            self.progress_counter += 1 if pending.since is not None else 0
             self.saved += saved
             self.saving -= len(pending.saves)
             self._waiting_bytes -= pending.nbytes
             if output.log.parts > ours:
                 committed = output.log.committed.copy()
                 self._events.append(PublishedByOthers(output.log.shard, committed))
-            self._settle(output)
+            self._add_ends(output)
         self._wake()
 
-    def _look_at_others(self, output: ShardOutput) -> None:
+    def _read_others_parts(self, output: ShardOutput) -> None:
         due = time.monotonic() - output.refreshed >= self._policy.refresh_s
-        if due or any(held.closing and not done(output, held) for held in output.helds):
+        closing = [active for active in output.assignments if active.closing]
+        if due or not all(shard_done(output, active) for active in closing):
             output.log.refresh()
             output.refreshed = time.monotonic()
 
@@ -233,17 +215,17 @@ class Publisher:
         self.rows_failed += failed
         self.rows_done += len(finished) - failed
 
-    def _settle(self, output: ShardOutput) -> None:
-        """Tells of the assignments that are covered, and of those that should be."""
-        for held in output.helds:
-            if held.dropped:
+    def _add_ends(self, output: ShardOutput) -> None:
+        """Adds an event for each assignment that is finished, or was to be and is not."""
+        for active in output.assignments:
+            if active.dropped:
                 continue
-            report = done(output, held)
+            report = shard_done(output, active)
             if report is not None:
-                held.dropped = True
+                active.dropped = True
                 self.finished += (report,)
                 _log.info("%d rows are finished, %d of them failed", report.rows, report.failed)
-                self._events.append(Finished(held))
-            elif held.closing and output.pending.since is None:
-                held.closing = False
-                self._events.append(Unfinished(held))
+                self._events.append(Finished(active))
+            elif active.closing and output.pending.since is None:
+                active.closing = False
+                self._events.append(Unfinished(active))

@@ -1,4 +1,4 @@
-"""An assignment's rows, as work for the engine."""
+"""Makes engine work of an assignment's rows."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -21,9 +21,9 @@ from rgpipeline.tasks import task_of
 from rgpipeline.tasks.row_prompts import Prompts, Row
 from rgpipeline.tasks.task import RowLabel, RowWork, TextWork, error_text
 from rgpipeline.wording import encodable
-from rgpipeline.worker.shared import Batch, Held
+from rgpipeline.worker.shared import ActiveAssignment, Batch
 
-# Bytes of a row that takes long to make ready: others of its assignment come first.
+# Bytes of a row that takes long to prepare: the others of its assignment come first.
 _LONG_ROW = 1 << 20
 
 _SIZE = 32  # of a batch: few enough rows that the engine begins soon
@@ -31,7 +31,7 @@ _SIZE = 32  # of a batch: few enough rows that the engine begins soon
 
 @dataclass(slots=True)
 class RowMaker:
-    """Reads shards and makes their rows ready. One thread's."""
+    """Reads shards and makes work of their rows. Belongs to one thread."""
 
     job: Job
     plan: Plan
@@ -43,48 +43,48 @@ class RowMaker:
     at: SampleKey | None = None  # the row being made: the suspect if this process dies
     reader: Reader | None = None  # kept: the next shard is often the next in its file
 
-    def batches(self, held: Held) -> Iterator[Batch]:
-        """The rows of an assignment that its log doesn't cover; the last batch says so.
+    def batches(self, active: ActiveAssignment) -> Iterator[Batch]:
+        """The rows of an assignment that aren't finished; the last batch is marked as such.
 
-        Ends early once the assignment is dropped. Raises StoreError.
+        Stops when the assignment is dropped. Raises StoreError.
         """
-        shard = held.assignment.shard
+        shard = active.assignment.shard
         log = ShardLog(self.store, shard.index, self.plan.fingerprint)
         log.refresh()
-        start, stop = held.assignment.rows or (0, shard.rows)
+        start, stop = active.assignment.rows or (0, shard.rows)
         committed = log.committed.copy()
         rows = [row for row in range(start, stop) if not committed.row_finished(row)]
         if not rows:
-            yield Batch(held, log, None, last=True)
+            yield Batch(active, log, None, last=True)
             return
         try:
-            yield from self._made(held, log, committed, rows)
+            yield from self._made(active, log, committed, rows)
         finally:
             self.at = None
 
     def _made(
-        self, held: Held, log: ShardLog, committed: CommittedRows, rows: list[int]
+        self, active: ActiveAssignment, log: ShardLog, committed: CommittedRows, rows: list[int]
     ) -> Iterator[Batch]:
-        shard = held.assignment.shard
+        shard = active.assignment.shard
         self.at = SampleKey(shard.index, rows[0], 0)
         self.reader = self.reader or self.plan.reader(self.options)
         input = self.plan.read(shard, self.options, self.reader)
-        maker = _ShardMaker(self, held, committed, input)
-        batch = Batch(held, log, maker.input)
+        maker = _ShardMaker(self, active, committed, input)
+        batch = Batch(active, log, maker.input)
         long = input.longer_than(_LONG_ROW, rows)
         for row in sorted(rows, key=lambda row: row in long):
-            if held.dropped:
+            if active.dropped:
                 return
             if row in long and batch.size:
                 self.at = None
                 yield batch
-                batch = Batch(held, log, maker.input)
+                batch = Batch(active, log, maker.input)
             self.at = SampleKey(shard.index, row, 0)
             maker.make(row, batch)
             if batch.size >= _SIZE:
-                self.at = None  # it may wait long before the next is wanted
+                self.at = None  # the batch may wait long before it is taken
                 yield batch
-                batch = Batch(held, log, maker.input)
+                batch = Batch(active, log, maker.input)
         self.at = None
         yield replace(batch, last=True)
 
@@ -93,19 +93,19 @@ class _ShardMaker:
     """Makes the rows of one shard."""
 
     def __init__(
-        self, maker: RowMaker, held: Held, committed: CommittedRows, input: InputRows
+        self, maker: RowMaker, active: ActiveAssignment, committed: CommittedRows, input: InputRows
     ) -> None:
         self.input = input
         self._maker = maker
         self._task = task_of(maker.job)
-        self._shard = held.shard
-        self._failed = held.assignment.failed
+        self._shard = active.shard
+        self._failed = active.assignment.failed
         self._committed = committed
         self._snapshots = Snapshots(maker.store)
         self._saved = self._snapshots.of_shard(self._shard)
 
     def make(self, row: int, batch: Batch) -> None:
-        """Puts a row into `batch`: the work that it asks for, or its refusal."""
+        """Adds a row to `batch`: its work, or an output row with the error why there is none."""
         prompts = self._maker.prompts
         label = RowLabel(
             self._shard, row, encodable(self.input.default_id(row)), place_of(self.input, row)
@@ -122,9 +122,9 @@ class _ShardMaker:
             work = self._task.work(label, values, prompts)
             self._maker.check_tokens(work[0].request.tokens)
             batch.work.extend(self._resumed(one) for one in work if not self._is_final(one.key))
-        except (MemoryError, StoreError, OutputError):  # not the row's doing
+        except (MemoryError, StoreError, OutputError):  # not the row's fault
             raise
-        except Exception as error:  # whatever a row does to us, it fails alone
+        except Exception as error:  # any other exception fails this row only
             batch.refused.append(self._refusal(label, error_text(error)))
 
     def _is_final(self, key: SampleKey) -> bool:
@@ -147,7 +147,7 @@ class _ShardMaker:
         return saved if usable else None
 
     def _refusal(self, label: RowLabel, fault: str) -> OutputRow:
-        """The output row that ends a whole row, from its first sample that isn't final."""
+        """The output row that ends a row with an error, from its first sample that isn't final."""
         sample = 0
         while self._committed.final(label.row, sample):
             sample += 1

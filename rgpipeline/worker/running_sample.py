@@ -15,8 +15,8 @@ from rgpipeline.records import Emission, FinishReason, OutputRow, SampleKey, Tok
 from rgpipeline.tasks.task import Notes, SequenceWork, TextWork, error_text
 from rgpipeline.text.completion import CompletionText, NoText, SequenceText
 from rgpipeline.text.tokenizer import Tokenizer
-from rgpipeline.worker.segment_logprobs import LogprobTail
-from rgpipeline.worker.shared import Held
+from rgpipeline.worker.segment_logprobs import SegmentLogprobs
+from rgpipeline.worker.shared import ActiveAssignment
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class CompletionFormat:
 class RunningText:
     """One text that the engine reads."""
 
-    held: Held
+    active: ActiveAssignment
     work: TextWork
 
     @property
@@ -50,7 +50,7 @@ class RunningSample:
 
     def __init__(
         self,
-        held: Held,
+        active: ActiveAssignment,
         work: SequenceWork,
         tokenizer: Tokenizer | None,
         format: CompletionFormat,
@@ -61,7 +61,7 @@ class RunningSample:
         """
         notes = work.notes
         sampling = work.request.sampling
-        self.held = held
+        self.active = active
         self.key = work.key
         self.nbytes = work.nbytes
         self.prompt_tokens = len(work.request.tokens)
@@ -86,7 +86,7 @@ class RunningSample:
         self._ids: list[int] = notes["ids"] if notes else []
         token_text = tokenizer.token_text if tokenizer and format.token_texts else None
         logprobs = notes["logprobs"] if notes else None
-        self._logprobs = LogprobTail(sampling.logprobs, logprobs, token_text)
+        self._logprobs = SegmentLogprobs(sampling.logprobs, logprobs, token_text)
 
     @property
     def generated(self) -> int:

@@ -1,4 +1,4 @@
-"""Log-probabilities of a segment's tokens, as the output holds them."""
+"""Log-probabilities of a segment's tokens, as values of the output's column."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -12,29 +12,29 @@ from rgpipeline.records import TokenLogprobs
 TokenText = Callable[[int, bool], str]  # the text of a token id; whether it begins the completion
 
 
-class LogprobTail:
-    """Those of the tokens since the last border of a segment."""
+class SegmentLogprobs:
+    """Collects log-probabilities of the tokens since the last segment ended."""
 
     def __init__(
         self, wanted: int, state: dict[str, Any] | None = None, text: TokenText | None = None
     ) -> None:
-        """`wanted`: as `Sampling.logprobs`. Goes on from what `state()` gave.
+        """`wanted`: as `Sampling.logprobs`. `state`: what `state()` gave, to resume.
 
-        With `text`, the value has the text of every token beside its number.
+        With `text`, the value has the text of each token too.
         """
         self._wanted = wanted
         self._text = text
         self._sampled: list[float] = state["sampled"] if state else []
         self._top_ids: list[list[int]] = state["top_ids"] if state else []
         self._top: list[list[float]] = state["top"] if state else []
-        self._ids: list[int] = state.get("ids", []) if state else []  # for their texts
+        self._ids: list[int] = state.get("ids", []) if state else []  # for the texts
 
     def add(self, logprobs: TokenLogprobs, ids: NDArray[np.int32], start: int, stop: int) -> None:
-        """Takes those of tokens [start, stop) of an emission; `ids` are these tokens."""
-        self._sampled += plain(logprobs.sampled[start:stop])
+        """Adds those of tokens [start, stop) of an emission; `ids` are these tokens."""
+        self._sampled += short_floats(logprobs.sampled[start:stop])
         if self._wanted > 1:
             self._top_ids += logprobs.top_ids[start:stop].tolist()
-            self._top += [plain(row) for row in logprobs.top[start:stop]]
+            self._top += [short_floats(row) for row in logprobs.top[start:stop]]
         if self._wanted and self._text is not None:
             self._ids += ids.tolist()
 
@@ -42,11 +42,11 @@ class LogprobTail:
         self._sampled, self._top_ids, self._top, self._ids = [], [], [], []
 
     def value(self, *, first: bool = False) -> str | list[float] | None:
-        """The column's value: None unless asked for; numbers; with more than 1 asked for, JSON.
+        """The column's value: None unless wanted; the sampled tokens' numbers for 1; else JSON.
 
-        `{"sampled": [m numbers], "top_ids": [m lists], "top": [m lists of numbers]}`, and with
-        texts `"tokens": [m texts], "top_tokens": [m lists of texts]`. `first`: the segment begins
-        the completion.
+        The JSON is `{"sampled": [m numbers], "top_ids": [m lists], "top": [m lists of numbers]}`,
+        and with texts `"tokens": [m texts], "top_tokens": [m lists of texts]`. `first`: the
+        segment begins the completion.
         """
         if not self._wanted:
             return None
@@ -57,14 +57,14 @@ class LogprobTail:
             value |= {
                 "tokens": _texts(self._text, self._ids, first),
                 "top_tokens": [
-                    [self._text(token, first and place == 0) for token in ids]
-                    for place, ids in enumerate(self._top_ids)
+                    [self._text(token, first and index == 0) for token in ids]
+                    for index, ids in enumerate(self._top_ids)
                 ],
             }
         return json.dumps(value, separators=(",", ":"))
 
     def state(self) -> dict[str, Any] | None:
-        """Plain JSON, for a snapshot's notes."""
+        """JSON for a snapshot's notes; None unless wanted."""
         if not self._wanted:
             return None
         return self._numbers() | ({} if self._text is None else {"ids": list(self._ids)})
@@ -78,9 +78,9 @@ class LogprobTail:
 
 
 def _texts(text: TokenText, ids: Sequence[int], first: bool) -> list[str]:
-    return [text(token, first and place == 0) for place, token in enumerate(ids)]
+    return [text(token, first and index == 0) for index, token in enumerate(ids)]
 
 
-def plain(values: NDArray[np.float32]) -> list[float]:
-    """float32 numbers as Python's, by their shortest spelling: they read back as they were."""
+def short_floats(values: NDArray[np.float32]) -> list[float]:
+    """float32 numbers as Python floats with few digits, which read back as the same float32."""
     return [float(str(value)) for value in values]

@@ -12,7 +12,7 @@ from rgpipeline.records import Emission, SampleKey, Snapshot
 from rgpipeline.tasks.task import SequenceWork, TextWork
 from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.worker.feeder import Feeder
-from rgpipeline.worker.publisher import PublishedByOthers, Publisher, Unfinished
+from rgpipeline.worker.publisher import Publisher
 from rgpipeline.worker.running_sample import (
     CompletionFormat,
     RunningSample,
@@ -20,9 +20,15 @@ from rgpipeline.worker.running_sample import (
     latest_completion,
 )
 from rgpipeline.worker.shard_output import Save
-from rgpipeline.worker.shared import Batch, Held, WorkerPolicy
+from rgpipeline.worker.shared import (
+    ActiveAssignment,
+    Batch,
+    PublishedByOthers,
+    Unfinished,
+    WorkerPolicy,
+)
 from rgpipeline.worker.snapshot_schedule import SnapshotSchedule
-from rgpipeline.worker.worker_stats import View, WorkerStats, view_of
+from rgpipeline.worker.worker_stats import EngineView, WorkerStats, view_of
 
 _MAX_ROUNDS = 3
 
@@ -45,7 +51,7 @@ class Session:
         self._tokenizer = tokenizer
         self._format = format
         self._policy = policy
-        self._held: dict[AssignmentKey, Held] = {}
+        self._active: dict[AssignmentKey, ActiveAssignment] = {}
         self._running: dict[Hashable, RunningSample | RunningText] = {}  # by SampleKey
         self._running_bytes = 0
         self._committed: dict[int, CommittedRows] = {}  # of shards to which others have published
@@ -54,26 +60,26 @@ class Session:
         self._latest = ""
         self.in_engine = False  # while the engine works on rows, and after it has failed there
         self.stats = WorkerStats()
-        self.view = View(slots=loop.slots)
+        self.view = EngineView(slots=loop.slots)
 
     @property
-    def beat(self) -> int:
+    def progress_counter(self) -> int:
         """Grows with the engine's progress."""
         return self._loop.beat
 
-    def hold(self, assignments: Sequence[Assignment]) -> None:
+    def set_assignments(self, assignments: Sequence[Assignment]) -> None:
         """Starts the assignments that are new, and drops those that are not named."""
         wanted = {assignment.key: assignment for assignment in assignments}
-        for key, held in list(self._held.items()):
-            if wanted.get(key) != held.assignment:
-                held.dropped = True
-                del self._held[key]
-                self._cancel_all_of(held)
+        for key, active in list(self._active.items()):
+            if wanted.get(key) != active.assignment:
+                active.dropped = True
+                del self._active[key]
+                self._cancel_all_of(active)
         for key, assignment in wanted.items():
-            if key not in self._held:
-                self._held[key] = Held(assignment)
-                self._feeder.feed(self._held[key])
-        shards = {key.shard for key in self._held}
+            if key not in self._active:
+                self._active[key] = ActiveAssignment(assignment)
+                self._feeder.feed(self._active[key])
+        shards = {key.shard for key in self._active}
         self._committed = {shard: c for shard, c in self._committed.items() if shard in shards}
 
     def step(self) -> bool:
@@ -81,7 +87,7 @@ class Session:
         self.in_engine = False
         self._take_events()
         admitted = self._admit()
-        self.view = view_of(self._loop, self._latest, made_ready=self._feeder.at)
+        self.view = view_of(self._loop, self._latest, self._feeder.at)
         if self._publisher.full:
             return False
         self.in_engine = True
@@ -99,7 +105,7 @@ class Session:
         self._feeder.close()
         for emission in self._loop.drain():
             self._collect(emission, None, time.monotonic())
-        self.view = View(slots=self._loop.slots, latest=self._latest)
+        self.view = EngineView(slots=self._loop.slots, latest_completion=self._latest)
 
     # Rows in
 
@@ -109,24 +115,24 @@ class Session:
                 self._committed[event.shard] = event.committed
                 self._cancel(lambda one: self._final_elsewhere(one.key))
             elif isinstance(event, Unfinished):
-                self._feed_again(event.held)
+                self._feed_again(event.active)
             else:
-                self._cancel_all_of(event.held)
+                self._cancel_all_of(event.active)
 
     def _final_elsewhere(self, key: SampleKey) -> bool:
         committed = self._committed.get(key.shard)
         return committed is not None and committed.final(key.row, key.sample)
 
-    def _feed_again(self, held: Held) -> None:
+    def _feed_again(self, active: ActiveAssignment) -> None:
         """Another worker's rows kept some of ours out of the log: the missing rows are redone."""
-        held.rounds += 1
-        if held.rounds > _MAX_ROUNDS:
-            shard, start, stop = held.assignment.key
+        active.rounds += 1
+        if active.rounds > _MAX_ROUNDS:
+            shard, start, stop = active.assignment.key
             raise WorkerError(
                 f"shard {shard}, rows {start} to {stop}: all were published and the log lacks some"
             )
-        held.fed = False
-        self._feeder.feed(held)
+        active.fed = False
+        self._feeder.feed(active)
 
     def _admit(self) -> bool:
         admitted = False
@@ -144,25 +150,25 @@ class Session:
         )
 
     def _take(self, batch: Batch) -> None:
-        held = batch.held
-        if not held.opened:
-            held.opened = True
-            self._publisher.open(held, batch.log, batch.input)
-        self._publisher.add(held.shard, batch.refused)
+        active = batch.active
+        if not active.opened:
+            active.opened = True
+            self._publisher.open(active, batch.log, batch.input)
+        self._publisher.add(active.shard, batch.refused)
         work = [one for one in batch.work if not self._final_elsewhere(one.key)]
         for one in work:
             if isinstance(one, SequenceWork):
-                running = RunningSample(held, one, self._tokenizer, self._format)
+                running = RunningSample(active, one, self._tokenizer, self._format)
                 self._running[one.key] = running
             else:
-                self._running[one.key] = RunningText(held, one)
+                self._running[one.key] = RunningText(active, one)
             self._running_bytes += one.nbytes
         self._loop.submit(one.request for one in work if isinstance(one, SequenceWork))
         if texts := [one.request for one in work if isinstance(one, TextWork)]:
             self._loop.submit_texts(texts)
-        held.open += len(work)
-        held.fed = batch.last
-        self._finish_if_done(held)
+        active.open += len(work)
+        active.fed = batch.last
+        self._finish_if_done(active)
 
     # Tokens to rows
 
@@ -218,14 +224,14 @@ class Session:
             if isinstance(text, RunningText):
                 work = text.work
                 self.stats.prompt_tokens += work.request.first
-                self._publisher.add(text.held.shard, [work.output_row(work.row, scored)])
+                self._publisher.add(text.active.shard, [work.output_row(work.row, scored)])
                 self._close(text)
         self.stats.read_texts(time.monotonic() - began)
 
     # Ends
 
-    def _cancel_all_of(self, held: Held) -> None:
-        self._cancel(lambda one: one.held is held)
+    def _cancel_all_of(self, active: ActiveAssignment) -> None:
+        self._cancel(lambda one: one.active is active)
 
     def _cancel(self, needless: Callable[[RunningSample | RunningText], bool]) -> None:
         """Drops samples and texts whose rows are not needed any more."""
@@ -238,9 +244,9 @@ class Session:
         del self._running[one.key]
         self._running_bytes -= one.nbytes
         self._snapshots.forget(one.key)
-        one.held.open -= 1
-        self._finish_if_done(one.held)
+        one.active.open -= 1
+        self._finish_if_done(one.active)
 
-    def _finish_if_done(self, held: Held) -> None:
-        if held.fed and held.open == 0 and not held.dropped:
-            self._publisher.finish(held)
+    def _finish_if_done(self, active: ActiveAssignment) -> None:
+        if active.fed and active.open == 0 and not active.dropped:
+            self._publisher.finish(active)

@@ -1,4 +1,4 @@
-"""What one shard has waiting to be published."""
+"""What waits to be published to one shard."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -10,12 +10,12 @@ from rgpipeline.io.shard_rows import InputRows
 from rgpipeline.io.snapshots import Snapshots
 from rgpipeline.records import OutputRow, SampleKey, Snapshot
 from rgpipeline.tasks.task import Notes
-from rgpipeline.worker.shared import Held, WorkerPolicy
+from rgpipeline.worker.shared import ActiveAssignment, WorkerPolicy
 
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """A sequence's state to keep; everything before it has been handed in as rows."""
+    """A sequence's state to save; the rows of all its complete segments were added before it."""
 
     key: SampleKey
     snapshot: Snapshot
@@ -28,28 +28,28 @@ class Save:
 
 @dataclass(slots=True)
 class Pending:
-    """What has gathered for a shard, in the order it is dealt with."""
+    """What waits for a shard, in the order of publishing."""
 
     rows: list[OutputRow] = field(default_factory=list)
-    saves: list[Save] = field(default_factory=list)  # once the rows are published
-    forget: list[SampleKey] = field(default_factory=list)  # final: their snapshots go
+    saves: list[Save] = field(default_factory=list)  # after the rows
+    forget: list[SampleKey] = field(default_factory=list)  # final samples: their snapshots go
     nbytes: int = 0
-    since: float | None = None  # when the first of it came
+    since: float | None = None  # when the first of it was added
 
 
 @dataclass(slots=True, eq=False)
 class ShardOutput:
-    """One shard's log and what waits for it. The publisher's lock guards all but `log`."""
+    """One shard's log and what waits for it; the publisher's lock guards everything but `log`."""
 
     log: ShardLog
     refreshed: float  # when the log was last read
     input: InputRows | None = None
-    helds: list[Held] = field(default_factory=list)
+    assignments: list[ActiveAssignment] = field(default_factory=list)
     pending: Pending = field(default_factory=Pending)
     row_bytes: float = 0.0  # of kept input columns, for one row
 
     def add(self, rows: Iterable[OutputRow], now: float) -> int:
-        """Adds rows; returns their bytes, about."""
+        """Adds rows; returns their size in bytes, approximately."""
         added = 0
         for row in rows:
             self.pending.rows.append(row)
@@ -57,22 +57,22 @@ class ShardOutput:
         return self._grow(added, now)
 
     def save(self, save: Save, now: float) -> int:
-        """Adds a snapshot; returns its bytes."""
+        """Adds a snapshot; returns its size in bytes."""
         self.pending.saves.append(save)
         return self._grow(save.nbytes, now)
 
     def forget(self, key: SampleKey, now: float) -> None:
-        """The sample is final: its snapshots shall go, once that is published."""
+        """Has the snapshots of a final sample removed, after its rows are published."""
         self.pending.forget.append(key)
         self._grow(0, now)
 
     def due_at(self, policy: WorkerPolicy) -> float:
-        """When what waits has gathered for long enough; `-inf` where somebody waits for it."""
+        """The time to publish, or to read the log again; `-inf` for at once."""
         pending = self.pending
-        closing = any(held.closing and not held.dropped for held in self.helds)
+        closing = any(active.closing and not active.dropped for active in self.assignments)
         if closing or pending.nbytes >= policy.part_bytes:
             return -math.inf
-        look = self.refreshed + policy.refresh_s if self.helds else math.inf
+        look = self.refreshed + policy.refresh_s if self.assignments else math.inf
         if pending.since is None:
             return look
         return min(look, pending.since + (policy.save_s if pending.saves else policy.part_s))
@@ -85,9 +85,12 @@ class ShardOutput:
 
 
 def write_snapshots(snapshots: Snapshots, output: ShardOutput, pending: Pending) -> None:
-    """Saves states of sequences that aren't final by now, and removes older and needless ones."""
-    newest = {save.key: save for save in pending.saves}
-    for key, save in newest.items():
+    """Saves the last state of each sample that isn't final, and removes its older ones.
+
+    Removes all snapshots of `pending.forget`.
+    """
+    last = {save.key: save for save in pending.saves}
+    for key, save in last.items():
         if not output.log.committed.final(key.row, key.sample):
             snapshots.save(key, save.snapshot, save.notes)
             snapshots.remove(key, below=save.snapshot.generated)
@@ -95,19 +98,19 @@ def write_snapshots(snapshots: Snapshots, output: ShardOutput, pending: Pending)
         snapshots.remove(key)
 
 
-def done(output: ShardOutput, held: Held) -> ShardDone | None:
-    """What to report of an assignment, if the log covers it."""
+def shard_done(output: ShardOutput, active: ActiveAssignment) -> ShardDone | None:
+    """The report of an assignment whose rows are all finished; None when some are not."""
     committed = output.log.committed
-    _, start, stop = held.assignment.key
+    _, start, stop = active.assignment.key
     rows = range(start, stop)
     if not all(committed.row_finished(row) for row in rows):
         return None
     failed = sum(committed.row_failed(row) for row in rows)
-    return ShardDone(output.log.shard, len(rows), failed, held.assignment.rows)
+    return ShardDone(output.log.shard, len(rows), failed, active.assignment.rows)
 
 
 def row_bytes(input: InputRows, kept: Sequence[str]) -> float:
-    """Memory of one row's kept columns, about."""
+    """Memory of one row's kept columns in bytes, approximately."""
     return float(input.table.select(list(kept)).nbytes / max(1, input.table.num_rows))
 
 

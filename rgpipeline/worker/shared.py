@@ -1,4 +1,4 @@
-"""What the worker's threads share: its policy, its assignments, batches of rows, a log context."""
+"""What the worker's threads share: policy, assignments, batches of rows, events, log context."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from rgpipeline.assignments import Assignment
+from rgpipeline.io.committed_rows import CommittedRows
 from rgpipeline.io.log import ShardLog
 from rgpipeline.io.shard_rows import InputRows
 from rgpipeline.records import OutputRow
@@ -30,7 +31,7 @@ class WorkerPolicy:
 
 
 @dataclass(slots=True, eq=False)
-class Held:
+class ActiveAssignment:
     """An assignment that this worker has.
 
     It belongs to the worker's thread. The feeder reads `dropped`; the publisher sets `dropped` and
@@ -54,7 +55,7 @@ class Held:
 class Batch:
     """Some rows of an assignment, in order; long rows come last."""
 
-    held: Held
+    active: ActiveAssignment
     log: ShardLog  # read when its rows were chosen; the publisher's from the first batch on
     input: InputRows | None  # of the whole shard; None when there is nothing to do
     work: list[RowWork] = field(default_factory=list)
@@ -70,6 +71,31 @@ class Batch:
     def nbytes(self) -> int:
         """Host memory, approximately, without the shard's input."""
         return sum(one.nbytes for one in self.work)
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedByOthers:
+    """Other workers have published rows of a shard."""
+
+    shard: int
+    committed: CommittedRows  # that its log has now
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """All rows of an assignment are finished."""
+
+    active: ActiveAssignment
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """All our rows of an assignment are published, but some of its rows are not finished."""
+
+    active: ActiveAssignment
+
+
+PublisherEvent = PublishedByOthers | Finished | Unfinished
 
 
 _shard: ContextVar[int | None] = ContextVar("shard", default=None)

@@ -1,4 +1,4 @@
-"""Which sequences are to be saved, and when the engine is asked for it."""
+"""When the engine is asked for a sequence's state."""
 
 from collections.abc import Callable
 
@@ -8,10 +8,10 @@ from rgpipeline.worker.shared import WorkerPolicy
 
 
 class SnapshotSchedule:
-    """A sequence is saved after each segment, and when much work on it would be lost.
+    """Requests a state after each segment, and when a death would lose too much work.
 
-    Slots that began together reach their borders together; states are asked for few at a time,
-    so that host memory doesn't hold them all at once.
+    Slots that began together end their segments together. Few states are requested at a time,
+    because host memory can't hold those of all slots.
     """
 
     def __init__(
@@ -20,11 +20,11 @@ class SnapshotSchedule:
         self._policy = policy
         self._worth = min(policy.snapshot_tokens, segment_tokens)
         self._request = request
-        self._due: dict[SampleKey, None] = {}  # in order
+        self._due: dict[SampleKey, None] = {}  # oldest first
         self._requested: set[SampleKey] = set()
 
     def consider(self, sample: RunningSample, now: float, cut: bool) -> None:
-        """A sequence goes on; `cut`: a segment of it has just ended."""
+        """Looks at a sample that has got tokens; `cut`: a segment of it has just ended."""
         if sample.saved_at is None:
             sample.saved_at = now
         late = now - sample.saved_at >= self._policy.snapshot_s and self.worth(sample)
@@ -32,11 +32,11 @@ class SnapshotSchedule:
             self._due[sample.key] = None
 
     def worth(self, sample: RunningSample) -> bool:
-        """Whether what it gained since it was saved takes longer to generate than to load."""
+        """Whether the tokens since the last save take longer to generate than a state to load."""
         return sample.generated - sample.saved >= self._worth
 
     def request(self, saving: int) -> None:
-        """Asks for states that are due, as many as may be on their way; `saving` wait already."""
+        """Requests the states that are due, within the limit; `saving` already wait to be saved."""
         room = self._policy.snapshots_at_once - saving - len(self._requested)
         for key in list(self._due)[: max(0, room)]:
             del self._due[key]
@@ -44,11 +44,11 @@ class SnapshotSchedule:
             self._request(key)
 
     def saved(self, sample: RunningSample, now: float) -> None:
-        """Its state has been handed on."""
+        """Notes that a sample's state went to the publisher."""
         self.forget(sample.key)
         sample.saved, sample.saved_at = sample.generated, now
 
     def forget(self, key: SampleKey) -> None:
-        """The sequence has ended or was saved."""
+        """Removes a sample that has ended or was saved."""
         self._due.pop(key, None)
         self._requested.discard(key)

@@ -1,4 +1,4 @@
-"""A worker: opens its engine, does what it is given to hold, and says how it is."""
+"""A worker: opens its engine, does its assignments, and reports its state."""
 
 import logging
 import traceback
@@ -24,17 +24,17 @@ from rgpipeline.worker.session import Session
 from rgpipeline.worker.shared import WorkerPolicy
 from rgpipeline.worker.worker_setup import EngineFactory, open_prompts, open_settled
 
-_IDLE_S = 0.5  # between looks, when nothing wakes it
-_LONGEST_MESSAGE = 600
+_WAIT_S = 0.5  # for assignments or rows, at most
+_MESSAGE_CHARACTERS = 600
 
 _log = logging.getLogger(__name__)
 
 
 class Worker:
-    """One engine and the shards it holds.
+    """One engine and its assignments.
 
-    `run` works in the thread that calls it; all else may be called from any other thread, and
-    never waits for the engine.
+    `run` works in the thread that calls it. All other methods may be called from any thread and
+    never wait for the engine.
     """
 
     def __init__(
@@ -48,9 +48,9 @@ class Worker:
         policy: WorkerPolicy | None = None,
         activity: Activity | None = None,
     ) -> None:
-        """`attempt` names this life of the worker: no other, now or ever, has the same.
+        """`attempt` is a unique name for this process of the worker.
 
-        `activity` is what `open_engine` tells of what takes long.
+        `activity`: where `open_engine` notes what takes long.
         """
         self._job = job
         self._plan = plan
@@ -60,51 +60,43 @@ class Worker:
         self._policy = policy or WorkerPolicy()
         self._activity = activity or Activity()
         self._wake = Event()
-        self._lock = Lock()  # of what others want of it
-        self._wanted: Sequence[Assignment] | None = None  # not taken up yet
+        self._lock = Lock()  # guards `_wanted`
+        self._wanted: Sequence[Assignment] | None = None  # assignments that `run` hasn't seen yet
         self._draining = False
         self._loop: Loop[Any, Any] | None = None
-        self._parts: tuple[Session, Feeder, Publisher] | None = None
-        self._end = WorkerReport(progress_counter=0)  # what is said of how it ended
+        self._threads: tuple[Session, Feeder, Publisher] | None = None
+        self._end = WorkerReport(progress_counter=0)  # how it ended; counters are added
 
-    def hold(self, assignments: Sequence[Assignment]) -> None:
-        """All that it is to hold from now on: it takes up what is new, drops what isn't named."""
+    def set_assignments(self, assignments: Sequence[Assignment]) -> None:
+        """Replaces all its assignments: new ones are started, those not named are dropped."""
         with self._lock:
             self._wanted = tuple(assignments)
         self._wake.set()
 
     def drain(self) -> None:
-        """It shall publish what is finished, save what is long, and stop."""
+        """Has it publish what is finished, save the states of long sequences, and stop."""
         self._draining = True
         self._wake.set()
 
     def report(self) -> WorkerReport:
-        """How it is now. Counters only grow; `slots` is 0 until the engine is open."""
-        end = self._end
-        if self._parts is None:
-            return replace(end, doing=self._activity.text)
-        session, feeder, publisher = self._parts
-        view, stats = session.view, session.stats
-        return WorkerReport(
-            progress_counter=session.beat + feeder.beat + publisher.beat,
+        """The worker's state now. Counters only grow; `slots` is 0 until the engine is open."""
+        if self._threads is None:
+            return replace(self._end, doing=self._activity.text)
+        session, _, publisher = self._threads
+        stats = session.stats
+        counters = (one.progress_counter for one in self._threads)
+        return replace(
+            self._end,
+            progress_counter=sum(counters),
             finished=publisher.finished,
             saved=publisher.saved,
             rows_done=publisher.rows_done,
             rows_failed=publisher.rows_failed,
             prompt_tokens=stats.prompt_tokens,
             completion_tokens=stats.completion_tokens,
-            slots=view.slots,
-            occupied=view.occupied,
-            waiting=view.waiting,
-            working_on=view.working_on,
-            latest_completion=view.latest,
             doing=self._activity.text,
-            stopped=end.stopped,
-            error=end.error,
-            fault=end.fault,
-            raised_at=end.raised_at,
-            in_engine=end.in_engine,
             details={**stats.details(), **self._reading(), **self._store_details()},
+            **session.view._asdict(),
         )
 
     def _reading(self) -> dict[str, float]:
@@ -120,7 +112,7 @@ class Worker:
         return {"store_errors": float(store.errors), "store_waits_s": store.waits_s}
 
     def run(self) -> None:
-        """Works until drained, or until it can't go on. Never raises: `report` tells."""
+        """Works until it is drained or fails. Never raises: `report` tells the error."""
         try:
             self._work()
             self._end = WorkerReport(progress_counter=0, stopped=True)
@@ -131,32 +123,32 @@ class Worker:
         except UserError as error:
             self._fail("user", error)
         except Exception as error:
-            _log.error("the worker can't go on\n%s", traceback.format_exc())
+            _log.error("the worker failed\n%s", traceback.format_exc())
             self._fail("worker", error)
 
     def _work(self) -> None:
         session, feeder, publisher = self._open()
         feeder.start()
         publisher.start()
-        self._parts = session, feeder, publisher
+        self._threads = session, feeder, publisher
         _log.info("engine open, %d slots", session.view.slots)
         try:
             while not self._draining:
-                self._take_up(session)
+                self._take_assignments(session)
                 if not session.step():
-                    self._wake.wait(_IDLE_S)
+                    self._wake.wait(_WAIT_S)
                     self._wake.clear()
             session.drain()
         finally:
             feeder.close()
-            publisher.close()  # what is finished is published even if the engine has failed
+            publisher.close()  # publishes what is finished even if the engine has failed
         _log.info("drained: everything finished is published")
 
-    def _take_up(self, session: Session) -> None:
+    def _take_assignments(self, session: Session) -> None:
         with self._lock:
             wanted, self._wanted = self._wanted, None
         if wanted is not None:
-            session.hold(wanted)
+            session.set_assignments(wanted)
 
     def _open(self) -> tuple[Session, Feeder, Publisher]:
         job, plan, store, policy = self._job, self._plan, self._store, self._policy
@@ -180,10 +172,10 @@ class Worker:
     def _fail(self, fault: Fault, error: Exception) -> None:
         ours = isinstance(error, RgpipelineError)
         message = str(error) if ours else f"{type(error).__name__}: {error}"
-        in_engine = self._parts is not None and self._parts[0].in_engine
+        in_engine = self._threads is not None and self._threads[0].in_engine
         self._end = WorkerReport(
             progress_counter=0,
-            error=message[:_LONGEST_MESSAGE],
+            error=message[:_MESSAGE_CHARACTERS],
             fault=fault,
             raised_at=_raised_at(error) if fault == "worker" else "",
             in_engine=in_engine,
@@ -191,7 +183,7 @@ class Worker:
 
 
 def _raised_at(error: Exception) -> str:
-    """Type, file and line of an exception, the same in every process."""
+    """Type, file and line of an exception: the same text in every process."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
     return f"{type(error).__name__}{where}"

@@ -1,4 +1,4 @@
-"""Opening what a worker works with: engine, tokenizer, prompts."""
+"""Opens what a worker needs: engine, tokenizer, prompts."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from rgpipeline.text.tokenizer import Tokenizer
 
 
 class Opened(Protocol):
-    """A loop ready for requests, and what it was settled on."""
+    """A loop ready for requests, and its resolved settings."""
 
     @property
     def loop(self) -> Loop[Any, Any]: ...
@@ -43,9 +43,10 @@ class EngineFactory(Protocol):
 def open_settled(
     job: Job, store: Store, options: StorageOptions, open_engine: EngineFactory
 ) -> Opened:
-    """An engine with the settings that all workers of the job share.
+    """Opens an engine with the settings that all workers of the job share.
 
-    The first worker's are recorded. Should two be first at once, the later one opens again.
+    The first worker's settings are recorded. If two workers come first at once, the later one
+    opens its engine again.
     """
     mesh = job.workers.mesh
     known = settled(store, job.engine, mesh)
@@ -55,15 +56,15 @@ def open_settled(
     agreed = settle(store, job.engine, opened.settings, mesh)
     if agreed == opened.settings:
         return opened
-    del opened  # its memory is needed
+    del opened  # frees its memory
     return open_engine(job.model, job.engine, options, agreed)
 
 
 def open_prompts(job: Job, plan: Plan, options: StorageOptions) -> Prompts:
-    """What makes prompts of the plan's rows. Raises WeightsError when the tokenizer is unusable."""
+    """What makes prompts of a plan's rows. Raises WeightsError if the tokenizer can't be used."""
     url = job.model.tokenizer or job.model.weights
     tokenizer = None
-    if _has_texts(job, plan):
+    if _requires_tokenizer(job, plan):
         tokenizer = Tokenizer.load(url, options)
     elif task_of(job).writes_texts:
         tokenizer = Tokenizer.find(url, options)
@@ -73,8 +74,8 @@ def open_prompts(job: Job, plan: Plan, options: StorageOptions) -> Prompts:
     return Prompts(plan.columns, job.sampling, tokenizer, chat, template, requires_id)
 
 
-def _has_texts(job: Job, plan: Plan) -> bool:
-    """Whether a text is read or written; ids alone need no tokenizer."""
+def _requires_tokenizer(job: Job, plan: Plan) -> bool:
+    """Whether a tokenizer is required: some text is read or written."""
     reads = reads_texts(plan.columns, job.input.template)
     writes = task_of(job).writes_texts and not job.output.token_ids
     return bool(reads or writes or job.sampling.stop or job.model.tokenizer)
@@ -102,4 +103,4 @@ def _open_chat(
     except WeightsError as error:
         if plan.format != "openai-batch" or model.chat_template is not None:
             raise
-        return str(error)  # a batch file may have no chat in it; if it has, its row says this
+        return str(error)  # a batch file may have no chats; rows with one get this as error

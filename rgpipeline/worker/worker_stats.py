@@ -1,31 +1,30 @@
-"""What a worker counts: tokens, seconds, and how fast it is at which position."""
+"""What others may see of a worker: its counters, and a view of its engine."""
 
 from collections import defaultdict
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from rgpipeline.engine.loop import Loop
 from rgpipeline.records import SampleKey
 
 
 class WorkerStats:
-    """Counters of the worker's thread; they only ever grow."""
+    """Tokens, seconds, and speed by position. All counters only grow."""
 
     def __init__(self) -> None:
         self.prompt_tokens = 0
         self.completion_tokens = 0
         self._prefill_s = 0.0
         self._decode_s = 0.0
-        self._usual_decode_s: float | None = None  # of a step without prefill
-        self._shortest_s: float | None = None  # of all steps that brought tokens
+        self._usual_decode_s: float | None = None  # of steps without prefill
+        self._shortest_s: float | None = None  # of all steps with tokens
         self._tokens: defaultdict[int, float] = defaultdict(float)  # by power of two of position
         self._slot_seconds: defaultdict[int, float] = defaultdict(float)
 
     def step(self, seconds: float, prefills: int, decoded: bool) -> float | None:
-        """One step of the loop. The device does both in turn, so the shares are reckoned.
+        """Counts one step of the loop, and estimates how its time divides into prefill and decode.
 
-        Returns decode's share; None where it can't be told. That is so of the first steps, most
-        of whose time goes into compiling.
+        Returns decode's share; None where it is unknown, as in the first steps, which spend most
+        of their time on compiling.
         """
         usual = self._usual_decode_s
         if not prefills:
@@ -46,13 +45,13 @@ class WorkerStats:
         return decode
 
     def read_texts(self, seconds: float) -> None:
-        """One call for texts to score."""
+        """Counts one call for texts."""
         self._prefill_s += seconds
 
     def emitted(self, tokens: int, position: int, seconds: float | None) -> None:
-        """Tokens that one slot brought in a step; `position` is the first one's, from 0.
+        """Counts the tokens of one slot in a step; `position` is that of the first, from 0.
 
-        `seconds`: what `step` returned. Without it, the tokens count for no speed.
+        `seconds`: what `step` returned. When None, the tokens don't count for speed.
         """
         self.completion_tokens += tokens
         if seconds is None:
@@ -70,29 +69,25 @@ class WorkerStats:
         return details
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """One moment of the engine; replaced as a whole."""
+class EngineView(NamedTuple):
+    """The engine at one moment; fields as in `WorkerReport`."""
 
     slots: int = 0
     occupied: int = 0
     waiting: int = 0
-    working_on: tuple[SampleKey, ...] = ()  # what to suspect if the process dies now
-    latest: str = ""
+    working_on: tuple[SampleKey, ...] = ()
+    latest_completion: str = ""
 
 
 def view_of(
-    loop: Loop[Any, Any],
-    latest: str,
-    *,
-    made_ready: SampleKey | None = None,
-) -> View:
+    loop: Loop[Any, Any], latest_completion: str, prepared: SampleKey | None = None
+) -> EngineView:
     """The engine before its next step.
 
-    `made_ready` is the row that is being made ready. It, and what the step is about to read, count
-    as worked on: it may be that which kills.
+    `prepared`: the row that the feeder prepares now. It counts as worked on, as what the step is
+    about to read does: should the process die, either may be the cause.
     """
     keys = [key for key in loop.working_on if isinstance(key, SampleKey)]
-    if made_ready is not None:
-        keys.append(made_ready)
-    return View(loop.slots, loop.occupied, loop.waiting, tuple(keys), latest)
+    if prepared is not None:
+        keys.append(prepared)
+    return EngineView(loop.slots, loop.occupied, loop.waiting, tuple(keys), latest_completion)

@@ -210,7 +210,7 @@ class SimTransport:
         def arrive() -> None:
             if actor.worker is not None and serial > actor.holding:
                 actor.holding = serial
-                actor.worker.hold(assignments)
+                actor.worker.set_assignments(assignments)
 
         self._send(actor, arrive)
 

@@ -57,7 +57,7 @@ class SimWorker:
         self.stopped = False
         self.error: str | None = None
 
-    def hold(self, assignments: Sequence[Assignment]) -> None:
+    def set_assignments(self, assignments: Sequence[Assignment]) -> None:
         self._wanted = assignments
 
     def drain(self) -> None:

@@ -163,7 +163,7 @@ def settled(value: Callable[[], object], still_s: float = 0.2) -> None:
 def finish(worker: Worker, assignments: Sequence[Assignment]) -> WorkerReport:
     """Lets a worker do what it is given, unless it stops by itself; its last report."""
     with running(worker):
-        worker.hold(assignments)
+        worker.set_assignments(assignments)
         wanted = {assignment.key for assignment in assignments}
         until(lambda: worker.report().stopped or wanted <= keys_done(worker, assignments), worker)
     return worker.report()

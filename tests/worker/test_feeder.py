@@ -8,7 +8,7 @@ from rgpipeline.errors import StoreError
 from rgpipeline.records import ScoreRequest, Shard
 from rgpipeline.tasks.task import RowLabel, TextWork
 from rgpipeline.worker.feeder import Feeder
-from rgpipeline.worker.shared import Batch, Held
+from rgpipeline.worker.shared import ActiveAssignment, Batch
 from tests.worker.hand import settled, until
 
 ROW = RowLabel(0, 0, "id", "place")
@@ -19,23 +19,23 @@ class Endless:
 
     at = None
 
-    def batches(self, held):
+    def batches(self, active):
         while True:
             request = ScoreRequest(ROW.key(), np.zeros(250, np.int32))
-            yield Batch(held, None, None, [TextWork(ROW, request, ROW.failed)])
+            yield Batch(active, None, None, [TextWork(ROW, request, ROW.failed)])
 
 
 class Failing:
     at = None
 
-    def batches(self, held):
+    def batches(self, active):
         raise StoreError("input is gone")
         yield
 
 
 @pytest.fixture
-def held() -> Held:
-    return Held(Assignment(Shard(0, ())))
+def active() -> ActiveAssignment:
+    return ActiveAssignment(Assignment(Shard(0, ())))
 
 
 def started(maker, ahead_bytes: int = 10_000) -> Feeder:
@@ -44,31 +44,31 @@ def started(maker, ahead_bytes: int = 10_000) -> Feeder:
     return feeder
 
 
-def test_only_so_much_is_made_ready_ahead(held):
+def test_only_so_much_is_made_ready_ahead(active):
     feeder = started(Endless())
-    feeder.feed(held)
-    until(lambda: feeder.beat >= 11)
-    settled(lambda: feeder.beat)
-    assert feeder.beat == 11  # ten that fit, and the one that waits for room
+    feeder.feed(active)
+    until(lambda: feeder.progress_counter >= 11)
+    settled(lambda: feeder.progress_counter)
+    assert feeder.progress_counter == 11  # ten that fit, and the one that waits for room
     assert feeder.take() is not None
-    until(lambda: feeder.beat >= 12)
-    settled(lambda: feeder.beat)
-    assert feeder.beat == 12
+    until(lambda: feeder.progress_counter >= 12)
+    settled(lambda: feeder.progress_counter)
+    assert feeder.progress_counter == 12
     feeder.close()
 
 
-def test_what_was_made_of_a_dropped_assignment_is_not_handed_out(held):
+def test_what_was_made_of_a_dropped_assignment_is_not_handed_out(active):
     feeder = started(Endless())
-    feeder.feed(held)
-    until(lambda: feeder.beat > 5)
-    held.dropped = True
+    feeder.feed(active)
+    until(lambda: feeder.progress_counter > 5)
+    active.dropped = True
     assert feeder.take() is None
     feeder.close()
 
 
-def test_what_stopped_it_is_raised_to_whoever_takes(held):
+def test_what_stopped_it_is_raised_to_whoever_takes(active):
     feeder = started(Failing())
-    feeder.feed(held)
+    feeder.feed(active)
 
     def fails():
         with pytest.raises(StoreError, match="input is gone"):

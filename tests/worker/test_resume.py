@@ -156,7 +156,7 @@ def test_a_sequence_without_end_goes_on_from_where_it_was_drained(endless):
     for life in range(3):
         worker = endless.worker(f"life{life}", policy=hasty)
         with running(worker):
-            worker.hold(endless.assignments)
+            worker.set_assignments(endless.assignments)
             until_more_is_published(endless, worker)
         # Less than a segment is soon made again.
         assert tokens_saved(endless) > tokens_published(endless) - 16
@@ -180,7 +180,7 @@ def test_a_sequence_whose_state_is_unreadable_is_made_again(tmp_path):
 
 def test_a_store_that_fails_is_not_the_rows_fault(endless):
     with running(worker := endless.worker("first", policy=WorkerPolicy(part_s=0.0))):
-        worker.hold(endless.assignments)
+        worker.set_assignments(endless.assignments)
         until_more_is_published(endless, worker)
     before = endless.parts()
 
@@ -191,7 +191,7 @@ def test_a_store_that_fails_is_not_the_rows_fault(endless):
 
     again = endless.worker("second", store=Instead(endless.store, read=read))
     with running(again):
-        again.hold(endless.assignments)
+        again.set_assignments(endless.assignments)
         until(lambda: again.report().error, again)
     assert again.report().fault == "store"
     assert endless.parts() == before
@@ -199,12 +199,12 @@ def test_a_store_that_fails_is_not_the_rows_fault(endless):
 
 def test_a_resumed_sequence_is_not_generated_from_its_start(endless):
     with running(worker := endless.worker("first", policy=WorkerPolicy(part_s=0.0))):
-        worker.hold(endless.assignments)
+        worker.set_assignments(endless.assignments)
         until_more_is_published(endless, worker)
     saved = tokens_saved(endless)
     again = endless.worker("second")
     with running(again):
-        again.hold(endless.assignments)
+        again.set_assignments(endless.assignments)
         until(lambda: doublings(again), again)
     assert again.report().prompt_tokens == 0
     assert 2 ** (min(doublings(again)) + 1) > saved > WorkerPolicy().snapshot_tokens
@@ -212,7 +212,7 @@ def test_a_resumed_sequence_is_not_generated_from_its_start(endless):
 
 def test_only_the_newest_snapshot_of_a_sequence_is_kept(endless):
     with running(worker := endless.worker(policy=WorkerPolicy(part_s=0.0))):
-        worker.hold(endless.assignments)
+        worker.set_assignments(endless.assignments)
         until_more_is_published(endless, worker)
     assert len(endless.snapshots()) == 1
 
@@ -230,14 +230,14 @@ def test_long_work_is_saved_without_a_segment_or_an_end(tmp_path):
     given = plan_job(tmp_path, [{"ids": p} for p in PROMPTS], **boundless)
     eager = WorkerPolicy(part_s=0.0, snapshot_s=0.0, snapshot_tokens=50)
     with running(worker := given.worker(slots=8, policy=eager)):
-        worker.hold(given.assignments)
+        worker.set_assignments(given.assignments)
         until(lambda: len({n.rsplit("-", 1)[0] for n in given.snapshots()}) == 8, worker)
     assert given.rows() == []
 
 
 def test_a_snapshot_of_another_dtype_is_left_aside(endless):
     with running(worker := endless.worker(policy=WorkerPolicy(part_s=0.0))):
-        worker.hold(endless.assignments)
+        worker.set_assignments(endless.assignments)
         until_more_is_published(endless, worker)
     key, snapshots = SampleKey(0, 0, 0), Snapshots(endless.store)
     snapshots.remove(key)
@@ -245,7 +245,7 @@ def test_a_snapshot_of_another_dtype_is_left_aside(endless):
     snapshots.save(key, strange, {"dtype": "bfloat16"})
     again = endless.worker("again", policy=WorkerPolicy(part_s=0.0))
     with running(again):
-        again.hold(endless.assignments)
+        again.set_assignments(endless.assignments)
         until_more_is_published(endless, again)
     assert again.report().error is None
     tokens = [token for row in endless.rows() for token in row["completion_ids"]]
@@ -278,7 +278,7 @@ def test_few_states_are_on_their_way_to_the_store_at_once(tmp_path):
     worker = given.worker(store=store, open_engine=factory(Watched, slots=8), policy=policy)
     thread = Thread(target=worker.run, daemon=True)
     thread.start()
-    worker.hold(given.assignments)
+    worker.set_assignments(given.assignments)
     until(lambda: worker.report().completion_tokens > 2000, worker)
     assert Watched.downloads == 3
     worker.drain()

@@ -4,7 +4,7 @@ import pytest
 
 from rgpipeline.worker import row_maker
 from rgpipeline.worker.row_maker import RowMaker
-from rgpipeline.worker.shared import Held
+from rgpipeline.worker.shared import ActiveAssignment
 from rgpipeline.worker.worker_setup import open_prompts
 from tests.worker.hand import plan_job
 
@@ -16,6 +16,6 @@ def test_long_rows_come_last_and_alone(tmp_path, monkeypatch: pytest.MonkeyPatch
     prompts = open_prompts(given.job, given.plan, {})
     maker = RowMaker(given.job, given.plan, given.store, {}, prompts, lambda _: None, "float32")
     (assignment,) = given.assignments
-    batches = list(maker.batches(Held(assignment)))
+    batches = list(maker.batches(ActiveAssignment(assignment)))
     assert [[one.key.row for one in batch.work] for batch in batches] == [[0, 2], [1], [3]]
     assert [batch.last for batch in batches] == [False, False, True]

@@ -14,7 +14,7 @@ from rgpipeline.tasks.task import RowLabel, SequenceWork
 from rgpipeline.text.completion import CompletionText
 from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.worker.running_sample import CompletionFormat, RunningSample
-from rgpipeline.worker.shared import Held
+from rgpipeline.worker.shared import ActiveAssignment
 
 KEY = SampleKey(0, 0, 0)
 ROW = RowLabel(0, 0, "id", "file, row 0")
@@ -28,7 +28,7 @@ def running_sample(
     snapshot = Snapshot({}, generated) if notes else None
     request = Request(KEY, np.asarray([1, 5], np.int32), sampling, (0, 0), snapshot)
     work = SequenceWork(ROW, 0, request, json.loads(json.dumps(notes)))
-    return RunningSample(Held(None), work, TOKENIZER, format)  # type: ignore[arg-type]
+    return RunningSample(ActiveAssignment(None), work, TOKENIZER, format)  # type: ignore[arg-type]
 
 
 def test_a_sample_whose_text_cannot_be_made_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,7 +112,7 @@ def test_rows_of_several_shards_share_the_slots(tmp_path, engines):
         """Begins when all rows are ready, so that only the slots limit it."""
 
         def decode(self, state, features, steps):
-            until(lambda: worker._parts[1].beat >= 12)
+            until(lambda: worker._threads[1].progress_counter >= 12)
             return super().decode(state, features, steps)
 
     given = given_prompts(
@@ -183,9 +183,9 @@ def test_halves_of_a_shard_take_over_from_the_whole(tmp_path):
     given = given_prompts(tmp_path, 8, shard_rows=8)
     worker, shard = given.worker(open_engine=factory(Gated, slots=2)), given.plan.shards[0]
     with running(worker):
-        worker.hold([Assignment(shard)])
+        worker.set_assignments([Assignment(shard)])
         until(lambda: worker.report().working_on, worker)
-        worker.hold([Assignment(shard, (0, 4)), Assignment(shard, (4, 8))])
+        worker.set_assignments([Assignment(shard, (0, 4)), Assignment(shard, (4, 8))])
         cut.set()
         until(lambda: len(worker.report().finished) == 2, worker)
     assert [row["n"] for row in given.rows()] == list(range(8))
@@ -330,7 +330,7 @@ def test_copies_on_two_workers_at_once_publish_once(tmp_path):
     workers = [given.worker(name, policy=hasty, slots=2, steps=1) for name in "ab"]
     with running(*workers):
         for worker in workers:
-            worker.hold(given.assignments)
+            worker.set_assignments(given.assignments)
         until(lambda: all(len(w.report().finished) == 5 for w in workers), *workers)
     rows = given.rows()
     assert [(row["n"], row["sample"]) for row in rows] == [
@@ -343,7 +343,7 @@ def test_rows_that_another_has_published_leave_their_slots(tmp_path):
     given = given_prompts(tmp_path, 2, sampling=ENDLESS, output={"segment_tokens": 2**30})
     slow = given.worker(policy=WorkerPolicy(refresh_s=0.05))
     with running(slow):
-        slow.hold(given.assignments)
+        slow.set_assignments(given.assignments)
         until(lambda: slow.report().occupied == 2, slow)
         rows = [OutputRow(n, "its id", completion="", finish_reason="stop") for n in (0, 1)]
         given.store.create("part-00000-0000.parquet", given.part(rows))
@@ -356,7 +356,7 @@ def test_a_stop_string_frees_the_slot(tmp_path):
     given = plan_job(tmp_path, [{"ids": [1, 2]}] * 6, sampling={**ENDLESS, "stop": "ab"})
     worker = given.worker(slots=2)
     with running(worker):
-        worker.hold(given.assignments)
+        worker.set_assignments(given.assignments)
         until(lambda: len(worker.report().finished) == 2, worker)
         until(lambda: worker.report().occupied == 0, worker)
     assert {row["finish_reason"] for row in given.rows()} == {"stop"}
@@ -366,7 +366,7 @@ def test_only_some_rows_wait_for_a_slot_at_once(tmp_path):
     given = given_prompts(tmp_path, 300, shard_rows=300, sampling=ENDLESS)
     worker = given.worker(slots=2, policy=WorkerPolicy(window=3))
     with running(worker):
-        worker.hold(given.assignments)
+        worker.set_assignments(given.assignments)
         until(lambda: worker.report().waiting >= 3 * 2, worker)
         settled(lambda: worker.report().waiting)
         assert worker.report().waiting < 3 * 2 + 32
@@ -376,9 +376,9 @@ def test_what_is_taken_away_is_left_off(tmp_path):
     given = given_prompts(tmp_path, sampling=ENDLESS)
     worker = given.worker()
     with running(worker):
-        worker.hold(given.assignments)
+        worker.set_assignments(given.assignments)
         until(lambda: worker.report().occupied == 4, worker)
-        worker.hold([])
+        worker.set_assignments([])
         until(lambda: not worker.report().occupied, worker)
         assert worker.report().waiting == 0
     assert given.rows() == []
@@ -394,7 +394,7 @@ def test_finished_rows_are_published_before_their_shard_is_finished(tmp_path):
     )
     worker = given.worker(policy=WorkerPolicy(part_s=0.05))
     with running(worker):
-        worker.hold(given.assignments)
+        worker.set_assignments(given.assignments)
         until(lambda: worker.report().rows_done == 3, worker)
     assert [row["n"] for row in given.rows()] == [0, 1, 2]
 
@@ -404,7 +404,7 @@ def test_slots_are_told_once_the_engine_is_open_and_beats_grow_with_its_work(tmp
     worker = given.worker(slots=4)
     assert worker.report().slots == 0
     with running(worker):
-        worker.hold(given.assignments)
+        worker.set_assignments(given.assignments)
         until(lambda: worker.report().occupied == 4, worker)
         first = worker.report()
         assert {(key.shard, key.row) for key in first.working_on} == {(0, n) for n in range(4)}
@@ -513,7 +513,7 @@ def test_the_engine_waits_when_a_store_falls_behind(tmp_path):
     with running(worker):
         until(lambda: worker.report().slots, worker)
         answering.clear()
-        worker.hold(given.assignments)
+        worker.set_assignments(given.assignments)
         settled(lambda: worker.report().completion_tokens)
         assert worker.report().completion_tokens < 400 * 20 / 2
         answering.set()
