@@ -3,6 +3,7 @@
 import pytest
 
 from rgpipeline.addresses import plain_address
+from rgpipeline.spec import Job, ModelSpec, Spec
 
 
 @pytest.mark.parametrize(
@@ -46,3 +47,38 @@ def test_a_misspelt_address_is_refused_with_the_right_spelling(text: str, remedy
     with pytest.raises(ValueError, match=remedy) as caught:
         plain_address(text)
     assert str(caught.value).startswith(f"{text}: ")
+
+
+def test_a_job_names_each_of_its_urls_once_with_its_key() -> None:
+    job = Job.model_validate(
+        {
+            "model": {
+                "weights": "gs://models/2b",
+                "tokenizer": "s3://models/tokenizer.model",
+                "chat_template": "hf://owner/name/chat_template.jinja",
+            },
+            "input": {"path": ["s3://in/a.parquet", "in/*.jsonl"]},
+            "output": {"path": "file:///out"},
+        }
+    )
+    assert list(job.urls()) == [
+        ("input.path", "s3://in/a.parquet"),
+        ("input.path", "in/*.jsonl"),
+        ("output.path", "/out"),
+        ("model.weights", "gs://models/2b"),
+        ("model.tokenizer", "s3://models/tokenizer.model"),
+        ("model.chat_template", "hf://owner/name/chat_template.jinja"),
+    ]
+    fields = {
+        f"{section}.{name}"
+        for section in Job.model_fields
+        if isinstance(getattr(job, section), Spec)
+        for name, info in type(getattr(job, section)).model_fields.items()
+        if "AfterValidator" in repr(info)  # that of `Address`
+    }
+    assert fields <= {key for key, _ in job.urls()}
+
+
+def test_what_is_not_given_by_an_address_is_no_url() -> None:
+    model = ModelSpec(weights="demo", chat_template="{{ messages[0].content }}")
+    assert list(model.urls()) == [("model.weights", "demo")]

@@ -17,8 +17,7 @@ from rgpipeline.wording import count, counted, size
 
 def print_dry_run(job: Job, *, as_json: bool) -> int:
     """Plans the job, says what is to be done, and does nothing of it. Returns the exit code."""
-    places = [*job.input.path, job.output.path, *job.model.addresses]
-    check_reachable(places, job.storage_options)
+    check_reachable((url for _, url in job.urls()), job.storage_options)
     store = open_store(job.output.path, job.storage_options)
     warnings = check_folder(job, store)
     begun = read_plan(store)

@@ -106,8 +106,8 @@ def fit_job(
       RgpipelineError: the compiler failed.
     """
     request = job_request(job, topology)
-    places = [*job.input.path, job.model.weights, job.model.tokenizer]
-    check_reachable(places, job.storage_options)
+    read = (url for key, url in job.urls() if key != "output.path")
+    check_reachable(read, job.storage_options)
     work = count_work(job)
     report = fit(replace(request, slots=slots or request.slots, dump_hlo=dump_hlo))
     hosts = _HOSTS if job.workers.count == "auto" else (job.workers.count,)

@@ -164,7 +164,7 @@ def open_model(
 ) -> tuple[OpenedEngine, RequestMaker]:
     """The engine of a model, and what makes requests for it. Raises as `Generator.load` does."""
     options = resolve_options(storage_options)
-    check_reachable(model.addresses, options)
+    check_reachable((url for _, url in model.urls()), options)
     with said_as(IN_PYTHON):
         tokenizer = _open_tokenizer(model, options)
     use_compilation_cache(CACHE)

@@ -85,8 +85,7 @@ def run(
     """
     began = time.monotonic()
     job = _loaded(job)
-    places = [*job.input.path, job.output.path, *job.model.addresses]
-    check_reachable(places, job.storage_options)
+    check_reachable((url for _, url in job.urls()), job.storage_options)
     store = open_store(job.output.path, job.storage_options)
     plan = open_or_create(job, store)
     progress = read_progress(JobFolder(store, job, plan))

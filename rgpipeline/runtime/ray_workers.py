@@ -34,7 +34,7 @@ from rgpipeline.runtime.worker_transport import (
     Unreachable,
     WorkerLocation,
 )
-from rgpipeline.spec import Job, is_template_text
+from rgpipeline.spec import Job
 from rgpipeline.storage.filesystems import protocol_of, resolve_options
 from rgpipeline.storage.store import Store, open_store
 from rgpipeline.worker import EngineFactory, Worker
@@ -203,11 +203,7 @@ class RayTransport:
 
 def with_absolute_paths(job: Job) -> Job:
     """The job as it reads from any folder: workers have another working directory than we."""
-    model = {
-        "weights": _absolute(job.model.weights),
-        "tokenizer": job.model.tokenizer and _absolute(job.model.tokenizer),
-        "chat_template": _absolute_template(job.model.chat_template),
-    }
+    model = {key.removeprefix("model."): _absolute(url) for key, url in job.model.urls()}
     output = {"path": _absolute(job.output.path)}
     return job.model_copy(
         update={
@@ -215,10 +211,6 @@ def with_absolute_paths(job: Job) -> Job:
             "output": job.output.model_copy(update=output),
         }
     )
-
-
-def _absolute_template(template: str | None) -> str | None:
-    return template if template is None or is_template_text(template) else _absolute(template)
 
 
 def _absolute(path: str) -> str:

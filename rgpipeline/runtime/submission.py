@@ -96,18 +96,9 @@ def _connect(address: str) -> JobSubmissionClient:
 
 def _require_reachable_paths(job: Job) -> None:
     """Relative paths mean nothing on another machine."""
-    template = job.model.chat_template
-    paths = {
-        "model.weights": [job.model.weights],
-        "model.tokenizer": [job.model.tokenizer] if job.model.tokenizer else [],
-        "model.chat_template": [template] if template in job.model.addresses and template else [],
-        "input.path": job.input.path,
-        "output.path": [job.output.path],
-    }
     bad = [
-        f"{field}: {path}"
-        for field, named in paths.items()
-        for path in named
+        f"{key}: {path}"
+        for key, path in job.urls()
         if path not in _SHIPPED and protocol_of(path) == "file" and not _absolute(path)
     ]
     if bad:

@@ -15,7 +15,7 @@ from rgpipeline.spec.compute_spec import (
 from rgpipeline.spec.data_spec import Columns, InputSpec, OutputSpec
 from rgpipeline.spec.job_spec import Job
 from rgpipeline.spec.sampling_spec import MAX_LOGPROBS, Sampling, openai_names
-from rgpipeline.spec.spec_base import Spec, facts_of
+from rgpipeline.spec.spec_base import NamedUrl, Spec, facts_of
 
 __all__ = [
     "MAX_LOGPROBS",
@@ -26,6 +26,7 @@ __all__ = [
     "Job",
     "MeshSpec",
     "ModelSpec",
+    "NamedUrl",
     "OutputSpec",
     "Sampling",
     "Spec",

@@ -1,11 +1,12 @@
 """The sections that say what computes: model, engine, workers, and the faults they may have."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from rgpipeline.addresses import plain_address
-from rgpipeline.spec.spec_base import Address, Auto, Count, Spec, field
+from rgpipeline.spec.spec_base import Address, Auto, Count, NamedUrl, Spec, field
 
 
 class ModelSpec(Spec):
@@ -39,12 +40,13 @@ class ModelSpec(Spec):
             raise ValueError("is empty; remove it, or give a template or its file")
         return value if value is None or is_template_text(value) else plain_address(value)
 
-    @property
-    def addresses(self) -> tuple[str, ...]:
+    def urls(self) -> Iterator[NamedUrl]:
         """Every file or folder that is read."""
-        template = self.chat_template
-        at = None if template is None or is_template_text(template) else template
-        return tuple(one for one in (self.weights, self.tokenizer, at) if one is not None)
+        yield NamedUrl("model.weights", self.weights)
+        if self.tokenizer is not None:
+            yield NamedUrl("model.tokenizer", self.tokenizer)
+        if self.chat_template is not None and not is_template_text(self.chat_template):
+            yield NamedUrl("model.chat_template", self.chat_template)
 
 
 def is_template_text(template: str) -> bool:

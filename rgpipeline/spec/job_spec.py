@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from rgpipeline.spec.compute_spec import EngineSpec, FaultsSpec, ModelSpec, WorkersSpec
 from rgpipeline.spec.data_spec import InputSpec, OutputSpec
 from rgpipeline.spec.sampling_spec import Sampling
-from rgpipeline.spec.spec_base import Spec, field
+from rgpipeline.spec.spec_base import NamedUrl, Spec, field
 
 _SECRET = re.compile(
     r"secret|passw|token|credential|authorization|(private|api|account)_?key|connection_string",
@@ -49,6 +49,12 @@ class Job(Spec):
         "{s3: {endpoint_url: 'http://store:9000', key: '${KEY}'}}",
     )
     faults: FaultsSpec = Field(default_factory=FaultsSpec)
+
+    def urls(self) -> Iterator[NamedUrl]:
+        """Every file, folder and glob that the job names, each with its key in the job file."""
+        yield from (NamedUrl("input.path", path) for path in self.input.path)
+        yield NamedUrl("output.path", self.output.path)
+        yield from self.model.urls()
 
     @model_validator(mode="after")
     def _task_fits(self) -> Self:

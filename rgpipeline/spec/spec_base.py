@@ -1,7 +1,7 @@
 """The base of every section of the job file, and the types that sections share."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, TypedDict, cast, get_args
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict, cast, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
@@ -11,6 +11,13 @@ from rgpipeline.addresses import plain_address
 Auto = Literal["auto"]
 Address = Annotated[str, AfterValidator(plain_address)]
 Count = Annotated[int, Field(ge=1)]
+
+
+class NamedUrl(NamedTuple):
+    """A file, folder or glob, and the key of the job file that names it: `model.weights`."""
+
+    key: str
+    url: str
 
 
 class Facts(TypedDict):

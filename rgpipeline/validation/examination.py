@@ -1,6 +1,6 @@
 """Everything that can be found wrong with a job without running it, all at once."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -80,7 +80,8 @@ def _examine(job: Job, known: frozenset[str], *, advise: bool = False) -> Findin
             faults.append(str(error))
             return None
 
-    attempt(lambda: check_reachable(_places(job, known), job.storage_options))
+    urls = [url for key, url in job.urls() if key.partition(".")[0] in known]
+    attempt(lambda: check_reachable(urls, job.storage_options))
     if faults:
         return Findings(tuple(faults))
     plan = attempt(lambda: make_plan(job, _PATIENCE)) if "input" in known else None
@@ -97,16 +98,6 @@ def _examine(job: Job, known: frozenset[str], *, advise: bool = False) -> Findin
         warnings += attempt(lambda: list(id_warnings(job, plan))) or ()
     found = plan is not None and plan.has_found_id(job)
     return Findings(tuple(faults), tuple(warnings), plan, found)
-
-
-def _places(job: Job, known: frozenset[str]) -> Iterator[str | None]:
-    """All that a job reads from or writes to."""
-    if "input" in known:
-        yield from job.input.path
-    if "output" in known:
-        yield job.output.path
-    if "model" in known:
-        yield from job.model.addresses
 
 
 _ROUNDS = 5  # a fault that is taken out may uncover another
