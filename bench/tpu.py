@@ -29,7 +29,7 @@ from rgpipeline.model.config import GriffinConfig, known_config
 from rgpipeline.model.params import Params, flatten, nest, param_shapes
 from rgpipeline.model.platforms import kernels_for
 from rgpipeline.model.weights.checkpoint import read_config
-from rgpipeline.records import EngineSettings
+from rgpipeline.records import ResolvedSettings
 from rgpipeline.spec import EngineSpec
 
 _TOPOLOGIES = {"TPU v5 lite": "v5e:1x1x1", "TPU v6 lite": "v6e:1x1x1", "TPU v5": "v5p:1x1x1"}
@@ -127,7 +127,7 @@ def _decode_rate(engine: GriffinEngine, state: Any, wanted_s: float) -> float:
     return statistics.median(rates)
 
 
-def _random_params(config: GriffinConfig, settings: EngineSettings) -> Params:
+def _random_params(config: GriffinConfig, settings: ResolvedSettings) -> Params:
     """Drawn on the device: 2B parameters would take the host minutes."""
 
     def draw(key: jax.Array, leaf: jax.ShapeDtypeStruct) -> jax.Array:

@@ -155,8 +155,8 @@ class OutputRow:
 
 
 @dataclass(frozen=True, slots=True)
-class EngineSettings:
-    """How an engine is set up; settled once for a job and recorded beside its plan."""
+class ResolvedSettings:
+    """How an engine is set up, with nothing left to `auto`; recorded once for a job."""
 
     dtype: Literal["float32", "bfloat16"]
     slots: int

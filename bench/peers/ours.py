@@ -34,7 +34,7 @@ from rgpipeline.engine.slot_fields import SamplingFeatures
 from rgpipeline.engine.step_tuner import Pace
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.weights import loading
-from rgpipeline.records import EngineSettings, Request
+from rgpipeline.records import Request, ResolvedSettings
 from rgpipeline.spec import EngineSpec, Sampling
 
 Dtype = Literal["float32", "bfloat16"]
@@ -106,7 +106,7 @@ class Ours:
         return Curve((spans / CURVE_STEPS).tolist())
 
 
-def settings_for(config: GriffinConfig, weights_bytes: int, setup: Setup) -> EngineSettings:
+def settings_for(config: GriffinConfig, weights_bytes: int, setup: Setup) -> ResolvedSettings:
     """What `auto` resolves to, but for dtype and slots."""
     return resolve_settings(
         *(config, EngineSpec(slots=setup.batch), device_memory(), weights_bytes),

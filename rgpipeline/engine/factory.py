@@ -35,23 +35,23 @@ from rgpipeline.model.platforms import kernels_for, skip_absent_tpu
 from rgpipeline.model.sharding import check_model, check_slots, chips_for, mesh_of, placing
 from rgpipeline.model.weights import loading
 from rgpipeline.model.weights.checkpoint import read_config
-from rgpipeline.records import EngineSettings
+from rgpipeline.records import ResolvedSettings
 from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedEngine:
-    """A loop ready for requests, and what it was settled on."""
+    """A loop ready for requests, and the settings it has."""
 
     loop: Loop[Any, Any]
-    settings: EngineSettings
+    settings: ResolvedSettings
 
 
 def open_engine(
     model: ModelSpec,
     engine: EngineSpec,
     storage_options: Mapping[str, Mapping[str, Any]],
-    settled: EngineSettings | None = None,
+    resolved: ResolvedSettings | None = None,
     mesh: MeshSpec | None = None,
     cache: Path | None = None,
     devices: int | None = None,
@@ -63,7 +63,7 @@ def open_engine(
       model: which weights, and how they are held.
       engine: slots, chunk and steps, or `auto`.
       storage_options: fsspec options by protocol, secrets filled in.
-      settled: what an earlier worker of the same job settled on; taken as it is.
+      resolved: the settings that an earlier worker of the same job recorded; used as they are.
       mesh: how this process's chips are divided; one chip unless it says otherwise.
       cache: a local folder for copies of remote weights; see `loading.load`.
       devices: accelerators that this process was given, all of which jax must see.
@@ -79,7 +79,7 @@ def open_engine(
     listen_for(activity)
     activity.opening(model.weights)
     chips = _chips(mesh, devices)
-    dtype = model.dtype if settled is None else settled.dtype
+    dtype = model.dtype if resolved is None else resolved.dtype
     if chips.model > 1:
         check_model(
             read_config(model.weights, storage_options, cache, compare=False), chips, "workers.mesh"
@@ -95,7 +95,7 @@ def open_engine(
     )
     activity.opened()
     weights, name = tree_bytes(params), _named(loaded)
-    settings = settled or resolve_settings(
+    settings = resolved or resolve_settings(
         *(config, engine, memory, weights),
         dtype=name,
         quantize=model.quantize,

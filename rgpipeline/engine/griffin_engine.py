@@ -37,7 +37,7 @@ from rgpipeline.model.griffin_state import GriffinState, init_state
 from rgpipeline.model.layers.griffin import Griffin
 from rgpipeline.model.platforms import Kernels
 from rgpipeline.model.sharding import share_of
-from rgpipeline.records import EngineSettings
+from rgpipeline.records import ResolvedSettings
 
 Params = Any
 
@@ -49,7 +49,7 @@ class GriffinEngine:
         self,
         config: GriffinConfig,
         params: Params,
-        settings: EngineSettings,
+        settings: ResolvedSettings,
         *,
         pack_tokens: int,
         kernels: Kernels = "plain",

@@ -16,7 +16,7 @@ import psutil
 
 from rgpipeline.errors import UserError
 from rgpipeline.model.config import GriffinConfig
-from rgpipeline.records import EngineSettings
+from rgpipeline.records import ResolvedSettings
 from rgpipeline.spec import EngineSpec
 
 Dtype = Literal["float32", "bfloat16"]
@@ -135,7 +135,7 @@ def resolve_settings(
     quantize: Quantize,
     platform: str,
     devices: int = 1,
-) -> EngineSettings:
+) -> ResolvedSettings:
     """Turns `auto` into numbers.
 
     Args:
@@ -150,7 +150,7 @@ def resolve_settings(
     slots, chunk, steps = spec.slots, spec.prefill_chunk, spec.steps_per_dispatch
     if slots == "auto":
         slots = slots_for(memory, needs_of(config, weights_bytes, dtype, quantize)) * devices
-    return EngineSettings(
+    return ResolvedSettings(
         dtype=dtype,
         slots=slots,
         prefill_chunk=(128 if platform == "cpu" else 256) if chunk == "auto" else chunk,

@@ -14,7 +14,7 @@ from rgpipeline.generator.call_progress import Watch, stages_for, watch_for
 from rgpipeline.generator.calls import pieces, results, scores
 from rgpipeline.generator.request_maker import Messages, RequestMaker, Samplings, open_model
 from rgpipeline.generator.running_sequence import Completion
-from rgpipeline.records import EngineSettings, Request
+from rgpipeline.records import Request, ResolvedSettings
 from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec
 
 
@@ -26,7 +26,7 @@ class Generator:
     """
 
     def __init__(
-        self, settings: EngineSettings, requests: RequestMaker, activity: Activity
+        self, settings: ResolvedSettings, requests: RequestMaker, activity: Activity
     ) -> None:
         """For `Generator.load`."""
         self.settings = settings

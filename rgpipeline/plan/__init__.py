@@ -3,9 +3,9 @@
 Layer 4. Imports io and text; free of jax and Ray.
 """
 
-from rgpipeline.plan.engine_settings import settle, settled
 from rgpipeline.plan.plan_files import open_or_create
 from rgpipeline.plan.plan_record import Plan
 from rgpipeline.plan.planner import make_plan
+from rgpipeline.plan.resolved_settings import record_settings, recorded_settings
 
-__all__ = ["Plan", "make_plan", "open_or_create", "settle", "settled"]
+__all__ = ["Plan", "make_plan", "open_or_create", "record_settings", "recorded_settings"]

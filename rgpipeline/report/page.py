@@ -14,7 +14,7 @@ from rgpipeline import __version__
 from rgpipeline.errors import OutputError
 from rgpipeline.output import JobFolder, Status, read_status
 from rgpipeline.plan import Plan
-from rgpipeline.plan.engine_settings import divisions
+from rgpipeline.plan.resolved_settings import mesh_shapes
 from rgpipeline.report.row_figures import row_facts
 from rgpipeline.report.run_events import Run, read_runs
 from rgpipeline.report.run_history import History, read_history
@@ -119,7 +119,7 @@ def job_facts(
     """The table at the bottom, for comparing runs: (name, value)."""
     yield "task", job.task
     yield "weights", job.model.weights
-    for (data, model), engine in sorted(divisions(store, job.engine).items()):
+    for (data, model), engine in sorted(mesh_shapes(store, job.engine).items()):
         divided = "" if data * model == 1 else f", on data {data} × model {model} chips"
         yield "arithmetic", f"{engine.dtype}, quantize {engine.quantize}"
         yield (

@@ -22,7 +22,7 @@ from rgpipeline.output import (
 )
 from rgpipeline.output.job_status import Summary
 from rgpipeline.plan import Plan, open_or_create
-from rgpipeline.plan.engine_settings import few_rows_warning
+from rgpipeline.plan.resolved_settings import few_rows_warning
 from rgpipeline.runtime.cluster_connection import connected
 from rgpipeline.runtime.cluster_nodes import Cluster, NodeWatch, read_cluster
 from rgpipeline.runtime.driver import Driver

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rgpipeline.errors import UserError
-from rgpipeline.plan.engine_settings import division, divisions
+from rgpipeline.plan.resolved_settings import mesh_shape, mesh_shapes
 from rgpipeline.runtime.cluster_nodes import Cluster, Node
 from rgpipeline.spec import Job, WorkersSpec
 from rgpipeline.storage.store import Store
@@ -147,8 +147,8 @@ def other_meshes(store: Store, job: Job) -> list[str]:
 
     `job`: with its mesh in numbers.
     """
-    now = division(job.workers.mesh)
-    others = [parts for parts in sorted(divisions(store, job.engine)) if parts != now]
+    now = mesh_shape(job.workers.mesh)
+    others = [parts for parts in sorted(mesh_shapes(store, job.engine)) if parts != now]
     if not others:
         return []
     then = " and ".join(map(_parts_text, others))

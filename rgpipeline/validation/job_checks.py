@@ -9,8 +9,8 @@ from rgpipeline.model.collectives import Chips
 from rgpipeline.model.sharding import check_model
 from rgpipeline.model.weights.checkpoint import open_checkpoint
 from rgpipeline.plan import Plan
-from rgpipeline.plan.engine_settings import few_rows_expected
 from rgpipeline.plan.plan_files import check_folder, require_usable
+from rgpipeline.plan.resolved_settings import few_rows_expected
 from rgpipeline.records import Shard
 from rgpipeline.spec import Job, Sampling
 from rgpipeline.storage.filesystems import protocol_of, resolve_options

@@ -22,7 +22,7 @@ from rgpipeline.worker.row_maker import RowMaker
 from rgpipeline.worker.running_sample import CompletionFormat
 from rgpipeline.worker.session import Session
 from rgpipeline.worker.shared import WorkerPolicy
-from rgpipeline.worker.worker_setup import EngineFactory, open_prompts, open_settled
+from rgpipeline.worker.worker_setup import EngineFactory, open_prompts, open_shared_engine
 
 _WAIT_S = 0.5  # for assignments or rows, at most
 _MESSAGE_CHARACTERS = 600
@@ -154,7 +154,7 @@ class Worker:
         job, plan, store, policy = self._job, self._plan, self._store, self._policy
         options = resolve_options(job.storage_options)
         prompts = open_prompts(job, plan, options)
-        opened = open_settled(job, store, options, self._open_engine)
+        opened = open_shared_engine(job, store, options, self._open_engine)
         prompts.require_known_ids(opened.loop.vocab_size)
         self._loop = opened.loop
         dtype = opened.settings.dtype

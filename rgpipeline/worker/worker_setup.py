@@ -5,8 +5,8 @@ from typing import Any, Protocol
 
 from rgpipeline.engine.loop import Loop
 from rgpipeline.errors import JobError, WeightsError
-from rgpipeline.plan import Plan, settle, settled
-from rgpipeline.records import EngineSettings
+from rgpipeline.plan import Plan, record_settings, recorded_settings
+from rgpipeline.records import ResolvedSettings
 from rgpipeline.spec import EngineSpec, Job, ModelSpec
 from rgpipeline.storage.filesystems import StorageOptions
 from rgpipeline.storage.store import Store
@@ -24,7 +24,7 @@ class Opened(Protocol):
     def loop(self) -> Loop[Any, Any]: ...
 
     @property
-    def settings(self) -> EngineSettings: ...
+    def settings(self) -> ResolvedSettings: ...
 
 
 class EngineFactory(Protocol):
@@ -35,12 +35,12 @@ class EngineFactory(Protocol):
         model: ModelSpec,
         engine: EngineSpec,
         storage_options: Mapping[str, Mapping[str, Any]],
-        settled: EngineSettings | None = None,
+        resolved: ResolvedSettings | None = None,
         /,
     ) -> Opened: ...
 
 
-def open_settled(
+def open_shared_engine(
     job: Job, store: Store, options: StorageOptions, open_engine: EngineFactory
 ) -> Opened:
     """Opens an engine with the settings that all workers of the job share.
@@ -49,11 +49,11 @@ def open_settled(
     opens its engine again.
     """
     mesh = job.workers.mesh
-    known = settled(store, job.engine, mesh)
+    known = recorded_settings(store, job.engine, mesh)
     opened = open_engine(job.model, job.engine, options, known)
     if known is not None:
         return opened
-    agreed = settle(store, job.engine, opened.settings, mesh)
+    agreed = record_settings(store, job.engine, opened.settings, mesh)
     if agreed == opened.settings:
         return opened
     del opened  # frees its memory

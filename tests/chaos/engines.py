@@ -10,7 +10,7 @@ from typing import Any
 import rgpipeline.worker.worker as worker
 from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.slot_fields import SamplingFeatures
-from rgpipeline.records import EngineSettings
+from rgpipeline.records import ResolvedSettings
 from rgpipeline.spec import EngineSpec, ModelSpec
 from rgpipeline.worker.shared import WorkerPolicy
 from tests.fake_engine import FakeBlock, FakeState
@@ -44,16 +44,16 @@ class Tracked:
         model: ModelSpec,
         engine: EngineSpec,
         storage_options: Mapping[str, Mapping[str, Any]],
-        settled: EngineSettings | None = None,
+        resolved: ResolvedSettings | None = None,
     ) -> Any:
         (self.folder / f"{os.getpid()}.pid").touch()
         if self.by_hand:
             built = SlowEngine(slots=6)
-            return Opened(Loop(built), settled or EngineSettings("float32", 6, 4, built.steps))
+            return Opened(Loop(built), resolved or ResolvedSettings("float32", 6, 4, built.steps))
         from rgpipeline.engine import factory
 
         factory.use_compilation_cache(self.folder / "programs")
-        return factory.open_engine(model, engine, storage_options, settled)
+        return factory.open_engine(model, engine, storage_options, resolved)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _arrived, (self.folder, self.by_hand, self.hasty)

@@ -14,7 +14,7 @@ from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.slot_fields import SamplingFeatures
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.params import random_params
-from rgpipeline.records import EngineSettings, Request, draw_words
+from rgpipeline.records import Request, ResolvedSettings, draw_words
 from rgpipeline.spec import Sampling
 
 CONFIG = GriffinConfig(32_000, 64, 128, 2, 64, ("recurrent", "attention"), window=32)
@@ -25,7 +25,7 @@ PLAIN = SamplingFeatures(draws=True, logprobs=1)
 @pytest.fixture(scope="module")
 def engine() -> GriffinEngine:
     params = random_params(CONFIG, 3, jnp.float32)
-    return GriffinEngine(CONFIG, params, EngineSettings("float32", 16, 16, 4), pack_tokens=64)
+    return GriffinEngine(CONFIG, params, ResolvedSettings("float32", 16, 16, 4), pack_tokens=64)
 
 
 def said(engine: GriffinEngine, features: SamplingFeatures) -> list[tuple[bytes, bytes]]:

@@ -11,13 +11,13 @@ from rgpipeline.engine.loop import Loop
 from rgpipeline.model.config import GRIFFIN_CYCLE, GriffinConfig, cycle
 from rgpipeline.model.params import flatten, nest
 from rgpipeline.model.quantize import is_quantized, quantized_weights, scale_path
-from rgpipeline.records import EngineSettings, Request, draw_words
+from rgpipeline.records import Request, ResolvedSettings, draw_words
 from rgpipeline.spec import Sampling
 from tests.model.official import Official, ours_from_official, random_official_params
 from tests.model.running import padded
 
 CONFIG = GriffinConfig(600, 256, 256, 1, 256, cycle(GRIFFIN_CYCLE, 3), window=512)
-SETTINGS = EngineSettings("bfloat16", slots=16, prefill_chunk=128, steps_per_dispatch=8)
+SETTINGS = ResolvedSettings("bfloat16", slots=16, prefill_chunk=128, steps_per_dispatch=8)
 GREEDY = Sampling(temperature=0, max_tokens=24, ignore_eos=True)
 # Less than the window, more, and just short of it. All chunks are of one size: the compiler's time.
 LENGTHS = (100, 250, 500, 505, 510, 610, 1120)
@@ -32,7 +32,7 @@ def weights():
 
 
 @pytest.fixture(scope="module", params=NEAR)
-def settings(request) -> EngineSettings:
+def settings(request) -> ResolvedSettings:
     return replace(SETTINGS, quantize=request.param)
 
 

@@ -16,10 +16,10 @@ from rgpipeline.engine.programs.lowering import (
 from rgpipeline.engine.programs.on_chips import compiler_options
 from rgpipeline.model.config import GRIFFIN_CYCLE, GriffinConfig, cycle, known_config
 from rgpipeline.model.params import param_shapes
-from rgpipeline.records import EngineSettings
+from rgpipeline.records import ResolvedSettings
 
 CONFIG = GriffinConfig(512, 64, 128, 4, 64, cycle(GRIFFIN_CYCLE, 3), window=32)
-SETTINGS = EngineSettings("bfloat16", slots=4, prefill_chunk=16, steps_per_dispatch=2)
+SETTINGS = ResolvedSettings("bfloat16", slots=4, prefill_chunk=16, steps_per_dispatch=2)
 
 
 @pytest.fixture(scope="module")

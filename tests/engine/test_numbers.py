@@ -23,11 +23,11 @@ from rgpipeline.model.griffin_state import init_state
 from rgpipeline.model.layers.griffin import Griffin
 from rgpipeline.model.params import flatten, nest, random_params
 from rgpipeline.model.quantize import is_quantized, quantized_rows, quantized_weights, scale_path
-from rgpipeline.records import Emission, EngineSettings, Request, draw_words
+from rgpipeline.records import Emission, Request, ResolvedSettings, draw_words
 from rgpipeline.spec import Sampling
 
 CONFIG = GriffinConfig(512, 64, 64, 2, 64, cycle(GRIFFIN_CYCLE, 3), window=16, tied=False)
-SETTINGS = EngineSettings("float32", slots=2, prefill_chunk=16, steps_per_dispatch=4)
+SETTINGS = ResolvedSettings("float32", slots=2, prefill_chunk=16, steps_per_dispatch=4)
 BAD = 500  # the token that is spoilt
 
 

@@ -11,10 +11,10 @@ from rgpipeline.engine.slot_fields import SamplingFeatures
 from rgpipeline.engine.step_tuner import Pace
 from rgpipeline.model.collectives import ALONE, Chips
 from rgpipeline.model.weights import loading
-from rgpipeline.records import EngineSettings
+from rgpipeline.records import ResolvedSettings
 from tests.engine.test_same_bytes import MODEL, SAMPLINGS, Answer, Row
 
-ONE = EngineSettings("bfloat16", 1, 32, 3)
+ONE = ResolvedSettings("bfloat16", 1, 32, 3)
 
 
 @pytest.mark.parametrize(

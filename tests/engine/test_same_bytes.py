@@ -17,7 +17,7 @@ from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.step_tuner import MOST, Pace
 from rgpipeline.model.weights import loading
-from rgpipeline.records import Emission, EngineSettings, Request, Snapshot, draw_words
+from rgpipeline.records import Emission, Request, ResolvedSettings, Snapshot, draw_words
 from rgpipeline.spec import Sampling
 
 MODEL = Path(__file__).parent.parent / "golden" / "a" / "hf"
@@ -82,7 +82,7 @@ def engine(held: str, steps: int | None = None) -> GriffinEngine:
     quantized = held == "int8"
     dtype = "float32" if quantized else held
     config, params, _ = loading.load(str(MODEL), dtype, quantized=quantized)
-    settled = EngineSettings(dtype, SLOTS, CHUNK, steps, "int8" if quantized else "none")
+    settled = ResolvedSettings(dtype, SLOTS, CHUNK, steps, "int8" if quantized else "none")
     return GriffinEngine(config, params, settled, pack_tokens=2 * CHUNK)
 
 

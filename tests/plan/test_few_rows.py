@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from rgpipeline.plan.engine_settings import few_rows_expected, few_rows_warning, settle
-from rgpipeline.records import EngineSettings
+from rgpipeline.plan.resolved_settings import few_rows_expected, few_rows_warning, record_settings
+from rgpipeline.records import ResolvedSettings
 from rgpipeline.storage.store import open_store
 from tests.published import job_over
 
@@ -45,7 +45,9 @@ def test_before_a_worker_is_there_the_job_tells(tmp_path, slots, rows, told):
 def test_what_earlier_workers_settled_on_is_known(tmp_path):
     begun = job(tmp_path)
     store = open_store(begun.output.path, {})
-    settle(store, begun.engine, EngineSettings("float32", 256, 128, None), begun.workers.mesh)
+    record_settings(
+        store, begun.engine, ResolvedSettings("float32", 256, 128, None), begun.workers.mesh
+    )
     assert "a worker has 256" in (few_rows_expected(begun, 100, store) or "")
 
 

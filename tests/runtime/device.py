@@ -14,7 +14,7 @@ from typing import Any
 from rgpipeline.engine.api import DecodedBlock
 from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.slot_fields import SamplingFeatures
-from rgpipeline.records import EngineSettings
+from rgpipeline.records import ResolvedSettings
 from tests.fake_engine import FakeEngine, FakeState
 from tests.runtime.engines import Opened
 
@@ -78,7 +78,7 @@ class Devices:
         loop = Loop(DeviceEngine(self.slots, self.block_s, notes))
         while len(list(self.folder.glob("*.notes"))) < self.count:
             time.sleep(_LOOK_S)
-        return Opened(loop, EngineSettings("float32", self.slots, 4, 3))
+        return Opened(loop, ResolvedSettings("float32", self.slots, 4, 3))
 
     def notes(self) -> list[list[Note]]:
         """Of each device, in order."""

@@ -12,7 +12,7 @@ from rgpipeline.engine.api import PrefillPack
 from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.slot_fields import SamplingFeatures
 from rgpipeline.errors import WeightsError
-from rgpipeline.records import EngineSettings
+from rgpipeline.records import ResolvedSettings
 from tests.fake_engine import FakeBlock, FakeEngine, FakeStage, FakeState
 
 _BRISK_BLOCKS = 40  # before it crawls: a few shards' work
@@ -56,7 +56,7 @@ def crawl(hurry: Path) -> None:
 @dataclass(frozen=True)
 class Opened:
     loop: Loop[Any, Any]
-    settings: EngineSettings
+    settings: ResolvedSettings
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Slow:
         (self.folder / f"{os.getpid()}.pid").write_text(json.dumps(dict(os.environ)))
         hurry = self._hurry if self.crawling else None
         loop = Loop(SlowEngine(self.slots, self.block_s, self.poisoned, hurry))
-        return Opened(loop, EngineSettings("float32", self.slots, 4, 3))
+        return Opened(loop, ResolvedSettings("float32", self.slots, 4, 3))
 
     def hurry(self) -> None:
         """From now on, no engine that notes itself in the same folder crawls."""

@@ -6,8 +6,8 @@ import pytest
 
 from rgpipeline.errors import UserError
 from rgpipeline.jobfile import parse_job
-from rgpipeline.plan import settle
-from rgpipeline.records import EngineSettings
+from rgpipeline.plan import record_settings
+from rgpipeline.records import ResolvedSettings
 from rgpipeline.runtime.cluster_nodes import Cluster, Node
 from rgpipeline.runtime.placement import (
     Placement,
@@ -20,7 +20,7 @@ from rgpipeline.spec import Job, MeshSpec, WorkersSpec
 from rgpipeline.storage.store import open_store
 
 V5E = Placement("tpu", 8, "TPU-V5LITEPOD")
-SETTINGS = EngineSettings("bfloat16", 512, 256, 16)
+SETTINGS = ResolvedSettings("bfloat16", 512, 256, 16)
 
 
 def spec(**mesh: object) -> WorkersSpec:
@@ -80,7 +80,7 @@ def test_workers_get_their_mesh_in_numbers(
 
 def test_a_job_that_goes_on_with_chips_divided_otherwise_is_told(tmp_path: Path) -> None:
     store, on_eight = open_store(str(tmp_path)), with_counted_mesh(job_with(), V5E)
-    settle(store, on_eight.engine, SETTINGS, on_eight.workers.mesh)
+    record_settings(store, on_eight.engine, SETTINGS, on_eight.workers.mesh)
 
     (warning,) = other_meshes(store, with_counted_mesh(job_with(model=4), V5E))
 

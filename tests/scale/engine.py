@@ -10,7 +10,7 @@ import psutil
 
 from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.slot_fields import SamplingFeatures
-from rgpipeline.records import EngineSettings
+from rgpipeline.records import ResolvedSettings
 from rgpipeline.spec import EngineSpec, ModelSpec
 from tests.fake_engine import FakeBlock, FakeEngine, FakeState
 from tests.worker.ten_tokens import Opened
@@ -45,7 +45,7 @@ class Instant:
         model: ModelSpec,
         engine: EngineSpec,
         storage_options: Mapping[str, Mapping[str, Any]],
-        settled: EngineSettings | None = None,
+        resolved: ResolvedSettings | None = None,
     ) -> Opened:
         built = Measured(self.folder / f"{os.getpid()}.mib")
-        return Opened(Loop(built), settled or EngineSettings("float32", _SLOTS, 4, 1))
+        return Opened(Loop(built), resolved or ResolvedSettings("float32", _SLOTS, 4, 1))

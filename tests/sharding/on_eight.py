@@ -22,13 +22,13 @@ from rgpipeline.model.collectives import Chips
 from rgpipeline.model.config import ATTENTION, GRIFFIN_CYCLE, RECURRENT, GriffinConfig, cycle
 from rgpipeline.model.params import flatten, nest, random_params
 from rgpipeline.model.sharding import mesh_of, placing
-from rgpipeline.records import EngineSettings, Request, Snapshot, draw_words
+from rgpipeline.records import Request, ResolvedSettings, Snapshot, draw_words
 from rgpipeline.spec import Sampling
 
 LAYOUTS = ((1, 1), (1, 8), (2, 4), (4, 2), (8, 1))  # data, model
 SIZES = GriffinConfig(256, 64, 128, 8, 64, (ATTENTION, RECURRENT), window=16)
 DEEP = GriffinConfig(256, 64, 128, 8, 64, cycle(GRIFFIN_CYCLE, 4), window=16)
-SETTINGS = EngineSettings("float32", slots=16, prefill_chunk=16, steps_per_dispatch=None)
+SETTINGS = ResolvedSettings("float32", slots=16, prefill_chunk=16, steps_per_dispatch=None)
 NEW = 8
 ROWS = 18  # more than slots
 

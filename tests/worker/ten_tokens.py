@@ -10,7 +10,7 @@ from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
 from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.slot_fields import SamplingFeatures
-from rgpipeline.records import EngineSettings, TokenLogprobs
+from rgpipeline.records import ResolvedSettings, TokenLogprobs
 from rgpipeline.spec import EngineSpec, ModelSpec
 from tests.fake_engine import FakeBlock, FakeEngine, FakeState
 
@@ -61,7 +61,7 @@ def _logprob(tokens: np.ndarray) -> np.ndarray:
 @dataclass
 class Opened:
     loop: Loop[Any, Any]
-    settings: EngineSettings
+    settings: ResolvedSettings
 
 
 def factory(engine_type: type[FakeEngine] = TellingEngine, **options: int):
@@ -71,11 +71,11 @@ def factory(engine_type: type[FakeEngine] = TellingEngine, **options: int):
         model: ModelSpec,
         engine: EngineSpec,
         storage_options: Mapping[str, Mapping[str, Any]],
-        settled: EngineSettings | None = None,
+        resolved: ResolvedSettings | None = None,
     ) -> Opened:
         built = engine_type(**options)
-        found = EngineSettings("float32", built.slots, built.pack_shapes[0][1], built.steps)
-        return Opened(Loop(built, prefix_states=4), settled or found)
+        found = ResolvedSettings("float32", built.slots, built.pack_shapes[0][1], built.steps)
+        return Opened(Loop(built, prefix_states=4), resolved or found)
 
     return open_engine
 

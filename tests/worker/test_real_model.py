@@ -31,7 +31,7 @@ def opened(request):
 def reopening(opened, act=lambda: None, at: int = -1):
     """A factory that hands out the same engine, emptied; `act` comes after its `at`th step."""
 
-    def factory(model, engine, storage_options, settled=None):
+    def factory(model, engine, storage_options, resolved=None):
         loop, steps = opened.loop, 0
         loop.drain()
         plain = type(loop).step

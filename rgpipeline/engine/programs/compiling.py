@@ -36,7 +36,7 @@ from rgpipeline.model.config import GriffinConfig, known_config
 from rgpipeline.model.params import param_shapes
 from rgpipeline.model.sharding import check_model, check_slots, mesh_of, parts_for
 from rgpipeline.model.weights.checkpoint import read_config
-from rgpipeline.records import EngineSettings
+from rgpipeline.records import ResolvedSettings
 from rgpipeline.spec import EngineSpec
 from rgpipeline.storage.filesystems import StorageOptions, resolve_options
 
@@ -96,7 +96,7 @@ def _config(model: str, options: StorageOptions) -> GriffinConfig:
 
 def _settings(
     config: GriffinConfig, request: dict[str, Any], weights: int, chips: Chips
-) -> EngineSettings:
+) -> ResolvedSettings:
     spec = EngineSpec(slots=request["slots"], **request["engine"])
     hbm = request["hbm_bytes"]
     settings = resolve_settings(

@@ -20,7 +20,7 @@ from rgpipeline.model.params import flatten, param_shapes
 from rgpipeline.model.platforms import kernels_for
 from rgpipeline.model.quantize import is_quantized
 from rgpipeline.model.sharding import shardings
-from rgpipeline.records import EngineSettings
+from rgpipeline.records import ResolvedSettings
 from rgpipeline.spec import Sampling
 
 # What a job asks for that sets nothing: exact sampling at temperature 1.
@@ -68,7 +68,7 @@ class WorkerPrograms:
 
 def worker_programs(
     config: GriffinConfig,
-    settings: EngineSettings,
+    settings: ResolvedSettings,
     mesh: Mesh | None,
     *,
     platform: str | None = None,

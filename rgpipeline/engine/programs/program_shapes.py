@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from rgpipeline.engine.sizing import ACCELERATOR_PREFILL_ROWS, CPU_PREFILL_ROWS
-from rgpipeline.records import EngineSettings
+from rgpipeline.records import ResolvedSettings
 
 # Rows of logits that a scoring call holds at once: 256 MB for a vocabulary of 256,000.
 _MAX_LOGITS = 256
 
 
-def rows_per_slot(settings: EngineSettings, platform: str | None, groups: int = 1) -> int:
+def rows_per_slot(settings: ResolvedSettings, platform: str | None, groups: int = 1) -> int:
     """Rows of the decode program for each slot: one, or two of which the second stays idle.
 
     XLA's CPU backend keeps a second copy of all matrices for products of one bfloat16 row, and
@@ -22,7 +22,7 @@ def rows_per_slot(settings: EngineSettings, platform: str | None, groups: int = 
     return 2 if platform == "cpu" and one_row and plain_bfloat16 else 1
 
 
-def pack_tokens(settings: EngineSettings, platform: str, groups: int = 1) -> int:
+def pack_tokens(settings: ResolvedSettings, platform: str, groups: int = 1) -> int:
     """Tokens in one prefill call: enough for the matrix multiplies to be at their best rate."""
     return max(settings.prefill_chunk, 128 if platform == "cpu" else 1024) * groups
 
