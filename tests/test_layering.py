@@ -3,7 +3,8 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,37 @@ def test_one_module_imports_rays_private_ones() -> None:
         "ray._private.state",
         "ray._private.worker",
     }
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+KNOWN = {module_name(path) for path in MODULES}
+
+
+def executed_imports(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """The modules of ours that run when a module is imported: not in functions, not for types."""
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in KNOWN else node.module or "" for name in names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            yield from executed_imports(node.orelse)
+        elif isinstance(node, ast.If | ast.Try | ast.With):
+            yield from executed_imports(ast.iter_child_nodes(node))
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {
+        module_name(path): KNOWN.intersection(executed_imports(ast.parse(path.read_text()).body))
+        for path in MODULES
+    }
+    assert sum(map(len, graph.values())) > len(graph)
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 def test_every_module_has_a_layer() -> None:

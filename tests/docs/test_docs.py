@@ -174,3 +174,16 @@ def test_duckdb_is_answered_with_our_columns_whatever_the_input_calls_its_own(
     output = publish(job, lambda number, row: [done("n", "ours")])
     found = duckdb.sql(f"SELECT completion, finish_reason FROM '{output}/*.parquet'")
     assert found.fetchall() == [("ours", "stop")]
+
+
+def test_the_glossary_names_classes_that_exist() -> None:
+    names = re.findall(r"`([A-Z][a-z]+[A-Za-z]*)`", (ROOT / "docs/glossary.md").read_text())
+    code = "\n".join(path.read_text() for path in (ROOT / "rgpipeline").rglob("*.py"))
+    assert names
+    assert [name for name in names if f"class {name}" not in code] == []
+
+
+def test_the_glossary_explains_each_term_once() -> None:
+    terms = re.findall(r"^\| ([^|]+) \|", (ROOT / "docs/glossary.md").read_text(), re.M)
+    terms = [term for term in terms if term not in ("term", "---")]
+    assert sorted(terms) == sorted(set(terms))
