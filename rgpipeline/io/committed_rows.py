@@ -1,4 +1,4 @@
-"""What a shard's log covers, and what may be appended to it: the rule, free of any I/O."""
+"""Which rows a shard's log holds, and which may be appended to it. No I/O."""
 
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
@@ -8,9 +8,9 @@ from rgpipeline.records import OutputRow
 
 
 class Progress(IntEnum):
-    """How a sample stands after one of its segments."""
+    """A sample's state after one of its segments."""
 
-    GOES_ON = 0  # more segments follow
+    IN_PROGRESS = 0  # more segments follow
     DONE = 1
     FAILED = 2  # the row carries an error
 
@@ -29,29 +29,28 @@ def entry_of(row: OutputRow) -> Entry:
     """The footer's entry for an output row."""
     if row.error is not None:
         progress = Progress.FAILED
-    elif row.final:
-        progress = Progress.DONE
     else:
-        progress = Progress.GOES_ON
+        progress = Progress.DONE if row.final else Progress.IN_PROGRESS
     return Entry(row.row, row.sample, row.segment, progress, row.samples)
 
 
 class CommittedRows:
     """The rows, samples and segments that a log holds.
 
-    A sample's segments are published in order, once each, up to a final one. A row is finished
-    when all its samples are; it has as many as its entries say (the fewest, should a row that
-    had begun be given up as a whole), so a log can be read without the job or the input.
+    A sample's segments are published in order, each once, up to a final one. A row is finished
+    when all its samples are final. Its entries say how many samples it has, so neither the job nor
+    the input is needed. Entries may differ: one that ends the whole row with an error says 1. The
+    lowest number counts.
 
-    Where a part was removed, a sample may lack segments before ones that are there: it is final
-    once those are published again.
+    If a part was removed, a sample may lack segments before some that are there. It becomes final
+    when those are published again.
     """
 
     def __init__(self) -> None:
-        self._segments: dict[tuple[int, int], int] = {}  # of samples that go on
-        self._ahead: dict[tuple[int, int], dict[int, Entry]] = {}  # of these, past a gap
+        self._segments: dict[tuple[int, int], int] = {}  # published, of samples in progress
+        self._ahead: dict[tuple[int, int], dict[int, Entry]] = {}  # of these, after a gap
         self._final: dict[int, set[int]] = {}  # samples of rows that aren't finished
-        self._samples: dict[int, int] = {}  # of rows that have begun
+        self._samples: dict[int, int] = {}  # number of samples, of rows in progress
         self._finished: set[int] = set()
         self._failed: set[int] = set()
 
@@ -80,15 +79,11 @@ class CommittedRows:
         return row in self._finished or sample in self._final.get(row, ())
 
     def segments(self, row: int, sample: int = 0) -> int:
-        """How many segments of a sample that goes on are published: the number of its next."""
+        """Published segments of a sample in progress: the number of its next one."""
         return self._segments.get((row, sample), 0)
 
-    def begun(self) -> list[tuple[int, int]]:
-        """(row, sample) of every sample of which some segments, but not all, are published."""
-        return sorted(self._segments.keys() | self._ahead.keys())
-
     def missing(self, entries: Sequence[Entry]) -> list[int]:
-        """Indices of the entries that go on exactly where this log ends; others it holds already.
+        """Indices of the entries that this log lacks; each must continue its sample.
 
         Raises ValueError when a segment would leave a gap before it.
         """
@@ -96,12 +91,12 @@ class CommittedRows:
         return [i for i, entry in enumerate(entries) if then._append(entry)]
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Takes in what a part holds, in any order; what is held already counts once."""
+        """Adds the entries of a part, in any order; those already here count once."""
         for entry in entries:
             self.add_one(entry)
 
     def add_one(self, entry: Entry) -> bool:
-        """Takes in one entry; False when it is held already."""
+        """Adds an entry; False when it is already here."""
         key = entry.row, entry.sample
         published = self.segments(*key)
         ahead = self._ahead.get(key, {})
@@ -113,7 +108,7 @@ class CommittedRows:
             return True
         following: Entry | None = entry
         while following is not None:
-            self._take(following)
+            self._add_next(following)
             following = ahead.pop(self.segments(*key), None)
         return True
 
@@ -128,20 +123,20 @@ class CommittedRows:
         return other
 
     def _append(self, entry: Entry) -> bool:
-        """`add_one`, of an entry that must not leave a gap."""
+        """As `add_one`, for an entry that must not leave a gap."""
         row, sample, segment, *_ = entry
         published = self.segments(row, sample)
-        held = self.final(row, sample) or segment in self._ahead.get((row, sample), ())
-        if segment > published and not held:
+        known = self.final(row, sample) or segment in self._ahead.get((row, sample), ())
+        if segment > published and not known:
             raise ValueError(
                 f"row {row}, sample {sample}: segment {segment} follows {published} published ones"
             )
         return self.add_one(entry)
 
-    def _take(self, entry: Entry) -> None:
-        """Takes in the next segment of a sample, or the error that ends it."""
+    def _add_next(self, entry: Entry) -> None:
+        """Adds the next segment of a sample, or the error that ends it."""
         key = entry.row, entry.sample
-        if entry.progress == Progress.GOES_ON:
+        if entry.progress == Progress.IN_PROGRESS:
             self._segments[key] = entry.segment + 1
         else:
             self._end(*key, failed=entry.progress == Progress.FAILED)

@@ -65,7 +65,7 @@ def sample_requests(
 
 
 def may_have_logprobs(job: Job) -> bool:
-    """Whether log-probabilities are asked for; rows may do so that have sampling of their own."""
+    """Whether log-probabilities are asked for, by the job or by rows with their own sampling."""
     by_row = job.input.columns.sampling is not None or job.input.format == "openai-batch"
     return bool(job.sampling.logprobs) or by_row
 

@@ -1,4 +1,4 @@
-"""Rows to prompts: which tokens a row asks to be continued or scored, and how."""
+"""Makes prompts of rows: their token ids, and their sampling."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from uuid import UUID
 from rgpipeline.errors import RowError
 from rgpipeline.io.used_values import as_text
 from rgpipeline.spec import Columns, Sampling
-from rgpipeline.tasks.row_sampling import merged
+from rgpipeline.tasks.row_sampling import row_sampling
 from rgpipeline.text.chat import ChatTemplate
 from rgpipeline.text.prompt_template import PromptTemplate
 from rgpipeline.text.stops import with_named_tokens, with_turn_end
@@ -19,14 +19,14 @@ from rgpipeline.wording import kind_of
 
 Row = Mapping[str, Any]
 
-_MOST_ID = 2**31
-_EXACT = 2**53  # beyond it float64 holds one number for several
-_NAMES = (str, int, Decimal, date, time, UUID, bytes)  # what can name a row
+_MAX_ID = 2**31
+_EXACT = 2**53  # above it, a float64 stands for several whole numbers
+_NAMES = (str, int, Decimal, date, time, UUID, bytes)  # types that can name a row
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What one row asks for."""
+    """A row's prompt."""
 
     tokens: list[int]
     sampling: Sampling
@@ -34,7 +34,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """Makes prompts of rows. Texts get BOS; token ids are taken as they are.
+    """Makes prompts of rows. BOS precedes texts; token ids are used as they are.
 
     `chat` is the template for rows with messages, or the reason why there is none.
     """
@@ -44,18 +44,18 @@ class Prompts:
     tokenizer: Tokenizer | None  # None where neither prompts nor completions are texts
     chat: ChatTemplate | str = "no messages column is mapped"
     template: PromptTemplate | None = None
-    requires_id: bool = True  # a null in the mapped column is a fault of its row
+    requires_id: bool = True  # a null id is an error of its row
 
     def require_known_ids(self, vocab_size: int) -> None:
-        """Raises WeightsError if texts are read by a tokenizer larger than the model's vocabulary.
+        """Raises WeightsError if the tokenizer that reads texts knows more tokens than the model.
 
-        A tokenizer that only writes texts never meets the ids that the model lacks.
+        A larger tokenizer is fine where it only writes texts.
         """
         if self.tokenizer is not None and reads_texts(self.columns, self.template):
             self.tokenizer.require_within(vocab_size)
 
     def make(self, row: Row) -> Prompt:
-        """The prompt of a row, by column name. Raises RowError naming the column at fault."""
+        """The prompt of a row, given by column. Raises RowError naming the column at fault."""
         sampling = self._sampling(row)
         if self.template is not None:
             return Prompt(self._encode(self.template.fill(row)), sampling)
@@ -72,10 +72,10 @@ class Prompts:
         return Prompt(self.text_tokens(given[0], row), sampling)
 
     def row_id(self, row: Row) -> str | None:
-        """The row's own id; None when no column is mapped to it.
+        """The row's own id; None when no column is mapped to ids.
 
-        Raises RowError if it is nothing that can name a row, or null though the job itself has
-        mapped the column.
+        Raises RowError if the value can't name a row, or is null in a column that the job itself
+        has mapped.
         """
         name = self.columns.id
         if name is None:
@@ -90,7 +90,7 @@ class Prompts:
     def _sampling(self, row: Row) -> Sampling:
         name, sampling = self.columns.sampling, self.sampling
         if name is not None:
-            sampling = merged(self.sampling, row[name], name)
+            sampling = row_sampling(self.sampling, row[name], name)
             if sampling.stop and self.tokenizer is None:
                 raise RowError(f"{name}.stop: the model has no tokenizer; use stop_ids")
         return sampling if self.tokenizer is None else with_named_tokens(sampling, self.tokenizer)
@@ -106,7 +106,7 @@ class Prompts:
             raise RowError(f"{name!r}: {error}") from error
 
     def _encode(self, text: str, *, bos: bool = True) -> list[int]:
-        assert self.tokenizer is not None, "`open_prompts` requires one for texts"
+        assert self.tokenizer is not None, "`open_prompts` loads one where there are texts"
         return self.tokenizer.encode(text, bos=bos)
 
     def _chat(self, name: str, messages: object, sampling: Sampling) -> Prompt:
@@ -127,14 +127,14 @@ def reads_texts(columns: Columns, template: object) -> bool:
 
 
 def _row_name(name: str, value: object) -> str:
-    """An id as text. A whole number is its digits, also one that its file holds as a float."""
+    """An id as text. A whole number becomes its digits, even if its file holds it as a float."""
     if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT:
         return str(int(value))
     if isinstance(value, _NAMES) and not isinstance(value, bool):
         return as_text(value)
-    told = f"the number {value}" if isinstance(value, float) else kind_of(value)
+    found = f"the number {value}" if isinstance(value, float) else kind_of(value)
     raise RowError(
-        f"{name!r}, which names the rows, holds {told}; text or a whole number is needed"
+        f"{name!r}, which names the rows, holds {found}; text or a whole number is needed"
     )
 
 
@@ -143,7 +143,7 @@ def _token_ids(name: str, ids: object) -> list[int]:
         raise RowError(f"{name!r} holds {kind_of(ids)}; a list of token ids is needed")
     if not ids:
         raise RowError(f"{name!r} is an empty list; give at least one token id, such as BOS")
-    for place, token in enumerate(ids):
-        if type(token) is not int or not 0 <= token < _MOST_ID:
-            raise RowError(f"{name!r}[{place}]: {token!r} is not a token id")
+    for index, token in enumerate(ids):
+        if type(token) is not int or not 0 <= token < _MAX_ID:
+            raise RowError(f"{name!r}[{index}]: {token!r} is not a token id")
     return ids

@@ -1,4 +1,4 @@
-"""A row's own sampling, merged over the job's."""
+"""The sampling of a row: its own values in place of the job's."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,17 +11,17 @@ from rgpipeline.jobfile import spec_faults
 from rgpipeline.spec import Sampling
 from rgpipeline.wording import kind_of
 
-# Parameters of which null is a value, such as `max_tokens` without a limit.
+# Parameters that may be null, such as `max_tokens` without a limit.
 _NULLABLE = [
     name for name, info in Sampling.model_fields.items() if type(None) in get_args(info.annotation)
 ]
 
 
-def merged(base: Sampling, overrides: object, column: str = "sampling") -> Sampling:
-    """`base` with a row's overrides: an object of its keys, or that as JSON text.
+def row_sampling(base: Sampling, overrides: object, column: str = "sampling") -> Sampling:
+    """`base` with a row's overrides: an object of sampling keys, or that as JSON text.
 
-    Null is no override, nor is a key whose value is null: in a struct every row has all keys. In
-    JSON text, null is a value of the parameters that have it: `max_tokens: null` is no limit.
+    A null, and a key whose value is null, override nothing: in a struct every row has all keys.
+    In JSON text, null is a value of the parameters that have it: `max_tokens: null` is no limit.
     Raises RowError naming the key at fault.
     """
     given = _as_mapping(overrides, column)
@@ -55,7 +55,7 @@ def _as_mapping(overrides: object, column: str) -> Mapping[str, Any]:
 
 
 def _given(overrides: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The keys that have a value; so too of the token ids in `logit_bias`."""
+    """The keys that have a value; likewise the token ids in `logit_bias`."""
     given = {key: value for key, value in overrides.items() if value is not None}
     bias = given.get("logit_bias")
     if isinstance(bias, Mapping):  # a struct has the token ids of all rows

@@ -16,7 +16,7 @@ from rgpipeline.jobfile import parse_job
 from rgpipeline.plan import open_or_create
 from rgpipeline.storage.store import open_store
 from rgpipeline.worker import Worker
-from tests.worker.hand import finish
+from tests.worker.planned_jobs import finish
 from tests.worker.ten_tokens import factory, write_tokenizer
 
 EXAMPLES = int(os.environ.get("RGP_FUZZ_EXAMPLES", "0"))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from rgpipeline.worker.shared import WorkerPolicy
 from tests.fuzz.jobs import Refused, bounded, run
-from tests.worker.hand import PROMPTS, finish, plan_job
+from tests.worker.planned_jobs import PROMPTS, finish, plan_job
 
 NAMES = st.sampled_from(
     [

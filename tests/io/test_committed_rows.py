@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from rgpipeline.io.committed_rows import CommittedRows, Entry, Progress, entry_of
 from rgpipeline.records import OutputRow
 
-GOES_ON, DONE, FAILED = Progress.GOES_ON, Progress.DONE, Progress.FAILED
+IN_PROGRESS, DONE, FAILED = Progress.IN_PROGRESS, Progress.DONE, Progress.FAILED
 
 
 def committed(*entries: Entry) -> CommittedRows:
@@ -32,19 +32,19 @@ def test_a_row_is_finished_when_all_its_samples_are() -> None:
 
 
 def test_a_sample_that_goes_on_says_which_segment_is_next() -> None:
-    found = committed(Entry(0, 0, 0, GOES_ON, 1), Entry(0, 0, 1, GOES_ON, 1))
+    found = committed(Entry(0, 0, 0, IN_PROGRESS, 1), Entry(0, 0, 1, IN_PROGRESS, 1))
     assert (found.segments(0), found.final(0)) == (2, False)
     found.add([Entry(0, 0, 2, DONE, 1)])
     assert (found.segments(0), found.final(0)) == (0, True)
 
 
 def test_a_segment_is_not_appended_past_a_gap() -> None:
-    found = committed(Entry(3, 1, 0, GOES_ON, 2))
+    found = committed(Entry(3, 1, 0, IN_PROGRESS, 2))
     with pytest.raises(ValueError, match="row 3, sample 1: segment 2 follows 1 published"):
         found.missing([Entry(3, 1, 2, DONE, 2)])
 
 
-LONG = [Entry(0, 0, k, DONE if k == 3 else GOES_ON, 1) for k in range(4)]
+LONG = [Entry(0, 0, k, DONE if k == 3 else IN_PROGRESS, 1) for k in range(4)]
 
 
 @given(st.permutations(LONG), st.sets(st.sampled_from(LONG)))
@@ -66,15 +66,15 @@ def test_an_error_ends_a_row_that_lacks_segments() -> None:
 
 def test_a_row_given_up_as_a_whole_is_finished_and_failed() -> None:
     found = committed(
-        Entry(0, 0, 0, GOES_ON, 3), Entry(0, 1, 0, DONE, 3), Entry(0, 0, 1, FAILED, 1)
+        Entry(0, 0, 0, IN_PROGRESS, 3), Entry(0, 1, 0, DONE, 3), Entry(0, 0, 1, FAILED, 1)
     )
     assert (found.row_finished(0), found.row_failed(0), found.segments(0)) == (True, True, 0)
     assert found.missing([Entry(0, 2, 0, DONE, 3), Entry(0, 0, 1, DONE, 3)]) == []
 
 
 def test_what_is_missing_takes_its_own_earlier_entries_into_account() -> None:
-    entries = [Entry(0, 0, k, GOES_ON, 1) for k in (0, 1)] + [Entry(0, 0, 1, DONE, 1)]
-    assert committed(Entry(0, 0, 0, GOES_ON, 1)).missing(entries) == [1]
+    entries = [Entry(0, 0, k, IN_PROGRESS, 1) for k in (0, 1)] + [Entry(0, 0, 1, DONE, 1)]
+    assert committed(Entry(0, 0, 0, IN_PROGRESS, 1)).missing(entries) == [1]
 
 
 def test_asking_what_is_missing_changes_nothing() -> None:
@@ -96,7 +96,7 @@ def test_entries_told_twice_and_in_any_order_of_rows_count_once(
 @pytest.mark.parametrize(
     ("row", "progress"),
     [
-        (OutputRow(0, "a", completion="x", final=False), GOES_ON),
+        (OutputRow(0, "a", completion="x", final=False), IN_PROGRESS),
         (OutputRow(0, "a", completion="x", finish_reason="stop"), DONE),
         (OutputRow(0, "a", result=[0.5]), DONE),
         (OutputRow(0, "a", finish_reason="error", error="bad"), FAILED),

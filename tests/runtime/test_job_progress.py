@@ -11,7 +11,7 @@ from rgpipeline.runtime.event_log import EventLog
 from rgpipeline.runtime.job_progress import summary_of
 from rgpipeline.storage.retries import Retry
 from rgpipeline.storage.store import RetryingStore, open_store
-from tests.worker.hand import Instead
+from tests.worker.planned_jobs import Instead
 
 SHARDS = [ShardProgress(0, 1000, rows_done=550, rows_failed=10), ShardProgress(1, 1000)]
 

@@ -8,7 +8,7 @@ import pytest
 from rgpipeline.errors import RowError
 from rgpipeline.spec import Columns, Sampling
 from rgpipeline.tasks.row_prompts import Prompts
-from rgpipeline.tasks.row_sampling import merged
+from rgpipeline.tasks.row_sampling import row_sampling
 from rgpipeline.text.chat import ChatTemplate
 from rgpipeline.text.prompt_template import PromptTemplate
 from rgpipeline.text.tokenizer import Tokenizer
@@ -143,7 +143,7 @@ def test_a_row_without_the_name_it_should_have_is_refused():
     ],
 )
 def test_overrides_change_what_they_name(overrides, changed):
-    assert merged(BASE, overrides) == BASE.model_copy(update=changed)
+    assert row_sampling(BASE, overrides) == BASE.model_copy(update=changed)
 
 
 @pytest.mark.parametrize(
@@ -160,9 +160,9 @@ def test_overrides_change_what_they_name(overrides, changed):
 )
 def test_overrides_that_are_not_valid_are_told(overrides, told):
     with pytest.raises(RowError, match=told):
-        merged(BASE, overrides, "s")
+        row_sampling(BASE, overrides, "s")
 
 
 def test_more_log_probabilities_than_the_column_holds_are_refused():
     with pytest.raises(RowError, match=r"set sampling\.logprobs of the job to 2 or more"):
-        merged(Sampling(logprobs=1), {"logprobs": 3})
+        row_sampling(Sampling(logprobs=1), {"logprobs": 3})

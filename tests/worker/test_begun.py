@@ -15,7 +15,7 @@ from rgpipeline.jobfile import load_job
 from rgpipeline.output import open_output
 from rgpipeline.plan import open_or_create
 from rgpipeline.storage.store import open_store
-from tests.worker.hand import Given, finish
+from tests.worker.planned_jobs import Given, finish
 
 BEGUN = Path(__file__).parent.parent / "golden" / "begun"
 MODIFIED_S = 1_700_000_000  # prompts.jsonl, when the jobs were planned

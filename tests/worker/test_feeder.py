@@ -1,5 +1,7 @@
 """The feeder: in order, not too far ahead, and honest about what stopped it."""
 
+from threading import Condition
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from rgpipeline.records import ScoreRequest, Shard
 from rgpipeline.tasks.task import RowLabel, TextWork
 from rgpipeline.worker.feeder import Feeder
 from rgpipeline.worker.shared import ActiveAssignment, Batch
-from tests.worker.hand import settled, until
+from tests.worker.planned_jobs import until
 
 ROW = RowLabel(0, 0, "id", "place")
 
@@ -38,8 +40,22 @@ def active() -> ActiveAssignment:
     return ActiveAssignment(Assignment(Shard(0, ())))
 
 
+class Noting(Condition):
+    """Says whether a thread waits at it."""
+
+    waits = False
+
+    def wait(self, timeout=None):
+        self.waits = True
+        try:
+            return super().wait(timeout)
+        finally:
+            self.waits = False
+
+
 def started(maker, ahead_bytes: int = 10_000) -> Feeder:
     feeder = Feeder(maker, ahead_bytes, lambda: None)
+    feeder._changed = Noting()
     feeder.start()
     return feeder
 
@@ -47,12 +63,10 @@ def started(maker, ahead_bytes: int = 10_000) -> Feeder:
 def test_only_so_much_is_made_ready_ahead(active):
     feeder = started(Endless())
     feeder.feed(active)
-    until(lambda: feeder.progress_counter >= 11)
-    settled(lambda: feeder.progress_counter)
+    until(lambda: feeder.progress_counter >= 11 and feeder._changed.waits)
     assert feeder.progress_counter == 11  # ten that fit, and the one that waits for room
     assert feeder.take() is not None
-    until(lambda: feeder.progress_counter >= 12)
-    settled(lambda: feeder.progress_counter)
+    until(lambda: feeder.progress_counter >= 12 and feeder._changed.waits)
     assert feeder.progress_counter == 12
     feeder.close()
 

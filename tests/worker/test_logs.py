@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from rgpipeline.runtime.process_setup import JsonLines
-from tests.worker.hand import PROMPTS, finish, plan_job
+from tests.worker.planned_jobs import PROMPTS, finish, plan_job
 
 
 @pytest.fixture

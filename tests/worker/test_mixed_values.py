@@ -8,7 +8,7 @@ from uuid import UUID
 import pyarrow as pa
 import pytest
 
-from tests.worker.hand import Given, finish, plan_job
+from tests.worker.planned_jobs import Given, finish, plan_job
 
 GOOD = {"ids": [1, 2]}
 

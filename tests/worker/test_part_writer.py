@@ -13,7 +13,7 @@ from rgpipeline.io.log import ShardLog
 from rgpipeline.records import OutputRow
 from rgpipeline.worker.part_writer import PartWriter
 from rgpipeline.worker.shard_output import ShardOutput
-from tests.worker.hand import Given, finish, plan_job
+from tests.worker.planned_jobs import Given, finish, plan_job
 
 ROWS = [{"ids": [1, 2], "word": f"w{n}"} for n in range(8)]
 

@@ -9,7 +9,7 @@ import pytest
 from rgpipeline.engine.factory import open_engine
 from rgpipeline.spec import EngineSpec, ModelSpec
 from rgpipeline.worker.shared import WorkerPolicy
-from tests.worker.hand import finish, plan_job
+from tests.worker.planned_jobs import finish, plan_job
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 ENGINE = {"slots": 4, "prefill_chunk": 16, "steps_per_dispatch": 4}

@@ -14,7 +14,7 @@ from rgpipeline.io.snapshots import Snapshots
 from rgpipeline.records import SampleKey, Snapshot
 from rgpipeline.worker.shared import WorkerPolicy
 from tests.fake_engine import FakeEngine
-from tests.worker.hand import PATIENCE_S, PROMPTS, Instead, finish, plan_job, running, until
+from tests.worker.planned_jobs import PATIENCE_S, PROMPTS, Instead, finish, plan_job, running, until
 from tests.worker.ten_tokens import TellingEngine, expected, factory
 
 ENDLESS = {"max_tokens": None, "ignore_eos": True}

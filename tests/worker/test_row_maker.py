@@ -6,7 +6,7 @@ from rgpipeline.worker import row_maker
 from rgpipeline.worker.row_maker import RowMaker
 from rgpipeline.worker.shared import ActiveAssignment
 from rgpipeline.worker.worker_setup import open_prompts
-from tests.worker.hand import plan_job
+from tests.worker.planned_jobs import plan_job
 
 
 def test_long_rows_come_last_and_alone(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,14 +15,13 @@ from rgpipeline.storage.retries import Retry
 from rgpipeline.storage.store import RetryingStore
 from rgpipeline.worker.shared import WorkerPolicy
 from tests.fake_engine import FakeEngine
-from tests.worker.hand import (
+from tests.worker.planned_jobs import (
     PATIENCE_S,
     PROMPTS,
     Instead,
     finish,
     plan_job,
     running,
-    settled,
     until,
 )
 from tests.worker.ten_tokens import expected, factory
@@ -368,7 +367,9 @@ def test_only_some_rows_wait_for_a_slot_at_once(tmp_path):
     with running(worker):
         worker.set_assignments(given.assignments)
         until(lambda: worker.report().waiting >= 3 * 2, worker)
-        settled(lambda: worker.report().waiting)
+        until(lambda: worker._threads[1].progress_counter >= 300 / 32, worker)  # all are ready
+        before = worker.report().progress_counter
+        until(lambda: worker.report().progress_counter >= before + 10, worker)
         assert worker.report().waiting < 3 * 2 + 32
 
 
@@ -514,8 +515,13 @@ def test_the_engine_waits_when_a_store_falls_behind(tmp_path):
         until(lambda: worker.report().slots, worker)
         answering.clear()
         worker.set_assignments(given.assignments)
-        settled(lambda: worker.report().completion_tokens)
-        assert worker.report().completion_tokens < 400 * 20 / 2
+        session, _, publisher = worker._threads
+        until(lambda: publisher.full and not session.in_engine, worker)
+        before = worker.report().completion_tokens
+        for _ in range(3):  # rounds of its loop, in which it does nothing
+            worker._wake.set()
+            until(lambda: not worker._wake.is_set(), worker)
+        assert worker.report().completion_tokens == before < 400 * 20
         answering.set()
         until(lambda: len(worker.report().finished) == 4, worker)
     assert [row["n"] for row in given.rows()] == list(range(400))

@@ -148,18 +148,6 @@ def until(condition: Callable[[], object], *workers: Worker) -> None:
         time.sleep(0.002)
 
 
-def settled(value: Callable[[], object], still_s: float = 0.2) -> None:
-    """Waits until `value` has stopped changing, or a thread that changes it was kept from it.
-
-    So the tests that use it may find too little, and never too much: wait for the least first.
-    """
-    last, since = value(), time.monotonic()
-    while time.monotonic() - since < still_s:
-        time.sleep(0.01)
-        if value() != last:
-            last, since = value(), time.monotonic()
-
-
 def finish(worker: Worker, assignments: Sequence[Assignment]) -> WorkerReport:
     """Lets a worker do what it is given, unless it stops by itself; its last report."""
     with running(worker):
