@@ -1,4 +1,4 @@
-"""What keeps an engine busy while it is timed: every place reading, every slot writing."""
+"""What keeps an engine busy while it is timed: every buffer row reading, every slot writing."""
 
 import numpy as np
 
@@ -11,18 +11,18 @@ FILLER = 7  # any token but BOS
 
 
 def full_packs(engine: GriffinEngine, tokens: int) -> list[PrefillPack]:
-    """A prompt of `tokens` tokens for every place, in the longest chunks, as a loop packs them."""
+    """Packs of a prompt of `tokens` tokens for every buffer row, in the longest chunks."""
     rows, size = engine.pack_shapes[0]
     packs = []
-    for first in range(0, engine.staging, rows):
-        places = np.arange(first, first + rows, dtype=np.int32)
-        lengths = np.where(places < engine.staging, size, 0).astype(np.int32)
+    for first in range(0, engine.prefill_rows, rows):
+        buffer_rows = np.arange(first, first + rows, dtype=np.int32)
+        lengths = np.where(buffer_rows < engine.prefill_rows, size, 0).astype(np.int32)
         for chunk in range(max(1, tokens // size)):
             packs.append(
                 PrefillPack(
                     tokens=np.full((rows, size), FILLER, np.int32),
                     lengths=lengths,
-                    places=np.minimum(places, engine.staging),
+                    buffer_rows=np.minimum(buffer_rows, engine.prefill_rows),
                     fresh=np.full((rows,), chunk == 0),
                 )
             )

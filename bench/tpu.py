@@ -22,7 +22,7 @@ from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.programs.lowering import PLAIN
 from rgpipeline.engine.programs.program_shapes import pack_tokens
 from rgpipeline.engine.sizing import device_memory, resolve_settings
-from rgpipeline.engine.step_tuner import MOST
+from rgpipeline.engine.step_tuner import MAX_STEPS
 from rgpipeline.errors import RgpipelineError
 from rgpipeline.fit import FitRequest, fit
 from rgpipeline.model.config import GriffinConfig, known_config
@@ -80,7 +80,7 @@ def measure(
     """
     platform = jax.default_backend()
     settings = resolve_settings(
-        *(config, EngineSpec(slots=slots, steps_per_dispatch=MOST), device_memory(), 0),
+        *(config, EngineSpec(slots=slots, steps_per_dispatch=MAX_STEPS), device_memory(), 0),
         dtype="bfloat16",
         quantize=quantize,
         platform=platform,
@@ -93,7 +93,7 @@ def measure(
         kernels=kernels_for(platform),
     )
     packs = full_packs(engine, config.window)
-    stage = engine.prefill(engine.stage(), packs[0])  # compiles
+    stage = engine.prefill(engine.init_prefill_buffer(), packs[0])  # compiles
     engine.wait(stage)
     start = time.perf_counter()
     for pack in packs:

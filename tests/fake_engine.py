@@ -31,7 +31,7 @@ class FakeSlot:
 
 
 FakeState = tuple[FakeSlot, ...]
-FakeStage = tuple[int, ...]  # what each place has added up
+FakeBuffer = tuple[int, ...]  # what each row has added up
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,14 @@ class FakeEngine:
 
     def __init__(self, slots: int = 4, steps: int = 3, chunk: int = 4) -> None:
         self.slots = slots
-        self.staging = slots
+        self.prefill_rows = slots
         self.steps = steps
         self.pack_shapes: Sequence[tuple[int, int]] = [(2, chunk), (4, max(1, chunk // 2))]
         self.prefilled = 0
-        self.seated = list[int]()
+        self.inserted = list[int]()
         self.blocks = 0
         self._live: object = None
-        self._stage: object = None
+        self._buffer: object = None
 
     def init(self, features: SamplingFeatures) -> FakeState:
         return self._hand_out((FakeSlot(),) * self.slots)
@@ -74,14 +74,14 @@ class FakeEngine:
     def widen(self, state: FakeState, features: SamplingFeatures) -> FakeState:
         return state
 
-    def stage(self) -> FakeStage:
-        return self._set((0,) * self.staging)
+    def init_prefill_buffer(self) -> FakeBuffer:
+        return self._set((0,) * self.prefill_rows)
 
-    def prefill(self, stage: FakeStage, pack: PrefillPack) -> FakeStage:
-        assert stage is self._stage, "a donated stage was read again"
-        totals = list(stage)
-        for row, place in enumerate(pack.places):
-            if place == self.staging:
+    def prefill(self, buffer: FakeBuffer, pack: PrefillPack) -> FakeBuffer:
+        assert buffer is self._buffer, "a donated buffer was read again"
+        totals = list(buffer)
+        for row, place in enumerate(pack.buffer_rows):
+            if place == self.prefill_rows:
                 continue
             length = int(pack.lengths[row])
             before = 0 if pack.fresh[row] else totals[place]
@@ -114,59 +114,59 @@ class FakeEngine:
         self.blocks += 1
         return self._hand_out(tuple(slots)), FakeBlock(DecodedBlock(tokens, codes, None))
 
-    def seat(self, state: FakeState, slot: int, stage: FakeStage, place: int) -> FakeState:
-        assert slot * self.parts // self.slots == place * self.parts // self.staging
-        self.seated.append(slot)
-        return self.insert(state, slot, self.extract(stage, place))
+    def insert(self, state: FakeState, slot: int, buffer: FakeBuffer, row: int) -> FakeState:
+        assert slot * self.parts // self.slots == row * self.parts // self.prefill_rows
+        self.inserted.append(slot)
+        return self.restore(state, slot, self.copy_row(buffer, row))
 
-    def extract(self, stage: FakeStage, place: int) -> FakeStage:
-        assert stage is self._stage, "a donated stage was read again"
-        return stage[place : place + 1]
+    def copy_row(self, buffer: FakeBuffer, row: int) -> FakeBuffer:
+        assert buffer is self._buffer, "a donated buffer was read again"
+        return buffer[row : row + 1]
 
-    def put(self, stage: FakeStage, place: int, rows: FakeStage) -> FakeStage:
-        assert stage is self._stage, "a donated stage was read again"
-        return self._set((*stage[:place], *rows, *stage[place + 1 :]))
+    def write_row(self, buffer: FakeBuffer, row: int, copied: FakeBuffer) -> FakeBuffer:
+        assert buffer is self._buffer, "a donated buffer was read again"
+        return self._set((*buffer[:row], *copied, *buffer[row + 1 :]))
 
-    def insert(self, state: FakeState, slot: int, rows: FakeStage) -> FakeState:
+    def restore(self, state: FakeState, slot: int, copied: FakeBuffer) -> FakeState:
         slots = list(self._take(state))
         assert not slots[slot].active
-        slots[slot] = FakeSlot(total=rows[0])
+        slots[slot] = FakeSlot(total=copied[0])
         return self._hand_out(tuple(slots))
 
     def download(self, state: FakeState, slot: int) -> Mapping[str, NDArray[np.generic]]:
         return {"total": np.int64(state[slot].total), "token": np.int32(state[slot].token)}  # type: ignore[dict-item]
 
-    def upload(self, arrays: Mapping[str, NDArray[np.generic]]) -> FakeStage:
+    def upload(self, arrays: Mapping[str, NDArray[np.generic]]) -> FakeBuffer:
         return (int(arrays["total"]),)
 
-    def wait(self, stage: FakeStage) -> None:
+    def wait(self, buffer: FakeBuffer) -> None:
         pass
 
     @property
-    def score_staging(self) -> int:
-        return self.staging
+    def score_rows(self) -> int:
+        return self.prefill_rows
 
-    def score_stage(self) -> FakeStage:
-        return self.stage()
+    def init_score_buffer(self) -> FakeBuffer:
+        return self.init_prefill_buffer()
 
     def score(
-        self, stage: FakeStage, pack: PrefillPack, targets: NDArray[np.int32]
-    ) -> tuple[FakeStage, "FakeScores"]:
+        self, buffer: FakeBuffer, pack: PrefillPack, targets: NDArray[np.int32]
+    ) -> tuple[FakeBuffer, "FakeScores"]:
         """Minus the sum of the tokens before, for each target."""
         scores = np.full(targets.shape, np.nan, np.float32)
-        for row, place in enumerate(pack.places):
-            if place < self.staging:
-                before = 0 if pack.fresh[row] else stage[place]
+        for row, place in enumerate(pack.buffer_rows):
+            if place < self.prefill_rows:
+                before = 0 if pack.fresh[row] else buffer[place]
                 scores[row] = -before - np.cumsum(pack.tokens[row])
-        return self.prefill(stage, pack), FakeScores(np.where(targets < 0, np.nan, scores))
+        return self.prefill(buffer, pack), FakeScores(np.where(targets < 0, np.nan, scores))
 
     def _take(self, state: FakeState) -> FakeState:
         assert state is self._live, "a donated state was read again"
         return state
 
-    def _set(self, stage: FakeStage) -> FakeStage:
-        self._stage = stage
-        return stage
+    def _set(self, buffer: FakeBuffer) -> FakeBuffer:
+        self._buffer = buffer
+        return buffer
 
     def _hand_out(self, state: FakeState) -> FakeState:
         self._live = state

@@ -31,7 +31,7 @@ from rgpipeline.engine.programs.lowering import tree_bytes
 from rgpipeline.engine.programs.program_shapes import pack_tokens
 from rgpipeline.engine.sizing import device_memory, resolve_settings
 from rgpipeline.engine.slot_fields import SamplingFeatures
-from rgpipeline.engine.step_tuner import Pace
+from rgpipeline.engine.step_tuner import StepTuner
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.weights import loading
 from rgpipeline.records import Request, ResolvedSettings
@@ -60,7 +60,7 @@ class Ours:
         """Full packs of prefill, then blocks of decode with every slot busy."""
         engine = self._engine(setup)
         packs = full_packs(engine, PROBE)
-        stage = engine.prefill(engine.stage(), packs[0])
+        stage = engine.prefill(engine.init_prefill_buffer(), packs[0])
         engine.wait(stage)
         start = time.perf_counter()
         for pack in packs:
@@ -95,7 +95,7 @@ class Ours:
         _generate(self._engine(setup), [(_filler(PROBE), 1)], _PREFIX_STATES)
 
     def curve(self, setup: Setup, prompt: int, lengths: list[int]) -> Curve:
-        """Generates to the greatest of the lengths, and looks at the pace around each."""
+        """Generates to the greatest of the lengths, and looks at the tuner around each."""
         row = (_filler(prompt), max(lengths) + CURVE_STEPS)
         timeline = self.run(setup, [[row] * setup.batch], {}).timeline
         # Seconds at which so many tokens were there; the first entry is the end of the prefill.
@@ -123,8 +123,8 @@ def _warm_up_rows(engine: GriffinEngine) -> list[Row]:
 
 
 def _generate(engine: GriffinEngine, rows: list[Row], prefix_states: int) -> Run:
-    pace = Pace(engine.settings.steps_per_dispatch)
-    loop = Loop(engine, prefix_states=prefix_states, pace=pace)
+    tuner = StepTuner(engine.settings.steps_per_dispatch)
+    loop = Loop(engine, prefix_states=prefix_states, tuner=tuner)
     process = psutil.Process()
     # Packed, since what is noted is resident too: an integer in a list takes 40 bytes.
     tokens = [array("i") for _ in rows]

@@ -1,12 +1,13 @@
-"""What the loop asks of an engine: operations on states that are handed back each time.
+"""What the loop asks of an engine: operations on states, which return the next state.
 
-Free of jax: numpy and records at the boundary, so that a fake engine can be worked out by hand.
-An engine's states are opaque to the loop and immutable to it: an operation that changes one takes
-it, may reuse its memory (the one passed in must not be read again), and returns the next.
+Free of jax: numpy and records at the boundary, so that tests can use a fake engine. The loop never
+looks into a state. An operation that changes one takes it and may reuse its memory: the one passed
+in must not be read again.
 
-There are two. Sequences are decoded in slots, plain ints in [0, slots). Prompts are read in the
-places of the stage, ints in [0, staging), whether or not a slot is free: so a prefill call can wait
-for company while all slots decode. What a prompt leads to is copied from its place into a slot.
+There are two kinds. Sequences are decoded in slots, ints in [0, slots). Prompts are read in the
+rows of a prefill buffer, ints in [0, prefill_rows), whether or not a slot is free: so a prefill
+call can wait for more prompts while all slots decode. The state of a prompt is then copied from its
+row into a slot.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,29 +31,29 @@ IDLE, GOES_ON, STOPPED, LAST, FAILED = -1, 0, 1, 2, 3
 
 @dataclass(frozen=True, slots=True)
 class PrefillPack:
-    """Chunks of several prompts, prefilled by one call. Rows beyond those in use have length 0."""
+    """Chunks of several prompts, read by one call. Rows that are not in use have length 0."""
 
     tokens: NDArray[np.int32]  # [r, t]
     lengths: NDArray[np.int32]  # [r], tokens of the row that count
-    places: NDArray[np.int32]  # [r], `engine.staging` (out of range) for rows not in use
+    buffer_rows: NDArray[np.int32]  # [r], `prefill_rows` (out of range) for rows not in use
     fresh: NDArray[np.bool_]  # [r], the chunk is the first of its prompt
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedBlock:
-    """What k decode steps brought, on the host."""
+    """The results of k decode steps, on the host."""
 
     tokens: NDArray[np.int32]  # [k, s]
     # [k, s]: IDLE, GOES_ON, STOPPED (token not part of it), LAST, FAILED (logits not finite)
     codes: NDArray[np.int8]
-    logprobs: TokenLogprobs | None  # [k, s, ...], when the features ask for it
+    logprobs: TokenLogprobs | None  # [k, s, ...], if the features ask for them
 
 
 class PendingBlock(Protocol):
     """A block that the device may still be working on."""
 
     def read(self) -> DecodedBlock:
-        """Waits for the device and brings the block to the host."""
+        """Waits for the device and copies the block to the host."""
         ...
 
 
@@ -60,14 +61,14 @@ class PendingScores(Protocol):
     """Scores that the device may still be working on."""
 
     def read(self) -> NDArray[np.float32]:
-        """Waits for the device; [r, t], of which only what was asked for counts."""
+        """Waits for the device; [r, t], with values only at positions that had a target."""
         ...
 
 
 class Engine(Protocol[State, Rows]):
-    """A model in a fixed number of slots; `Rows` are states of sequences that are in none.
+    """A model in a fixed number of slots. `Rows` are states of sequences without a slot.
 
-    Only `wait` and the `read` of what is pending wait for the device.
+    Only `wait` and the `read` of pending results wait for the device.
     """
 
     @property
@@ -76,13 +77,13 @@ class Engine(Protocol[State, Rows]):
         ...
 
     @property
-    def staging(self) -> int:
-        """Prompts that may be read at once, beside the slots."""
+    def prefill_rows(self) -> int:
+        """Rows of the prefill buffer: prompts read at once."""
         ...
 
     @property
     def steps(self) -> int:
-        """Decode steps in a block: always, unless any number up to it will do."""
+        """Decode steps of a block; at most, if it may have any number of them."""
         ...
 
     @property
@@ -102,9 +103,10 @@ class Engine(Protocol[State, Rows]):
 
     @property
     def parts(self) -> int:
-        """Parts of equal size that slots and places are in, and so the rows of a prefill pack.
+        """Parts of equal size that slots, buffer rows and the rows of a pack are in.
 
-        Each is on a chip of its own: a place's chunk must be in a row of the place's part.
+        Each part is on a chip of its own. A chunk must be in the same part of the pack as its row
+        in the buffer.
         """
         ...
 
@@ -116,45 +118,45 @@ class Engine(Protocol[State, Rows]):
         """The same state, able to sample with `features` as well."""
         ...
 
-    def stage(self) -> Rows:
-        """The stage, all of its places empty."""
-        ...
-
-    def prefill(self, stage: Rows, pack: PrefillPack) -> Rows:
-        """Continues each row's place by its chunk."""
-        ...
-
     def assign(self, state: State, params: Mapping[int, SlotParams | None]) -> State:
-        """Starts decoding in slots that are ready, or (None) makes slots idle."""
+        """Starts to decode in slots that have a model state, or (None) makes slots idle."""
         ...
 
     def decode(
         self, state: State, features: SamplingFeatures, steps: int
     ) -> tuple[State, PendingBlock]:
-        """A block of `steps` for all slots; idle slots' states stay as they are, bit for bit.
+        """A block of `steps` for all slots; the states of idle slots don't change in any bit.
 
         `features`: those that the state was last made or widened for.
         """
         ...
 
-    def seat(self, state: State, slot: int, stage: Rows, place: int) -> State:
-        """Copies what is in a place into an idle slot of the same part."""
+    def init_prefill_buffer(self) -> Rows:
+        """The prefill buffer, all of its rows empty."""
         ...
 
-    def extract(self, stage: Rows, place: int) -> Rows:
-        """A copy of what is in one place, left on the device."""
+    def prefill(self, buffer: Rows, pack: PrefillPack) -> Rows:
+        """Reads each chunk into its row of the buffer."""
         ...
 
-    def put(self, stage: Rows, place: int, rows: Rows) -> Rows:
-        """Puts a copied state into a place."""
+    def insert(self, state: State, slot: int, buffer: Rows, row: int) -> State:
+        """Copies a row of the buffer into an idle slot of the same part."""
         ...
 
-    def insert(self, state: State, slot: int, rows: Rows) -> State:
-        """Puts a copied state into an idle slot."""
+    def copy_row(self, buffer: Rows, row: int) -> Rows:
+        """A copy of one row of a buffer, on the device."""
+        ...
+
+    def write_row(self, buffer: Rows, row: int, copied: Rows) -> Rows:
+        """Writes a copied row into a row of a buffer."""
+        ...
+
+    def restore(self, state: State, slot: int, copied: Rows) -> State:
+        """Writes a copied or uploaded row into an idle slot."""
         ...
 
     def download(self, state: State, slot: int) -> Mapping[str, NDArray[np.generic]]:
-        """Everything of one decoding slot, for a snapshot (waits for the device when read)."""
+        """All that a decoding slot holds, for a snapshot; reading it waits for the device."""
         ...
 
     def upload(self, arrays: Mapping[str, NDArray[np.generic]]) -> Rows:
@@ -165,25 +167,25 @@ class Engine(Protocol[State, Rows]):
         """
         ...
 
-    def wait(self, stage: Rows) -> None:
-        """Waits until the device has done all that was asked of it for these states."""
+    def wait(self, buffer: Rows) -> None:
+        """Waits until the device has finished all work on a buffer."""
         ...
 
     @property
-    def score_staging(self) -> int:
-        """Texts that may be scored at once, each in a place of `score_stage`."""
+    def score_rows(self) -> int:
+        """Rows of the buffer for scoring: texts scored at once."""
         ...
 
-    def score_stage(self) -> Rows:
-        """A stage of its own for scoring, all of its places empty."""
+    def init_score_buffer(self) -> Rows:
+        """A buffer for scoring, all of its rows empty."""
         ...
 
     def score(
-        self, stage: Rows, pack: PrefillPack, targets: NDArray[np.int32]
+        self, buffer: Rows, pack: PrefillPack, targets: NDArray[np.int32]
     ) -> tuple[Rows, PendingScores]:
-        """`prefill` for a stage of `score_stage`, with log-probabilities.
+        """`prefill` for a buffer for scoring, with log-probabilities.
 
-        `targets` [r, t]: for each position the token whose log-probability, given all up to that
-        position, is wanted; -1 for none.
+        `targets` [r, t]: for each position the token whose log-probability, given all tokens up to
+        that position, is wanted; -1 for none.
         """
         ...

@@ -1,4 +1,4 @@
-"""Which requests an engine can't do, and why."""
+"""Which requests an engine can't do, and what to do when logits are NaN or infinite."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +9,14 @@ from numpy.typing import NDArray
 from rgpipeline.engine.slot_fields import MAX_STOP_IDS
 from rgpipeline.errors import RowError, WeightsError
 from rgpipeline.records import Emission, Request, Scored
+
+# The error of a row whose logits are not finite.
+NO_NUMBERS = (
+    "the model gives no numbers for it: its logits are NaN or infinite; "
+    "try model.dtype: float32, or check the weights"
+)
+
+_MAX_FAILED = 32  # sequences without finite logits, while no other has any
 
 
 def token_fault(tokens: NDArray[np.integer[Any]], vocab: int) -> str | None:
@@ -39,9 +47,15 @@ def request_fault(request: Request, vocab: int, eos_ids: tuple[int, ...]) -> str
     return None
 
 
-def require_none(fault: str | None) -> None:
-    """Raises RowError if there is a fault."""
-    if fault is not None:
+def check_tokens(tokens: NDArray[np.integer[Any]], vocab: int) -> None:
+    """Raises RowError if a text of these tokens can't be read."""
+    if (fault := token_fault(tokens, vocab)) is not None:
+        raise RowError(fault)
+
+
+def check_request(request: Request, vocab: int, eos_ids: tuple[int, ...]) -> None:
+    """Raises RowError if a request can't be done."""
+    if (fault := request_fault(request, vocab, eos_ids)) is not None:
         raise RowError(fault)
 
 
@@ -51,34 +65,25 @@ def stop_ids(request: Request, eos_ids: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(dict.fromkeys((*ends, *request.sampling.stop_ids)))
 
 
-# The error of a row whose logits are not finite.
-NO_NUMBERS = (
-    "the model gives no numbers for it: its logits are NaN or infinite; "
-    "try model.dtype: float32, or check the weights"
-)
-
-_MOST_FAILED = 32  # sequences without numbers, while no other has any
-
-
 class NumberCheck:
-    """Watches what an engine brings, and ends the work when no row can get numbers.
+    """Looks at an engine's results, and raises if no row gets finite logits.
 
-    Nothing is computed for it as long as all logits are finite.
+    It costs nothing as long as all logits are finite.
     """
 
     def __init__(self, probe: Callable[[], None] = lambda: None, weights: str = "") -> None:
-        """`probe` raises WeightsError if the weights give no numbers for the shortest text.
+        """`probe` raises WeightsError if even the shortest text gets no finite logits.
 
         `weights`: what messages call them.
         """
         self._probe = probe
         self._weights = weights
-        self._passed = False  # the probe
+        self._probed = False
         self._failed = 0  # sequences
         self._any = False  # some sequence has got a token
 
     def emitted(self, emission: Emission) -> Emission:
-        """What a sequence gained, as it is. Raises WeightsError."""
+        """Looks at an emission and returns it. Raises WeightsError."""
         if emission.error is not None:
             self._fail(1)
         elif len(emission.token_ids):
@@ -86,12 +91,12 @@ class NumberCheck:
         return emission
 
     def scored(self, texts: list[Scored]) -> list[Scored]:
-        """What texts gained, as it is. Raises WeightsError."""
+        """Looks at the scores of texts and returns them. Raises WeightsError."""
         self.of_scores([text.logprobs for text in texts if text.logprobs is not None])
         return texts
 
     def of_scores(self, scores: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        """Texts' log-probabilities, as they are. Raises WeightsError."""
+        """Looks at texts' log-probabilities and returns them. Raises WeightsError."""
         failed = sum(map(without_numbers, scores))
         self._any = self._any or failed < len(scores)
         if failed:
@@ -99,11 +104,11 @@ class NumberCheck:
         return scores
 
     def _fail(self, count: int) -> None:
-        if not self._passed:
+        if not self._probed:
             self._probe()
-            self._passed = True
+            self._probed = True
         self._failed += count
-        if self._failed >= _MOST_FAILED and not self._any:
+        if self._failed >= _MAX_FAILED and not self._any:
             raise WeightsError(
                 f"{self._weights}: the weights give no numbers: the logits of the first "
                 f"{self._failed} rows are NaN or infinite; check the weights"
@@ -111,5 +116,5 @@ class NumberCheck:
 
 
 def without_numbers(logprobs: NDArray[np.float32]) -> bool:
-    """Whether a text's log-probabilities come of logits that are NaN or infinite."""
+    """Whether a text's log-probabilities come from logits that are NaN or infinite."""
     return bool(np.isnan(logprobs).any())

@@ -15,7 +15,7 @@ from rgpipeline.engine.activity import Activity
 from rgpipeline.engine.checks import NumberCheck, without_numbers
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
-from rgpipeline.engine.prefill.text_scorer import Scoring, score_all
+from rgpipeline.engine.prefill.text_scorer import TextScorer, score_all
 from rgpipeline.engine.programs.lowering import tree_bytes
 from rgpipeline.engine.programs.program_shapes import pack_tokens
 from rgpipeline.engine.sizing import (
@@ -27,7 +27,7 @@ from rgpipeline.engine.sizing import (
     require_room,
     resolve_settings,
 )
-from rgpipeline.engine.step_tuner import Pace
+from rgpipeline.engine.step_tuner import StepTuner
 from rgpipeline.errors import UserError, WeightsError
 from rgpipeline.model.collectives import ALONE, Chips
 from rgpipeline.model.params import flatten
@@ -114,7 +114,7 @@ def open_engine(
     loop = Loop(
         built,
         prefix_states=min(settings.slots, PREFIX_BYTES // needs.slot),
-        pace=Pace(settings.steps_per_dispatch),
+        tuner=StepTuner(settings.steps_per_dispatch),
     )
     loop.numbers = number_check(built, params, model.weights)
     return OpenedEngine(loop, settings)
@@ -193,7 +193,7 @@ def number_check(engine: GriffinEngine, params: Any, weights: str) -> NumberChec
 def require_numbers(engine: GriffinEngine, params: Any, weights: str) -> None:
     """Scores the shortest text, BOS alone. Raises WeightsError if its logits are not finite."""
     text = np.full((2,), engine.config.bos_id, np.int32)
-    (score,) = score_all(Scoring(engine, 0), [text])
+    (score,) = score_all(TextScorer(engine, 0), [text])
     if without_numbers(score):
         raise WeightsError(
             f"{weights}: the weights give no numbers: for any prompt, logits are NaN or "

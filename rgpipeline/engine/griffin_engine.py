@@ -31,7 +31,7 @@ from rgpipeline.engine.slot_fields import (
     rows_of,
 )
 from rgpipeline.engine.slot_state import SlotState, empty_fields, empty_slots
-from rgpipeline.engine.step_tuner import MOST
+from rgpipeline.engine.step_tuner import MAX_STEPS
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.griffin_state import GriffinState, init_state
 from rgpipeline.model.layers.griffin import Griffin
@@ -74,7 +74,7 @@ class GriffinEngine:
         platform = on.platform if kernels == "plain" else None
         self._each = rows_per_slot(settings, platform, chips.data)
         self._jitted = Jitted(model, on, self.steps, self._any_number)
-        self._make_score_stage = on.maker(partial(self._rows, self.score_staging))
+        self._make_score_buffer = on.maker(partial(self._empty_rows, self.score_rows))
 
     @property
     def slots(self) -> int:
@@ -86,12 +86,12 @@ class GriffinEngine:
         return self.slots * self._each
 
     @property
-    def staging(self) -> int:
+    def prefill_rows(self) -> int:
         return prefill_rows_of(self.slots, self._pack_shapes, self.parts)
 
     @property
     def steps(self) -> int:
-        return self.settings.steps_per_dispatch or MOST
+        return self.settings.steps_per_dispatch or MAX_STEPS
 
     @property
     def vocab_size(self) -> int:
@@ -119,9 +119,9 @@ class GriffinEngine:
         shapes: SlotState = jax.eval_shape(self._empty(features))
         return shapes
 
-    def stage_shapes(self) -> GriffinState:
-        """The shapes in what `stage` makes."""
-        shapes: GriffinState = jax.eval_shape(partial(self._rows, self.staging))
+    def buffer_shapes(self) -> GriffinState:
+        """The shapes in what `init_prefill_buffer` makes."""
+        shapes: GriffinState = jax.eval_shape(partial(self._empty_rows, self.prefill_rows))
         return shapes
 
     def _empty(self, features: SamplingFeatures) -> Callable[[], SlotState]:
@@ -145,15 +145,15 @@ class GriffinEngine:
         )
         return state._replace(slots=replace(state.slots, **made))
 
-    def stage(self) -> GriffinState:
-        """See `api.Engine.stage`."""
-        stage: GriffinState = self._on.make(partial(self._rows, self.staging))
-        return stage
+    def init_prefill_buffer(self) -> GriffinState:
+        """See `api.Engine.init_prefill_buffer`."""
+        buffer: GriffinState = self._on.make(partial(self._empty_rows, self.prefill_rows))
+        return buffer
 
-    def prefill(self, stage: GriffinState, pack: PrefillPack) -> GriffinState:
+    def prefill(self, buffer: GriffinState, pack: PrefillPack) -> GriffinState:
         """See `api.Engine.prefill`."""
         after: GriffinState = self._jitted.prefill(
-            self._params, stage, pack.tokens, pack.lengths, pack.places, pack.fresh
+            self._params, buffer, pack.tokens, pack.lengths, pack.buffer_rows, pack.fresh
         )
         return after
 
@@ -182,30 +182,30 @@ class GriffinEngine:
         """What a job of these features calls again and again, jitted, for `lowering` to look at."""
         return self._jitted.often(features)
 
-    def seat(self, state: SlotState, slot: int, stage: GriffinState, place: int) -> SlotState:
-        """See `api.Engine.seat`."""
-        after: SlotState = self._jitted.seat(state, slot * self._each, stage, place)
-        return after
-
-    def extract(self, stage: GriffinState, place: int) -> GriffinState:
-        """See `api.Engine.extract`."""
-        rows: GriffinState = self._jitted.extract(stage, place)
-        return rows
-
-    def put(self, stage: GriffinState, place: int, rows: GriffinState) -> GriffinState:
-        """See `api.Engine.put`."""
-        after: GriffinState = self._jitted.put(stage, place, rows)
-        return after
-
-    def insert(self, state: SlotState, slot: int, rows: GriffinState) -> SlotState:
+    def insert(self, state: SlotState, slot: int, buffer: GriffinState, row: int) -> SlotState:
         """See `api.Engine.insert`."""
-        next_state: SlotState = self._jitted.insert(state, slot * self._each, rows)
+        after: SlotState = self._jitted.insert(state, slot * self._each, buffer, row)
+        return after
+
+    def copy_row(self, buffer: GriffinState, row: int) -> GriffinState:
+        """See `api.Engine.copy_row`."""
+        copied: GriffinState = self._jitted.copy_row(buffer, row)
+        return copied
+
+    def write_row(self, buffer: GriffinState, row: int, copied: GriffinState) -> GriffinState:
+        """See `api.Engine.write_row`."""
+        after: GriffinState = self._jitted.write_row(buffer, row, copied)
+        return after
+
+    def restore(self, state: SlotState, slot: int, copied: GriffinState) -> SlotState:
+        """See `api.Engine.restore`."""
+        next_state: SlotState = self._jitted.restore(state, slot * self._each, copied)
         return next_state
 
     def download(self, state: SlotState, slot: int) -> Mapping[str, NDArray[np.generic]]:
         """See `api.Engine.download`: names are the model state's paths and the fields'."""
         row = slot * self._each
-        arrays: dict[str, Any] = _named(self.extract(state.model, row))
+        arrays: dict[str, Any] = _named(self.copy_row(state.model, row))
         for name in IN_SNAPSHOTS:
             array = getattr(state.slots, name)
             if array.size:
@@ -214,7 +214,7 @@ class GriffinEngine:
 
     def upload(self, arrays: Mapping[str, NDArray[np.generic]]) -> GriffinState:
         """See `api.Engine.upload`."""
-        wanted = jax.eval_shape(lambda: self._rows(1))
+        wanted = jax.eval_shape(lambda: self._empty_rows(1))
         leaves, tree = jax.tree.flatten(wanted)
         found = []
         for name, leaf in zip(_named(wanted), leaves, strict=True):
@@ -228,32 +228,32 @@ class GriffinEngine:
         rows: GriffinState = self._on.put(jax.tree.unflatten(tree, found), ROWS)
         return rows
 
-    def wait(self, stage: GriffinState) -> None:
+    def wait(self, buffer: GriffinState) -> None:
         """See `api.Engine.wait`."""
-        stage.position.low.block_until_ready()
+        buffer.position.low.block_until_ready()
 
     @property
-    def score_staging(self) -> int:
+    def score_rows(self) -> int:
         return score_rows_of(self._pack_shapes, self.parts)
 
-    def score_stage(self) -> GriffinState:
-        """See `api.Engine.score_stage`."""
-        stage: GriffinState = self._make_score_stage()
-        return stage
+    def init_score_buffer(self) -> GriffinState:
+        """See `api.Engine.init_score_buffer`."""
+        buffer: GriffinState = self._make_score_buffer()
+        return buffer
 
     def score(
-        self, stage: GriffinState, pack: PrefillPack, targets: NDArray[np.int32]
+        self, buffer: GriffinState, pack: PrefillPack, targets: NDArray[np.int32]
     ) -> tuple[GriffinState, PendingScores]:
         """See `api.Engine.score`."""
-        stage, hidden = self._jitted.score(
-            self._params, stage, pack.tokens, pack.lengths, pack.places, pack.fresh
+        buffer, hidden = self._jitted.score(
+            self._params, buffer, pack.tokens, pack.lengths, pack.buffer_rows, pack.fresh
         )
         groups = self._on.chips.data
         block = score_block_of(self._pack_shapes, groups)
         head = partial(self._jitted.log_probabilities, self._params, hidden)
-        return stage, score_positions(head, targets, block, groups)
+        return buffer, score_positions(head, targets, block, groups)
 
-    def _rows(self, count: int) -> GriffinState:
+    def _empty_rows(self, count: int) -> GriffinState:
         """Empty states of sequences that are in no slot."""
         return init_state(self.config, count, self._dtype, self._quantized)
 

@@ -1,11 +1,12 @@
-"""Who sits in which slot, or which place of the stage: pure bookkeeping, no device.
+"""A request's way through the engine, and who has which slot: pure bookkeeping, no device.
 
-What the device brings late is credited through the tenancy that held at dispatch, never through
-the slot: a slot may have its next tenant by then.
+Tokens that the device brings late are credited to the sequence that had the slot when the block was
+dispatched, never to the slot: by then another sequence may have it.
 """
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,24 +20,35 @@ from rgpipeline.engine.api import (
     DecodedBlock,
     PendingBlock,
 )
-from rgpipeline.engine.checks import NO_NUMBERS
+from rgpipeline.engine.checks import NO_NUMBERS, stop_ids
 from rgpipeline.engine.prefill.prefixes import Prefix
+from rgpipeline.engine.slot_fields import SlotParams
 from rgpipeline.records import Emission, FinishReason, Request, Snapshot, TokenLogprobs
 
 
-@dataclass(slots=True, eq=False)
-class Tenant:
-    """One request's stay in a slot (or a place); a new object for every stay is its tenancy number.
+class SequenceStatus(Enum):
+    """Where a sequence is, in the order of its way; it can be FINISHED after any of them."""
 
-    The counts are of a slot's tenants: those of places read.
-    """
+    WAITING = auto()  # in the queue, without a row in the prefill buffer
+    BLOCKED_ON_PREFIX = auto()  # in a row; another sequence prefills a prefix that it shares
+    PREFILLING = auto()  # in a row; its prompt is being read
+    READY = auto()  # in a row; its state is there, and only a slot is missing
+    DECODING = auto()  # in a slot
+    FULLY_DISPATCHED = auto()  # out of its slot; its last tokens are still to be read
+    FINISHED = auto()  # ended or cancelled: tokens that come later are dropped
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """One request in the engine."""
 
     request: Request
-    slot: int
-    prefixes: Sequence[Prefix] = ()
-    generated: int = 0  # tokens sampled, as far as the host has read
-    dispatched: int = 0  # steps dispatched since it came
-    gone: bool = False  # finished or cancelled: late tokens are dropped
+    prefixes: list[Prefix]
+    status: SequenceStatus = SequenceStatus.WAITING
+    row: int = -1  # of the prefill buffer, from BLOCKED_ON_PREFIX to READY
+    slot: int = -1  # from DECODING on
+    generated: int = 0  # tokens sampled here, as far as the host has read
+    dispatched: int = 0  # steps dispatched
     wants_snapshot: bool = False
 
     @property
@@ -46,29 +58,40 @@ class Tenant:
 
     @property
     def limit(self) -> int:
-        """Tokens this stay may sample, or UNLIMITED."""
+        """Tokens that may be sampled here, or UNLIMITED."""
         limit = self.request.sampling.max_tokens
         if limit is None:
             return UNLIMITED
-        done = self.request.snapshot.generated if self.request.snapshot else 0
-        return limit - done
+        return limit - (self.request.snapshot.generated if self.request.snapshot else 0)
 
     @property
-    def surely_done(self) -> bool:
-        """True if the steps dispatched exhaust its limit, whatever is still unread."""
-        return self.limit != UNLIMITED and self.dispatched >= self.limit
+    def finished(self) -> bool:
+        """Whether it ended or was cancelled."""
+        return self.status is SequenceStatus.FINISHED
+
+    def finish(self) -> None:
+        """From now on, tokens that come for it are dropped."""
+        self.status = SequenceStatus.FINISHED
+
+    def record_dispatch(self, steps: int) -> bool:
+        """Counts steps; True if the limit is reached with them, whatever they bring."""
+        self.dispatched += steps
+        if self.limit == UNLIMITED or self.dispatched < self.limit:
+            return False
+        self.status = SequenceStatus.FULLY_DISPATCHED
+        return True
 
 
 @dataclass(slots=True)
-class Slots:
-    """The slots [0, count): free, or with a tenant.
+class Places:
+    """Numbers [0, count), each free or taken: the slots, or the rows of a prefill buffer.
 
     They are in `parts` of equal size: [0, count / parts) is the first.
     """
 
     count: int
     parts: int = 1
-    _tenants: dict[int, Tenant] = field(default_factory=dict)
+    _taken: dict[int, Sequence] = field(default_factory=dict)
     _free: list[list[int]] = field(default_factory=list)  # of each part
 
     def __post_init__(self) -> None:
@@ -76,63 +99,61 @@ class Slots:
         firsts = range(0, size * self.parts, size)
         self._free = [list(range(first + size - 1, first - 1, -1)) for first in firsts]
 
+    def __len__(self) -> int:
+        return len(self._taken)
+
+    def __iter__(self) -> Iterator[Sequence]:
+        """Those that have one, the oldest first."""
+        return iter(list(self._taken.values()))
+
+    def find(self, key: Hashable) -> Sequence | None:
+        """The one whose request has this key."""
+        return next((one for one in self if one.request.key == key), None)
+
+    def __getitem__(self, place: int) -> Sequence:
+        return self._taken[place]
+
     @property
     def free(self) -> int:
         return sum(map(len, self._free))
 
     def free_in(self, part: int) -> int:
-        """How many slots of a part are free."""
+        """How many are free in a part."""
         return len(self._free[part])
 
-    def part_of(self, tenant: Tenant) -> int:
-        """The part in which the tenant's slot is."""
-        return tenant.slot * self.parts // self.count
+    def part_of(self, place: int) -> int:
+        """The part that it is in."""
+        return place * self.parts // self.count
 
-    @property
-    def occupied(self) -> int:
-        return len(self._tenants)
+    def take(self, sequence: Sequence, part: int) -> int:
+        """Gives the sequence a free one of the part."""
+        place = self._free[part].pop()
+        self._taken[place] = sequence
+        return place
 
-    def admit(self, request: Request, part: int, prefixes: Sequence[Prefix] = ()) -> Tenant:
-        """Seats a request in a free slot of the part."""
-        slot = self._free[part].pop()
-        tenant = Tenant(request, slot, prefixes)
-        self._tenants[slot] = tenant
-        return tenant
-
-    def release(self, tenant: Tenant) -> None:
-        """Frees the tenant's slot, if it still is the tenant's."""
-        if self._tenants.get(tenant.slot) is tenant:
-            del self._tenants[tenant.slot]
-            self._free[self.part_of(tenant)].append(tenant.slot)
-
-    def find(self, key: Hashable) -> Tenant | None:
-        """The tenant working on `key`."""
-        return next((t for t in self._tenants.values() if t.request.key == key), None)
-
-    def at(self, slot: int) -> Tenant:
-        """The tenant of an occupied slot."""
-        return self._tenants[slot]
-
-    def __iter__(self) -> Iterator[Tenant]:
-        return iter(list(self._tenants.values()))
+    def release(self, place: int, sequence: Sequence) -> None:
+        """Frees it, if the sequence still has it."""
+        if self._taken.get(place) is sequence:
+            del self._taken[place]
+            self._free[self.part_of(place)].append(place)
 
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """A dispatched block, with who sat where."""
+    """A dispatched block, and the sequences that had the slots."""
 
     block: PendingBlock
     steps: int
-    prefills: int  # calls made until it was dispatched
-    tenants: list[Tenant]
+    prefills: int  # prefill calls made before it was dispatched
+    sequences: list[Sequence]
     snapshots: Mapping[int, Mapping[str, NDArray[np.generic]]]  # by slot
 
 
 class BlockRead:
     """A decoded block, slot by slot.
 
-    How much each slot gained is worked out for all of them at once: numpy asked 256 times would
-    take longer than all the rest that the host does for a block.
+    What each slot gained is computed for all slots at once: 256 numpy calls would take longer than
+    everything else that the host does for a block.
     """
 
     def __init__(self, block: DecodedBlock) -> None:
@@ -146,25 +167,24 @@ class BlockRead:
         self._failed: list[bool] = (codes == FAILED).any(axis=0).tolist()
 
     def emission(
-        self, tenant: Tenant, arrays: Mapping[str, NDArray[np.generic]] | None
+        self, sequence: Sequence, arrays: Mapping[str, NDArray[np.generic]] | None
     ) -> Emission:
-        """The tenant's tokens in the block, credited to it.
+        """The sequence's tokens in the block; they are added to its count.
 
-        `arrays` is its state after the block, if a snapshot was asked for; a sequence that ended
-        needs none.
+        `arrays`: its state after the block, if a snapshot was asked for. A sequence that ended gets
+        no snapshot.
         """
-        slot = tenant.slot
+        slot, key = sequence.slot, sequence.request.key
         if self._failed[slot]:
-            none = self._tokens[slot, :0]
-            return Emission(tenant.request.key, none, "error", error=NO_NUMBERS)
+            return Emission(key, self._tokens[slot, :0], "error", error=NO_NUMBERS)
         emitted, finish = self._emitted[slot], self._finish(slot)
-        tenant.generated += emitted
+        sequence.generated += emitted
         return Emission(
-            key=tenant.request.key,
+            key=key,
             token_ids=self._tokens[slot, :emitted],
             finish=finish,
-            logprobs=self._told(slot, emitted, tenant.request.sampling.logprobs),
-            snapshot=None if arrays is None or finish is not None else snapshot(tenant, arrays),
+            logprobs=self._logprobs_of(slot, emitted, sequence.request.sampling.logprobs),
+            snapshot=None if arrays is None or finish is not None else snapshot(sequence, arrays),
         )
 
     def _finish(self, slot: int) -> FinishReason | None:
@@ -172,7 +192,7 @@ class BlockRead:
             return "stop"
         return "length" if self._last[slot] else None
 
-    def _told(self, slot: int, emitted: int, wanted: int) -> TokenLogprobs | None:
+    def _logprobs_of(self, slot: int, emitted: int, wanted: int) -> TokenLogprobs | None:
         if not wanted or self._logprobs is None:
             return None
         top = wanted if wanted > 1 else 0
@@ -183,8 +203,23 @@ class BlockRead:
         )
 
 
-def snapshot(tenant: Tenant, arrays: Mapping[str, NDArray[np.generic]]) -> Snapshot:
-    """The tenant's state after the tokens credited to it, on the host (waits for the device)."""
-    before = tenant.request.snapshot.generated if tenant.request.snapshot else 0
+def params_of(sequence: Sequence, eos_ids: tuple[int, ...]) -> SlotParams:
+    """What its slot needs to start decoding."""
+    request = sequence.request
+    generated = request.snapshot.generated if request.snapshot else 0
+    return SlotParams(
+        prompt=request.tokens,
+        sampling=request.sampling,
+        draw=request.draw,
+        remaining=sequence.limit,
+        banned_for=max(0, request.sampling.min_tokens - generated),
+        stop_ids=stop_ids(request, eos_ids),
+        snapshot=request.snapshot.arrays if request.snapshot else {},
+    )
+
+
+def snapshot(sequence: Sequence, arrays: Mapping[str, NDArray[np.generic]]) -> Snapshot:
+    """The sequence's state after the tokens counted for it (waits for the device)."""
+    before = sequence.request.snapshot.generated if sequence.request.snapshot else 0
     read = {name: np.asarray(array) for name, array in arrays.items()}
-    return Snapshot(arrays=read, generated=before + tenant.generated)
+    return Snapshot(arrays=read, generated=before + sequence.generated)

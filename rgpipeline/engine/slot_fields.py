@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.records import Request
 from rgpipeline.spec import Sampling
 
 if TYPE_CHECKING:
@@ -103,21 +102,6 @@ class SlotParams:
     def token(self) -> int:
         """The first input of decode."""
         return int(self.snapshot["token"] if self.snapshot else self.prompt[-1])
-
-
-def slot_params(request: Request, remaining: int, stop_ids: tuple[int, ...]) -> SlotParams:
-    """The params of a request that may sample `remaining` tokens more."""
-    snapshot = request.snapshot
-    generated = snapshot.generated if snapshot else 0
-    return SlotParams(
-        prompt=request.tokens,
-        sampling=request.sampling,
-        draw=request.draw,
-        remaining=remaining,
-        banned_for=max(0, request.sampling.min_tokens - generated),
-        stop_ids=stop_ids,
-        snapshot=snapshot.arrays if snapshot else {},
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,8 @@
-"""Everything the device holds for the slots: one immutable pytree, donated from call to call."""
+"""Everything that the device holds for the slots, and the programs that change single slots.
+
+The state is one immutable pytree, donated from call to call. Slots and rows are numbers among all
+that the worker has; of several chips, each finds out whether a number is in its part.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -71,63 +75,65 @@ def assign_row(
 ) -> SlotState:
     """Sets one slot's row of the fields that are allocated on demand."""
     taken = {
-        name: _put(chips, slot, name in BY_CHIP, getattr(state.slots, name), row[None])
+        name: _write(chips, slot, name in BY_CHIP, getattr(state.slots, name), row[None])
         for name, row in rows.items()
     }
     return state._replace(slots=replace(state.slots, **taken))
 
 
-def extract(chips: Chips, states: GriffinState, place: jax.Array) -> GriffinState:
+def copy_row(chips: Chips, states: GriffinState, row: jax.Array) -> GriffinState:
     """A copy of one of the states, with a batch axis of 1; all chips get it."""
 
     def take(by_chip: bool, leaf: jax.Array) -> jax.Array:
-        at, mine = _place(chips, place, by_chip, leaf)
+        at, mine = _local_row(chips, row, by_chip, leaf)
         return chips.broadcast_from_owner(lax.dynamic_slice_in_dim(leaf, at, 1), mine, by_chip)
 
-    rows: GriffinState = map_rows(take, states)
-    return rows
+    copied: GriffinState = map_rows(take, states)
+    return copied
 
 
-def put(chips: Chips, states: GriffinState, place: jax.Array, rows: GriffinState) -> GriffinState:
-    """The states with a copied one in the place of one of them."""
-    after: GriffinState = map_rows(partial(_put, chips, place), states, rows)
+def write_row(
+    chips: Chips, states: GriffinState, row: jax.Array, copied: GriffinState
+) -> GriffinState:
+    """The states, with a copied one in one row."""
+    after: GriffinState = map_rows(partial(_write, chips, row), states, copied)
     return after
 
 
-def seat(
-    chips: Chips, state: SlotState, slot: jax.Array, stage: GriffinState, place: jax.Array
+def insert(
+    chips: Chips, state: SlotState, slot: jax.Array, buffer: GriffinState, row: jax.Array
 ) -> SlotState:
-    """Copies the state in a place into a slot; of several chips, one has them both."""
+    """Copies the state in a row of the buffer into a slot; one chip has both."""
 
-    def copy(by_chip: bool, leaf: jax.Array, staged: jax.Array) -> jax.Array:
-        at, _ = _place(chips, place, by_chip, staged)
-        return _put(chips, slot, by_chip, leaf, lax.dynamic_slice_in_dim(staged, at, 1))
+    def copy(by_chip: bool, leaf: jax.Array, rows: jax.Array) -> jax.Array:
+        at, _ = _local_row(chips, row, by_chip, rows)
+        return _write(chips, slot, by_chip, leaf, lax.dynamic_slice_in_dim(rows, at, 1))
 
-    return state._replace(model=map_rows(copy, state.model, stage))
-
-
-def insert(chips: Chips, state: SlotState, slot: jax.Array, rows: GriffinState) -> SlotState:
-    """Puts a copied state into a slot."""
-    return state._replace(model=put(chips, state.model, slot, rows))
+    return state._replace(model=map_rows(copy, state.model, buffer))
 
 
-def _put(
-    chips: Chips, slot: jax.Array, by_chip: bool, leaf: jax.Array, row: jax.Array
+def restore(chips: Chips, state: SlotState, slot: jax.Array, copied: GriffinState) -> SlotState:
+    """Writes a copied state into a slot."""
+    return state._replace(model=write_row(chips, state.model, slot, copied))
+
+
+def _write(
+    chips: Chips, row: jax.Array, by_chip: bool, leaf: jax.Array, new: jax.Array
 ) -> jax.Array:
-    """`leaf` with `row` [1 ...] as the slot's, where the slot is this chip's."""
-    place, mine = _place(chips, slot, by_chip, leaf)
+    """`leaf` with `new` [1 ...] in a row, on the chip that has the row."""
+    at, mine = _local_row(chips, row, by_chip, leaf)
     if chips.count > 1:
-        row = jnp.where(mine, row, lax.dynamic_slice_in_dim(leaf, place, 1))
-    return row_writes.set_row(leaf, place, row)
+        new = jnp.where(mine, new, lax.dynamic_slice_in_dim(leaf, at, 1))
+    return row_writes.set_row(leaf, at, new)
 
 
-def _place(
-    chips: Chips, slot: jax.Array, by_chip: bool, leaf: jax.Array
+def _local_row(
+    chips: Chips, row: jax.Array, by_chip: bool, leaf: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Where the slot is in this chip's part of `leaf`, and whether it is there at all."""
-    held = leaf.shape[0]
-    place = slot - chips.first_slot(held, by_chip)
-    return jnp.clip(place, 0, held - 1), (place >= 0) & (place < held)
+    """The index of a row of the worker in this chip's part of `leaf`, and whether it is there."""
+    count = leaf.shape[0]
+    at = row - chips.first_slot(count, by_chip)
+    return jnp.clip(at, 0, count - 1), (at >= 0) & (at < count)
 
 
 def beside(per_slot: jax.Array, leaf: jax.Array) -> jax.Array:

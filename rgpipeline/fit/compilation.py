@@ -56,7 +56,7 @@ class CompileRequest:
     engine: Mapping[str, Any]  # prefill_chunk and steps_per_dispatch, as in a job file
     storage_options: Mapping[str, Mapping[str, Any]]  # for the folder; secrets as ${NAME}
     # decode and prefill decide the costs; the others must compile too, and add their code.
-    programs: Sequence[str] = ("decode", "prefill", "seat", "assign")
+    programs: Sequence[str] = ("decode", "prefill", "insert", "assign")
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ class Session:
     @property
     def progress_counter(self) -> int:
         """Grows with the engine's progress."""
-        return self._loop.beat
+        return self._loop.progress_counter
 
     def set_assignments(self, assignments: Sequence[Assignment]) -> None:
         """Starts the assignments that are new, and drops those that are not named."""

@@ -120,7 +120,7 @@ def test_a_snapshot_is_the_state_after_exactly_the_tokens_emitted_with_it():
 
 def test_prompts_are_read_while_every_slot_is_busy():
     engine = FakeEngine(slots=1, steps=1, chunk=4)
-    engine.staging = 3
+    engine.prefill_rows = 3
     loop = Loop(engine)
     loop.submit(request(i, [1, 2, 3, 4, 5], max_tokens=90 - i) for i in range(5))
     assert loop.working_on == [0, 1, 2, 3]

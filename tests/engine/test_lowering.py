@@ -27,7 +27,7 @@ def for_cuda() -> WorkerPrograms:
     return worker_programs(CONFIG, SETTINGS, None, platform="cuda")
 
 
-@pytest.mark.parametrize("name", ["decode", "prefill", "seat", "assign"])
+@pytest.mark.parametrize("name", ["decode", "prefill", "insert", "assign"])
 def test_each_program_lowers_for_cuda_without_a_gpu(for_cuda: WorkerPrograms, name: str) -> None:
     exported = for_cuda.programs[name].export("cuda")
 

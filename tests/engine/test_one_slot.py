@@ -8,7 +8,7 @@ from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.programs.program_shapes import rows_per_slot
 from rgpipeline.engine.slot_fields import SamplingFeatures
-from rgpipeline.engine.step_tuner import Pace
+from rgpipeline.engine.step_tuner import StepTuner
 from rgpipeline.model.collectives import ALONE, Chips
 from rgpipeline.model.weights import loading
 from rgpipeline.records import ResolvedSettings
@@ -39,7 +39,7 @@ def test_one_slot_of_bfloat16_says_what_either_of_two_says() -> None:
     for slots in (1, 2):
         settings = replace(ONE, slots=slots)
         engine = GriffinEngine(config, params, settings, pack_tokens=64)
-        assert engine.shapes(SamplingFeatures()).token.shape == (2,)
+        assert engine.shapes(SamplingFeatures()).slots.token.shape == (2,)
         rows = [Row(31, 5, seed, sampling, 12) for seed, sampling in enumerate((0, 3))]
         assert SAMPLINGS[3].logit_bias
         answers.append(answers_of(engine, rows))
@@ -48,7 +48,7 @@ def test_one_slot_of_bfloat16_says_what_either_of_two_says() -> None:
 
 def answers_of(engine: GriffinEngine, rows: list[Row]) -> list[Answer]:
     """Each row's answer, every one of them drained midway and gone on with."""
-    answers, loop = [Answer() for _ in rows], Loop(engine, pace=Pace(3))
+    answers, loop = [Answer() for _ in rows], Loop(engine, tuner=StepTuner(3))
     for key, row in enumerate(rows):
         loop.submit([row.request(key)])
         emissions = [*loop.step(), *loop.step(), *loop.step(), *loop.drain()]

@@ -3,7 +3,7 @@
 import pytest
 
 from rgpipeline.engine.loop import Loop
-from rgpipeline.engine.step_tuner import MOST, Pace, best_steps, line
+from rgpipeline.engine.step_tuner import MAX_STEPS, StepTuner, best_steps, line
 from tests.engine.test_loop import finish, request, texts
 from tests.fake_engine import FakeEngine, by_hand
 
@@ -32,7 +32,7 @@ class Timed(FakeEngine):
     """Of which every step takes 10 ms and every call more, by a clock of its own."""
 
     def __init__(self, call_s: float) -> None:
-        super().__init__(slots=3, steps=MOST)
+        super().__init__(slots=3, steps=MAX_STEPS)
         self.call_s, self.seconds, self.asked = call_s, 0.0, list[int]()
 
     def prefill(self, stage, pack):
@@ -48,7 +48,7 @@ class Timed(FakeEngine):
 @pytest.mark.parametrize(("call_s", "found"), [(0.0, 1), (0.02, 2), (1.0, 16)])
 def test_a_loop_times_its_first_blocks_and_keeps_to_the_best(call_s: float, found: int) -> None:
     engine = Timed(call_s)
-    loop = Loop(engine, pace=Pace(None, clock=lambda: engine.seconds))
+    loop = Loop(engine, tuner=StepTuner(None, clock=lambda: engine.seconds))
     loop.submit([request(0, [1], max_tokens=400, ignore_eos=True)])
     finish(loop)
     assert engine.asked[:2] == [1, 1]
@@ -58,7 +58,7 @@ def test_a_loop_times_its_first_blocks_and_keeps_to_the_best(call_s: float, foun
 def test_blocks_beside_which_prompts_are_read_are_not_timed() -> None:
     """A prefill takes as long as a hundred steps: with one in a block, 16 would be found."""
     engine = Timed(0.0)
-    loop = Loop(engine, pace=Pace(None, clock=lambda: engine.seconds))
+    loop = Loop(engine, tuner=StepTuner(None, clock=lambda: engine.seconds))
     for key in range(200):
         loop.submit([request(key, [1, 2, 3], max_tokens=60)])
         loop.step()
@@ -68,7 +68,7 @@ def test_blocks_beside_which_prompts_are_read_are_not_timed() -> None:
 def test_short_sequences_get_short_blocks() -> None:
     """Of one long sequence, the same engine's blocks have 16 steps."""
     engine = Timed(1.0)
-    loop = Loop(engine, pace=Pace(None, clock=lambda: engine.seconds))
+    loop = Loop(engine, tuner=StepTuner(None, clock=lambda: engine.seconds))
     for key in range(200):
         loop.submit([request(key, [1, 2, 3], max_tokens=9)])
         loop.step()
@@ -76,28 +76,28 @@ def test_short_sequences_get_short_blocks() -> None:
 
 
 def test_steps_that_take_long_are_not_tried_in_long_blocks() -> None:
-    pace, now = Pace(None, clock=lambda: seconds), 0
+    tuner, now = StepTuner(None, clock=lambda: seconds), 0
     seconds = 0.0
-    while pace.searching:
-        seconds += 0.3 * pace.steps
-        pace.read(pace.steps, now, now)
-    assert pace.steps == 1
+    while tuner.searching:
+        seconds += 0.3 * tuner.steps
+        tuner.record_block(tuner.steps, now, now)
+    assert tuner.steps == 1
     assert seconds < 0.3 * 10
 
 
 def test_blocks_that_something_else_slows_down_change_nothing() -> None:
-    pace, seconds, blocks = Pace(None, clock=lambda: seconds), 0.0, 0
-    while pace.searching:
-        steps, blocks = pace.steps, blocks + 1
+    tuner, seconds, blocks = StepTuner(None, clock=lambda: seconds), 0.0, 0
+    while tuner.searching:
+        steps, blocks = tuner.steps, blocks + 1
         disturbed = 0.01 if steps == 1 and blocks % 3 else 0.0  # most of the short ones
         seconds += 0.08 * steps + disturbed
-        pace.read(steps, 0, 0)
-    assert pace.steps == 1
+        tuner.record_block(steps, 0, 0)
+    assert tuner.steps == 1
 
 
 def test_rows_are_the_same_while_the_number_changes() -> None:
     engine = Timed(0.1)
-    loop = Loop(engine, pace=Pace(None, clock=lambda: engine.seconds))
+    loop = Loop(engine, tuner=StepTuner(None, clock=lambda: engine.seconds))
     work = [([1, 2], 150), ([3], 61), ([7, 7, 2], 90), ([5], 40), ([4, 9], 133)]
     loop.submit(request(i, p, max_tokens=n) for i, (p, n) in enumerate(work))
     assert texts(finish(loop)) == {i: by_hand(p, n) for i, (p, n) in enumerate(work)}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rgpipeline.engine.prefill.queues import LONG_CHUNKS, LONG_SHARE, PATIENCE, PrefillQueue
+from rgpipeline.engine.prefill.queues import LONG_CHUNKS, LONG_SHARE, MAX_WAIT_STEPS, PrefillQueue
 
 SHAPES = [(1, 128), (2, 64), (4, 32), (8, 16)]
 PLACES = 16
@@ -19,7 +19,7 @@ def queue_of(*lengths: int) -> PrefillQueue:
 def chunks(length: int) -> list[tuple[int, int]]:
     """The size of each call for one prompt, and how many of its tokens that call carries."""
     queue, calls = queue_of(length), list[tuple[int, int]]()
-    while called := queue.next_pack(hurry=True):
+    while called := queue.next_pack(flush=True):
         calls.append((called[0].tokens.shape[1], int(called[0].lengths.sum())))
     return calls
 
@@ -40,24 +40,24 @@ def test_what_is_left_of_a_prompt_is_cut_into_ever_shorter_chunks(length, expect
 
 def test_a_pack_that_is_not_full_waits_for_company_unless_a_slot_is_empty() -> None:
     queue = queue_of(64)
-    assert queue.next_pack(hurry=False) is None
+    assert queue.next_pack(flush=False) is None
     queue.add(7, np.full(64, 9, np.int32), 0, fresh=True)
-    called = queue.next_pack(hurry=False)
+    called = queue.next_pack(flush=False)
     assert called is not None
     assert called[1] == [(0, 64), (7, 64)]
-    assert queue_of(64).next_pack(hurry=True) is not None
+    assert queue_of(64).next_pack(flush=True) is not None
 
 
 def test_no_prompt_waits_for_ever() -> None:
     queue = queue_of(64)
-    queue.wait(PATIENCE - 1, 64)
-    assert queue.next_pack(hurry=False) is None
-    queue.wait(1, 64)
-    assert queue.next_pack(hurry=False) is not None
+    queue.record_steps(MAX_WAIT_STEPS - 1, 64)
+    assert queue.next_pack(flush=False) is None
+    queue.record_steps(1, 64)
+    assert queue.next_pack(flush=False) is not None
 
 
 def test_the_fullest_pack_goes_first() -> None:
-    called = queue_of(16, 16, 64).next_pack(hurry=True)
+    called = queue_of(16, 16, 64).next_pack(flush=True)
     assert called is not None
     assert called[0].tokens.shape == (2, 64)
 
@@ -67,7 +67,7 @@ LONG = LONG_CHUNKS * 128 * 3
 
 def served(queue: PrefillQueue, calls: int, **how: bool) -> list[set[int]]:
     """The places that each of the next calls reads in."""
-    made = [queue.next_pack(hurry=True, **how) for _ in range(calls)]
+    made = [queue.next_pack(flush=True, **how) for _ in range(calls)]
     return [{place for place, _ in call[1]} for call in made if call is not None]
 
 
@@ -101,9 +101,9 @@ def test_short_prompts_do_not_hold_up_a_long_one() -> None:
 
 def test_while_others_are_decoded_a_long_prompt_gets_a_share_of_the_device() -> None:
     queue = queue_of(LONG)
-    queue.wait(4, 64)
+    queue.record_steps(4, 64)
     calls = LONG_SHARE * 4 * 64 // 128
     assert len(served(queue, 3 * calls, decoding=True)) == calls
-    queue.wait(1, 1)
+    queue.record_steps(1, 1)
     assert len(served(queue, 3, decoding=True)) == 1
     assert len(served(queue, 3, decoding=False)) == 3

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
-from rgpipeline.engine.step_tuner import MOST, Pace
+from rgpipeline.engine.step_tuner import MAX_STEPS, StepTuner
 from rgpipeline.model.weights import loading
 from rgpipeline.records import Emission, Request, ResolvedSettings, Snapshot, draw_words
 from rgpipeline.spec import Sampling
@@ -88,7 +88,7 @@ def engine(held: str, steps: int | None = None) -> GriffinEngine:
 
 @cache
 def alone(row: Row, held: str) -> Answer:
-    loop, answer = Loop(engine(held), pace=Pace(STEPS)), Answer()
+    loop, answer = Loop(engine(held), tuner=StepTuner(STEPS)), Answer()
     loop.submit([row.request(0)])
     while not loop.idle:
         for emission in loop.step():
@@ -96,7 +96,7 @@ def alone(row: Row, held: str) -> Answer:
     return answer
 
 
-class AnyPace(Pace):
+class AnySteps(StepTuner):
     """As if the clock said something else of every block."""
 
     def __init__(self, random: Random) -> None:
@@ -105,7 +105,7 @@ class AnyPace(Pace):
 
     @property
     def steps(self) -> int:
-        return self._random.choice((1, 2, 5, MOST))
+        return self._random.choice((1, 2, 5, MAX_STEPS))
 
     def read(self, steps: int, before: int, now: int, tokens: float = 0) -> None:
         pass
@@ -133,7 +133,7 @@ EXAMPLES = settings(max_examples=40, deadline=None)
 def test_in_any_order_and_company_and_at_any_pace_with_or_without_shared_prefixes(
     held, rows, random, prefixes
 ):
-    loop = Loop(engine(held), prefix_states=prefixes, pace=AnyPace(random))
+    loop = Loop(engine(held), prefix_states=prefixes, tuner=AnySteps(random))
     waiting = random.sample(range(len(rows)), len(rows))
     answers = [Answer() for _ in rows]
     while waiting or not loop.idle:
@@ -150,7 +150,7 @@ def test_in_any_order_and_company_and_at_any_pace_with_or_without_shared_prefixe
 def test_interrupted_at_any_block_and_resumed_on_any_engine(held, rows, random, every):
     answers, snapshots = [Answer() for _ in rows], [None for _ in rows]
     while unfinished := [key for key, answer in enumerate(answers) if answer.finish is None]:
-        loops = [Loop(engine(held), prefix_states=2, pace=AnyPace(random)) for _ in range(2)]
+        loops = [Loop(engine(held), prefix_states=2, tuner=AnySteps(random)) for _ in range(2)]
         for key in unfinished:
             random.choice(loops).submit([rows[key].request(key, snapshots[key])])
         emissions = [e for _ in range(every) for loop in loops for e in loop.step()]
@@ -168,7 +168,7 @@ def test_killed_and_resumed_from_the_last_snapshots(held, rows, random, dies_at)
     published = [Answer() for _ in rows]
     snapshots: list[Snapshot | None] = [None for _ in rows]
     unpublished = list(published)
-    loop = Loop(engine(held), prefix_states=2, pace=AnyPace(random))
+    loop = Loop(engine(held), prefix_states=2, tuner=AnySteps(random))
     loop.submit(row.request(key) for key, row in enumerate(rows))
     for _ in range(dies_at):
         loop.request_snapshot(random.randrange(len(rows)))

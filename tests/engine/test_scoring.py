@@ -83,7 +83,7 @@ def test_short_texts_share_a_call():
     loop.submit_texts(requests(*[([1, 2, 3], 1)] * 8))
     calls = 0
     while loop.scoring:
-        calls += bool(loop._scoring._waiting or loop._scoring._places)
+        calls += bool(loop._scorer._waiting or loop._scorer._texts)
         loop.score_step()
     assert calls == 2
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rgpipeline.engine.programs.on_chips import STATE
+from rgpipeline.engine.sequence import Sequence, params_of
 from rgpipeline.engine.slot_fields import (
     ENTRIES,
     IN_PROMPT,
@@ -13,7 +14,6 @@ from rgpipeline.engine.slot_fields import (
     SlotFields,
     SlotParams,
     rows_of,
-    slot_params,
 )
 from rgpipeline.engine.slot_state import assign, empty_fields, empty_slots
 from rgpipeline.model.collectives import CHIPS, DATA
@@ -66,7 +66,7 @@ def test_a_slot_knows_its_bias_and_its_prompts_tokens() -> None:
 def test_a_resumed_sequence_goes_on_from_its_snapshots_fields() -> None:
     seen = np.arange(VOCAB, dtype=np.int64)
     snapshot = Snapshot({"token": np.int32(11), "seen": seen}, generated=3)
-    resumed = slot_params(Request("a", PROMPT, ASKED, (1, 2), snapshot), 6, ())
+    resumed = params_of(Sequence(Request("a", PROMPT, ASKED, (1, 2), snapshot), []), ())
 
     _, rows = rows_of(1, {0: resumed})
 

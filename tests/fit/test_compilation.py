@@ -20,7 +20,7 @@ REQUEST = CompileRequest(
     hbm_bytes=chip_of("v5e:1x1x1").hbm_bytes,
     engine={},
     storage_options={},
-    programs=("seat",),
+    programs=("insert",),
 )
 
 

@@ -13,7 +13,7 @@ from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.slot_fields import SamplingFeatures
 from rgpipeline.errors import WeightsError
 from rgpipeline.records import ResolvedSettings
-from tests.fake_engine import FakeBlock, FakeEngine, FakeStage, FakeState
+from tests.fake_engine import FakeBlock, FakeBuffer, FakeEngine, FakeState
 
 _BRISK_BLOCKS = 40  # before it crawls: a few shards' work
 _CRAWL_S = 1.0  # a worker that makes no progress for much longer would be taken for a hung one
@@ -32,7 +32,7 @@ class SlowEngine(FakeEngine):
         self.poisoned = poisoned
         self.hurry = hurry
 
-    def prefill(self, stage: FakeStage, pack: PrefillPack) -> FakeStage:
+    def prefill(self, stage: FakeBuffer, pack: PrefillPack) -> FakeBuffer:
         if self.poisoned and (pack.tokens[:, :3] == 9).all(axis=1).any():
             os.kill(os.getpid(), signal.SIGKILL)
         return super().prefill(stage, pack)

@@ -17,7 +17,7 @@ import numpy as np
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.programs.lowering import PLAIN, worker_programs
-from rgpipeline.engine.step_tuner import Pace
+from rgpipeline.engine.step_tuner import StepTuner
 from rgpipeline.model.collectives import Chips
 from rgpipeline.model.config import ATTENTION, GRIFFIN_CYCLE, RECURRENT, GriffinConfig, cycle
 from rgpipeline.model.params import flatten, nest, random_params
@@ -90,7 +90,7 @@ def engine(layout: tuple[int, int]) -> GriffinEngine:
 
 
 def all_at_once(engine: GriffinEngine) -> Rows:
-    rows, loop = Rows(), Loop(engine, prefix_states=2, pace=Pace(2))
+    rows, loop = Rows(), Loop(engine, prefix_states=2, tuner=StepTuner(2))
     loop.submit(request(row) for row in range(ROWS))
     while not loop.idle:
         rows.take(loop.step())
@@ -99,12 +99,12 @@ def all_at_once(engine: GriffinEngine) -> Rows:
 
 def interrupted(engine: GriffinEngine, then: GriffinEngine) -> Rows:
     """In another order, a few at a time; drained midway, and gone on with on `then`."""
-    rows, loop = Rows(), Loop(engine, prefix_states=0, pace=Pace(2))
+    rows, loop = Rows(), Loop(engine, prefix_states=0, tuner=StepTuner(2))
     loop.submit(request(row) for row in reversed(range(ROWS)))
     for _ in range(4):
         rows.take(loop.step())
     rows.take(loop.drain())
-    loop = Loop(then, prefix_states=2, pace=Pace(2))
+    loop = Loop(then, prefix_states=2, tuner=StepTuner(2))
     for row in sorted(set(range(ROWS)) - rows.finished, key=lambda row: row * 7 % ROWS):
         loop.submit([request(row, rows.snapshots.get(row))])
         rows.take(loop.step())
@@ -123,7 +123,7 @@ def collectives(layout: tuple[int, int]) -> dict[str, dict[str, int]]:
     mesh = mesh_of(jax.devices(), Chips(*layout))
     worker = worker_programs(DEEP, SETTINGS, mesh, features=PLAIN)
     found = {}
-    for name in ("decode", "prefill", "seat"):
+    for name in ("decode", "prefill", "insert"):
         text = worker.programs[name].lower().compile().as_text()
         kinds = re.findall(
             r" ((?:all|collective|ragged)-[a-z-]*?|reduce-scatter)(?:-start)?\(", text

@@ -91,4 +91,4 @@ def test_a_chunk_of_prompts_takes_no_more(told: dict[str, Any]) -> None:
 def test_a_sequence_is_seated_without_a_word_between_chips(
     told: dict[str, Any], layout: str
 ) -> None:
-    assert told["collectives"][layout]["seat"] == {}
+    assert told["collectives"][layout]["insert"] == {}

@@ -18,10 +18,10 @@ def queue_of(*places: int) -> PrefillQueue:
 
 
 def test_a_prompt_goes_into_a_row_of_its_places_part() -> None:
-    called = queue_of(7, 2, 3, 0).next_pack(hurry=True)
+    called = queue_of(7, 2, 3, 0).next_pack(flush=True)
 
     assert called is not None
-    assert called[0].places.tolist() == [0, 8, 2, 3, 8, 8, 7, 8]
+    assert called[0].buffer_rows.tolist() == [0, 8, 2, 3, 8, 8, 7, 8]
     assert called[0].tokens[:, 0].tolist() == [1, 0, 3, 4, 0, 0, 8, 0]
 
 
@@ -29,7 +29,7 @@ def test_what_a_part_has_no_row_for_waits_for_the_next_pack() -> None:
     queue = PrefillQueue([(4, 16)], PLACES, PARTS)
     for place in (0, 1, 6):
         queue.add(place, np.full(5, 9, np.int32), 0, fresh=True)
-    first, second = queue.next_pack(hurry=True), queue.next_pack(hurry=True)
+    first, second = queue.next_pack(flush=True), queue.next_pack(flush=True)
 
     assert first is not None
     assert second is not None
@@ -41,10 +41,10 @@ def test_a_pack_is_full_when_every_part_has_what_it_can_take() -> None:
     queue = PrefillQueue([(4, 16)], PLACES, PARTS)
     for place in (0, 1, 2, 4):
         queue.add(place, np.full(5, 9, np.int32), 0, fresh=True)
-    assert queue.next_pack(hurry=False) is None
+    assert queue.next_pack(flush=False) is None
 
     queue.add(6, np.full(5, 9, np.int32), 0, fresh=True)
-    assert queue.next_pack(hurry=False) is not None
+    assert queue.next_pack(flush=False) is not None
 
 
 def loop_of_parts() -> tuple[FakeEngine, Loop]:
@@ -58,7 +58,7 @@ def test_sequences_spread_over_the_parts() -> None:
     loop.submit(request(i, [1, 2, 3], max_tokens=9) for i in range(4))
     loop.step()
 
-    assert sorted(slot * PARTS // PLACES for slot in engine.seated) == [0, 1, 2, 3]
+    assert sorted(slot * PARTS // PLACES for slot in engine.inserted) == [0, 1, 2, 3]
 
 
 def test_each_is_seated_where_it_was_read() -> None:
@@ -68,4 +68,4 @@ def test_each_is_seated_where_it_was_read() -> None:
     loop.submit(request(i, p, max_tokens=n) for i, (p, n) in enumerate(work))
 
     assert texts(finish(loop)) == {i: by_hand(p, n) for i, (p, n) in enumerate(work)}
-    assert len(engine.seated) == len(work)
+    assert len(engine.inserted) == len(work)

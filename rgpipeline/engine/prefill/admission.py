@@ -1,7 +1,7 @@
-"""From waiting to seated: prompts are read on the stage, and what they lead to goes into slots.
+"""From waiting to decoding: prompts are read in the prefill buffer, then their states go to slots.
 
 A state comes from a snapshot, from a prefix that another prompt shares, or from prefill; usually
-from the last two, one after the other. Prompts are read ahead of free slots, so that a slot need
+from the last two, one after the other. Prompts are read before slots are free, so that a slot need
 not wait for a prefill call, nor a call for a slot.
 """
 
@@ -10,30 +10,33 @@ from typing import Generic
 
 from rgpipeline.engine.api import Engine, Rows, State
 from rgpipeline.engine.prefill.prefixes import PrefixCache
-from rgpipeline.engine.prefill.queues import LONG_CHUNKS, PrefillQueue, Waiting
-from rgpipeline.engine.sequence import Slots, Tenant
+from rgpipeline.engine.prefill.queues import LONG_CHUNKS, PrefillQueue, WaitingQueue
+from rgpipeline.engine.sequence import Places, Sequence, SequenceStatus
 from rgpipeline.records import Request
 
+_BLOCKED = SequenceStatus.BLOCKED_ON_PREFIX
+_PREFILLING = SequenceStatus.PREFILLING
+_READY = SequenceStatus.READY
 
-class Seating(Generic[State, Rows]):
-    """Requests that wait, those whose prompt is being read, and those that only lack a slot."""
 
-    def __init__(self, engine: Engine[State, Rows], slots: Slots, prefix_states: int) -> None:
+class Admission(Generic[State, Rows]):
+    """The sequences that have no slot yet."""
+
+    def __init__(self, engine: Engine[State, Rows], slots: Places, prefix_states: int) -> None:
         self._engine = engine
         self._slots = slots
-        self._waiting = Waiting(LONG_CHUNKS * max(size for _, size in engine.pack_shapes))
-        self._places = Slots(engine.staging, engine.parts)
-        self._held: list[Tenant] = []  # in places, waiting for a prefix that another one reads
-        self._ready: list[Tenant] = []  # in places, waiting for a slot
-        self._stage: Rows | None = None
-        self._queue = PrefillQueue(engine.pack_shapes, engine.staging, engine.parts)
+        self._waiting = WaitingQueue(LONG_CHUNKS * max(size for _, size in engine.pack_shapes))
+        self._rows = Places(engine.prefill_rows, engine.parts)
+        self._ready: list[Sequence] = []  # the first that became ready is first
+        self._buffer: Rows | None = None
+        self._queue = PrefillQueue(engine.pack_shapes, engine.prefill_rows, engine.parts)
         self._prefix_states = prefix_states
-        self._prefixes = self._no_prefixes()
+        self._prefixes = self._new_prefix_cache()
 
     @property
     def waiting(self) -> int:
-        """Requests without a slot."""
-        return len(self._waiting) + self._places.occupied
+        """Sequences without a slot."""
+        return len(self._waiting) + len(self._rows)
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -41,148 +44,154 @@ class Seating(Generic[State, Rows]):
         return self._queue.progress
 
     @property
-    def at_hand(self) -> list[Hashable]:
-        """Keys of the requests on the stage, and of those that get there once there is room.
+    def prefilling(self) -> list[Hashable]:
+        """Keys of the sequences in the buffer, and of those that may get a row of it soon.
 
-        That is, of all whose prompts may be read before another block of tokens is decoded.
+        These are all whose prompts may be read before another block is decoded.
         """
-        room = self._slots.free + self._places.free
-        on_stage = [tenant.request.key for tenant in self._places]
-        return on_stage + (self._waiting.first(room) if room else [])
+        room = self._slots.free + self._rows.free
+        in_buffer = [sequence.request.key for sequence in self._rows]
+        return in_buffer + (self._waiting.first(room) if room else [])
 
     def add(self, request: Request) -> None:
         """Queues a request."""
         fresh = request.snapshot is None
         prefixes = self._prefixes.expect(request.tokens[:-1]) if fresh else []
-        self._waiting.add(request, prefixes)
+        self._waiting.add(Sequence(request, prefixes))
 
     def drop(self, key: Hashable) -> None:
-        """Forgets the request if it has no slot yet."""
-        prefixes = self._waiting.remove(key)
-        if prefixes is not None:
-            self._prefixes.forget(prefixes, None)
-        tenant = self._places.find(key)
-        if tenant is not None:
-            self._leave(tenant)
+        """Drops the sequence if it has no slot yet."""
+        waiting = self._waiting.remove(key)
+        if waiting is not None:
+            self._prefixes.forget(waiting.prefixes, None)
+        in_buffer = self._rows.find(key)
+        if in_buffer is not None:
+            self._leave(in_buffer)
 
     def drop_all(self) -> None:
-        """Forgets every request that has no slot yet."""
-        while popped := self._waiting.pop():
-            self._prefixes.forget(popped[1], None)
-        for tenant in self._places:
-            self._leave(tenant)
+        """Drops every sequence that has no slot yet."""
+        while (waiting := self._waiting.pop()) is not None:
+            self._prefixes.forget(waiting.prefixes, None)
+        for sequence in self._rows:
+            self._leave(sequence)
 
-    def release(self) -> None:
-        """Gives up the device's memory if no request needs it; it is taken again when one comes."""
+    def release_buffer(self) -> None:
+        """Frees the device's memory if no sequence needs it. The next one allocates it again."""
         if not self.waiting:
-            self._stage = None
-            self._prefixes = self._no_prefixes()
+            self._buffer = None
+            self._prefixes = self._new_prefix_cache()
 
-    def seat(self, state: State) -> tuple[State, list[Tenant]]:
-        """Fills free slots with what is ready; returns who got one."""
-        seated = []
-        self._fill()
-        while (reader := self._next()) is not None:
-            tenant = self._slots.admit(reader.request, self._places.part_of(reader))
-            snapshot = reader.request.snapshot
+    def insert(self, state: State) -> tuple[State, list[Sequence]]:
+        """Fills free slots with sequences that are ready; returns those that got one."""
+        inserted = []
+        self._fill_buffer()
+        while (sequence := self._next_ready()) is not None:
+            row = sequence.row
+            sequence.slot = slot = self._slots.take(sequence, self._rows.part_of(row))
+            sequence.status = SequenceStatus.DECODING
+            snapshot = sequence.request.snapshot
             if snapshot is None:
-                state = self._engine.seat(state, tenant.slot, self._staged(), reader.slot)
+                state = self._engine.insert(state, slot, self._allocated(), row)
             else:
                 rows = self._engine.upload(snapshot.arrays)
-                state = self._engine.insert(state, tenant.slot, rows)
-            self._ready.remove(reader)
-            self._places.release(reader)
-            seated.append(tenant)
-            self._fill()
-        return state, seated
+                state = self._engine.restore(state, slot, rows)
+            self._ready.remove(sequence)
+            self._rows.release(row, sequence)
+            inserted.append(sequence)
+            self._fill_buffer()
+        return state, inserted
 
     def prefill(self) -> bool:
-        """One prefill call, if one is due; False if none is."""
+        """Makes one prefill call, if one is due; False if none is."""
         slots = self._slots
-        call = self._queue.next_pack(hurry=slots.free > 0, decoding=slots.occupied > 0)
+        call = self._queue.next_pack(flush=slots.free > 0, decoding=len(slots) > 0)
         if call is None:
             return False
         pack, progress = call
-        self._stage = self._engine.prefill(self._staged(), pack)
-        for place, done in progress:
-            tenant = self._places.at(place)
-            prefix = self._prefixes.reached(tenant.prefixes, done)
+        self._buffer = self._engine.prefill(self._allocated(), pack)
+        for row, done in progress:
+            sequence = self._rows[row]
+            prefix = self._prefixes.reached(sequence.prefixes, done)
             if prefix is not None:
-                self._prefixes.keep(prefix, self._engine.extract(self._staged(), place))
-            if done == tenant.prefill_tokens:
-                self._prefixes.forget(tenant.prefixes, place)
-                self._ready.append(tenant)
+                self._prefixes.keep(prefix, self._engine.copy_row(self._allocated(), row))
+            if done == sequence.prefill_tokens:
+                self._prefixes.forget(sequence.prefixes, row)
+                self._set_ready(sequence)
         return True
 
-    def wait(self, steps: int) -> None:
-        """So many decode steps go by."""
-        self._queue.wait(steps, self._slots.count)
+    def record_steps(self, steps: int) -> None:
+        """A block of this many decode steps is about to be dispatched."""
+        self._queue.record_steps(steps, self._slots.count)
 
-    def catch_up(self) -> None:
-        """Waits until the device has read what it was given to read."""
-        if self._stage is not None:
-            self._engine.wait(self._stage)
+    def wait(self) -> None:
+        """Waits until the device has read everything that it was given to read."""
+        if self._buffer is not None:
+            self._engine.wait(self._buffer)
 
-    def _staged(self) -> Rows:
-        if self._stage is None:
-            self._stage = self._engine.stage()
-        return self._stage
+    def _allocated(self) -> Rows:
+        if self._buffer is None:
+            self._buffer = self._engine.init_prefill_buffer()
+        return self._buffer
 
-    def _no_prefixes(self) -> PrefixCache[Rows]:
+    def _new_prefix_cache(self) -> PrefixCache[Rows]:
         return PrefixCache(max(size for _, size in self._engine.pack_shapes), self._prefix_states)
 
-    def _fill(self) -> None:
-        """Gives free places to requests that wait, and something to do to those that can begin."""
-        while self._places.free and (popped := self._waiting.pop(self._room_for_long())):
-            request, prefixes = popped
-            self._held.append(self._places.admit(request, self._emptiest(), prefixes))
-        held, self._held = self._held, []
-        for tenant in held:
-            if tenant.request.snapshot is not None:
-                self._ready.append(tenant)
-            elif self._prefixes.claim(tenant.prefixes, tenant.slot):
-                self._begin(tenant)
-            else:
-                self._held.append(tenant)
+    def _fill_buffer(self) -> None:
+        """Gives free rows to waiting sequences, and starts those in the buffer that can start."""
+        while self._rows.free and (sequence := self._waiting.pop(self._room_for_long())):
+            sequence.row = self._rows.take(sequence, self._emptiest_part())
+            sequence.status = _BLOCKED
+        for sequence in self._rows:
+            if sequence.status is not _BLOCKED:
+                continue
+            if sequence.request.snapshot is not None:
+                self._set_ready(sequence)
+            elif self._prefixes.claim(sequence.prefixes, sequence.row):
+                self._start(sequence)
 
     def _room_for_long(self) -> bool:
-        """Long prompts get half of the places at most, so that short ones need not wait."""
-        if self._places.count == 1:
+        """Long prompts get at most half of the rows, so that short ones need not wait."""
+        if self._rows.count == 1:
             return True
-        long = sum(self._waiting.is_long(tenant.request) for tenant in self._places)
-        return long < self._places.count // 2
+        long = sum(self._waiting.is_long(sequence.request) for sequence in self._rows)
+        return long < self._rows.count // 2
 
-    def _emptiest(self) -> int:
-        """The part with fewest sequences, in places and slots, of those with a free place."""
-        parts = [part for part in range(self._places.parts) if self._places.free_in(part)]
-        return max(parts, key=lambda part: self._places.free_in(part) + self._slots.free_in(part))
+    def _emptiest_part(self) -> int:
+        """Of the parts with a free row, the one with the most free rows and slots."""
+        parts = [part for part in range(self._rows.parts) if self._rows.free_in(part)]
+        return max(parts, key=lambda part: self._rows.free_in(part) + self._slots.free_in(part))
 
-    def _next(self) -> Tenant | None:
-        """Who is seated next: the first that is ready and for whom there is a slot in its part."""
-        for reader in self._ready:
-            if self._slots.free_in(self._places.part_of(reader)):
-                return reader
+    def _next_ready(self) -> Sequence | None:
+        """The first that is ready and for which its part has a free slot."""
+        for sequence in self._ready:
+            if self._slots.free_in(self._rows.part_of(sequence.row)):
+                return sequence
         return None
 
-    def _begin(self, tenant: Tenant) -> None:
-        """Has the prompt read from where a known prefix ends."""
-        done, copied = self._prefixes.longest(tenant.prefixes)
-        if copied is not None:
-            self._stage = self._engine.put(self._staged(), tenant.slot, copied)
-            if done == tenant.prefill_tokens:
-                self._prefixes.forget(tenant.prefixes, tenant.slot)
-                self._ready.append(tenant)
-                return
-        # A prompt of one token has nothing to prefill, but its place must be made fresh.
-        tokens = tenant.request.tokens[:-1]
-        self._queue.add(tenant.slot, tokens, done, fresh=copied is None)
+    def _set_ready(self, sequence: Sequence) -> None:
+        sequence.status = _READY
+        self._ready.append(sequence)
 
-    def _leave(self, tenant: Tenant) -> None:
-        """The tenant of a place is gone before it got a slot."""
-        self._places.release(tenant)
-        if tenant in self._ready:
-            self._ready.remove(tenant)
-            return
-        self._queue.remove(tenant.slot)
-        self._held = [held for held in self._held if held is not tenant]
-        self._prefixes.forget(tenant.prefixes, tenant.slot)
+    def _start(self, sequence: Sequence) -> None:
+        """Has the prompt read from the end of the longest prefix that is kept."""
+        sequence.status = _PREFILLING
+        done, copied = self._prefixes.longest(sequence.prefixes)
+        if copied is not None:
+            self._buffer = self._engine.write_row(self._allocated(), sequence.row, copied)
+            if done == sequence.prefill_tokens:
+                self._prefixes.forget(sequence.prefixes, sequence.row)
+                self._set_ready(sequence)
+                return
+        # A prompt of one token has nothing to prefill, but its row must be cleared.
+        tokens = sequence.request.tokens[:-1]
+        self._queue.add(sequence.row, tokens, done, fresh=copied is None)
+
+    def _leave(self, sequence: Sequence) -> None:
+        """Drops a sequence that is in the buffer."""
+        self._rows.release(sequence.row, sequence)
+        if sequence.status is _READY:
+            self._ready.remove(sequence)
+        else:
+            self._queue.remove(sequence.row)
+            self._prefixes.forget(sequence.prefixes, sequence.row)
+        sequence.finish()

@@ -1,7 +1,7 @@
-"""Log-probabilities of given texts, read in the packed chunks of prefill.
+"""Log-probabilities of given texts, computed in prefill calls.
 
-Texts are read in places of a stage of their own, as prompts are; how they are cut, and what they
-share, is in `score_texts`.
+Texts are read in a buffer of their own, as prompts are. `scored_text` says how they are cut and
+what they share.
 """
 
 from collections import deque
@@ -14,29 +14,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgpipeline.engine.api import Engine, PendingScores, PrefillPack, Rows, State
-from rgpipeline.engine.prefill.prefixes import (
-    Piece,
-    Prefix,
-    PrefixCache,
-    Reading,
-    Shared,
+from rgpipeline.engine.prefill.prefixes import Prefix, PrefixCache
+from rgpipeline.engine.prefill.queues import PrefillQueue
+from rgpipeline.engine.prefill.scored_text import (
+    ScoredChunk,
+    ScoredText,
+    SharedScores,
     prefixes_of,
     split_of,
 )
-from rgpipeline.engine.prefill.queues import PrefillQueue
 from rgpipeline.records import Scored, ScoreRequest
 
-# Calls that the device may still work on while the next one is made ready.
+# Calls that the device may still work on while the next one is prepared.
 _IN_FLIGHT = 1
 
 
 @dataclass(frozen=True, slots=True)
-class _Chunk:
+class _PackRow:
     """One row of a call that is in flight."""
 
     row: int
-    reading: Reading
-    piece: Piece
+    text: ScoredText
+    chunk: ScoredChunk
     scored: slice  # of the row's positions
     last: bool  # of its text
 
@@ -44,29 +43,28 @@ class _Chunk:
 @dataclass(frozen=True, slots=True)
 class _Call:
     scores: PendingScores
-    chunks: list[_Chunk]
+    rows: list[_PackRow]
 
 
-class Scoring(Generic[State, Rows]):
-    """Texts that wait, those being read, and what the device has yet to answer."""
+class TextScorer(Generic[State, Rows]):
+    """Texts that wait, those being read, and calls whose scores are not read yet."""
 
     def __init__(self, engine: Engine[State, Rows], prefix_states: int) -> None:
         """`prefix_states`: states of shared beginnings to keep at most."""
         self._engine = engine
         self._prefix_states = prefix_states
-        self._chunk = max(size for _, size in engine.pack_shapes)
-        self._least = min(size for _, size in engine.pack_shapes)
+        self._longest_chunk = max(size for _, size in engine.pack_shapes)
+        self._shortest_chunk = min(size for _, size in engine.pack_shapes)
         self._waiting: deque[tuple[ScoreRequest, list[Prefix]]] = deque()
-        self._blocked: list[Reading] = []  # waiting for a prefix that another text reads
-        self._places: dict[int, Reading] = {}
+        self._texts: dict[int, ScoredText] = {}  # by row of the buffer
         self._in_flight: deque[_Call] = deque()
-        self._finished: list[Scored] = []  # nothing in them is scored
+        self._finished: list[Scored] = []  # texts in which nothing is scored
         self._reset()
 
     @property
     def idle(self) -> bool:
         """True when `step` has nothing to do."""
-        return not (self._waiting or self._places or self._in_flight or self._finished)
+        return not (self._waiting or self._texts or self._in_flight or self._finished)
 
     @property
     def waiting(self) -> int:
@@ -76,7 +74,7 @@ class Scoring(Generic[State, Rows]):
     @property
     def reading(self) -> int:
         """Texts being read."""
-        return len(self._places)
+        return len(self._texts)
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -85,163 +83,156 @@ class Scoring(Generic[State, Rows]):
 
     @property
     def working_on(self) -> list[Hashable]:
-        """Keys of the texts that the next `step` may have to do with."""
-        keys = [reading.text.key for reading in self._places.values()]
-        keys += [c.reading.text.key for call in self._in_flight for c in call.chunks]
-        keys += [text.key for text, _ in islice(self._waiting, self._free)]
+        """Keys of the texts that the next `step` may work on."""
+        free = self._engine.score_rows - len(self._texts)
+        keys = [text.request.key for text in self._texts.values()]
+        keys += [row.text.request.key for call in self._in_flight for row in call.rows]
+        keys += [request.key for request, _ in islice(self._waiting, free)]
         return list(dict.fromkeys(keys))
 
-    def add(self, text: ScoreRequest) -> None:
+    def add(self, request: ScoreRequest) -> None:
         """Queues a text."""
-        if text.first >= len(text.tokens):
-            self._finished.append(Scored(text.key, 0, np.zeros((0,), np.float32)))
+        if request.first >= len(request.tokens):
+            self._finished.append(Scored(request.key, 0, np.zeros((0,), np.float32)))
             return
-        prefixes = prefixes_of(text, self._chunk, self._least)
-        self._waiting.append((text, self._prefixes.expect_these(prefixes)))
+        prefixes = prefixes_of(request, self._longest_chunk, self._shortest_chunk)
+        self._waiting.append((request, self._prefixes.expect_these(prefixes)))
 
     def drop(self, key: Hashable | None = None) -> None:
-        """Forgets the text with this key, or all of them; nothing more of it is told."""
+        """Drops the text with this key, or all texts (None); nothing more of it is reported."""
         kept = deque[tuple[ScoreRequest, list[Prefix]]]()
-        for text, prefixes in self._waiting:
-            if key is None or text.key == key:
+        for request, prefixes in self._waiting:
+            if key is None or request.key == key:
                 self._prefixes.forget(prefixes, None)
             else:
-                kept.append((text, prefixes))
+                kept.append((request, prefixes))
         self._waiting = kept
-        in_flight = [chunk.reading for call in self._in_flight for chunk in call.chunks]
-        for reading in [*self._places.values(), *in_flight]:
-            reading.dropped = reading.dropped or key is None or reading.text.key == key
-        for reading in [one for one in self._places.values() if one.dropped]:
-            self._queue.remove(reading.place)
-            self._leave(reading)
+        in_flight = [row.text for call in self._in_flight for row in call.rows]
+        for text in [*self._texts.values(), *in_flight]:
+            text.dropped = text.dropped or key is None or text.request.key == key
+        for text in [text for text in self._texts.values() if text.dropped]:
+            self._queue.remove(text.row)
+            self._leave(text)
 
     def step(self) -> list[Scored]:
-        """One call to the device; returns what the call before it brought."""
-        told, self._finished = self._finished, []
-        self._fill()
-        call = self._queue.next_pack(hurry=True)
+        """One call to the device; returns the scores of the call before it."""
+        scored, self._finished = self._finished, []
+        self._fill_buffer()
+        call = self._queue.next_pack(flush=True)
         if call is not None:
-            self._in_flight.append(self._read(*call))
+            self._in_flight.append(self._dispatch(*call))
         while len(self._in_flight) > (_IN_FLIGHT if call is not None else 0):
-            told += self._answered(self._in_flight.popleft())
+            scored += self._read(self._in_flight.popleft())
         if self.idle:
             self._reset()
-        return told
+        return scored
 
     def _reset(self) -> None:
-        """Gives up the device's memory, which is taken again when texts come."""
-        places = self._engine.score_staging
-        self._stage: Rows | None = None
-        self._queue = PrefillQueue(self._engine.pack_shapes, places, self._engine.parts)
-        self._prefixes = PrefixCache[Shared[Rows]](self._chunk, self._prefix_states)
+        """Frees the device's memory. The next text allocates it again."""
+        self._buffer: Rows | None = None
+        self._queue = PrefillQueue(
+            self._engine.pack_shapes, self._engine.score_rows, self._engine.parts
+        )
+        self._prefixes = PrefixCache[SharedScores[Rows]](self._longest_chunk, self._prefix_states)
 
-    @property
-    def _free(self) -> int:
-        return self._engine.score_staging - len(self._places)
-
-    def _fill(self) -> None:
-        """Gives free places to texts that wait, and begins those that can begin."""
-        free = [p for p in range(self._engine.score_staging) if p not in self._places]
-        for place in _in_turns(free, self._engine.score_staging, self._engine.parts):
+    def _fill_buffer(self) -> None:
+        """Gives free rows to waiting texts, and starts those that can start."""
+        free = [row for row in range(self._engine.score_rows) if row not in self._texts]
+        for row in _in_turns(free, self._engine.score_rows, self._engine.parts):
             if not self._waiting:
                 break
-            text, prefixes = self._waiting.popleft()
-            reading = Reading(text, place, split_of(text, self._least), prefixes)
-            self._places[place] = reading
-            self._blocked.append(reading)
-        blocked, self._blocked = self._blocked, []
-        for reading in blocked:
-            if self._prefixes.claim(reading.prefixes, reading.place):
-                self._begin(reading)
-            else:
-                self._blocked.append(reading)
+            request, prefixes = self._waiting.popleft()
+            split = split_of(request, self._shortest_chunk)
+            self._texts[row] = ScoredText(request, row, split, prefixes)
+        for text in [text for text in self._texts.values() if text.blocked]:
+            if self._prefixes.claim(text.prefixes, text.row):
+                self._start(text)
 
-    def _begin(self, reading: Reading) -> None:
-        """Has the text read from where a known prefix ends."""
-        reading.done, shared = self._prefixes.longest(reading.prefixes)
+    def _start(self, text: ScoredText) -> None:
+        """Has the text read from the end of the longest prefix that is kept."""
+        text.blocked = False
+        text.done, shared = self._prefixes.longest(text.prefixes)
         if shared is not None:
-            reading.piece = shared.piece
-            self._stage = self._engine.put(self._staged(), reading.place, shared.rows)
-        self._queue_part(reading, fresh=shared is None)
+            text.chunk = shared.chunk
+            self._buffer = self._engine.write_row(self._allocated(), text.row, shared.rows)
+        self._queue_part(text, fresh=shared is None)
 
-    def _queue_part(self, reading: Reading, *, fresh: bool) -> None:
+    def _queue_part(self, text: ScoredText, *, fresh: bool) -> None:
         """Queues the part of the text that is next."""
-        stop = reading.split if reading.done < reading.split else reading.inputs
-        self._queue.add(reading.place, reading.text.tokens[:stop], reading.done, fresh)
+        stop = text.split if text.done < text.split else text.inputs
+        self._queue.add(text.row, text.request.tokens[:stop], text.done, fresh)
 
-    def _read(self, pack: PrefillPack, progress: list[tuple[int, int]]) -> _Call:
+    def _dispatch(self, pack: PrefillPack, progress: list[tuple[int, int]]) -> _Call:
         """Gives a pack to the device."""
-        rows = {int(place): row for row, place in enumerate(pack.places)}
+        pack_rows = {int(row): index for index, row in enumerate(pack.buffer_rows)}
         targets = np.full(pack.tokens.shape, -1, np.int32)
-        chunks = []
-        for place, done in progress:
-            reading, row = self._places[place], rows[place]
-            before, reading.done = reading.done, done
-            begin = max(before, reading.text.first - 1)
+        used = []
+        for buffer_row, done in progress:
+            text, row = self._texts[buffer_row], pack_rows[buffer_row]
+            before, text.done = text.done, done
+            begin = max(before, text.request.first - 1)
             scored = slice(min(begin, done) - before, done - before)
-            targets[row, scored] = reading.text.tokens[min(begin, done) + 1 : done + 1]
-            reading.piece = Piece(reading.piece)
-            last = done == reading.inputs
-            chunks.append(_Chunk(row, reading, reading.piece, scored, last))
-        self._stage, scores = self._engine.score(self._staged(), pack, targets)
-        for chunk in chunks:
-            self._go_on(chunk.reading)
-        return _Call(scores, chunks)
+            targets[row, scored] = text.request.tokens[min(begin, done) + 1 : done + 1]
+            text.chunk = ScoredChunk(text.chunk)
+            used.append(_PackRow(row, text, text.chunk, scored, last=done == text.inputs))
+        self._buffer, scores = self._engine.score(self._allocated(), pack, targets)
+        for one in used:
+            self._continue(one.text)
+        return _Call(scores, used)
 
-    def _go_on(self, reading: Reading) -> None:
-        """Keeps the state that a chunk led to if it is shared, and queues what follows."""
-        prefix = self._prefixes.reached(reading.prefixes, reading.done)
-        if prefix is not None and reading.piece is not None:
-            rows = self._engine.extract(self._staged(), reading.place)
-            self._prefixes.keep(prefix, Shared(rows, reading.piece))
-        if reading.done == reading.inputs:
-            self._leave(reading)
-        elif reading.done == reading.split:
-            self._queue_part(reading, fresh=False)
+    def _continue(self, text: ScoredText) -> None:
+        """Keeps the state after a chunk if it is shared, and queues what follows."""
+        prefix = self._prefixes.reached(text.prefixes, text.done)
+        if prefix is not None and text.chunk is not None:
+            rows = self._engine.copy_row(self._allocated(), text.row)
+            self._prefixes.keep(prefix, SharedScores(rows, text.chunk))
+        if text.done == text.inputs:
+            self._leave(text)
+        elif text.done == text.split:
+            self._queue_part(text, fresh=False)
 
-    def _answered(self, call: _Call) -> list[Scored]:
+    def _read(self, call: _Call) -> list[Scored]:
         """Waits for a call's scores."""
-        found, told = call.scores.read(), []
-        for chunk in call.chunks:
-            chunk.piece.logprobs = found[chunk.row, chunk.scored]
-            reading = chunk.reading
-            if reading.dropped:
+        found, scored = call.scores.read(), []
+        for row in call.rows:
+            row.chunk.logprobs = found[row.row, row.scored]
+            text = row.text
+            if text.dropped:
                 continue
-            gained = len(chunk.piece.logprobs)
-            whole = chunk.piece.whole() if chunk.last else None
-            if whole is not None:  # with what other texts have scored for it
-                gained = len(whole) - reading.told
-            reading.told += gained
-            told.append(Scored(reading.text.key, gained, whole))
-        return told
+            gained = len(row.chunk.logprobs)
+            whole = row.chunk.whole() if row.last else None
+            if whole is not None:  # with the scores that it shares with other texts
+                gained = len(whole) - text.reported
+            text.reported += gained
+            scored.append(Scored(text.request.key, gained, whole))
+        return scored
 
-    def _leave(self, reading: Reading) -> None:
-        del self._places[reading.place]
-        self._blocked = [one for one in self._blocked if one is not reading]
-        self._prefixes.forget(reading.prefixes, reading.place)
+    def _leave(self, text: ScoredText) -> None:
+        del self._texts[text.row]
+        self._prefixes.forget(text.prefixes, text.row)
 
-    def _staged(self) -> Rows:
-        if self._stage is None:
-            self._stage = self._engine.score_stage()
-        return self._stage
+    def _allocated(self) -> Rows:
+        if self._buffer is None:
+            self._buffer = self._engine.init_score_buffer()
+        return self._buffer
 
 
 def score_all(
-    scoring: Scoring[State, Rows], texts: Sequence[NDArray[np.int32]]
+    scorer: TextScorer[State, Rows], texts: Sequence[NDArray[np.int32]]
 ) -> list[NDArray[np.float32]]:
     """Log-probability of each token given those before it, float32 [len - 1] for each text."""
-    own = object()  # keeps these keys apart from anybody else's
+    own = object()  # no other caller's keys can be equal
     for index, text in enumerate(texts):
-        scoring.add(ScoreRequest((own, index), text))
+        scorer.add(ScoreRequest((own, index), text))
     found: dict[Hashable, NDArray[np.float32]] = {}
-    while not scoring.idle:
-        for scored in scoring.step():
+    while not scorer.idle:
+        for scored in scorer.step():
             if scored.logprobs is not None:
                 found[scored.key] = scored.logprobs
     return [found[own, index] for index in range(len(texts))]
 
 
-def _in_turns(places: list[int], count: int, parts: int) -> list[int]:
-    """Places of `count`, so that their parts take turns."""
+def _in_turns(rows: list[int], count: int, parts: int) -> list[int]:
+    """Rows of `count` in such an order that their parts take turns."""
     size = count // parts
-    return sorted(places, key=lambda place: (place % size, place // size))
+    return sorted(rows, key=lambda row: (row % size, row // size))

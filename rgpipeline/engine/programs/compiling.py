@@ -29,7 +29,7 @@ from rgpipeline.engine.programs.lowering import (
 )
 from rgpipeline.engine.programs.on_chips import PARAMS
 from rgpipeline.engine.sizing import Memory, resolve_settings
-from rgpipeline.engine.step_tuner import MOST
+from rgpipeline.engine.step_tuner import MAX_STEPS
 from rgpipeline.errors import UserError, WeightsError
 from rgpipeline.model.collectives import Chips
 from rgpipeline.model.config import GriffinConfig, known_config
@@ -80,7 +80,7 @@ def compile_request(request: dict[str, Any], folder: Path) -> dict[str, Any]:
         "weights_bytes": tree_bytes(worker.params),
         "decode_weights_bytes": decode_weights_bytes(worker.params),
         "state_bytes": tree_bytes(worker.state),
-        "stage_bytes": tree_bytes(worker.stage),
+        "stage_bytes": tree_bytes(worker.buffer),
         "programs": {name: _compile(worker, name, folder) for name in request["programs"]},
     }
 
@@ -107,7 +107,7 @@ def _settings(
         devices=chips.count,
     )
     check_slots(settings.slots, chips, "engine.slots")
-    return replace(settings, steps_per_dispatch=settings.steps_per_dispatch or MOST)
+    return replace(settings, steps_per_dispatch=settings.steps_per_dispatch or MAX_STEPS)
 
 
 def _compile(worker: WorkerPrograms, name: str, folder: Path) -> dict[str, Any]:

@@ -40,31 +40,31 @@ class Steps(NamedTuple):
 def prefill(
     model: Griffin,
     params: Params,
-    stage: GriffinState,
+    buffer: GriffinState,
     tokens: jax.Array,
     lengths: jax.Array,
-    places: jax.Array,
+    buffer_rows: jax.Array,
     fresh: jax.Array,
 ) -> GriffinState:
-    """Continues the places of a pack by its chunks; shapes as in `api.PrefillPack`."""
-    return score(model, params, stage, tokens, lengths, places, fresh)[0]
+    """Continues the buffer_rows of a pack by its chunks; shapes as in `api.PrefillPack`."""
+    return score(model, params, buffer, tokens, lengths, buffer_rows, fresh)[0]
 
 
 def score(
     model: Griffin,
     params: Params,
-    stage: GriffinState,
+    buffer: GriffinState,
     tokens: jax.Array,
     lengths: jax.Array,
-    places: jax.Array,
+    buffer_rows: jax.Array,
     fresh: jax.Array,
 ) -> tuple[GriffinState, jax.Array]:
     """As `prefill`, with the hidden values of all positions after the final norm, [r t d]."""
     chips = model.chips
 
     def of_leaf(by_chip: bool, leaf: jax.Array) -> jax.Array:
-        """Where the places' rows are in `leaf`; past its end if they are not wanted."""
-        wanted = chips.local_slice(places) if by_chip else places
+        """Where the buffer_rows' rows are in `leaf`; past its end if they are not wanted."""
+        wanted = chips.local_slice(buffer_rows) if by_chip else buffer_rows
         return wanted - chips.first_slot(leaf.shape[0], by_chip)
 
     def read(by_chip: bool, leaf: jax.Array) -> jax.Array:
@@ -76,9 +76,9 @@ def score(
     def write(by_chip: bool, leaf: jax.Array, row: jax.Array) -> jax.Array:
         return row_writes.set_rows(leaf, of_leaf(by_chip, leaf), row)
 
-    rows = map_rows(read, stage)
+    rows = map_rows(read, buffer)
     hidden, rows = _apply(model, params, "prefill", tokens, lengths, rows)
-    after: GriffinState = map_rows(write, stage, rows)
+    after: GriffinState = map_rows(write, buffer, rows)
     return after, hidden
 
 

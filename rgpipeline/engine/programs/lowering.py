@@ -55,10 +55,10 @@ class Program:
 class WorkerPrograms:
     """Everything that a worker's device runs, and what it holds between calls."""
 
-    programs: Mapping[str, Program]  # decode, prefill, seat, assign
+    programs: Mapping[str, Program]  # decode, prefill, insert, assign
     params: Tree  # shapes
     state: Tree  # shapes
-    stage: Tree  # shapes
+    buffer: Tree  # shapes
     prefill_tokens: int  # tokens of one prefill call
     decode_flops: int  # of one step, by the matrix products that the model consists of
     prefill_flops: int  # of one call
@@ -99,8 +99,8 @@ def worker_programs(
     quantized = settings.quantize == "int8"
     params = placed(param_shapes(config, jnp.dtype(settings.dtype), quantized), mesh, PARAMS)
     state = placed(engine.shapes(features), mesh, STATE)
-    stage = placed(engine.stage_shapes(), mesh, STATE)
-    arguments = _arguments(engine, params, state, stage, mesh)
+    buffer = placed(engine.buffer_shapes(), mesh, STATE)
+    arguments = _arguments(engine, params, state, buffer, mesh)
     jitted = engine.programs(features)
     rows, length = engine.pack_shapes[0]
     int8 = int8_flops if quantized else lambda *_: 0
@@ -108,7 +108,7 @@ def worker_programs(
         programs={name: Program(jitted[name], arguments[name]) for name in jitted},
         params=params,
         state=state,
-        stage=stage,
+        buffer=buffer,
         prefill_tokens=rows * length,
         decode_flops=model_flops(config, settings.slots, settings.slots),
         prefill_flops=model_flops(config, rows * length, 0),
@@ -175,7 +175,7 @@ def tree_bytes(tree: Tree) -> int:
 
 
 def _arguments(
-    engine: GriffinEngine, params: Tree, state: Tree, stage: Tree, mesh: Mesh | None
+    engine: GriffinEngine, params: Tree, state: Tree, buffer: Tree, mesh: Mesh | None
 ) -> dict[str, tuple[Any, ...]]:
     rows, length = engine.pack_shapes[0]
 
@@ -190,8 +190,8 @@ def _arguments(
     chosen, fields = rows_of(engine.decode_rows, {})
     return {
         "decode": (params, state, *steps),
-        "prefill": (params, stage, tokens, counts, counts, flags),
-        "seat": (state, slot, stage, slot),
+        "prefill": (params, buffer, tokens, counts, counts, flags),
+        "insert": (state, slot, buffer, slot),
         "assign": (state, slots(chosen), slots(fields)),
     }
 

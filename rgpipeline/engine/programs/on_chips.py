@@ -142,13 +142,13 @@ class Jitted:
         self.prefill = on.jit(
             partial(forward.prefill, model),
             (PARAMS, STATE, by_slot, by_slot, by_slot, by_slot),
-            lambda params, stage, *_: stage,
+            lambda params, buffer, *_: buffer,
             donated=(1,),
         )
         self.score = on.jit(
             partial(forward.score, model),
             (PARAMS, STATE, by_slot, by_slot, by_slot, by_slot),
-            lambda params, stage, *others: (stage, others[0]),
+            lambda params, buffer, *others: (buffer, others[0]),
             donated=(1,),
         )
         self.log_probabilities = on.jit(
@@ -163,16 +163,18 @@ class Jitted:
             donated=(0,),
         )
         self.insert = changes(
-            partial(slot_state.insert, on.chips), (STATE, everywhere, ROWS), donated=(0,)
+            partial(slot_state.insert, on.chips),
+            (STATE, everywhere, STATE, everywhere),
+            donated=(0,),
         )
-        self.seat = changes(
-            partial(slot_state.seat, on.chips), (STATE, everywhere, STATE, everywhere), donated=(0,)
+        self.restore = changes(
+            partial(slot_state.restore, on.chips), (STATE, everywhere, ROWS), donated=(0,)
         )
-        self.put = changes(
-            partial(slot_state.put, on.chips), (STATE, everywhere, ROWS), donated=(0,)
+        self.write_row = changes(
+            partial(slot_state.write_row, on.chips), (STATE, everywhere, ROWS), donated=(0,)
         )
-        self.extract = on.jit(
-            partial(slot_state.extract, on.chips),
+        self.copy_row = on.jit(
+            partial(slot_state.copy_row, on.chips),
             (STATE, everywhere),
             lambda states, _: ROWS(states),
         )
@@ -197,7 +199,7 @@ class Jitted:
         return {
             "decode": self.decode(features),
             "prefill": self.prefill,
-            "seat": self.seat,
+            "insert": self.insert,
             "assign": self.assign,
         }
 
