@@ -14,6 +14,7 @@ LAYERS = {
     "addresses": 0,
     "assignments": 0,
     "errors": 0,
+    "input_formats": 0,
     "events": 0,
     "records": 0,
     "spec": 0,

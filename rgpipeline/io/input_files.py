@@ -14,10 +14,10 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from rgpipeline.errors import InputError, RgpipelineError
+from rgpipeline.input_formats import COMPRESSIONS
 from rgpipeline.storage.filesystems import StorageOptions, open_filesystem, protocol_of, version_of
 from rgpipeline.storage.retries import is_forbidden, is_transient, translate_error
 
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 _LINES_AHEAD = 1 << 18  # bytes; lines are cut from a buffer of so many
 _READ_AHEAD = 4 << 20  # bytes; fsspec's own default for S3 is 50 MB
 

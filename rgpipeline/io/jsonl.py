@@ -8,7 +8,8 @@ from typing import IO, Any
 import pyarrow as pa
 
 from rgpipeline.errors import InputError, RowError
-from rgpipeline.io.input_files import COMPRESSIONS, FoundFile, decompressed, input_error, open_file
+from rgpipeline.input_formats import COMPRESSIONS
+from rgpipeline.io.input_files import FoundFile, decompressed, input_error, open_file
 from rgpipeline.io.json_types import ColumnTypes, column_of
 from rgpipeline.io.readers import Rows, Scan
 from rgpipeline.io.used_values import json_column
@@ -106,6 +107,9 @@ class JsonLinesReader:
         used_schema = pa.schema([field for field, _ in exact])
         used_table = pa.table([column for _, column in exact], schema=used_schema)
         return Rows(pa.table(columns, schema=schema), faults, used_table)
+
+    def has_small_integers(self, path: str, column: str) -> bool:
+        return False  # its scans have `types`
 
     def lines(self, file: InputFile, rows: Collection[int]) -> list[bytes]:
         """The lines of these rows, in order, as they stand in the file.

@@ -3,7 +3,7 @@
 import posixpath
 from collections.abc import Iterator
 
-from rgpipeline.io.endings import ending_of, remedy
+from rgpipeline.input_formats import ending_of, how_to_read
 
 _NAMED = 3  # examples in a line
 _LINES = 5  # of one kind
@@ -65,7 +65,7 @@ class LeftOut:
         folder, ending = place
         nested = any(posixpath.dirname(path) != folder.rstrip("/") for path in found)
         glob = f"{folder.rstrip('/')}/{'**/' if nested else ''}*{ending}"
-        return remedy(found[0], glob)
+        return how_to_read(found[0], glob)
 
     def _table_lines(self) -> Iterator[str]:
         for path, kind in self._tables.items():

@@ -9,7 +9,7 @@ from typing import Any
 from fsspec import AbstractFileSystem
 
 from rgpipeline.errors import InputError
-from rgpipeline.io.endings import endings_of, format_of, may_hold_rows
+from rgpipeline.input_formats import endings_of, format_of, may_hold_rows
 from rgpipeline.io.input_files import BROKEN, FoundFile, describe_link
 from rgpipeline.io.left_out import LeftOut
 from rgpipeline.storage.filesystems import version_of
@@ -127,9 +127,10 @@ def _walk(
     for path, inode in others.items():
         if inode is None or inode not in read:  # else a link to it is read: the Hub's blobs
             left.by_ending(folder, path)
-    saved = any(path.endswith(".arrow") for path in others)
-    if not (saved and all(file.path.endswith(_SAVED_TO_DISK) for file in taken)):
-        yield from taken
+    if any(path.endswith(".arrow") for path in [*others, *(file.path for file in taken)]):
+        rows = [file for file in taken if not file.path.endswith(_SAVED_TO_DISK)]
+        taken = rows if all(file.path.endswith(".arrow") for file in rows) else taken
+    yield from taken
 
 
 def _noticing(fs: AbstractFileSystem, left: LeftOut) -> dict[str, Any]:

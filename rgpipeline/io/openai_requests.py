@@ -1,7 +1,7 @@
 """OpenAI batch files as input: requests to /v1/completions and /v1/chat/completions.
 
-Every line becomes a row with the columns of `SCHEMA`; those in `KEPT` are carried to the output,
-the rest says what to generate. A request that can't be done as it is asked is refused in its row.
+Every line becomes a row with the columns of `SCHEMA`; `input_formats` says what they mean. What
+can't be done as it is asked is refused in its row.
 """
 
 import json
@@ -13,7 +13,7 @@ import pyarrow as pa
 from rgpipeline.errors import RowError
 from rgpipeline.io.json_types import ColumnTypes
 from rgpipeline.io.jsonl import JsonLinesReader, Row, parse_object
-from rgpipeline.spec import MAX_LOGPROBS, Columns, openai_names
+from rgpipeline.spec import MAX_LOGPROBS, openai_names
 
 SCHEMA = pa.schema(
     [
@@ -26,14 +26,6 @@ SCHEMA = pa.schema(
         ("messages", pa.string()),  # JSON
         ("sampling", pa.string()),  # JSON: our names
     ]
-)
-KEPT = ("custom_id", "url", "model", "top_logprobs")
-COLUMNS = Columns(
-    id="custom_id",
-    prompt="prompt",
-    prompt_ids="prompt_ids",
-    messages="messages",
-    sampling="sampling",
 )
 URLS = ("/v1/completions", "/v1/chat/completions")
 

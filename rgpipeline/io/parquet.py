@@ -106,6 +106,19 @@ class ParquetReader:
         kept = fitted(table, schema, faults)
         return Rows(kept, faults, _used(table, used))
 
+    def has_small_integers(self, path: str, column: str) -> bool:
+        """By the statistics in the file's footer."""
+        with pq.ParquetFile(arrow_file(path, self._options)) as parquet:
+            metadata, schema = parquet.metadata, parquet.schema
+        leaves = [
+            index
+            for index in range(metadata.num_columns)
+            if (schema.column(index).path + ".").startswith(column + ".")
+            and schema.column(index).physical_type == "INT64"
+        ]
+        groups = map(metadata.row_group, range(metadata.num_row_groups))
+        return all(_is_small(group.column(index)) for group in groups for index in leaves)
+
     def _read_stretch(
         self,
         parquet: pq.ParquetFile,
@@ -158,22 +171,6 @@ class ParquetReader:
             buffer_size=0 if at_once else _AHEAD,
             page_checksum_verification=True,
         )
-
-
-def are_small(path: str, column: str, options: StorageOptions | None) -> bool:
-    """Whether float64 holds every 64-bit integer of a column exactly, as the file's statistics
-    say. Reads the footer only.
-    """
-    with pq.ParquetFile(arrow_file(path, options)) as parquet:
-        metadata, schema = parquet.metadata, parquet.schema
-    leaves = [
-        index
-        for index in range(metadata.num_columns)
-        if (schema.column(index).path + ".").startswith(column + ".")
-        and schema.column(index).physical_type == "INT64"
-    ]
-    groups = map(metadata.row_group, range(metadata.num_row_groups))
-    return all(_is_small(group.column(index)) for group in groups for index in leaves)
 
 
 def _is_small(chunk: pq.ColumnChunkMetaData) -> bool:

@@ -15,7 +15,7 @@ from fsspec import AbstractFileSystem
 from fsspec.utils import glob_translate
 
 from rgpipeline.errors import InputError
-from rgpipeline.io.endings import endings_of, format_of, remedy
+from rgpipeline.input_formats import FORMATS, endings_of, format_of, how_to_read
 from rgpipeline.io.input_files import FoundFile, describe_link, input_error, listing_filesystem
 from rgpipeline.io.left_out import LeftOut
 from rgpipeline.io.listing import find_files, glob_base, is_glob, is_hidden
@@ -28,7 +28,7 @@ class Inputs(NamedTuple):
     """The files of a job, in order, and what they are."""
 
     files: list[FoundFile]
-    format: str  # parquet | jsonl | openai-batch
+    format: str  # one of FORMATS
     warnings: tuple[str, ...] = ()  # what was left out, or may be taken by mistake
 
 
@@ -115,12 +115,15 @@ def _format_of(files: Sequence[FoundFile]) -> str:
     for file in files:
         kind = format_of(file.path)
         if kind is None:
-            raise InputError(f"{file.path}: {remedy(file.path)}")
+            raise InputError(f"{file.path}: {how_to_read(file.path)}")
         formats.setdefault(kind, file.path)
     if len(formats) > 1:
+        found = [
+            f"{one.title} ({formats[one.name]})" for one in FORMATS.values() if one.name in formats
+        ]
         raise InputError(
-            f"input.path: both Parquet ({formats['parquet']}) and JSON Lines "
-            f"({formats['jsonl']}); name one kind, or set input.format for folders"
+            f"input.path: both {' and '.join(found)}; name one kind, or set input.format for "
+            f"folders"
         )
     return next(iter(formats))
 

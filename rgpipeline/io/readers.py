@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from itertools import pairwise
-from typing import Protocol
+from typing import Protocol, cast
 
 import pyarrow as pa
 
+from rgpipeline.input_formats import FORMATS
 from rgpipeline.io.input_files import FoundFile
 from rgpipeline.io.json_types import ColumnTypes
 from rgpipeline.records import InputFile
+from rgpipeline.storage.filesystems import StorageOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +59,26 @@ class Reader(Protocol):
         file can be read any more. Ranges read in their order, from one thread, are read fastest.
         """
 
+    def has_small_integers(self, path: str, column: str) -> bool:
+        """Whether all 64-bit integers of a column are known to lie within ±2^53, so that float64
+        holds them exactly. Reads no rows. Only asked where a `Scan` has no `types`.
+        """
 
-def sound(rows: Rows) -> Rows:
+
+def reader_for(format: str, options: StorageOptions | None) -> Reader:
+    """A new reader of one of `FORMATS`."""
+    module, _, name = FORMATS[format].reader.partition(":")
+    return cast("Reader", getattr(import_module(module), name)(options))
+
+
+def validated(rows: Rows) -> Rows:
     """`rows`, with a fault for each that holds what its column's type can't, such as text that
     isn't UTF-8; nothing in such a row is to be relied on.
     """
     tables = [rows.table] if rows.used is None else [rows.table, rows.used]
     bad: dict[int, str] = {}
     for table in tables:
-        for row in _unsound(table, 0, table.num_rows):
+        for row in _invalid_rows(table, 0, table.num_rows):
             bad.setdefault(row, _fault(table.slice(row, 1)))
     if not bad:
         return rows
@@ -94,7 +108,7 @@ def _without(table: pa.Table, rows: Sequence[int]) -> pa.Table:
     return pa.concat_tables(pieces)
 
 
-def _unsound(table: pa.Table, start: int, stop: int) -> Iterator[int]:
+def _invalid_rows(table: pa.Table, start: int, stop: int) -> Iterator[int]:
     """Rows of [start, stop) with invalid values, found by halving."""
     if start == stop or _is_valid(table.slice(start, stop - start)):
         return
@@ -102,8 +116,8 @@ def _unsound(table: pa.Table, start: int, stop: int) -> Iterator[int]:
         yield start
         return
     middle = (start + stop) // 2
-    yield from _unsound(table, start, middle)
-    yield from _unsound(table, middle, stop)
+    yield from _invalid_rows(table, start, middle)
+    yield from _invalid_rows(table, middle, stop)
 
 
 def _is_valid(table: pa.Table) -> bool:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from rgpipeline.errors import InputError
 from rgpipeline.io.input_files import current_version, input_error
-from rgpipeline.io.readers import Reader, Rows, joined, nulls, sound
+from rgpipeline.io.readers import Reader, Rows, joined, nulls, validated
 from rgpipeline.io.used_values import value_of
 from rgpipeline.records import InputFile, Shard, Span
 from rgpipeline.storage.filesystems import StorageOptions
@@ -133,7 +133,7 @@ def _read_span(
 ) -> Rows:
     def read() -> Rows:
         _require_unchanged(file, options)
-        return sound(reader.read(file, span.start, span.stop, schema, used))
+        return validated(reader.read(file, span.start, span.stop, schema, used))
 
     try:
         return retry.call(f"reading {file.path}", read)

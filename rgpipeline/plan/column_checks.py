@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
 
+from rgpipeline.input_formats import brings_prompts
 from rgpipeline.io.arrow_types import is_any_list, is_bytes, is_text, value_type
 from rgpipeline.io.json_types import JsonKinds, is_json
 from rgpipeline.io.used_values import is_json_type
@@ -89,7 +90,7 @@ def name_faults(job: Job, kept: Sequence[str]) -> list[str]:
 
 
 def _id_hint(job: Job, taken: Sequence[str]) -> str:
-    unmapped = job.input.columns.id is None and job.input.format != "openai-batch"
+    unmapped = job.input.columns.id is None and not brings_prompts(job.input.format)
     return (
         f"; if {taken[0]} names the rows, input.columns.id: {taken[0]}"
         if taken and unmapped

@@ -10,11 +10,9 @@ import pyarrow as pa
 from rgpipeline.errors import InputError
 from rgpipeline.io.arrow_types import common_type
 from rgpipeline.io.json_types import ColumnTypes, JsonKinds, is_json
-from rgpipeline.io.parquet import are_small
-from rgpipeline.io.readers import Scan
+from rgpipeline.io.readers import Reader, Scan
 from rgpipeline.io.used_values import exact_name
 from rgpipeline.records import InputFile
-from rgpipeline.storage.filesystems import StorageOptions
 
 _THREADS = 32  # footers are read from afar: waiting, not work
 
@@ -26,10 +24,10 @@ class InputColumns:
         self,
         scans: Sequence[Scan],
         files: Sequence[InputFile],
-        options: StorageOptions | None = None,
+        reader: Reader,
     ) -> None:
         """`scans` are those of the first of `files`, in order."""
-        self._options = options
+        self._reader = reader
         self._types = _merged([scan.types for scan in scans if scan.types is not None])
         # Files are many, their schemas few: each schema stands with all files that have it.
         self._schemas: dict[bytes, tuple[dict[str, pa.Field], list[str]]] = {}
@@ -83,7 +81,7 @@ class InputColumns:
             return False
         paths = [path for field, paths in found if not _is_double(field.type) for path in paths]
         with ThreadPoolExecutor(_THREADS) as pool:
-            return all(pool.map(lambda path: are_small(path, name, self._options), paths))
+            return all(pool.map(lambda path: self._reader.has_small_integers(path, name), paths))
 
 
 def _merged(types: Sequence[ColumnTypes]) -> ColumnTypes | None:

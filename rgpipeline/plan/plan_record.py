@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 
 from rgpipeline import __version__
+from rgpipeline.input_formats import brings_prompts
 from rgpipeline.io.columns import AddedColumns
-from rgpipeline.io.formats import reader_for
 from rgpipeline.io.parts import PartLabel
-from rgpipeline.io.readers import Reader
+from rgpipeline.io.readers import Reader, reader_for
 from rgpipeline.io.shard_rows import InputRows, read_shard
 from rgpipeline.records import InputFile, Shard, Span
 from rgpipeline.spec import Columns, Job
@@ -29,12 +29,12 @@ class Plan:
     """Which rows a job has, where they lie, and in which shards they are done."""
 
     job: Mapping[str, Any]  # what of the job decides the output's bytes, see `identity`
-    format: str  # parquet | jsonl | openai-batch
+    format: str  # one of FORMATS
     files: tuple[InputFile, ...]
     shards: tuple[Shard, ...]
     schema: pa.Schema  # of the kept input columns, in order
     kept: tuple[str, ...]  # carried to the output, in order
-    columns: Columns  # which columns mean what; openai-batch brings its own
+    columns: Columns  # which columns mean what; a format may say so itself
     partitions: tuple[str, ...] = ()  # columns that come from folders' names
     # When the job began: what a chat template that asks for the date is told.
     began: datetime = field(default_factory=datetime.now, compare=False)
@@ -58,7 +58,7 @@ class Plan:
 
     def has_found_id(self, job: Job) -> bool:
         """Whether a column names the rows for being called `id`, and the job doesn't say so."""
-        named = job.input.columns.id is not None or self.format == "openai-batch"
+        named = job.input.columns.id is not None or brings_prompts(self.format)
         return self.columns.id is not None and not named
 
     def reader(self, options: StorageOptions | None = None) -> Reader:

@@ -9,13 +9,11 @@ from itertools import islice
 import pyarrow as pa
 
 from rgpipeline.errors import InputError, JobError
-from rgpipeline.io.formats import reader_for
+from rgpipeline.input_formats import FORMATS
 from rgpipeline.io.input_files import FoundFile
-from rgpipeline.io.openai_requests import COLUMNS as BATCH_COLUMNS
-from rgpipeline.io.openai_requests import KEPT as BATCH_KEPT
 from rgpipeline.io.parts import part_name
 from rgpipeline.io.paths import Inputs, expand_inputs, takes_in
-from rgpipeline.io.readers import Scan
+from rgpipeline.io.readers import Reader, Scan, reader_for
 from rgpipeline.io.shard_rows import partition_fields
 from rgpipeline.plan.column_checks import column_faults, missing_columns, name_faults, with_found_id
 from rgpipeline.plan.input_columns import InputColumns
@@ -42,19 +40,21 @@ def make_plan(job: Job, retry: Retry | None = None) -> Plan:
     """
     retry = retry or Retry()
     inputs = find_inputs(job, retry)
-    scans = _scan(inputs, job, retry)
+    reader = reader_for(inputs.format, job.storage_options)
+    scans = _scan(inputs, job, reader, retry)
     files = tuple(map(_input_file, inputs.files, scans))  # with a limit, not all are scanned
     if not any(file.rows for file in files):
         raise InputError(f"{', '.join(job.input.path)}: there are no rows in the input")
-    found = InputColumns(scans, files, job.storage_options)
+    found = InputColumns(scans, files, reader)
     partitions = _partitions(files, found)
-    batch = inputs.format == "openai-batch"
-    columns = BATCH_COLUMNS if batch else with_found_id(job, found, partitions)
+    format = FORMATS[inputs.format]
+    own = Columns(**format.columns) if format.columns else None
+    columns = own or with_found_id(job, found, partitions)
     names = [*found.names, *(field.name for field in partitions)]
-    kept = _kept(job, columns, BATCH_KEPT if batch else names)
+    kept = _kept(job, columns, format.kept or names)
     faults = [*column_faults(job, columns, found, partitions), *name_faults(job, kept)]
     # A column that was found to be the id may be missing; one that the job names may not.
-    needed = BATCH_COLUMNS if batch else job.input.columns
+    needed = own or job.input.columns
     schemas = [scan.schema for scan in scans]
     faults += missing_columns(job, needed, files, schemas, [field.name for field in partitions])
     if faults:
@@ -154,9 +154,8 @@ def _shard_rows(files: Sequence[InputFile], job: Job) -> int:
     return max(1, min(even, int(_MOST_BYTES / max(mean_bytes, 1))))
 
 
-def _scan(inputs: Inputs, job: Job, retry: Retry) -> list[Scan]:
+def _scan(inputs: Inputs, job: Job, reader: Reader, retry: Retry) -> list[Scan]:
     """What is in the files, up to the one in which the job's limit is reached."""
-    reader = reader_for(inputs.format, job.storage_options)
     left = job.input.limit
 
     def scan(file: FoundFile) -> Scan | InputError:

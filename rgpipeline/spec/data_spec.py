@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from rgpipeline.addresses import plain_address
+from rgpipeline.input_formats import FormatName, brings_prompts
 from rgpipeline.spec.spec_base import Address, Count, Spec, field
 
 
@@ -36,9 +37,7 @@ class InputSpec(Spec):
     path: tuple[str, ...] = field(
         ..., "file, folder, glob or a list of them; any fsspec URL", "s3://prompts/*.parquet"
     )
-    format: Literal["auto", "parquet", "jsonl", "openai-batch"] = field(
-        "auto", "auto goes by the files' endings", "openai-batch"
-    )
+    format: FormatName = field("auto", "auto goes by the files' endings", "openai-batch")
     columns: Columns = Field(default_factory=Columns)
     template: str | None = field(
         None, "text with {column} fields that makes the prompt", '"Summarise:\\n{text}\\n"'
@@ -60,11 +59,9 @@ class InputSpec(Spec):
     @model_validator(mode="before")
     @classmethod
     def _prompt_is_the_default_column(cls, value: Any) -> Any:
-        if (
-            not isinstance(value, dict)
-            or value.get("template")
-            or value.get("format") == "openai-batch"
-        ):
+        if not isinstance(value, dict) or value.get("template"):
+            return value
+        if brings_prompts(str(value.get("format"))):
             return value
         columns = value.get("columns") or {}
         if isinstance(columns, dict) and not {"prompt", "messages", "prompt_ids"} & columns.keys():
@@ -75,11 +72,11 @@ class InputSpec(Spec):
     def _one_source_of_prompts(self) -> Self:
         columns = [n for n in ("prompt", "messages", "prompt_ids") if getattr(self.columns, n)]
         sources = [f"columns.{name}" for name in columns] + (["template"] if self.template else [])
-        wanted = 0 if self.format == "openai-batch" else 1
+        wanted = 0 if brings_prompts(self.format) else 1
         if len(sources) != wanted:
             found = " and ".join(sources) or "none"
             raise ValueError(
-                "openai-batch files bring their own prompts; remove " + found
+                f"{self.format} files bring their own prompts; remove {found}"
                 if wanted == 0
                 else "exactly one of columns.prompt, columns.messages, columns.prompt_ids and "
                 f"template makes the prompt; found {found}"
