@@ -1,6 +1,6 @@
-"""The embedded face: one process, no Ray, no files.
+"""Generates in this process, without Ray or an output folder.
 
-Layer 4. Imports engine and text.
+Layer 4. Imports engine, tasks and text.
 
 g = Generator.load("path-or-url", slots=8)
 g.generate(["In the beginning"], {"max_tokens": 40})

@@ -1,4 +1,6 @@
-"""What callers bring as prompts and row ids: lists, and columns of NumPy, Arrow, pandas, polars."""
+"""Checks what callers pass: prompts, ids and sampling, as lists or as columns of NumPy, Arrow,
+pandas and polars.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import suppress
@@ -23,37 +25,36 @@ _ROW_IDS = (str, int, np.integer, UUID, date, Decimal)
 
 
 def elements(values: object, name: str, wanted: str) -> list[Any]:
-    """As `listed`, with Python's values in place of Arrow's scalars."""
+    """As `listed`, with Arrow scalars as Python values."""
     return [plain(item) for item in listed(values, name, wanted)]
 
 
 def listed(values: object, name: str, wanted: str) -> list[Any]:
     """The elements of a list, an array or a column.
 
-    `name` is what errors call it, `wanted` what to give. Raises UserError for anything that has
-    no order, is one value, or is a table: a table iterates over the names of its columns.
+    Errors call it `name` and say to give `wanted`. Raises UserError for a value without order, a
+    single value, or a table (which would iterate over the names of its columns).
     """
     if hasattr(values, "columns") or hasattr(values, "column_names"):
-        raise UserError(f"{name} is a table ({kind_of(values)}); give one of its columns")
+        raise UserError(f"{name} is a table ({type_name(values)}); give one of its columns")
     if isinstance(values, str):
         raise UserError(f"{name} is a single text; give {wanted}")
     if isinstance(values, Iterable) and not isinstance(values, _BYTES | Mapping | Set):
         with suppress(TypeError):  # an array without dimensions
             return list(values)
-    raise UserError(f"{name} is {kind_of(values)}; give {wanted}")
+    raise UserError(f"{name} is {type_name(values)}; give {wanted}")
 
 
 def plain(value: Any) -> Any:
-    """The Python value of an Arrow scalar; anything else as it is."""
+    """The Python value of an Arrow scalar; any other value unchanged."""
     return value.as_py() if hasattr(value, "as_py") else value
 
 
 def prompt_value(prompt: object) -> str | TokenArray:
     """A prompt's text, or its token ids as an integer array [n].
 
-    Only these are taken: str; a sequence of whole numbers; an array or column of integers, with
-    one dimension. Raises RowError naming the type of anything else: an array made of it could be
-    its bytes.
+    Accepts a str, a sequence of whole numbers, and a one-dimensional array or column of integers.
+    Raises RowError naming the type of anything else.
     """
     prompt = plain(prompt)
     if isinstance(prompt, str):
@@ -63,23 +64,37 @@ def prompt_value(prompt: object) -> str | TokenArray:
             return _from_sequence(list(prompt))
         if hasattr(prompt, "__array__"):
             return _from_array(prompt)
-    raise _neither(kind_of(prompt))
+    raise _neither(type_name(prompt))
 
 
 def row_ids(ids: object, count: int) -> list[str]:
-    """The ids of `count` prompts as texts; their places where `ids` is None. Raises UserError."""
+    """The ids of `count` prompts as texts; their indices if `ids` is None. Raises UserError."""
     if ids is None:
-        return [str(place) for place in range(count)]
+        return [str(index) for index in range(count)]
     given = elements(ids, "ids", "a list with one id for each prompt")
     if len(given) != count:
         raise UserError(f"ids: {len(given)} ids for {count} prompts")
-    for place, one in enumerate(given):
+    for index, one in enumerate(given):
         if isinstance(one, bool) or not isinstance(one, _ROW_IDS):
-            raise UserError(f"ids[{place}] is {kind_of(one)}; an id is a text or a whole number")
+            raise UserError(f"ids[{index}] is {type_name(one)}; an id is a text or a whole number")
     return [str(one) for one in given]
 
 
-def kind_of(value: object) -> str:
+def conversations(messages: object) -> list[object]:
+    """One conversation (a list of messages), or a list or column of them, as a list of them."""
+    wanted = 'a list of messages, such as [{"role": "user", "content": "Hello"}], or of such lists'
+    given = [plain(one) for one in listed(plain(messages), "messages", wanted)]
+    if not given:
+        raise UserError(f"messages is empty; give {wanted}")
+    if isinstance(given[0], dict):
+        return [given]
+    for index, one in enumerate(given):
+        if isinstance(one, str | bytes) or not hasattr(one, "__iter__"):
+            raise UserError(f"messages[{index}] is {type_name(one)}; give {wanted}")
+    return [[plain(message) for message in one] for one in given]
+
+
+def type_name(value: object) -> str:
     """A value's type, for an error."""
     if value is None:
         return "null"
@@ -96,8 +111,8 @@ def _from_sequence(items: list[Any]) -> TokenArray:
         kinds = set(map(type, items))
     wrong = {kind for kind in kinds if not _is_whole(kind)}
     if wrong:
-        place = next(place for place, item in enumerate(items) if type(item) in wrong)
-        raise _neither(f"its item {place} is {kind_of(items[place])}")
+        index = next(index for index, item in enumerate(items) if type(item) in wrong)
+        raise _neither(f"its item {index} is {type_name(items[index])}")
     try:
         return np.array(items, np.int64)
     except OverflowError:
@@ -110,8 +125,8 @@ def _from_array(prompt: Any) -> TokenArray:
     if array.ndim == 1 and array.dtype.kind in "iu":
         return array
     if array.ndim != 1:
-        raise _neither(f"{kind_of(prompt)} of {array.ndim} dimensions")
-    raise _neither(f"{kind_of(prompt)} of {array.dtype}")
+        raise _neither(f"{type_name(prompt)} of {array.ndim} dimensions")
+    raise _neither(f"{type_name(prompt)} of {array.dtype}")
 
 
 def _is_whole(kind: type) -> bool:
@@ -125,12 +140,12 @@ def _neither(found: str) -> RowError:
 S = TypeVar("S", bound=Spec)
 SamplingLike = Sampling | Mapping[str, Any]
 
-# What a job file calls `model.tokenizer` is an argument of Generator.load.
+# Keys of the job file that are arguments of Generator.load.
 IN_PYTHON = {"model.tokenizer": "tokenizer=", "model.chat_template": "chat_template="}
 
 
 def section(kind: type[S], where: str = "", /, **options: Any) -> S:
-    """A section of the job file, of keyword arguments. Raises UserError naming every fault."""
+    """A section of the job file from keyword arguments. Raises UserError naming every fault."""
     try:
         return kind(**options)
     except ValidationError as error:
@@ -140,10 +155,10 @@ def section(kind: type[S], where: str = "", /, **options: Any) -> S:
 def samplings(
     sampling: SamplingLike | Sequence[SamplingLike | None] | None, count: int
 ) -> list[Sampling]:
-    """One for each of `count` prompts. Raises UserError.
+    """The sampling of each of `count` prompts. Raises UserError.
 
-    In a list None means the defaults. So does a null field of an Arrow struct, for every row of
-    its column has every field.
+    In a list, None stands for the defaults. A null field of an Arrow struct does too, because
+    every row of its column has every field.
     """
     if sampling is None or isinstance(sampling, Sampling | Mapping):
         return [_sampling({} if sampling is None else sampling, "sampling")] * count
@@ -151,7 +166,7 @@ def samplings(
     each = listed(sampling, "sampling", wanted)
     if len(each) != count:
         raise UserError(f"sampling: {len(each)} settings for {count} prompts")
-    return [_sampling(one, f"sampling[{place}]") for place, one in enumerate(each)]
+    return [_sampling(one, f"sampling[{index}]") for index, one in enumerate(each)]
 
 
 def _sampling(options: object, where: str) -> Sampling:
@@ -161,7 +176,7 @@ def _sampling(options: object, where: str) -> Sampling:
     if given is None:
         return Sampling()
     if not isinstance(given, Mapping):
-        raise UserError(f"{where} is {kind_of(given)}; give a dict of sampling keys")
+        raise UserError(f"{where} is {type_name(given)}; give a dict of sampling keys")
     from_arrow = given is not options
     keys = {str(k): v for k, v in given.items() if not (from_arrow and v is None)}
     return section(Sampling, where, **keys)

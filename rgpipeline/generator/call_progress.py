@@ -1,4 +1,4 @@
-"""How far a long call is."""
+"""Shows the progress of a long call."""
 
 import sys
 import time
@@ -15,7 +15,7 @@ _QUICK_S, _STAGE_EVERY_S = 2.0, 5.0
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a call is."""
+    """The progress of a call."""
 
     done: int  # completions, or scored prompts
     total: int
@@ -27,23 +27,23 @@ Watch = Callable[[Progress], None]
 
 
 def watch_for(progress: bool | Watch) -> Watch:
-    """What hears of progress: the caller's function, a line on stderr for True, or nobody."""
+    """Where progress goes: to the caller's function, to stderr for True, or nowhere."""
     if callable(progress):
         return progress
     return _Line(sys.stderr) if progress else _nobody
 
 
 def stages_for(progress: bool | Callable[[str], None]) -> Callable[[str], None]:
-    """What hears of an engine's work that takes long; see `Generator.load`."""
+    """Where an engine's long work is reported; see `Generator.load`."""
     if callable(progress):
         return progress
     return StageLines(sys.stderr) if progress else lambda text: None
 
 
 class StageLines:
-    """Lines on stderr of what an engine is doing, where it takes more than two seconds.
+    """Writes what an engine is doing, when that takes more than two seconds.
 
-    One when the kind of work changes (`reading …`, `compiling …`), and every five seconds.
+    A line when the kind of work changes (`reading …`, `compiling …`), and every five seconds.
     """
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
@@ -64,12 +64,12 @@ class StageLines:
             self._stream.flush()
 
     def stop(self) -> None:
-        """Says nothing more."""
+        """Writes nothing more."""
         self._quiet = True
 
 
 class _Line:
-    """Progress on a terminal's last line; elsewhere a line every ten seconds and at the end."""
+    """Progress on a terminal's last line; otherwise a line every ten seconds and at the end."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

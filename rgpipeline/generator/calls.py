@@ -1,8 +1,8 @@
-"""One call's sequences, from their requests to what the caller gets."""
+"""The work of one call: sequences to generate, or texts to read, and what the caller gets."""
 
 import time
 from collections.abc import Hashable, Iterator, Sequence
-from functools import partial
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,47 +12,46 @@ from rgpipeline.errors import RowError
 from rgpipeline.generator.call_progress import Progress, Watch
 from rgpipeline.generator.running_sequence import Call, Completion, RunningSequence
 from rgpipeline.generator.shared_loop import SharedLoop
-from rgpipeline.records import Request, ScoreRequest
-from rgpipeline.text.completion import CompletionText
+from rgpipeline.records import Request, Scored, ScoreRequest
 from rgpipeline.text.tokenizer import Tokenizer
 
 
-def results(
+def completions(
     loop: SharedLoop, tokenizer: Tokenizer | None, requests: Sequence[Request], watch: Watch
 ) -> Iterator[tuple[int, Completion]]:
-    """Each request's completion as soon as it is finished, with its index."""
-    began, call, done, told = time.monotonic(), Call(), 0, -1
-    sequences = {
-        index: _running(request, index, call, tokenizer, keep=True)
+    """Each request's completion with its index, as soon as it is finished."""
+    began, call, done, reported = time.monotonic(), Call(), 0, -1
+    running = {
+        index: RunningSequence(request, index, call, tokenizer, keep=True)
         for index, request in enumerate(requests)
     }
-    left = dict(sequences)
+    sequences = list(running.values())
     try:
-        loop.begin(sequences.values())
-        while left:
+        loop.begin(sequences)
+        while running:
             if not call.finished:
                 loop.advance()
-            finished = _taken(call, left)
+            finished = _take_finished(call, running)
             done += len(finished)
-            if call.tokens != told or finished:
-                told = call.tokens
-                watch(Progress(done, len(requests), told, time.monotonic() - began))
+            if call.tokens != reported or finished:
+                reported = call.tokens
+                watch(Progress(done, len(requests), reported, time.monotonic() - began))
             for sequence in finished:
                 yield sequence.index, sequence.completion()
     finally:
-        loop.end(sequences.values())
+        loop.end(sequences)
 
 
 def pieces(loop: SharedLoop, tokenizer: Tokenizer, request: Request) -> Iterator[str]:
     """Pieces of one request's text as they come."""
-    sequence = _running(request, 0, Call(), tokenizer, keep=False)
+    sequence = RunningSequence(request, 0, Call(), tokenizer, keep=False)
     try:
         loop.begin([sequence])
-        going = True
-        while going:
-            if sequence.finish is None:  # another call's steps may have brought its end
+        running = True
+        while running:
+            if sequence.finish is None:  # a step of another call may have finished it
                 loop.advance()
-            going = sequence.finish is None
+            running = sequence.finish is None
             if text := sequence.take_pieces():
                 yield text
         if sequence.error is not None:
@@ -61,70 +60,63 @@ def pieces(loop: SharedLoop, tokenizer: Tokenizer, request: Request) -> Iterator
         loop.end([sequence])
 
 
-def _running(
-    request: Request, index: int, call: Call, tokenizer: Tokenizer | None, *, keep: bool
-) -> RunningSequence:
-    new_text = partial(_new_text, tokenizer, request)
-    return RunningSequence(request, index, call, new_text, keep)
-
-
-def _new_text(tokenizer: Tokenizer | None, request: Request) -> CompletionText | None:
-    if tokenizer is None:
-        return None
-    sampling = request.sampling
-    return CompletionText(tokenizer, sampling.stop, unmatched=sampling.min_tokens)
-
-
-def _taken(call: Call, left: dict[int, RunningSequence]) -> list[RunningSequence]:
-    """Those that have finished since the last time, taken from `left`."""
-    finished = []
-    while call.finished:
-        sequence = left.pop(call.finished.popleft().index, None)
-        if sequence is not None:
-            finished.append(sequence)
-    return finished
-
-
 def scores(
     loop: SharedLoop, texts: Sequence[NDArray[np.int32]], watch: Watch = lambda _: None
 ) -> list[NDArray[np.float32]]:
     """Log-probabilities float32 [len - 1] of each text.
 
-    Every call to the device is a turn of its own, so other threads' sequences go on meanwhile;
-    texts of several threads are scored one thread after the other.
-
     Raises RowError for a text whose logits are not finite.
     """
+    found = []
+    for index, scored in enumerate(read_texts(loop, [ScoreRequest(0, t) for t in texts], watch)):
+        assert scored.logprobs is not None, "the result is whole"
+        if without_numbers(scored.logprobs):
+            raise RowError(f"prompt {index}: {NO_NUMBERS}")
+        found.append(scored.logprobs)
+    return found
+
+
+def read_texts(loop: SharedLoop, requests: Sequence[ScoreRequest], watch: Watch) -> list[Scored]:
+    """The whole result of each text, in order; the requests' own keys don't matter.
+
+    Each call to the device is a turn of its own, so that sequences of other threads continue in
+    between. Texts of several threads are read one thread after the other.
+    """
     began, tokens = time.monotonic(), 0
-    call = object()  # keeps these keys apart from those of other calls
-    left: dict[Hashable, ScoreRequest] = {
-        (call, index): ScoreRequest((call, index), text) for index, text in enumerate(texts)
-    }
-    found: dict[Hashable, NDArray[np.float32]] = {}
-    order = list(left)
+    call = object()  # tells these keys from those of other calls
+    keys: list[Hashable] = [(call, index) for index in range(len(requests))]
+    left = {key: replace(one, key=key) for key, one in zip(keys, requests, strict=True)}
+    found: dict[Hashable, Scored] = {}
     loop.opened()
-    with loop.scoring:
+    with loop.reading:
         try:
             while left:
                 with loop.alone() as own:
-                    if not own.scoring:  # the beginning, or others' step was broken off
+                    if not own.scoring:  # the first time, or after another thread's step failed
                         own.submit_texts(left.values())
-                    news = own.score_step()
-                for scored in news:
-                    if scored.key not in left:
-                        continue  # of a call that was broken off
-                    tokens += scored.tokens
-                    if scored.logprobs is not None:
-                        found[scored.key] = scored.logprobs
-                        del left[scored.key]
-                if news:
-                    watch(Progress(len(found), len(order), tokens, time.monotonic() - began))
+                    results = own.score_step()
+                for result in results:
+                    if result.key not in left:
+                        continue  # of a call that was interrupted
+                    tokens += result.tokens
+                    if result.whole:
+                        found[result.key] = result
+                        del left[result.key]
+                if results:
+                    watch(Progress(len(found), len(keys), tokens, time.monotonic() - began))
         finally:
             if left and loop.usable:
                 with loop.alone() as own:
                     for key in left:
                         own.cancel(key)
-    for index, key in enumerate(order):
-        if without_numbers(found[key]):
-            raise RowError(f"prompt {index}: {NO_NUMBERS}")
-    return [found[key] for key in order]
+    return [found[key] for key in keys]
+
+
+def _take_finished(call: Call, running: dict[int, RunningSequence]) -> list[RunningSequence]:
+    """The sequences that have finished since the last time, removed from `running`."""
+    finished = []
+    while call.finished:
+        sequence = running.pop(call.finished.popleft().index, None)
+        if sequence is not None:
+            finished.append(sequence)
+    return finished

@@ -1,4 +1,4 @@
-"""A model in this process, and what is asked of it."""
+"""A model in this process, and the calls to it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from rgpipeline.engine.activity import Activity
 from rgpipeline.errors import RowError, UserError
 from rgpipeline.generator.arguments import Prompt, SamplingLike, plain, prompt_value, section
 from rgpipeline.generator.call_progress import Watch, stages_for, watch_for
-from rgpipeline.generator.calls import pieces, results, scores
+from rgpipeline.generator.calls import completions, pieces, scores
 from rgpipeline.generator.request_maker import Messages, RequestMaker, Samplings, open_model
 from rgpipeline.generator.running_sequence import Completion
 from rgpipeline.records import Request, ResolvedSettings
@@ -19,7 +19,7 @@ from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec
 
 
 class Generator:
-    """A model in this process's devices, ready to continue prompts.
+    """A model on this process's devices, ready to continue prompts.
 
     Any number of threads may use it at once: their sequences share the slots. It belongs to the
     process that loaded it; after a fork, or once closed, it raises UserError.
@@ -59,17 +59,17 @@ class Generator:
             ids and completions have no text.
           chat_template: a Jinja template's text, or its file or folder; default: the one beside
             the weights, else Gemma's turns. Its `strftime_now` tells when it is first used.
-          dtype: of weights and state; `auto` is float32 on a CPU.
+          dtype: of weights and states; `auto` is float32 on a CPU.
           quantize: int8 halves the memory of weights and of attention's state, next to bfloat16.
           slots: sequences decoded at once.
           prefill_chunk, steps_per_dispatch: tokens and steps of one call to the device.
-          mesh: how this process's chips are divided: `{"data": 4, "model": 2}`; one chip without
-            it.
+          mesh: how this process's chips are divided: `{"data": 4, "model": 2}`; default: one
+            chip.
           storage_options: fsspec options by protocol; `${NAME}` reads the environment.
           cache: a local folder for copies of remote weights, shared by all processes; without it
             they are read straight into memory.
-          progress: True says on stderr what takes long, now and whenever a program is compiled; a
-            function is called with all that is done (`compiling decode`, "" for nothing more).
+          progress: True writes to stderr what takes long, now and whenever a program is compiled.
+            A function is called with each step (`compiling decode`; "" at the end).
 
         Raises:
           WeightsError: the checkpoint or tokenizer can't be used.
@@ -115,15 +115,16 @@ class Generator:
           prompts: texts (BOS is put before them) or lists of token ids, taken as they are; also
             an array, or a column of Arrow, pandas or polars, of either.
           sampling: one for all, or one for each prompt; keys as in a job file's `sampling:`.
-          ids: names of the rows for the random bits; default: each prompt's place in the list.
-          prompt_logprobs: give the prompts' log-probabilities, too: they are scored first.
-          progress: True shows it on stderr; a function is called with a `Progress` as it grows.
+          ids: names of the rows, which seed the random bits; default: each prompt's index.
+          prompt_logprobs: also return the prompts' log-probabilities, which are computed first.
+          progress: True shows it on stderr; a function is called with a `Progress` at each step.
 
         Returns:
-          Completions in the order of the prompts; with `n` > 1, each prompt's samples in a row.
+          Completions in the order of the prompts; with `n` > 1, all samples of a prompt follow
+          each other.
 
         Raises:
-          RowError: a prompt that can't be done, named by its place; nothing was generated.
+          RowError: a prompt that can't be used, named by its index; nothing was generated.
           UserError: sampling options that are not valid.
         """
         requests = self._requests.prompts(prompts, sampling, ids)
@@ -137,10 +138,10 @@ class Generator:
         *,
         prompt_logprobs: bool = False,
     ) -> Iterator[tuple[int, Completion]]:
-        """As `generate`, but each completion as soon as it is finished, with its index.
+        """As `generate`, but yields each completion as soon as it is finished, with its index.
 
-        The index is the completion's place in what `generate` returns. Closing the iterator ends
-        what is not finished.
+        The index is that in the list which `generate` returns. Closing the iterator cancels the
+        sequences that are not finished.
         """
         requests = self._requests.prompts(prompts, sampling, ids)
         return self._as_completed(requests, prompt_logprobs)
@@ -156,10 +157,10 @@ class Generator:
     ) -> list[Completion]:
         """Answers one conversation, or each of a list of them.
 
-        `messages` are dicts of `role` and `content`, as in the job file's `messages` column. They
-        are written by the checkpoint's chat template, and the answer ends where the model ends its
-        turn. All else is as in `generate`; one conversation makes a list of one completion. Raises
-        RowError naming conversation, message and field; WeightsError when the model has no chat
+        `messages` are dicts of `role` and `content`, as in the job file's `messages` column. The
+        checkpoint's chat template makes the prompt, and the answer ends where the model ends its
+        turn. Otherwise as `generate`; one conversation gives a list of one completion. Raises
+        RowError naming conversation, message and field; WeightsError if the model has no chat
         template.
         """
         requests = self._requests.chats(messages, sampling, ids)
@@ -168,7 +169,7 @@ class Generator:
     def stream(
         self, prompt: Prompt, sampling: SamplingLike | None = None, row_id: str = "0"
     ) -> Iterator[str]:
-        """Pieces of one completion's text as they come, for as long as it goes on.
+        """Pieces of one completion's text as they come, without a limit of length.
 
         Memory stays constant. Closing the iterator frees the slot. Raises as `generate` does.
         """
@@ -186,30 +187,30 @@ class Generator:
         """Log-probability of each token given those before it, float32 [len - 1] each.
 
         Raises:
-          RowError: a prompt that can't be done, named by its place.
+          RowError: a prompt that can't be used, named by its index.
           UserError: `prompts` isn't a list.
         """
         return scores(self._loop, self._requests.tokens(prompts), watch_for(progress))
 
     def encode(self, text: str, *, bos: bool = True) -> list[int]:
-        """The token ids of a text, BOS first unless `bos` is false, as `generate` makes them.
+        """The token ids of a text as `generate` makes them; BOS is first unless `bos` is false.
 
-        Raises RowError when it is no text, WeightsError without a tokenizer.
+        Raises RowError when `text` is not a text, WeightsError without a tokenizer.
         """
-        return self._requests.words("encode").encode(plain(text), bos=bos)
+        return self._requests.require_tokenizer("encode").encode(plain(text), bos=bos)
 
     def decode(self, token_ids: Sequence[int] | NDArray[np.integer[Any]]) -> str:
-        """The text of token ids, [n] >= 0; BOS, EOS and padding have none.
+        """The text of token ids, [n] >= 0; BOS, EOS and padding have no text.
 
-        Raises RowError when they are no token ids, WeightsError without a tokenizer.
+        Raises RowError when they are not token ids, WeightsError without a tokenizer.
         """
         ids = prompt_value(token_ids)
         if isinstance(ids, str) or (ids.size and ids.min() < 0):
             raise RowError("decode takes token ids: a list of whole numbers from 0")
-        return self._requests.words("decode").decode(ids)
+        return self._requests.require_tokenizer("decode").decode(ids)
 
     def close(self) -> None:
-        """Frees the device's memory. Calls of other threads that are not done raise UserError."""
+        """Frees the device's memory. Unfinished calls of other threads raise UserError."""
         self._activity.end()
         self._loop.close()
 
@@ -237,11 +238,11 @@ class Generator:
         if prompt_logprobs:
             texts = {request.key: request.tokens for request in requests}
             scored = dict(zip(texts, scores(self._loop, list(texts.values())), strict=True))
-        for index, done in results(self._loop, self._requests.tokenizer, requests, watch):
+        for index, done in completions(self._loop, self._requests.tokenizer, requests, watch):
             yield index, done.with_prompt(scored.get(requests[index].key))
 
     def _stream(self, requests: list[Request]) -> Iterator[str]:
-        tokenizer = self._requests.words("streaming text")
+        tokenizer = self._requests.require_tokenizer("streaming text")
         if len(requests) > 1:
             raise UserError("sampling.n: a stream is one sample; use generate for more")
         return pieces(self._loop, tokenizer, requests[0])

@@ -1,9 +1,10 @@
-"""What callers ask for, checked and made into requests."""
+"""Opens a Generator's model, and turns what callers pass into requests."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,18 @@ from rgpipeline.errors import RowError, UserError, WeightsError
 from rgpipeline.generator.arguments import (
     IN_PYTHON,
     SamplingLike,
+    conversations,
     elements,
-    kind_of,
-    listed,
-    plain,
     prompt_value,
     row_ids,
     samplings,
 )
 from rgpipeline.generator.shared_loop import SharedLoop
-from rgpipeline.records import Request, draw_words
+from rgpipeline.records import Request
 from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec, Sampling
 from rgpipeline.storage.filesystems import resolve_options
 from rgpipeline.storage.reachable import check_reachable
+from rgpipeline.tasks.generate_task import sample_requests
 from rgpipeline.text.chat import ChatTemplate
 from rgpipeline.text.stops import with_named_tokens, with_turn_end
 from rgpipeline.text.tokenizer import Tokenizer
@@ -41,10 +41,10 @@ Tokens = NDArray[np.int32]
 
 @dataclass
 class RequestMaker:
-    """Makes requests for one loop. A request's key is the place of its prompt.
+    """Makes requests for one loop. A request's key is the index of its prompt.
 
-    All methods raise RowError for a prompt that can't be done, named by its place, and UserError
-    for anything else that is wrong.
+    All methods raise RowError for a prompt that can't be done, named by its index, and UserError
+    for any other mistake.
     """
 
     loop: SharedLoop
@@ -54,39 +54,39 @@ class RequestMaker:
     @cached_property
     def chat_template(self) -> ChatTemplate:
         """Raises WeightsError when the model has none, or no tokenizer."""
-        return self.open_chat(self.words("a chat"))
+        return self.open_chat(self.require_tokenizer("a chat"))
 
-    def words(self, what: str) -> Tokenizer:
-        """The tokenizer, which `what` needs. Raises WeightsError when there is none."""
+    def require_tokenizer(self, what: str) -> Tokenizer:
+        """The tokenizer, for what needs one. Raises WeightsError when there is none."""
         if self.tokenizer is None:
             raise WeightsError(f"{what} needs a tokenizer; name one with tokenizer=")
         return self.tokenizer
 
     def prompts(self, prompts: object, sampling: Samplings, ids: object) -> list[Request]:
-        """A request for each sample of each prompt, those of one prompt in a row."""
+        """A request for each sample of each prompt, prompt by prompt."""
         tokens = self.tokens(prompts)
         return self._requests(tokens, samplings(sampling, len(tokens)), ids, "prompt")
 
     def chats(self, messages: object, sampling: Samplings, ids: object) -> list[Request]:
-        """As `prompts`, of one conversation or a list of them."""
+        """As `prompts`, for one conversation or a list of them."""
         template, chats = self.chat_template, conversations(messages)
-        tokens = []
-        for place, chat in enumerate(chats):
-            with _of("conversation", place):
-                ids_of_chat = self._within(template.encode(chat))
-                self.loop.opened().check_tokens(ids_of_chat)
-                tokens.append(ids_of_chat.astype(np.int32))
-        each = samplings(sampling, len(chats))
-        each = [with_turn_end(one, template.stop_ids) for one in each]
+        tokens = self._tokens("conversation", chats, lambda c: self._within(template.encode(c)))
+        each = [with_turn_end(s, template.stop_ids) for s in samplings(sampling, len(chats))]
         return self._requests(tokens, each, ids, "conversation")
 
     def tokens(self, prompts: object) -> list[Tokens]:
         """Token ids [n] of each prompt, n >= 1."""
-        given = elements(prompts, "prompts", "a list of prompts")
+        return self._tokens(
+            "prompt", elements(prompts, "prompts", "a list of prompts"), self._encode
+        )
+
+    def _tokens(
+        self, what: str, given: Sequence[object], encode: Callable[[Any], NDArray[np.integer[Any]]]
+    ) -> list[Tokens]:
         tokens = []
-        for place, prompt in enumerate(given):
-            with _of("prompt", place):
-                ids = self._encode(prompt)
+        for index, one in enumerate(given):
+            with _named(what, index):
+                ids = encode(one)
                 self.loop.opened().check_tokens(ids)
                 tokens.append(ids.astype(np.int32))
         return tokens
@@ -100,7 +100,7 @@ class RequestMaker:
         return self._within(self.tokenizer.encode(value))
 
     def _within(self, ids: list[int]) -> NDArray[np.int64]:
-        """The ids of a text. Raises WeightsError if the tokenizer is larger than the model."""
+        """A text's ids as an array. Raises WeightsError for one that the model doesn't know."""
         size = self.loop.opened().vocab_size
         if max(ids) >= size and self.tokenizer is not None:
             with said_as(IN_PYTHON):
@@ -110,45 +110,29 @@ class RequestMaker:
     def _requests(
         self, tokens: list[Tokens], each: list[Sampling], ids: object, what: str
     ) -> list[Request]:
-        requests = []
+        requests: list[Request] = []
         names = row_ids(ids, len(tokens))
-        for place, (prompt, sampling, name) in enumerate(zip(tokens, each, names, strict=True)):
+        for index, (prompt, sampling, name) in enumerate(zip(tokens, each, names, strict=True)):
             if sampling.stop and self.tokenizer is None:
                 raise UserError("sampling.stop needs a tokenizer; use stop_ids or tokenizer=")
             if self.tokenizer is not None:
                 sampling = with_named_tokens(sampling, self.tokenizer)
-            for sample in range(sampling.n):
-                draw = draw_words(sampling.seed, name, sample)
-                requests.append(Request(place, prompt, sampling, draw))
-            with _of(what, place):
+            requests += sample_requests(prompt, sampling, name, repeat(index))
+            with _named(what, index):
                 self.loop.opened().check(requests[-1])
         return requests
 
 
-def conversations(messages: object) -> list[object]:
-    """One conversation (a list of messages), or a list or column of them, as a list of them."""
-    wanted = 'a list of messages, such as [{"role": "user", "content": "Hello"}], or of such lists'
-    given = [plain(one) for one in listed(plain(messages), "messages", wanted)]
-    if not given:
-        raise UserError(f"messages is empty; give {wanted}")
-    if isinstance(given[0], dict):
-        return [given]
-    for place, one in enumerate(given):
-        if isinstance(one, str | bytes) or not hasattr(one, "__iter__"):
-            raise UserError(f"messages[{place}] is {kind_of(one)}; give {wanted}")
-    return [[plain(message) for message in one] for one in given]
-
-
 @contextmanager
-def _of(what: str, place: int) -> Iterator[None]:
-    """Names the prompt in the RowErrors of the block."""
+def _named(what: str, index: int) -> Iterator[None]:
+    """Puts the prompt's name before the RowErrors of the block."""
     try:
         yield
     except RowError as error:
-        raise RowError(f"{what} {place}: {error}") from None
+        raise RowError(f"{what} {index}: {error}") from None
 
 
-CACHE = Path.home() / ".cache" / "rgpipeline" / "programs"
+_CACHE = Path.home() / ".cache" / "rgpipeline" / "programs"
 
 StorageOptions = Mapping[str, Mapping[str, Any]]
 
@@ -162,12 +146,12 @@ def open_model(
     cache: Path | None,
     activity: Activity,
 ) -> tuple[OpenedEngine, RequestMaker]:
-    """The engine of a model, and what makes requests for it. Raises as `Generator.load` does."""
+    """Opens a model's engine, and what makes requests for it. Raises as `Generator.load`."""
     options = resolve_options(storage_options)
     check_reachable((url for _, url in model.urls()), options)
     with said_as(IN_PYTHON):
         tokenizer = _open_tokenizer(model, options)
-    use_compilation_cache(CACHE)
+    use_compilation_cache(_CACHE)
     opened = open_engine(model, engine, options, mesh=mesh, cache=cache, activity=activity)
     if tokenizer is not None and model.tokenizer is None:
         with said_as(IN_PYTHON):
@@ -177,7 +161,7 @@ def open_model(
 
 
 def _open_tokenizer(model: ModelSpec, options: StorageOptions) -> Tokenizer | None:
-    """The tokenizer named, or the one beside the weights, if there is one."""
+    """The tokenizer that is named, or the one beside the weights if there is one."""
     if model.tokenizer is not None:
         return Tokenizer.load(model.tokenizer, options)
     return Tokenizer.find(model.weights, options)

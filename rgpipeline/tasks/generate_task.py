@@ -1,7 +1,8 @@
 """`task: generate`: continues prompts, and writes the completions."""
 
 import json
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from rgpipeline.records import OutputRow, Request, draw_words
 from rgpipeline.spec import Job, Sampling
 from rgpipeline.tasks.row_prompts import Prompts
 from rgpipeline.tasks.task import RowLabel, RowWork, SequenceWork, Task
+from rgpipeline.text.completion import CompletionState, CompletionText, NoText, SequenceText
+from rgpipeline.text.tokenizer import Tokenizer
 
 
 class GenerateTask(Task):
@@ -52,16 +55,25 @@ class GenerateTask(Task):
     def work(self, row: RowLabel, values: Mapping[str, Any], prompts: Prompts) -> list[RowWork]:
         prompt = prompts.make(values)
         tokens = np.asarray(prompt.tokens, np.int32)
-        requests = sample_requests(tokens, prompt.sampling, row.id, row.key)
+        requests = sample_requests(tokens, prompt.sampling, row.id, map(row.key, count()))
         return [SequenceWork(row, sample, request) for sample, request in enumerate(requests)]
 
 
 def sample_requests(
-    tokens: NDArray[np.int32], sampling: Sampling, row_id: str, key: Callable[[int], Hashable]
+    tokens: NDArray[np.int32], sampling: Sampling, row_id: str, keys: Iterable[Hashable]
 ) -> Iterator[Request]:
-    """A request for each of a prompt's samples; `key(sample)` is the request's key."""
-    for sample in range(sampling.n):
-        yield Request(key(sample), tokens, sampling, draw_words(sampling.seed, row_id, sample))
+    """A request for each of a prompt's samples, with these keys."""
+    for sample, key in zip(range(sampling.n), keys, strict=False):
+        yield Request(key, tokens, sampling, draw_words(sampling.seed, row_id, sample))
+
+
+def sequence_text(
+    tokenizer: Tokenizer | None, sampling: Sampling, state: CompletionState | None = None
+) -> SequenceText:
+    """The text of a sequence, new or resumed; without a tokenizer there is none."""
+    if tokenizer is None:
+        return NoText()
+    return CompletionText(tokenizer, sampling.stop, unmatched=sampling.min_tokens, state=state)
 
 
 def may_have_logprobs(job: Job) -> bool:

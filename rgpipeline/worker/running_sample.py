@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgpipeline.records import Emission, FinishReason, OutputRow, SampleKey, TokenLogprobs
+from rgpipeline.tasks.generate_task import sequence_text
 from rgpipeline.tasks.task import Notes, SequenceWork, TextWork, error_text
-from rgpipeline.text.completion import CompletionText, NoText, SequenceText
 from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.worker.segment_logprobs import SegmentLogprobs
 from rgpipeline.worker.shared import ActiveAssignment
@@ -71,15 +71,10 @@ class RunningSample:
         self.saved = notes["segment"] * format.segment_tokens + notes["tokens"] if notes else 0
         self._row, self._samples = work.row, sampling.n
         self._format = format
-        self._text: SequenceText = NoText()
         if notes is not None and notes["text"] is None:
             tokenizer = None  # it began without one; half a text would look like a whole one
         self._has_text = tokenizer is not None
-        if tokenizer is not None:
-            text = notes["text"] if notes else None
-            self._text = CompletionText(
-                tokenizer, sampling.stop, unmatched=sampling.min_tokens, state=text
-            )
+        self._text = sequence_text(tokenizer, sampling, notes["text"] if notes else None)
         self._segment: int = notes["segment"] if notes else 0
         self._tokens: int = notes["tokens"] if notes else 0  # in this segment
         self._pieces: list[str] = [notes["completion"]] if notes else []

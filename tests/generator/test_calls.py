@@ -39,7 +39,7 @@ def chatty(tmp_path_factory: pytest.TempPathFactory) -> Generator:
 
 
 def template_of(generator: Generator) -> ChatTemplate:
-    return ChatTemplate(generator._requests.words("a chat"))
+    return ChatTemplate(generator._requests.require_tokenizer("a chat"))
 
 
 def test_a_chat_is_the_templates_prompt_and_ends_with_the_turn(chatty):
