@@ -1,6 +1,6 @@
-"""What is in a job's output folder: its rows, how far it is, and its texts made whole.
+"""Reads a job's output folder: its rows, its status, its whole texts, its failed rows.
 
-Layer 4. Works from the folder alone: no Ray, and no driver that must be up.
+Layer 4. Needs the folder alone: no Ray, and no running driver.
 """
 
 from rgpipeline.output.control_files import (

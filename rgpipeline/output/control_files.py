@@ -1,4 +1,4 @@
-"""What a driver and the commands tell each other in files: heartbeat, stop request, success."""
+"""Small files by which drivers and commands communicate: heartbeat, stop request, `_SUCCESS`."""
 
 import json
 import logging
@@ -13,7 +13,7 @@ from rgpipeline.storage.store import Store
 SUCCESS = "_SUCCESS"
 SUMMARY = "_rgp/summary.json"
 STOP = "_rgp/stop"
-FRESH_S = 60.0  # a driver silent for longer is taken for dead
+FRESH_S = 60.0  # a driver without a heartbeat for longer counts as dead
 
 _log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ Running = Literal["running", "interrupted", "failed", "finished"]
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """What the driver last said of itself: every few seconds, and once more at its end."""
+    """The driver's latest report of itself: written every few seconds and at its end."""
 
     state: Running
     updated: float  # seconds since the epoch
@@ -33,14 +33,14 @@ class Heartbeat:
 
 
 def write_heartbeat(store: Store, heartbeat: Heartbeat) -> None:
-    """Replaces what the driver last said of itself."""
+    """Replaces the driver's heartbeat."""
     store.replace(SUMMARY, json.dumps(asdict(heartbeat)).encode())
 
 
 def read_heartbeat(store: Store) -> Heartbeat | None:
-    """What the driver last said of itself; None before any ran, or where it is damaged.
+    """The driver's latest heartbeat; None before the first, or if the file is damaged.
 
-    No row depends on it, so a damaged one stops nobody; the next run writes it anew.
+    A damaged one is no error: no row depends on it, and the next run replaces it.
     """
     try:
         return Heartbeat(**json.loads(store.read(SUMMARY)))
@@ -52,22 +52,22 @@ def read_heartbeat(store: Store) -> Heartbeat | None:
 
 
 def driver_at_work(store: Store, now: float) -> bool:
-    """Whether a driver has said within the last minute that it runs this job."""
+    """Whether a driver runs this job, by a heartbeat of the last minute. `now`: as `time.time`."""
     said = read_heartbeat(store)
     return said is not None and said.state == "running" and now - said.updated <= FRESH_S
 
 
 def request_stop(store: Store) -> None:
-    """Has every driver that is at this job now publish what is finished and leave.
+    """Asks every driver that runs this job now to publish what is finished and end.
 
-    A driver that begins later takes no notice.
+    A driver that starts later ignores the request.
     """
     request = {"asked": time.time(), "id": uuid.uuid4().hex}
     store.replace(STOP, json.dumps(request).encode())
 
 
 def read_stop(store: Store) -> bytes | None:
-    """The latest request, unlike any other; None when there is none."""
+    """The latest request to stop, with an id of its own; None without any."""
     try:
         return store.read(STOP)
     except FileNotFoundError:
@@ -75,12 +75,12 @@ def read_stop(store: Store) -> bytes | None:
 
 
 def write_success(store: Store) -> None:
-    """Marks the job as finished: every row is final. Nothing is written where that stands."""
+    """Marks the job as finished (every row is final), unless it is marked already."""
     if not store.exists(SUCCESS):
         store.create(SUCCESS, b"")
 
 
 def withdraw_success(store: Store) -> None:
-    """Removes the mark of a finished job, which has rows to do again."""
+    """Removes the mark of a finished job, before rows are done again."""
     if store.exists(SUCCESS):
         store.delete(SUCCESS)

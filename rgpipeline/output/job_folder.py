@@ -18,8 +18,8 @@ from rgpipeline.storage.store import RetryingStore, open_store
 class JobFolder:
     """An output folder with its job and plan, and what is read of it, each thing once.
 
-    The parts are listed, and their footers and the heartbeat read, when first asked for. So all
-    that a command shows is of one moment; `reread` gives the folder as it is later.
+    The parts are listed, and footers and heartbeat read, when first used. So everything that a
+    command shows is of one moment; `reread` gives the folder as it is later.
     """
 
     store: RetryingStore
@@ -29,7 +29,7 @@ class JobFolder:
 
     @classmethod
     def open(cls, url: str, options: StorageOptions | None = None) -> "JobFolder":
-        """The folder at `url`.
+        """Opens the folder at `url`.
 
         Raises OutputError when it is no job's output, StoreError within seconds when the store
         doesn't answer.
@@ -44,7 +44,7 @@ class JobFolder:
         return cls(store, job, plan, options)
 
     def reread(self) -> "JobFolder":
-        """The same folder, with nothing read of its parts and heartbeat yet."""
+        """The same folder without what was read of its parts and heartbeat."""
         return JobFolder(self.store, self.job, self.plan, self.options)
 
     @cached_property
@@ -54,20 +54,20 @@ class JobFolder:
 
     @cached_property
     def footers(self) -> dict[str, PartFooter]:
-        """The footers of all parts, by name and in order; parts removed meanwhile are left out.
+        """The footers of all parts, by name, in order; without parts that were removed meanwhile.
 
         Raises OutputError for a part that is damaged or another job's.
         """
         return read_footers(self.store, self.part_names, self.plan.fingerprint)
 
     def footer(self, name: str) -> PartFooter:
-        """One part's footer, for who needs them one after another; errors as `read_footer`."""
+        """One part's footer, read alone unless `footers` has it; raises as `read_footer`."""
         known: dict[str, PartFooter] = self.__dict__.get("footers", {})
         return known.get(name) or read_footer(self.store, name, self.plan.fingerprint)
 
     @cached_property
     def heartbeat(self) -> Heartbeat | None:
-        """What the driver last said of itself, see `read_heartbeat`."""
+        """The driver's latest heartbeat, see `read_heartbeat`."""
         return read_heartbeat(self.store)
 
     @cached_property

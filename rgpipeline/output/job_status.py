@@ -1,4 +1,4 @@
-"""How a job stands, from its output folder alone; and the summary that a run ends with."""
+"""A job's status, read from its output folder alone; and the summary that `run` returns."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,21 +22,21 @@ Outcome = Literal["finished", "interrupted", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class ShardProgress:
-    """What a shard's log holds."""
+    """What is published of one shard."""
 
     shard: int
-    rows: int  # that it has in all
+    rows: int  # in all
     rows_done: int = 0  # finished without an error
     rows_failed: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     parts: int = 0
-    absent: tuple[str, ...] = ()  # parts below the highest that are not there
-    repeating: tuple[str, ...] = ()  # parts with rows that an earlier part holds
+    absent: tuple[str, ...] = ()  # missing parts, of lower numbers than others
+    repeating: tuple[str, ...] = ()  # parts with rows of earlier parts
 
     @property
     def finished(self) -> bool:
-        """Whether all its rows are published, each of them whole."""
+        """Whether all its rows are final."""
         return self.rows_done + self.rows_failed == self.rows
 
 
@@ -52,7 +52,7 @@ def read_progress(folder: JobFolder) -> list[ShardProgress]:
 
 
 def _progress(shard: Shard, log: Mapping[int, PartFooter]) -> ShardProgress:
-    """`log`: the footers by the parts' numbers, ascending."""
+    """`log`: footers by part number, ascending."""
     committed, repeating = CommittedRows(), []
     for number, footer in log.items():
         held = [entry for entry in footer.entries if not committed.add_one(entry)]
@@ -73,7 +73,7 @@ def _progress(shard: Shard, log: Mapping[int, PartFooter]) -> ShardProgress:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How a job stands. `to_json` is what `status --json` prints."""
+    """A job's status. `status --json` prints `to_json()`."""
 
     state: State
     rows: int
@@ -87,7 +87,7 @@ class Status:
     tokens_per_second: float
     eta_seconds: float | None
     updated: float | None  # seconds since the epoch; None before any driver ran
-    warnings: tuple[str, ...] = ()  # what is wrong with the folder, and what to do
+    warnings: tuple[str, ...] = ()  # what is wrong in the folder, and what to do
 
     def to_json(self) -> dict[str, Any]:
         updated = None if self.updated is None else datetime.fromtimestamp(self.updated, UTC)
@@ -125,7 +125,7 @@ class Summary:
 
 
 def read_status(folder: JobFolder, now: float | None = None) -> Status:
-    """How a job stands: rows and tokens as published. `now`: in seconds since the epoch."""
+    """A job's status: rows and tokens as published. `now`: in seconds since the epoch."""
     said, marked = folder.heartbeat, folder.marked_finished
     shards = read_progress(folder)
     plan = folder.plan
@@ -156,7 +156,7 @@ def _state(
     if said is None:
         begun = marked or any(shard.parts for shard in shards)
         return "interrupted" if begun else "planned"
-    if said.state == "finished":  # it died before it could mark it, or rows were removed since
+    if said.state == "finished":  # it died before it wrote _SUCCESS, or parts were removed
         return "interrupted"
     if said.state == "running" and now - said.updated > FRESH_S:
         return "interrupted"
@@ -165,29 +165,29 @@ def _state(
 
 def _damaged(store: Store, said: Heartbeat | None) -> Iterator[str]:
     if said is None and store.exists(SUMMARY):
-        yield f"{store.url(SUMMARY)} can't be read; no row depends on it, and a run writes it anew"
+        yield f"{store.url(SUMMARY)} can't be read; no row depends on it, and a run replaces it"
 
 
 def _warnings(shards: Sequence[ShardProgress], marked: bool) -> Iterator[str]:
-    """What a person must know of the parts, when no driver is at work."""
+    """What is wrong with the parts; a running driver would mend it."""
     open_shards = [shard for shard in shards if not shard.finished]
     absent = [name for shard in open_shards for name in shard.absent]
     if absent:
         yield (
-            f"{counted(len(absent), 'part')} of unfinished shards not there ({_some(absent)}); "
-            f"the same job, run again, does the rows that are missing"
+            f"{counted(len(absent), 'part')} of unfinished shards missing ({_some(absent)}); run "
+            f"the same job again: it does the missing rows"
         )
     elif marked and open_shards:
         lacking = sum(shard.rows - shard.rows_done - shard.rows_failed for shard in open_shards)
         yield (
-            f"the job was finished, and lacks {counted(lacking, 'row')} now; the same job, run "
-            f"again, does what is missing"
+            f"the job was finished, but lacks {counted(lacking, 'row')} now; run the same job "
+            f"again: it does the missing rows"
         )
     repeating = [name for shard in shards for name in shard.repeating]
     if repeating:
         yield (
-            f"rows stand twice: {_some(repeating)} repeats rows of earlier parts; remove it and "
-            f"run the same job again, which does the rows that only it had"
+            f"rows are published twice: {_some(repeating)} repeats rows of earlier parts; remove "
+            f"it and run the same job again, which does the rows that only it had"
         )
 
 

@@ -12,10 +12,10 @@ _CHAT = "/v1/chat/completions"
 
 
 def batch_responses(texts: Iterable[WholeText]) -> Iterator[dict[str, Any]]:
-    """One response for each row, with a choice for each of its samples.
+    """One response for each finished row, with a choice for each of its samples.
 
-    A row's response comes when its last sample has; rows that still go on are left out. Memory
-    holds the samples of rows that are not complete.
+    A row's response follows its last sample; unfinished rows have none. Samples of unfinished rows
+    are kept in memory.
     """
     samples: dict[tuple[int, int], list[WholeText]] = {}
     for text in texts:
@@ -30,7 +30,7 @@ def batch_responses(texts: Iterable[WholeText]) -> Iterator[dict[str, Any]]:
 def _response(row: Sequence[WholeText]) -> dict[str, Any]:
     first = row[0]
     name = hashlib.sha256(f"{first.row}\x00{first.id}".encode("utf-8", "replace")).hexdigest()[:24]
-    sent = first.kept.get("custom_id")  # empty, where the request is refused for that
+    sent = first.kept.get("custom_id")  # empty where the request was refused for that
     error = next((text.error for text in row if text.error is not None), None)
     if error is None:
         status, body = 200, _body(row, name)
@@ -52,7 +52,7 @@ def _body(row: Sequence[WholeText], name: str) -> Mapping[str, Any]:
     return {
         "id": f"{'chatcmpl' if chat else 'cmpl'}-{name}",
         "object": "chat.completion" if chat else "text_completion",
-        "created": 0,  # when a row was done is no part of the output
+        "created": 0,  # the output has no times
         "model": first.kept.get("model") or first.model,
         "choices": [_choice(text, chat) for text in row],
         "usage": {
@@ -74,44 +74,44 @@ def _choice(text: WholeText, chat: bool) -> dict[str, Any]:
 
 
 def _logprobs(text: WholeText, chat: bool) -> dict[str, Any] | None:
-    """Those that the request asked for, not the job."""
-    asked = text.kept.get("top_logprobs")
-    if asked is None or not isinstance(text.logprobs, Mapping):
+    """The log-probabilities that the request top_count for; the job may have more."""
+    top_count = text.kept.get("top_logprobs")
+    if top_count is None or not isinstance(text.logprobs, Mapping):
         return None
-    return of_chat(text.logprobs, asked) if chat else of_completion(text.logprobs, asked)
+    return of_chat(text.logprobs, top_count) if chat else of_completion(text.logprobs, top_count)
 
 
-_LEAST = -9999.0  # JSON knows no infinity; OpenAI's least number
+_LEAST = -9999.0  # OpenAI's smallest number, for JSON has no infinity
 _PART = re.compile(r"bytes:((?:\\x[0-9a-f]{2})+)")
 
 Logprobs = Mapping[str, Any]  # as the `logprobs` column of a batch holds them, see SegmentLogprobs
 
 
-def of_chat(logprobs: Logprobs, asked: int) -> dict[str, Any]:
-    """`choices[].logprobs` of a chat; `asked` is the request's top_logprobs."""
+def of_chat(logprobs: Logprobs, top_count: int) -> dict[str, Any]:
+    """`choices[].logprobs` of a chat; `top_count`: the request's top_logprobs."""
     content = []
-    for place, (token, number) in enumerate(_sampled(logprobs)):
-        top = _top(logprobs, place, asked)
+    for index, (token, number) in enumerate(_sampled(logprobs)):
+        top = _top(logprobs, index, top_count)
         content.append({**_entry(token, number), "top_logprobs": [_entry(*one) for one in top]})
     return {"content": content, "refusal": None}
 
 
-def of_completion(logprobs: Logprobs, asked: int) -> dict[str, Any]:
-    """`choices[].logprobs` of a completion; `asked` is the request's logprobs.
+def of_completion(logprobs: Logprobs, top_count: int) -> dict[str, Any]:
+    """`choices[].logprobs` of a completion; `top_count`: the request's logprobs.
 
-    The sampled token is always among `top_logprobs`, so there may be asked + 1 of them.
+    The sampled token is always among `top_logprobs`, so it may have top_count + 1 entries.
     """
     sampled = _sampled(logprobs)
     tops: list[dict[str, float] | None] = []
-    for place, (token, number) in enumerate(sampled):
+    for index, (token, number) in enumerate(sampled):
         top: dict[str, float] = {}
-        for other, its in [*_top(logprobs, place, asked), (token, number)]:
+        for other, its in [*_top(logprobs, index, top_count), (token, number)]:
             top.setdefault(other, its)
-        tops.append(top if asked else None)
+        tops.append(top if top_count else None)
     return {
         "tokens": [token for token, _ in sampled],
         "token_logprobs": [number for _, number in sampled],
-        "top_logprobs": tops if asked else None,
+        "top_logprobs": tops if top_count else None,
         "text_offset": _offsets([token for token, _ in sampled]),
     }
 
@@ -120,10 +120,10 @@ def _sampled(logprobs: Logprobs) -> list[tuple[str, float]]:
     return _pairs(logprobs["tokens"], logprobs["sampled"])
 
 
-def _top(logprobs: Logprobs, place: int, asked: int) -> list[tuple[str, float]]:
-    if not asked:
+def _top(logprobs: Logprobs, index: int, top_count: int) -> list[tuple[str, float]]:
+    if not top_count:
         return []
-    return _pairs(logprobs["top_tokens"][place], logprobs["top"][place])[:asked]
+    return _pairs(logprobs["top_tokens"][index], logprobs["top"][index])[:top_count]
 
 
 def _pairs(tokens: Sequence[str], numbers: Sequence[float]) -> list[tuple[str, float]]:
@@ -140,7 +140,7 @@ def _bytes(token: str) -> bytes:
 
 
 def _offsets(tokens: Sequence[str]) -> list[int]:
-    """Where in the text each token begins, in characters; one cut in two begins with its first."""
+    """The offset of each token in the text, in characters; one cut in two has that of its first."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     offsets, length = [], 0
     for token in tokens:

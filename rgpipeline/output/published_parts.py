@@ -22,21 +22,21 @@ _UNREADABLE = (pa.ArrowException, OSError)
 
 
 class PublishedRow(NamedTuple):
-    """One row of a part that no earlier part holds."""
+    """One row of a part; no earlier part has it."""
 
     entry: Entry
-    whole: bool  # its sample is complete with it
+    whole: bool  # whether it completes its sample
     values: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedPart:
-    """One part; its data is read when it is asked for. Raises OutputError when it is damaged."""
+    """One part, its data read on demand. Reading raises OutputError when it is damaged."""
 
     shard: int
     entries: tuple[Entry, ...]  # of its rows, in order
-    fresh: tuple[bool, ...]  # the row is in no earlier part
-    whole: tuple[bool, ...]  # the row's sample is complete with it
+    fresh: tuple[bool, ...]  # whether the row is in no earlier part
+    whole: tuple[bool, ...]  # whether the row completes its sample
     name: str
     store: Store
     fragment: Any  # pyarrow's ParquetFileFragment
@@ -63,18 +63,18 @@ class PublishedPart:
             raise self._explained(error) from error
 
     def _explained(self, error: Exception) -> Exception:
-        """The store failed, or the part is damaged: then it can't be read from memory either."""
+        """The error to raise: the part is damaged if reading it from memory fails, too."""
         data = self.store.read(self.name)
-        told = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:200]
         try:
             pq.read_table(pa.BufferReader(data))
         except _UNREADABLE:
-            return OutputError(unusable(self.store.url(self.name), f"damaged: {told}"))
-        return StoreError(f"reading {self.store.url(self.name)} failed ({told}); try again")
+            return OutputError(unusable(self.store.url(self.name), f"damaged: {reason}"))
+        return StoreError(f"reading {self.store.url(self.name)} failed ({reason}); try again")
 
 
 def open_output(url: str, storage_options: StorageOptions | None = None) -> ds.Dataset:
-    """What a job has published so far, as it is at this moment; with no parts, no rows.
+    """What a job has published until now, as a dataset.
 
     Columns: the kept input columns, then those that the job adds. Rows stand in the order of their
     parts. All footers are read here. Raises OutputError when `url` is no job's output, or one of
@@ -85,7 +85,7 @@ def open_output(url: str, storage_options: StorageOptions | None = None) -> ds.D
 
 
 def published_parts(folder: JobFolder) -> Iterator[PublishedPart]:
-    """All parts of an output, by shard and number; a row that stands twice is fresh once.
+    """All parts of an output, by shard and number; of a row published twice, one copy is fresh.
 
     Raises OutputError for a part that is damaged or another job's.
     """

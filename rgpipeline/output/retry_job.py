@@ -1,4 +1,4 @@
-"""The failed rows of a job, made ready to be a job of their own."""
+"""Prepares a retry: writes the failed rows of a job as the input of a new job."""
 
 import io
 import json
@@ -28,7 +28,7 @@ from rgpipeline.storage.reachable import check_reachable
 from rgpipeline.storage.store import Store, open_store
 
 NOTE = "_rgp/retry.json"
-_ID = "rgp_id"  # the column of ids, for a job that maps none
+_ID = "rgp_id"  # the column of ids, if the job maps none
 
 FailedRows = Mapping[int, Mapping[int, str]]  # shard → row within it → id
 
@@ -39,7 +39,7 @@ class Retry:
 
     job: Job
     rows: int
-    left_out: tuple[str, ...] = ()  # why some failed rows can't be read even now
+    left_out: tuple[str, ...] = ()  # why some failed rows still can't be read
 
 
 def prepare_retry(
@@ -50,9 +50,9 @@ def prepare_retry(
 ) -> Retry | None:
     """Writes the failed rows of the job at `url` under `new`; None when no row has failed.
 
-    Rows are read from the input as it is now, at the places the plan says, and keep their ids.
-    Done again with the same `new`, what was written the first time holds. Raises OutputError when
-    `url` is no job's output or `new` can't take one, InputError when none of the rows can be read.
+    Rows are read again from the input, by the plan, and keep their ids. A second call with the same
+    `new` uses what the first one wrote. Raises OutputError when `url` is no job's output or `new`
+    can't take one, InputError when none of the rows can be read.
     """
     check_reachable([new], storage_options)
     folder = JobFolder.open(url, storage_options)
@@ -75,7 +75,7 @@ def prepare_retry(
 
 
 def _written(target: Store, store: Store) -> dict[str, Any] | None:
-    """What an earlier call has put there."""
+    """The note of an earlier call; None without one."""
     try:
         note: dict[str, Any] = json.loads(target.read(NOTE))
         of, _, _ = note["of"], note["input"], note["rows"]
@@ -125,16 +125,16 @@ def _gather(plan: Plan, failed: FailedRows, job: Job) -> tuple[str, bytes, int, 
     mapped = job.input.columns.id is not None
     tables = list(_tables(current, failed, options, faults, mapped))
     table = pa.concat_tables(tables)
-    told = tuple(f"{fault} ({rows} rows)" for fault, rows in Counter(faults).most_common(5))
+    reasons = tuple(f"{fault} ({rows} rows)" for fault, rows in Counter(faults).most_common(5))
     if not table.num_rows:
-        raise InputError("none of the failed rows can be read yet:\n  " + "\n  ".join(told))
+        raise InputError("none of the failed rows can be read:\n  " + "\n  ".join(reasons))
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
-    return "_rgp/retry.parquet", sink.getvalue(), table.num_rows, told
+    return "_rgp/retry.parquet", sink.getvalue(), table.num_rows, reasons
 
 
 def _current(file: InputFile, options: StorageOptions) -> InputFile:
-    """The file as it is now: mending it is what a retry is for."""
+    """The file as it is now; the person may have mended it."""
     try:
         size, version = current_version(file.path, options)
     except Exception as error:
@@ -168,7 +168,7 @@ def _tables(
 
 
 def _used_columns(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> dict[pa.Field, pa.Array]:
-    """The columns that prompts, ids and sampling come from, value by value."""
+    """The columns that prompts, ids and sampling come from, rebuilt from the rows' values."""
     columns: dict[pa.Field, pa.Array] = {}
     for name in plan.used:
         field = exact_field(exact_name(name) if name in plan.kept else name)
@@ -178,7 +178,7 @@ def _used_columns(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> dict[pa.Fiel
 
 
 def _lines(plan: Plan, failed: FailedRows, options: StorageOptions) -> Iterator[bytes]:
-    """Failed requests of batch files, each line as it stands there."""
+    """The lines of failed requests, as they are in the batch files."""
     reader = JsonLinesReader(options)
     for index, ids in sorted(failed.items()):
         start = 0

@@ -19,50 +19,51 @@ class WholeText:
 
     id: str
     sample: int
-    samples: int  # that its row has in all
-    row: tuple[int, int]  # (shard, row within it): ids need not be unique
+    samples: int  # of the row in all
+    row: tuple[int, int]  # (shard, row in the shard); ids may repeat
     text: str  # empty where the job's model has no tokenizer
     finish_reason: str | None
     prompt_tokens: int
     completion_tokens: int
     error: str | None
-    kept: dict[str, Any] = field(default_factory=dict)  # the input columns carried along
+    kept: dict[str, Any] = field(default_factory=dict)  # the kept input columns
     completion_ids: list[int] | None = None  # where the job writes them
-    logprobs: Any = None  # the same: numbers, or lists of numbers by name
-    prefix: str = ""  # of the job's own columns
+    logprobs: Any = None  # as `completion_ids`; numbers, or lists of numbers by name
+    prefix: str = ""  # of the columns that the job adds
     model: str = ""  # the job's
 
 
 def whole_texts(folder: JobFolder, id: str | None = None) -> Iterator[WholeText]:
     """The published texts of a job (of the rows called `id`), segments joined.
 
-    Texts come as their last segments do; those that still go on come at the end, as far as they
-    are. Memory holds the texts that go on, and one batch. Raises OutputError for `task: score`.
+    A text comes with its last segment; unfinished ones come at the end, as far as they are.
+    Unfinished texts and one batch of rows are kept in memory. Raises OutputError when the job's
+    task writes no texts.
     """
     if not task_of(folder.job).writes_texts:
         raise OutputError(
             f"{folder.store.url()}: task: {folder.job.task} writes no texts; read its Parquet parts"
         )
-    under_way: dict[tuple[tuple[int, int], int], list[_Segment]] = {}
-    given_up: set[tuple[int, int]] = set()  # rows that ended before all their samples did
+    unfinished: dict[tuple[tuple[int, int], int], list[_Segment]] = {}
+    given_up: set[tuple[int, int]] = set()  # rows that failed as a whole
     for segment in _segments(folder, id):
         text = segment.text
         key = (text.row, text.sample)
-        before = under_way.setdefault(key, [])
-        if before:  # every segment of a row has the same
+        before = unfinished.setdefault(key, [])
+        if before:  # every segment repeats them: keep one copy
             before[-1] = before[-1]._replace(text=replace(before[-1].text, kept={}))
         before.append(segment)
         if segment.whole:
-            yield _joined_text(under_way.pop(key))
+            yield _joined_text(unfinished.pop(key))
         if text.error is not None and text.samples == 1:
             given_up.add(text.row)
-    for segments in under_way.values():
+    for segments in unfinished.values():
         if segments[0].text.row not in given_up:
             yield _joined_text(segments)
 
 
 class _Segment(NamedTuple):
-    """A published segment, as a text of its own."""
+    """A published segment, as a text."""
 
     number: int
     whole: bool  # its sample is complete with it
@@ -70,7 +71,7 @@ class _Segment(NamedTuple):
 
 
 def _joined_text(segments: Sequence[_Segment]) -> WholeText:
-    """One text of segments in the order in which they were published, up to the first gap."""
+    """The text that segments, in published order, make up to the first gap."""
     ordered = sorted(segments, key=lambda segment: segment.number)
     texts = [segment.text for index, segment in enumerate(ordered) if segment.number == index]
     return replace(
@@ -89,7 +90,7 @@ def _parsed(logprobs: Any) -> Any:
 
 
 def _joined(values: Sequence[Any]) -> Any:
-    """Lists one after another, or those of each name; None where no segment has any."""
+    """Lists joined, or dicts of lists joined by name; None where no segment has any."""
     there = [value for value in values if value is not None]
     if not there:
         return None

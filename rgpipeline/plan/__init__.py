@@ -1,6 +1,6 @@
 """The plan of a job: its input files cut into shards, made once and kept beside the output.
 
-Layer 4. Imports io and text; free of jax and Ray.
+Layer 4. Imports io, text and tasks; no jax, no Ray.
 """
 
 from rgpipeline.plan.plan_files import open_or_create

@@ -21,9 +21,9 @@ _SHOWN = 3  # files that a message names
 
 
 def with_found_id(job: Job, found: InputColumns, partitions: Sequence[pa.Field]) -> Columns:
-    """The job's columns; one called `id` names the rows where the job maps none to that.
+    """The job's columns; where it maps none to `id`, the input's column called `id` names the rows.
 
-    Not if it makes the prompt, or is of a type that names nothing.
+    Not if that column makes the prompt, or has a type that can't name a row.
     """
     columns = job.input.columns
     if columns.id is not None or _ID in columns.model_dump().values():
@@ -38,7 +38,7 @@ def with_found_id(job: Job, found: InputColumns, partitions: Sequence[pa.Field])
 def column_faults(
     job: Job, columns: Columns, found: InputColumns, partitions: Sequence[pa.Field]
 ) -> list[str]:
-    """The columns that are missing or of a type that can't be used, all told."""
+    """A message for each column that is missing or of a type that can't be used."""
     faults: list[str] = []
     known = {field.name: field for field in partitions}
     names = [*found.names, *known]
@@ -58,10 +58,10 @@ def column_faults(
 
 
 def name_faults(job: Job, kept: Sequence[str]) -> list[str]:
-    """What is wrong if a column we add has the name of a kept one, or two kept ones agree.
+    """A message where two columns of the output would have one name.
 
-    Names that differ only in case agree: DuckDB, Spark and most databases don't tell them apart,
-    and a query for our `completion` would be answered with the input's `Completion`.
+    Names that differ only in case count as one: DuckDB, Spark and most databases treat them so,
+    and would answer a query for our `completion` with the input's `Completion`.
     """
     faults: list[str] = []
     by_name: dict[str, list[str]] = {}
@@ -99,7 +99,7 @@ def _id_hint(job: Job, taken: Sequence[str]) -> str:
 
 
 def _inside(name: str, names: Sequence[str]) -> str:
-    """What to say of `meta.title` where only `meta` is a column."""
+    """The hint for `meta.title` where only `meta` is a column."""
     outer = name.partition(".")[0]
     if outer == name or outer not in names:
         return ""
@@ -115,21 +115,21 @@ def _missing(where: str, name: str, names: Sequence[str], hint: str = "") -> lis
 
 
 def _misfits(role: str, name: str, found: InputColumns) -> list[str]:
-    """What is wrong with a used column.
+    """What is wrong with a column that the job uses.
 
-    A column of JSON values is refused only where none of them can be used: the others fail in
-    their rows. The type of a Parquet column is that of all rows of its file.
+    A column of JSON values is refused only if none of its values can be used; otherwise the
+    unusable ones become errors of their rows. A Parquet column has one type in a whole file.
     """
     kinds = found.json_kinds(name)
     if kinds is not None:
         kind = kinds.type()
         if (kind is not None and pa.types.is_null(kind)) or _HOLDS[role](kinds):
             return []
-        held = "JSON values of several types" if kind is None else str(kind)
-        return [_told(role, name, held)]
+        found_type = "JSON values of several types" if kind is None else str(kind)
+        return [_wrong_type(role, name, found_type)]
     fields = list(found.used_fields(name))
     by_type = {str(field.type): (field, path if len(fields) > 1 else "") for field, path in fields}
-    return [told for field, path in by_type.values() for told in _misfit(role, field, path)]
+    return [fault for field, path in by_type.values() for fault in _misfit(role, field, path)]
 
 
 def _misfit(role: str, column: pa.Field, path: str = "") -> list[str]:
@@ -138,11 +138,11 @@ def _misfit(role: str, column: pa.Field, path: str = "") -> list[str]:
         return []
     if pa.types.is_null(column.type) or fits(column.type):
         return []
-    return [_told(role, column.name, str(column.type)) + (f" (in {path})" if path else "")]
+    return [_wrong_type(role, column.name, str(column.type)) + (f" (in {path})" if path else "")]
 
 
-def _told(role: str, name: str, held: str) -> str:
-    return f"input.columns.{role}: column {name!r} holds {held}; {_WANTED[role][1]} is needed"
+def _wrong_type(role: str, name: str, found_type: str) -> str:
+    return f"input.columns.{role}: column {name!r} holds {found_type}; {_WANTED[role][1]} is needed"
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -165,7 +165,7 @@ def _is_name(kind: pa.DataType) -> bool:
 
 
 def _holds_items(kinds: JsonKinds, test: Callable[[JsonKinds], bool]) -> bool:
-    """Whether some list is empty, or has an item of the kind."""
+    """Whether at least one list is empty, or has an item that passes the test."""
     items = kinds.items
     return items is not None and (test(items) or items.type() == pa.null())
 
@@ -184,7 +184,7 @@ _WANTED: dict[str, tuple[Fits, str]] = {
         "a struct, a map or a JSON text of sampling keys",
     ),
 }
-# The same of JSON values: whether at least one of them is what is needed.
+# The same for JSON values: whether at least one of them is usable.
 _HOLDS: dict[str, Callable[[JsonKinds], bool]] = {
     "prompt": lambda kinds: kinds.text,
     "completion": lambda kinds: kinds.text,
@@ -202,20 +202,21 @@ def missing_columns(
     schemas: Sequence[pa.Schema],
     partitions: Sequence[str],
 ) -> Iterator[str]:
-    """A message for each column that some files lack, so that all of their rows would fail.
+    """A message for each needed column that some files lack: all rows of those files would fail.
 
-    `schemas`: of each file. Sampling options are no such column: a row without any has the job's.
+    `schemas`: one for each file. The column of sampling options isn't needed: rows without it use
+    the job's options.
     """
     filled = [(file, schema) for file, schema in zip(files, schemas, strict=True) if file.rows]
     for field, name in _needed(job, columns):
         lacking = [(file, schema) for file, schema in filled if name not in schema.names]
         if name in partitions or not 0 < len(lacking) < len(filled):
             continue
-        told = ", ".join(file.path for file, _ in lacking[:_SHOWN])
+        named = ", ".join(file.path for file, _ in lacking[:_SHOWN])
         more = f" and {len(lacking) - _SHOWN} more files" if len(lacking) > _SHOWN else ""
         has = ", ".join(lacking[0][1].names) or "no columns"
         yield (
-            f"{field}: no column {name!r} in {told}{more} (there: {has}); rename its column, or "
+            f"{field}: no column {name!r} in {named}{more} (there: {has}); rename its column, or "
             f"leave the file out of input.path"
         )
 

@@ -1,4 +1,4 @@
-"""The columns of all input files together, and one type for each that is kept."""
+"""The columns of all input files together, with one type for each kept column."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +14,7 @@ from rgpipeline.io.readers import Reader, Scan
 from rgpipeline.io.used_values import exact_name
 from rgpipeline.records import InputFile
 
-_THREADS = 32  # footers are read from afar: waiting, not work
+_THREADS = 32  # they wait for a remote store
 
 
 class InputColumns:
@@ -26,10 +26,10 @@ class InputColumns:
         files: Sequence[InputFile],
         reader: Reader,
     ) -> None:
-        """`scans` are those of the first of `files`, in order."""
+        """`scans`: of the first files, in the order of `files`."""
         self._reader = reader
         self._types = _merged([scan.types for scan in scans if scan.types is not None])
-        # Files are many, their schemas few: each schema stands with all files that have it.
+        # Many files share few schemas: each schema is kept once, with the paths of its files.
         self._schemas: dict[bytes, tuple[dict[str, pa.Field], list[str]]] = {}
         for scan, file in zip(scans, files, strict=False):
             key = scan.schema.remove_metadata().serialize().to_pybytes()
@@ -38,22 +38,22 @@ class InputColumns:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """All columns, in the order in which the files have them."""
+        """All columns, in the files' order."""
         return tuple(dict.fromkeys(name for fields, _ in self._schemas.values() for name in fields))
 
     def json_kinds(self, name: str) -> JsonKinds | None:
-        """What a column of JSON rows holds; None where the rows aren't JSON."""
+        """Which kinds of values a column of JSON rows has; None where the rows aren't JSON."""
         return None if self._types is None else self._types.kinds(name)
 
     def used_fields(self, name: str) -> Iterator[tuple[pa.Field, str]]:
-        """A column that is used, in each type that it has, with the first file that has it."""
+        """A used column in each of its types, with the path of the first file of that type."""
         for fields, paths in self._schemas.values():
             field = fields.get(exact_name(name), fields.get(name))
             if field is not None:
                 yield field, paths[0]
 
     def kept_field(self, name: str) -> pa.Field:
-        """The column in the type that holds all its values. Raises InputError if there is none."""
+        """The column, with a type that holds all its values. Raises InputError if there is none."""
         if self._types is not None:
             return self._json_fields[name]
         found = [
@@ -76,7 +76,7 @@ class InputColumns:
         return {field.name: field for field in self._types.schema()}
 
     def _are_small(self, name: str, found: Sequence[tuple[pa.Field, Sequence[str]]]) -> bool:
-        """Whether float64 holds all 64-bit integers of a column, by its files' statistics."""
+        """Whether float64 holds all integers of a column exactly, by the files' statistics."""
         if _common([field.type for field, _ in found], small=True) is None:
             return False
         paths = [path for field, paths in found if not _is_double(field.type) for path in paths]
@@ -105,7 +105,7 @@ def _is_double(kind: pa.DataType) -> bool:
 
 
 def _disagreement(name: str, found: Sequence[tuple[pa.Field, Sequence[str]]]) -> str:
-    """Names the first two types that don't go together."""
+    """The message that names the first two types that can't be merged."""
     pairs = list(combinations(found, 2))
     apart = [pair for pair in pairs if common_type(pair[0][0].type, pair[1][0].type) is None]
     (first, paths), (other, other_paths) = (apart or pairs)[0]

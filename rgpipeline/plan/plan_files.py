@@ -1,4 +1,4 @@
-"""The job's folder: the plan made there once, and found again by everyone after."""
+"""`_rgp/job.json` and `_rgp/plan.json` in an output folder: made once, then only compared."""
 
 import json
 import re
@@ -21,23 +21,24 @@ from rgpipeline.storage.store import Store
 JOB = "_rgp/job.json"
 PLAN = "_rgp/plan.json"
 _NEW = "choose a new output.path for it"
-_MADE_ANEW = "Put it back from a copy; or remove it and run the same job again, which makes it anew"
-WITHOUT_JOB = f"holds parts of a job, and not its {JOB} and {PLAN}: copy _rgp, too"
+_MADE_ANEW = (
+    "Restore it from a copy; or remove it and run the same job again, which makes a new one"
+)
+WITHOUT_JOB = f"holds parts of a job without its {JOB} and {PLAN}; copy _rgp, too"
 _SHOWN = 5
 _NOT_IN_YAML = re.compile(r"[\x7f-\x9f\ufffe\uffff\ud800-\udfff]")
 
 
 def open_or_create(job: Job, store: Store) -> Plan:
-    """The plan of `job` in its output folder; made, if this is the first time.
+    """The plan in the job's output folder; makes it if there is none.
 
-    Two who come at once agree: the first to create the plan made it. Raises OutputError when
-    the folder is another job's, or the inputs are no longer what they were, naming the fields
-    or files that differ; InputError and JobError as `make_plan`. `Plan.warnings` has what the
-    person should know.
+    If two drivers do this at once, both use the plan that was created first. `Plan.warnings` is for
+    the person. Raises OutputError when the folder belongs to another job or the inputs have
+    changed, naming the fields or files that differ; InputError and JobError as `make_plan`.
     """
     saved = read_job(store)
     if saved is None:
-        _require_nobodys(job, store)
+        _require_free(job, store)
         plan = make_plan(job)
         require_usable(store)
         store.create(JOB, _as_json(job))
@@ -46,7 +47,7 @@ def open_or_create(job: Job, store: Store) -> Plan:
         return _create(plan, store)
     _require_same_job(job, saved, store)
     found = read_plan(store)
-    if found is None:  # whoever began died between job and plan, or a person removed it
+    if found is None:  # the first driver died before it made the plan, or someone removed it
         plan = make_plan(job)
         _require_fitting_parts(plan, store)
         return _create(plan, store)
@@ -55,13 +56,13 @@ def open_or_create(job: Job, store: Store) -> Plan:
 
 
 def check_folder(job: Job, store: Store) -> tuple[str, ...]:
-    """Raises what `open_or_create` would say of the folder, and leaves it as it is.
+    """Raises what `open_or_create` would raise about the folder, without changing the folder.
 
-    Returns the warnings it would give.
+    Returns the warnings that it would give.
     """
     saved = read_job(store)
     if saved is None:
-        _require_nobodys(job, store)
+        _require_free(job, store)
         return ()
     _require_same_job(job, saved, store)
     found = read_plan(store)
@@ -71,19 +72,20 @@ def check_folder(job: Job, store: Store) -> tuple[str, ...]:
 
 
 def _as_json(job: Job) -> bytes:
-    """JSON that reads the same as YAML, and so as a job file."""
+    """The job as JSON that is also YAML of the same meaning: it can be run as a job file."""
     text = json.dumps(job.model_dump(mode="json"), indent=1, ensure_ascii=False)
     return _NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
 
 
 def read_job(store: Store) -> Job | None:
-    """The job that a folder belongs to; None when it is nobody's."""
+    """The job that a folder belongs to; None when it belongs to none."""
     try:
         data = store.read(JOB)
     except FileNotFoundError:
         return None
     try:
-        return Job.model_validate(json.loads(data))  # pydantic's own parser minds odd file names
+        # Not by pydantic's parser: it refuses half surrogates, which file names may have.
+        return Job.model_validate(json.loads(data))
     except ValueError as error:
         raise OutputError(
             f"{store.url(JOB)}: not understood by rgpipeline {__version__}: {error}\n{_MADE_ANEW}"
@@ -108,17 +110,17 @@ def read_plan(store: Store) -> Plan | None:
 def _create(plan: Plan, store: Store) -> Plan:
     store.create(PLAN, plan.to_json())
     found = read_plan(store) or plan
-    # Whoever was first may have had other workers, and began at another moment.
+    # The first driver may have had another `workers:` section, and began at another time.
     plan = replace(plan, shards=found.shards, began=found.began)
     if found.fingerprint != plan.fingerprint:
         raise OutputError(
-            f"{store.url(PLAN)}: planned by another driver just now, over other inputs; run again"
+            f"{store.url(PLAN)}: another driver has just planned other inputs; run again"
         )
     return plan
 
 
-def _require_nobodys(job: Job, store: Store) -> None:
-    """A folder without a job is empty, or has the plan of this very job."""
+def _require_free(job: Job, store: Store) -> None:
+    """Raises OutputError unless a folder without job.json is empty or has this job's plan."""
     plan = read_plan(store)
     if plan is not None:
         _require_same_facts(plan.job, job, store)
@@ -136,25 +138,25 @@ def _require_nobodys(job: Job, store: Store) -> None:
 def require_usable(store: Store) -> None:
     """Raises OutputError when nothing can be created there, or not exactly once.
 
-    Some servers ignore the condition of a conditional put: tried, before rows depend on it.
+    Some servers ignore the condition of a conditional put, so this tries one.
     """
     name = f"_rgp/probe-{uuid.uuid4().hex}"
     created = store.create(name, b"first"), store.create(name, b"second")
     store.delete(name)
     if created != (True, False):
         raise OutputError(
-            f"{store.url()}: this store overwrites where it was asked to create only; rows can't "
-            f"be published once there. Use a local path, S3 or Google Cloud Storage"
+            f"{store.url()}: this store overwrites objects that it should only create, so rows "
+            f"could be lost; use a local path, S3 or Google Cloud Storage"
         )
 
 
 def _require_fitting_parts(plan: Plan, store: Store) -> None:
-    """Raises OutputError where parts were made by a plan that is gone, and differs from this."""
+    """Raises OutputError where there are parts of another plan, which is gone."""
     for name in part_names(store)[:1]:
         if read_footer(store, name).fingerprint != plan.fingerprint:
             raise OutputError(
-                f"{store.url(PLAN)}: is not there, and the parts that are belong to another plan; "
-                f"put it back from a copy, or {_NEW}"
+                f"{store.url(PLAN)}: is not there, and the parts belong to another plan; "
+                f"restore it from a copy, or {_NEW}"
             )
 
 
@@ -168,7 +170,7 @@ def _require_same_facts(saved: Mapping[str, Any], job: Job, store: Store) -> Non
         raise OutputError(
             f"{store.url()}: belongs to a job that differs from this one in\n  "
             + "\n  ".join(differing)
-            + f"\nPut that back to go on with it; for another job, {_NEW}"
+            + f"\nRestore that to resume the job; for another job, {_NEW}"
         )
 
 
@@ -189,32 +191,32 @@ def _engine_warnings(job: Job, saved: Job) -> Iterator[str]:
 
 
 def _require_same_inputs(job: Job, plan: Plan, store: Store) -> tuple[InputFile, ...]:
-    """The plan's files, where they lie now: the same input may be named by another path."""
+    """The plan's files at their present paths: the job may name the same input by another path."""
     found = {file.name: file for file in find_inputs(job).files}
     changes = [_change(file, found.get(file.name), plan.partitions) for file in plan.files]
     if job.input.limit is None:
         known = {file.name for file in plan.files}
         changes += [f"{name} is new" for name in found if name not in known]
-    told = [change for change in changes if change]
-    if told:
-        more = [f"… and {len(told) - _SHOWN} more"] if len(told) > _SHOWN else []
+    changed = [change for change in changes if change]
+    if changed:
+        more = [f"… and {len(changed) - _SHOWN} more"] if len(changed) > _SHOWN else []
         raise OutputError(
             f"{store.url()}: the inputs have changed since this job began:\n  "
-            + "\n  ".join(told[:_SHOWN] + more)
-            + f"\nPut them back as they were; for the inputs as they are now, {_NEW}"
+            + "\n  ".join(changed[:_SHOWN] + more)
+            + f"\nRestore them to resume the job; for the inputs as they are now, {_NEW}"
         )
     return tuple(replace(file, path=found[file.name].path) for file in plan.files)
 
 
 def _change(file: InputFile, found: FoundFile | None, partitions: Sequence[str]) -> str | None:
-    """What is different about a file of the plan; None if nothing is."""
+    """How a file of the plan has changed; None if it has not."""
     if found is None:
         return f"{file.name} is gone"
     if found.size != file.size:
         return f"{file.name} had {file.size} bytes and has {found.size}"
     if found.version != file.version:
         return f"{file.name} was written again (version {file.version}, now {found.version})"
-    if file.below is None:  # a plan of an older version takes columns from the whole path
+    if file.below is None:  # an older plan takes partition columns from the whole path
         then, now = (partition_values(path) for path in (file.path, found.path))
         renamed = [name for name in partitions if then.get(name) != now.get(name)]
         if renamed:

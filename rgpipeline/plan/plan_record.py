@@ -1,4 +1,4 @@
-"""The plan as a record, and as JSON."""
+"""The plan: a record, and its JSON form."""
 
 import base64
 import hashlib
@@ -26,7 +26,7 @@ from rgpipeline.text.prompt_template import PromptTemplate
 
 @dataclass(frozen=True)
 class Plan:
-    """Which rows a job has, where they lie, and in which shards they are done."""
+    """Which rows a job has, in which files, and how they are cut into shards."""
 
     job: Mapping[str, Any]  # what of the job decides the output's bytes, see `identity`
     format: str  # one of FORMATS
@@ -36,7 +36,7 @@ class Plan:
     kept: tuple[str, ...]  # carried to the output, in order
     columns: Columns  # which columns mean what; a format may say so itself
     partitions: tuple[str, ...] = ()  # columns that come from folders' names
-    # When the job began: what a chat template that asks for the date is told.
+    # When the job began; the date for chat templates that ask for one.
     began: datetime = field(default_factory=datetime.now, compare=False)
     warnings: tuple[str, ...] = ()  # for the person, on opening; not part of the plan
 
@@ -57,12 +57,12 @@ class Plan:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
     def has_found_id(self, job: Job) -> bool:
-        """Whether a column names the rows for being called `id`, and the job doesn't say so."""
+        """Whether a column names the rows only because it is called `id`."""
         named = job.input.columns.id is not None or brings_prompts(self.format)
         return self.columns.id is not None and not named
 
     def reader(self, options: StorageOptions | None = None) -> Reader:
-        """What reads the input's format. One thread's."""
+        """A reader of the input's format, for one thread."""
         return reader_for(self.format, options)
 
     def read(
@@ -70,7 +70,7 @@ class Plan:
     ) -> InputRows:
         """The input rows of a shard, see `io.shard_rows.read_shard`.
 
-        `reader` goes on where it ended: who reads many shards in their order keeps one.
+        To read many shards in order, pass the same `reader`: it goes on where it ended.
         """
         reader = reader or self.reader(options)
         return read_shard(
@@ -83,7 +83,7 @@ class Plan:
         return pa.schema(kept + list(added.schema))
 
     def label(self, job: Job, shard: int, part: int, attempt: str) -> PartLabel:
-        """What a part of this job is stamped with."""
+        """The label that a part of this job carries in its footer."""
         about = {
             "name": job.name,
             "model": job.model.weights,
@@ -140,7 +140,7 @@ def used_columns(columns: Columns, template: str | None) -> tuple[str, ...]:
 
 
 def identity(job: Job) -> dict[str, Any]:
-    """What of a job decides its output's bytes; `input.path` is told by the files themselves."""
+    """What of a job decides its output's bytes. Not `input.path`: the plan has the files."""
     sections = {"task", "model", "input", "output", "sampling", *task_of(job).sections}
     facts = job.model_dump(mode="json", include=sections)
     del facts["input"]["path"], facts["output"]["path"]

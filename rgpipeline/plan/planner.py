@@ -1,4 +1,4 @@
-"""Making a plan: every file looked into once, rows cut into shards."""
+"""Makes a plan: scans every input file once and cuts the rows into shards."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -23,26 +23,26 @@ from rgpipeline.spec import Columns, Job, WorkersSpec
 from rgpipeline.storage.filesystems import resolve_options
 from rgpipeline.storage.retries import Retry
 
-# Shards, about: ten for each worker keep all of them busy to the end. Where nobody says how many
-# there will be, enough for a hundred; a status reads the footers of each shard's parts.
-_PER_WORKER, _SHARDS, _UNTOLD = 10, 256, 1024
-_FEWEST, _MOST = 16, 8192  # sequences in a shard
-_MOST_BYTES = 64 << 20  # of input in one shard, which a worker holds in memory
-_THREADS = 32  # footers are read from afar: waiting, not work
+# Ten shards for each worker keep all workers busy to the end. With `workers.count: auto`, enough
+# for a hundred workers. Not more: `status` reads the footers of every shard's parts.
+_SHARDS_PER_WORKER, _MIN_SHARDS, _MIN_SHARDS_AUTO = 10, 256, 1024
+_MIN_SEQUENCES, _MAX_SEQUENCES = 16, 8192  # in a shard
+_MAX_SHARD_BYTES = 64 << 20  # of input, which a worker keeps in memory
+_THREADS = 32  # they wait for a remote store
 _MESSAGES = 5
 
 
 def make_plan(job: Job, retry: Retry | None = None) -> Plan:
-    """Finds the job's input files, looks into each, and cuts their rows into shards.
+    """Finds the job's input files, scans each, and cuts their rows into shards.
 
-    Everything that can be wrong with inputs and columns is found here: raises InputError or
-    JobError naming file, column or field. Reads Parquet footers, and JSON Lines whole.
+    Finds everything that can be wrong with inputs and columns: raises InputError or JobError naming
+    file, column or field. Reads only the footers of Parquet files, but JSON Lines files whole.
     """
     retry = retry or Retry()
     inputs = find_inputs(job, retry)
     reader = reader_for(inputs.format, job.storage_options)
     scans = _scan(inputs, job, reader, retry)
-    files = tuple(map(_input_file, inputs.files, scans))  # with a limit, not all are scanned
+    files = tuple(map(_input_file, inputs.files, scans))  # `input.limit` leaves some unscanned
     if not any(file.rows for file in files):
         raise InputError(f"{', '.join(job.input.path)}: there are no rows in the input")
     found = InputColumns(scans, files, reader)
@@ -53,7 +53,7 @@ def make_plan(job: Job, retry: Retry | None = None) -> Plan:
     names = [*found.names, *(field.name for field in partitions)]
     kept = _kept(job, columns, format.kept or names)
     faults = [*column_faults(job, columns, found, partitions), *name_faults(job, kept)]
-    # A column that was found to be the id may be missing; one that the job names may not.
+    # Some files may lack a column that only happens to be called `id`, not one that the job names.
     needed = own or job.input.columns
     schemas = [scan.schema for scan in scans]
     faults += missing_columns(job, needed, files, schemas, [field.name for field in partitions])
@@ -75,7 +75,7 @@ def make_plan(job: Job, retry: Retry | None = None) -> Plan:
 
 
 def _partitions(files: Sequence[InputFile], columns: InputColumns) -> list[pa.Field]:
-    """The columns that come from folders' names; a column that files have themselves is theirs."""
+    """The columns that come from folders' names; a file's own column of that name comes first."""
     own = set(columns.names)
     fields = partition_fields(file.partition_path for file in files)
     return [field for field in fields if field.name not in own]
@@ -93,9 +93,9 @@ def _empty_files(files: Sequence[InputFile]) -> list[str]:
 
 
 def find_inputs(job: Job, retry: Retry | None = None) -> Inputs:
-    """The files that a job names now.
+    """The files that a job's `input.path` names now.
 
-    Raises JobError when its own output would lie among them, InputError as `expand_inputs`.
+    Raises JobError when the output folder would be among them, InputError as `expand_inputs`.
     """
     options = resolve_options(job.storage_options)
     part = f"{job.output.path.rstrip('/')}/{part_name(0, 0)}"
@@ -112,50 +112,52 @@ def find_inputs(job: Job, retry: Retry | None = None) -> Inputs:
 
 
 def cut_shards(rows: Sequence[int], size: int) -> tuple[Shard, ...]:
-    """Shards of `size` rows (the last may have fewer) over files of `rows` rows each.
+    """Shards of `size` rows (the last may have fewer); `rows`: of each file.
 
-    A shard takes up where the one before ended, across as many files as it needs: ten thousand
-    tiny files make few shards.
+    A shard may span files, so ten thousand tiny files make few shards.
     """
     shards: list[Shard] = []
     spans: list[Span] = []
-    room = size
+    left = size
     for file, count in enumerate(rows):
         start = 0
         while start < count:
-            stop = min(count, start + room)
+            stop = min(count, start + left)
             spans.append(Span(file, start, stop))
-            room -= stop - start
+            left -= stop - start
             start = stop
-            if not room:
+            if not left:
                 shards.append(Shard(len(shards), tuple(spans)))
-                spans, room = [], size
+                spans, left = [], size
     return tuple(shards) + ((Shard(len(shards), tuple(spans)),) if spans else ())
 
 
 def rows_of_a_shard(rows: int, workers: WorkersSpec, samples: int = 1) -> int:
-    """How many of `rows` a shard gets, so that as many workers as there may be are kept busy.
+    """How many rows a shard gets, so that all workers stay busy to the end.
 
-    `samples`: of each row; a row of many is as much work as many rows. Those that a row asks for
-    itself, in its column of `sampling`, aren't known here: of Parquet only footers are read, and
-    the greatest `n` in one would cut a job into far too many shards for the sake of one row.
+    `samples`: of each row, by the job; a row with many samples is as much work as many rows. A
+    row's own `n`, in its `sampling` column, doesn't count: Parquet rows aren't read here, and one
+    row with a large `n` would cut the job into far too many shards.
     """
     if workers.count == "auto":
-        shards = max(_UNTOLD, _PER_WORKER * workers.min)
+        shards = max(_MIN_SHARDS_AUTO, _SHARDS_PER_WORKER * workers.min)
     else:
-        shards = max(_SHARDS, _PER_WORKER * workers.count)
-    return min(max(math.ceil(rows / shards), _FEWEST // samples, 1), max(_MOST // samples, 1))
+        shards = max(_MIN_SHARDS, _SHARDS_PER_WORKER * workers.count)
+    return min(
+        max(math.ceil(rows / shards), _MIN_SEQUENCES // samples, 1),
+        max(_MAX_SEQUENCES // samples, 1),
+    )
 
 
 def _shard_rows(files: Sequence[InputFile], job: Job) -> int:
     rows = sum(file.rows for file in files)
     mean_bytes = sum(file.size for file in files) / rows
     even = rows_of_a_shard(rows, job.workers, job.sampling.n)
-    return max(1, min(even, int(_MOST_BYTES / max(mean_bytes, 1))))
+    return max(1, min(even, int(_MAX_SHARD_BYTES / max(mean_bytes, 1))))
 
 
 def _scan(inputs: Inputs, job: Job, reader: Reader, retry: Retry) -> list[Scan]:
-    """What is in the files, up to the one in which the job's limit is reached."""
+    """Scans the files, up to the one in which `input.limit` is reached."""
     left = job.input.limit
 
     def scan(file: FoundFile) -> Scan | InputError:
@@ -192,7 +194,7 @@ def _batches(files: Sequence[FoundFile], size: int) -> Iterator[list[FoundFile]]
 
 
 def _kept(job: Job, columns: Columns, names: Sequence[str]) -> tuple[str, ...]:
-    """The columns to carry along: but for the one that is mapped to `id` and called so itself."""
+    """The input columns to keep; not the one that becomes the output's `id` column anyway."""
     names = names if job.output.keep == "all" else job.output.keep
     own, mapped = f"{job.output.prefix}id".casefold(), columns.id
     return tuple(name for name in names if name != mapped or name.casefold() != own)

@@ -88,16 +88,18 @@ def few_rows_warning(job: Job, rows: int, slots: int) -> str | None:
     return _warning(job, rows, f"a worker has {slots:,}")
 
 
-def few_rows_expected(job: Job, rows: int, store: Store) -> str | None:
-    """As `few_rows_warning`, before any worker has reported its slots."""
-    known = recorded_settings(store, job.engine, job.workers.mesh)
-    slots = job.engine.slots if known is None else known.slots
+def few_rows_warnings(job: Job, rows: int, store: Store) -> list[str]:
+    """As `few_rows_warning`, before any worker has reported its slots; empty without a warning."""
+    recorded = recorded_settings(store, job.engine, job.workers.mesh)
+    slots = job.engine.slots if recorded is None else recorded.slots
     if slots != "auto":
-        return few_rows_warning(job, rows, slots)
-    if not task_of(job).uses_slots or _sequences(job, rows) >= CPU_SLOTS:
-        return None
-    usual = f"{CPU_SLOTS} on a CPU, {ACCELERATOR_SLOTS} or more on an accelerator"
-    return _warning(job, rows, f"auto gives a worker {usual}")
+        warning = few_rows_warning(job, rows, slots)
+    elif not task_of(job).uses_slots or _sequences(job, rows) >= CPU_SLOTS:
+        warning = None
+    else:
+        usual = f"{CPU_SLOTS} on a CPU, {ACCELERATOR_SLOTS} or more on an accelerator"
+        warning = _warning(job, rows, f"auto gives a worker {usual}")
+    return [] if warning is None else [warning]
 
 
 def _sequences(job: Job, rows: int) -> int:

@@ -1,4 +1,4 @@
-"""Everything that can be found wrong with a job without running it, all at once."""
+"""`examine`: all that can be found wrong with a job without running it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,29 +12,36 @@ from rgpipeline.errors import JobError, RgpipelineError
 from rgpipeline.jobfile import load_job
 from rgpipeline.jobfile.loader import override
 from rgpipeline.plan import Plan, make_plan
+from rgpipeline.plan.resolved_settings import few_rows_warnings
 from rgpipeline.spec import Job
 from rgpipeline.storage.reachable import check_reachable
 from rgpipeline.storage.retries import Retry
+from rgpipeline.storage.store import open_store
 from rgpipeline.validation.job_checks import (
     model_findings,
     output_warnings,
     row_warnings,
-    slot_warnings,
 )
 from rgpipeline.validation.repeated_ids import id_warnings
 
 T = TypeVar("T")
-_PATIENCE = Retry(deadline_s=15.0)  # a person waits for the answer
+_PATIENCE = Retry(deadline_s=15.0)  # the person waits
+_ROUNDS = 5  # removing one fault may uncover another
+_STAND_INS: dict[tuple[str, ...], Any] = {
+    ("model", "weights"): "demo",
+    ("input", "path"): "demo",
+    ("output", "path"): "out",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What is wrong, and what the person should know besides."""
+    """Faults, and warnings about what is valid but may not be meant."""
 
     faults: tuple[str, ...]
     warnings: tuple[str, ...] = ()
-    plan: Plan | None = None  # when the input could be read
-    id_was_found: bool = False  # a column called `id` names the rows, and the job doesn't say so
+    plan: Plan | None = None  # if the input could be read
+    id_was_found: bool = False  # a column names the rows only because it is called `id`
 
     def to_json(self) -> dict[str, Any]:
         """What `validate --json` prints."""
@@ -50,9 +57,9 @@ class Findings:
 
 
 def examine(path: str | Path, overrides: Sequence[str] = ()) -> Findings:
-    """Looks at a job file and at all that it names; raises nothing that a person can mend.
+    """Checks a job file and everything it names; raises nothing that a person can mend.
 
-    What a fault in the job file leaves unknown isn't looked into; the rest is.
+    With faults in the job file, the sections without faults are checked all the same.
     """
     try:
         job, known = load_job(path, overrides), frozenset(Job.model_fields)
@@ -60,16 +67,16 @@ def examine(path: str | Path, overrides: Sequence[str] = ()) -> Findings:
         salvaged = salvage(path, overrides)
         if salvaged is None:
             return Findings((str(error),))
-        found, told = _examine(*salvaged), str(error).splitlines()
-        more = [fault for fault in found.faults if not any(fault in line for line in told)]
-        return Findings((*told, *more), found.warnings, found.plan)
+        found, faults = _examine(*salvaged), str(error).splitlines()
+        more = [fault for fault in found.faults if not any(fault in line for line in faults)]
+        return Findings((*faults, *more), found.warnings, found.plan)
     return _examine(job, known, advise=True)
 
 
 def _examine(job: Job, known: frozenset[str], *, advise: bool = False) -> Findings:
-    """`known` are the sections that the job file has right.
+    """`known`: the sections of the job file without faults.
 
-    `advise`: look at rows and settings too, for what is right but may not be meant.
+    `advise`: warn about rows and settings that are valid but may not be meant.
     """
     faults: list[str] = []
 
@@ -87,29 +94,24 @@ def _examine(job: Job, known: frozenset[str], *, advise: bool = False) -> Findin
     plan = attempt(lambda: make_plan(job, _PATIENCE)) if "input" in known else None
     warnings = list(plan.warnings) if plan else []
     if "model" in known:
-        told = model_findings(job, plan)
-        faults += told[0]
-        warnings += told[1]
+        model_faults, model_warnings = model_findings(job, plan)
+        faults += model_faults
+        warnings += model_warnings
+    options, store = job.storage_options, None
     if "output" in known:
-        warnings += attempt(lambda: output_warnings(job, _PATIENCE)) or ()
-    if plan is not None and not faults and advise:
+        store = attempt(lambda: open_store(job.output.path, options, _PATIENCE))
+    if store is not None:
+        warnings += attempt(lambda: output_warnings(job, store)) or ()
+    if plan is not None and store is not None and not faults and advise:
         warnings += attempt(lambda: list(row_warnings(job, plan))) or ()
-        warnings += attempt(lambda: slot_warnings(job, plan, _PATIENCE)) or ()
+        warnings += attempt(lambda: few_rows_warnings(job, plan.rows, store)) or ()
         warnings += attempt(lambda: list(id_warnings(job, plan))) or ()
     found = plan is not None and plan.has_found_id(job)
     return Findings(tuple(faults), tuple(warnings), plan, found)
 
 
-_ROUNDS = 5  # a fault that is taken out may uncover another
-_STAND_INS: dict[tuple[str, ...], Any] = {
-    ("model", "weights"): "demo",
-    ("input", "path"): "demo",
-    ("output", "path"): "out",
-}
-
-
 def salvage(path: str | Path, overrides: Sequence[str]) -> tuple[Job, frozenset[str]] | None:
-    """The job without its faulty keys, and the sections that had none; None if nothing is left."""
+    """The job without its faulty keys, and its sections without faults; None if that is no job."""
     try:
         mapping = yaml.safe_load(Path(path).read_text())
     except (OSError, ValueError, yaml.YAMLError):
@@ -124,30 +126,30 @@ def salvage(path: str | Path, overrides: Sequence[str]) -> tuple[Job, frozenset[
             return Job.model_validate(mapping), frozenset(Job.model_fields) - bad
         except ValidationError as error:
             for fault in error.errors():
-                place = tuple(map(str, fault["loc"]))
-                bad.add(place[0] if place else "")
-                _take_out(mapping, place)
+                keys = tuple(map(str, fault["loc"]))
+                bad.add(keys[0] if keys else "")
+                _remove(mapping, keys)
     return None
 
 
-def _take_out(mapping: dict[str, Any], place: tuple[str, ...]) -> None:
-    """Removes what stands at `place`, or puts what must stand there."""
+def _remove(mapping: dict[str, Any], keys: tuple[str, ...]) -> None:
+    """Removes the value at `keys`, or replaces it by a stand-in where the job needs one."""
     section: Any = mapping
-    for depth, name in enumerate(place):
-        stand_in = _STAND_INS.get(place[: depth + 1])
-        last = depth == len(place) - 1 or not isinstance(section.get(name), dict)
+    for depth, name in enumerate(keys):
+        stand_in = _STAND_INS.get(keys[: depth + 1])
+        last = depth == len(keys) - 1 or not isinstance(section.get(name), dict)
         if stand_in is not None:
             section[name] = stand_in
             return
         if last:
             section.pop(name, None)
-            _fill(section, place[:depth], name)
+            _fill(section, keys[:depth], name)
             return
         section = section[name]
 
 
 def _fill(section: dict[str, Any], above: tuple[str, ...], name: str) -> None:
-    """A section that is gone whole leaves what a job can't do without."""
-    for place, value in _STAND_INS.items():
-        if place[0] == name and not above:
-            section.setdefault(name, {})[place[1]] = value
+    """Puts the stand-ins into a section that was removed as a whole."""
+    for keys, value in _STAND_INS.items():
+        if keys[0] == name and not above:
+            section.setdefault(name, {})[keys[1]] = value

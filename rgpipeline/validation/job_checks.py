@@ -10,23 +10,24 @@ from rgpipeline.model.sharding import check_model
 from rgpipeline.model.weights.checkpoint import open_checkpoint
 from rgpipeline.plan import Plan
 from rgpipeline.plan.plan_files import check_folder, require_usable
-from rgpipeline.plan.resolved_settings import few_rows_expected
 from rgpipeline.records import Shard
 from rgpipeline.spec import Job, Sampling
 from rgpipeline.storage.filesystems import protocol_of, resolve_options
-from rgpipeline.storage.retries import Retry
-from rgpipeline.storage.store import Store, open_store
+from rgpipeline.storage.store import Store
 from rgpipeline.tasks import task_of
 from rgpipeline.tasks.task import RowLabel
 from rgpipeline.text.stops import never_found
 from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.worker.worker_setup import open_prompts
 
+_ROWS = 1000  # looked at
+_SHOWN = 3
+
 
 def model_findings(job: Job, plan: Plan | None) -> tuple[list[str], list[str]]:
-    """What is wrong with the model, and what to know of it: faults and warnings.
+    """Faults and warnings about the model, its tokenizer and its chat template.
 
-    Reads no more of it than headers and small files.
+    Reads only the weights' headers and small files.
     """
     options = resolve_options(job.storage_options)
     faults: list[str] = []
@@ -61,26 +62,18 @@ def _ids_outside(sampling: Sampling, vocab_size: int) -> Iterator[str]:
             )
 
 
-def output_warnings(job: Job, retry: Retry) -> tuple[str, ...]:
-    """What a run would warn of; raises the OutputError that it would end with.
+def output_warnings(job: Job, store: Store) -> tuple[str, ...]:
+    """The warnings that a run would give; raises the OutputError that it would raise.
 
-    In a bucket an object is created and removed again, for only that shows whether it may be.
-    Nothing is made on a disk.
+    In a bucket, creates an object and removes it, to see whether that is allowed. Creates nothing
+    on a disk.
     """
-    store = open_store(job.output.path, job.storage_options, retry)
     warnings = check_folder(job, store)
     if protocol_of(job.output.path) == "file":
         _require_writable(store)
     else:
         require_usable(store)
     return warnings
-
-
-def slot_warnings(job: Job, plan: Plan, retry: Retry) -> tuple[str, ...]:
-    """One where the rows are fewer than the slots; these are recorded beside the output."""
-    store = open_store(job.output.path, job.storage_options, retry)
-    warning = few_rows_expected(job, plan.rows, store)
-    return () if warning is None else (warning,)
 
 
 def _require_writable(store: Store) -> None:
@@ -94,12 +87,8 @@ def _require_writable(store: Store) -> None:
         )
 
 
-_ROWS = 1000
-_SHOWN = 3
-
-
 def row_warnings(job: Job, plan: Plan) -> Iterator[str]:
-    """Stop strings that are never found; and how many of the first rows would fail, and why."""
+    """Warns of stop strings that never match, and of the first rows that would fail."""
     options = resolve_options(job.storage_options)
     first = plan.shards[0]
     input = plan.read(Shard(first.index, first.spans), options)

@@ -1,4 +1,4 @@
-"""Ids that several rows have, among the first rows of a job."""
+"""Warns of ids that several of the first rows share."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,14 +13,15 @@ from rgpipeline.storage.filesystems import resolve_options
 from rgpipeline.tasks.row_prompts import Prompts
 from rgpipeline.wording import count, counted
 
-ROWS = 200_000  # looked at: about 40 MB of memory, and a second or two
+ROWS = 200_000  # read: takes about 40 MB of memory and two seconds
 _SHOWN = 3
+Repeated = tuple[str, int, int]  # an id, the first row with it, this row
 
 
 def id_warnings(job: Job, plan: Plan, rows: int = ROWS) -> Iterator[str]:
-    """What is to be known of the ids of the first `rows` rows; reads no other column.
+    """Warnings about the ids of the first `rows` rows; reads only their column.
 
-    Default ids (`file#row`) are all different and are not looked at. Raises StoreError.
+    Default ids (`file#row`) all differ and are not read. Raises StoreError.
     """
     if plan.columns.id is None:
         return
@@ -28,13 +29,13 @@ def id_warnings(job: Job, plan: Plan, rows: int = ROWS) -> Iterator[str]:
     read = sum(span.rows for span in spans)
     input = _read(job, plan, plan.columns.id, spans)
     prompts = Prompts(plan.columns, job.sampling, None, requires_id=False)
-    repeated, empty = _look(input, prompts, read)
+    repeated, empty = _repeated_ids(input, prompts, read)
     among = f"{'all ' if read == plan.rows else 'the first '}{counted(read, 'row')}"
     if repeated:
         yield (
             f"{count(len(repeated))} of {among} have an id that an earlier row has: "
-            f"{_told(input, repeated)}; equal prompts get equal samples by equal ids, and their "
-            f"answers can't be told apart"
+            f"{_examples(input, repeated)}; equal prompts get equal samples by equal ids, and "
+            f"their answers can't be told apart"
         )
     if empty:
         yield f"{count(empty)} of {among} have an empty text as id"
@@ -57,10 +58,10 @@ def _read(job: Job, plan: Plan, name: str, spans: tuple[Span, ...]) -> InputRows
     return read_shard(plan.files, shard, reader, nothing_kept, (name,), plan.partitions, options)
 
 
-def _look(input: InputRows, prompts: Prompts, rows: int) -> tuple[list[tuple[str, int, int]], int]:
-    """((id, its first row, this row) of each row whose id is known by then, empty ids)."""
+def _repeated_ids(input: InputRows, prompts: Prompts, rows: int) -> tuple[list[Repeated], int]:
+    """Every repetition of an id, and the number of empty ids."""
     first: dict[str, int] = {}
-    repeated: list[tuple[str, int, int]] = []
+    repeated: list[Repeated] = []
     empty = 0
     for row in range(rows):
         id = _id(input, prompts, row)
@@ -81,7 +82,7 @@ def _id(input: InputRows, prompts: Prompts, row: int) -> str | None:
         return None
 
 
-def _told(input: InputRows, repeated: Sequence[tuple[str, int, int]]) -> str:
+def _examples(input: InputRows, repeated: Sequence[Repeated]) -> str:
     shown = [f"{id!r} ({_places(input, first, again)})" for id, first, again in repeated[:_SHOWN]]
     return ", ".join(shown) + (", …" if len(repeated) > _SHOWN else "")
 

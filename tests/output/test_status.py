@@ -158,7 +158,7 @@ def test_a_removed_part_is_told_and_its_rows_are_to_do(job: Job) -> None:
     status = read_status(JobFolder.open(job.output.path))
     assert (status.state, status.rows_done, status.shards_finished) == ("interrupted", 36, 2)
     (warning,) = status.warnings
-    assert "1 part of unfinished shards not there (part-00000-0001.parquet)" in warning
+    assert "1 part of unfinished shards missing (part-00000-0001.parquet)" in warning
 
 
 def test_a_removed_last_part_is_told_by_the_rows_it_had(job: Job) -> None:
@@ -166,7 +166,7 @@ def test_a_removed_last_part_is_told_by_the_rows_it_had(job: Job) -> None:
     (folder / "part-00000-0003.parquet").unlink()
     status = read_status(JobFolder.open(job.output.path))
     assert (status.state, status.rows_done) == ("interrupted", 36)
-    assert "was finished, and lacks 4 rows now" in status.warnings[0]
+    assert "was finished, but lacks 4 rows now" in status.warnings[0]
 
 
 def test_what_was_removed_is_no_matter_once_it_is_done_again(job: Job) -> None:
@@ -188,7 +188,7 @@ def test_rows_that_stand_twice_count_once_and_are_told(job: Job, tmp_path: Path)
     kept.rename(removed)  # brought back after its rows were done again
     status = read_status(JobFolder.open(job.output.path))
     assert (status.state, status.rows_done) == ("finished", 40)
-    assert "rows stand twice: part-00000-0004.parquet repeats" in status.warnings[0]
+    assert "rows are published twice: part-00000-0004.parquet repeats" in status.warnings[0]
 
 
 def test_a_folder_that_is_no_output_is_named(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from rgpipeline.plan.resolved_settings import few_rows_expected, few_rows_warning, record_settings
+from rgpipeline.plan.resolved_settings import few_rows_warning, few_rows_warnings, record_settings
 from rgpipeline.records import ResolvedSettings
 from rgpipeline.storage.store import open_store
 from tests.published import job_over
@@ -37,9 +37,9 @@ def test_fewer_sequences_than_slots_are_told(tmp_path, rows, samples, mesh, fitt
 )
 def test_before_a_worker_is_there_the_job_tells(tmp_path, slots, rows, told):
     asked = job(tmp_path, engine={"slots": slots})
-    found = few_rows_expected(asked, rows, open_store(asked.output.path, {}))
-    assert (found is None) == (told is None)
-    assert (told or "") in (found or "")
+    found = few_rows_warnings(asked, rows, open_store(asked.output.path, {}))
+    assert len(found) == (told is not None)
+    assert (told or "") in "".join(found)
 
 
 def test_what_earlier_workers_settled_on_is_known(tmp_path):
@@ -48,10 +48,10 @@ def test_what_earlier_workers_settled_on_is_known(tmp_path):
     record_settings(
         store, begun.engine, ResolvedSettings("float32", 256, 128, None), begun.workers.mesh
     )
-    assert "a worker has 256" in (few_rows_expected(begun, 100, store) or "")
+    assert "a worker has 256" in few_rows_warnings(begun, 100, store)[0]
 
 
 def test_texts_to_score_are_in_no_slot(tmp_path):
     scoring = job(tmp_path, task="score")
     assert few_rows_warning(scoring, 8, 64) is None
-    assert few_rows_expected(scoring, 8, open_store(scoring.output.path, {})) is None
+    assert few_rows_warnings(scoring, 8, open_store(scoring.output.path, {})) == []

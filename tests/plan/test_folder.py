@@ -260,7 +260,7 @@ def test_a_store_that_overwrites_is_refused_before_any_row(folder: Path) -> None
             return True
 
     store = RetryingStore(Overwriting(folder / "out"), Retry())
-    with pytest.raises(OutputError, match=r"overwrites where it was asked to create only"):
+    with pytest.raises(OutputError, match=r"overwrites objects that it should only create"):
         open_or_create(job(folder), store)
     assert store.list() == []
 
