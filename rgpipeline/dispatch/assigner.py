@@ -94,7 +94,8 @@ class Assigner:
             self._withdraw(member, unit)
 
     def _workers_of(self, unit: WorkUnit) -> list[Member]:
-        members = (self._fleet.get(name) for name in unit.workers)
+        # Sorted, so that the simulator replays a seed exactly.
+        members = (self._fleet.get(name) for name in sorted(unit.workers))
         return [member for member in members if member is not None]
 
 

@@ -1,6 +1,6 @@
-"""Many workers on a Ray cluster: placement, the driver's shell, metrics.
+"""Runs a job on a Ray cluster: placement, the driver's shell, workers as actors, metrics.
 
-Layer 4, and the only place that imports ray.
+Layer 5, and the only package that imports ray.
 """
 
 from rgpipeline.runtime.launch import run

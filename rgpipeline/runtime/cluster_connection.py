@@ -1,4 +1,4 @@
-"""A Ray cluster to work on: the one that is there, or a small one of our own."""
+"""Connects to a Ray cluster: one that exists, or a small one started on this machine."""
 
 import contextlib
 import logging
@@ -18,7 +18,7 @@ _PROBE_S = 5.0
 _SESSION = "/session_2026-11-29_12-14-48_986932_1234567/sockets/plasma_store.12"  # about so long
 _LONGEST = 107 - len(_SESSION)  # bytes
 _SHORT_FOLDERS = ("/tmp/ray", "/var/tmp/ray", "/dev/shm/ray")
-_OBJECT_STORE = 128 << 20  # bytes: only plans and jobs pass through it
+_OBJECT_STORE = 128 << 20  # bytes; only plans and jobs are put into it
 
 
 @contextlib.contextmanager
@@ -26,14 +26,14 @@ def connected(address: str) -> Iterator[str]:
     """Connects to Ray, and yields its address or `local`.
 
     Args:
-      address: `local` starts a cluster on this machine, gone at the end; `auto` takes the one
-        that RAY_ADDRESS names or `ray start` has started here, else is `local`; anything else
-        is an address.
+      address: `local` starts a cluster on this machine and stops it at the end; `auto` takes the
+        one that RAY_ADDRESS names or that `ray start` has started here, else acts as `local`;
+        anything else is a cluster's address.
 
     Raises:
       UserError: nothing answers at the address.
     """
-    if ray.is_initialized():  # the caller's own; it is theirs to end
+    if ray.is_initialized():  # by the caller, who also disconnects
         here = ray.get_runtime_context().gcs_address
         if address not in ("auto", here):
             raise UserError(
@@ -72,7 +72,7 @@ def _connect(address: str) -> str:
 
 
 def _answers(address: str) -> bool:
-    """Whether somebody listens there: Ray itself would try for minutes."""
+    """Whether something listens there: Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), _PROBE_S).close()
@@ -94,23 +94,23 @@ def _start() -> None:
             _temp_dir=folder,
         )
     except Exception as error:  # Ray raises bare exceptions here, too
-        told = " ".join(str(error).split())[:400]
+        reason = " ".join(str(error).split())[:400]
         raise WorkerError(
-            f"Ray could not start on this machine ({told}); its logs are below {folder}. Run the "
+            f"Ray could not start on this machine ({reason}); its logs are below {folder}. Run the "
             f"same job again; another temporary folder is set by RAY_TMPDIR"
         ) from error
 
 
 def scratch_folder(wanted: str, others: Sequence[str]) -> str:
-    """The first of these folders in which Ray can keep its files and sockets.
+    """The first of the given folders in which Ray can keep its files and sockets.
 
     Args:
-      wanted: where Ray would keep them by itself, below TMPDIR or RAY_TMPDIR.
-      others: taken, in order, when that can't be written to or its name is too long: the address
-        of a Unix socket has 107 bytes at most.
+      wanted: where Ray keeps them by default, below TMPDIR or RAY_TMPDIR.
+      others: tried in order when `wanted` is not writable or its name is too long: the address of
+        a Unix socket has 107 bytes at most.
 
     Raises:
-      UserError: none of them will do.
+      UserError: none of them can be used.
     """
     for folder in (Path(name).absolute() for name in (wanted, *others)):
         if len(os.fsencode(folder)) > _LONGEST:

@@ -1,4 +1,4 @@
-"""The cluster's nodes, as Ray tells of them."""
+"""The nodes of the Ray cluster: their resources, and which of them drain."""
 
 import logging
 import threading
@@ -13,7 +13,7 @@ from rgpipeline.runtime.ray_internals import draining_nodes
 _log = logging.getLogger(__name__)
 
 _PAUSE_S = 2.0
-_NODES_PER_S = 1000.0  # entries of Ray's node table looked through, at most
+_NODES_PER_S = 1000.0  # the most entries of Ray's node table that are read
 _TYPE = "accelerator_type:"
 _GROUP = "ray.io/node-group"
 _TOPOLOGY = "ray.io/tpu-topology"
@@ -27,7 +27,7 @@ class Node:
     host: str  # name, or address
     resources: Mapping[str, float]
     labels: Mapping[str, str] = field(default_factory=dict)
-    leaving: bool = False  # drains: nothing new is placed there
+    leaving: bool = False  # it drains: nothing new is placed there
 
     def amount(self, resource: str) -> int:
         """How many of `CPU`, `GPU` or `TPU` it has in all."""
@@ -46,7 +46,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """All that placement needs to know."""
+    """The nodes of a cluster at one moment."""
 
     nodes: tuple[Node, ...]
 
@@ -56,7 +56,7 @@ class Cluster:
 
     @property
     def grows(self) -> bool:
-        """Whether somebody can add nodes: an autoscaler names the group of each it starts."""
+        """Whether an autoscaler can add nodes: it labels each node that it starts with a group."""
         return any(_GROUP in node.labels for node in self.nodes)
 
 
@@ -79,11 +79,11 @@ def read_cluster() -> Cluster:
 
 
 class NodeWatch:
-    """The cluster as it was a moment ago."""
+    """Reads the cluster's nodes again and again, in a thread, since this may take long."""
 
-    def __init__(self, first: Cluster, looking: Callable[[], Cluster] = read_cluster) -> None:
+    def __init__(self, first: Cluster, read: Callable[[], Cluster] = read_cluster) -> None:
         self.cluster = first
-        self._looking = looking
+        self._read_cluster = read
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="nodes", daemon=True)
 
@@ -94,10 +94,10 @@ class NodeWatch:
         self._closing.set()
 
     def node(self, node_id: str) -> Node | None:
-        """The node by its id; looks again when it is new."""
+        """The node with this id; None when there is none. Reads the nodes again if it is new."""
         known = self._find(node_id)
         if known is None:
-            self._look()
+            self._read()
             known = self._find(node_id)
         return known
 
@@ -106,17 +106,17 @@ class NodeWatch:
 
     def _run(self) -> None:
         while not self._closing.wait(max(_PAUSE_S, len(self.cluster.nodes) / _NODES_PER_S)):
-            self._look()
+            self._read()
 
-    def _look(self) -> None:
+    def _read(self) -> None:
         try:
-            self.cluster = self._looking()
-        except Exception as error:  # Ray raises many kinds; the next look may do better
+            self.cluster = self._read_cluster()
+        except Exception as error:  # Ray raises many kinds; the next time may succeed
             _log.warning("the cluster's nodes can't be listed: %s", error)
 
 
 def is_alive(node_id: str) -> bool:
-    """Whether Ray still holds the node for alive."""
+    """Whether Ray takes the node to be alive."""
     return any(entry["NodeID"] == node_id and entry["Alive"] for entry in _entries())
 
 

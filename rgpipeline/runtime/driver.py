@@ -1,4 +1,4 @@
-"""The shell around `Dispatch`: events of Ray and of people in, commands to the workers out."""
+"""The loop around `Dispatch`: feeds it events, and carries out its commands."""
 
 import threading
 import time

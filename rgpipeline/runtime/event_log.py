@@ -1,6 +1,6 @@
-"""What the driver writes beside the output: heartbeats and the event log; and what it looks for.
+"""The driver's files in the output folder: events and heartbeats, and requests to stop it.
 
-All of it in a thread of its own, for a store may be slow or failing and workers must not wait.
+All of this happens in a thread, since the store may be slow or fail and the driver must not wait.
 """
 
 import logging
@@ -19,7 +19,7 @@ from rgpipeline.storage.store import RetryingStore
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-_BEAT_S, _FLUSH_S, _STOP_S, _NAP_S = 5.0, 10.0, 3.0, 0.25
+_HEARTBEAT_S, _FLUSH_S, _STOP_S, _PAUSE_S = 5.0, 10.0, 3.0, 0.25
 
 
 class EventLog:
@@ -34,19 +34,19 @@ class EventLog:
         self._lock = threading.Lock()
         self._lines: list[str] = []
         self._heartbeat: Heartbeat | None = None
-        self._known_stop: bytes | None = None  # asked of an earlier driver
+        self._known_stop: bytes | None = None  # a request to an earlier driver
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="event_log", daemon=True)
-        self._failed = ""  # why the last write failed; empty after one that did not
-        self.full = ""  # the same, where the store takes no more
+        self._failed = ""  # why the last use of the store failed; empty when it succeeded
+        self.full = ""  # the same, where the store is full
 
     @property
     def last_error(self) -> str:
-        """Why nothing can be written just now; empty while all is well."""
+        """Why the store can't be used now; empty when the last use succeeded."""
         return self._store.trouble or self._failed
 
     def open(self) -> None:
-        """Begins to write, and to look for a request to stop."""
+        """Starts the thread."""
         self._thread.start()
 
     def append(self, event: Event) -> None:
@@ -55,11 +55,11 @@ class EventLog:
             self._lines.append(event_line(event))
 
     def set_heartbeat(self, heartbeat: Heartbeat) -> None:
-        """What the next heartbeat says."""
+        """Sets what the next heartbeats say."""
         self._heartbeat = heartbeat
 
     def close(self, last: Heartbeat) -> None:
-        """Writes what is left, with `last` as the final heartbeat."""
+        """Writes what is left, and `last` as the final heartbeat."""
         self._closing.set()
         if self._thread.ident is not None:
             self._thread.join()
@@ -69,12 +69,12 @@ class EventLog:
     def _run(self) -> None:
         self._known_stop = self._read_stop()
         duties: list[tuple[float, Callable[[], None]]] = [
-            (_BEAT_S, self._write_heartbeat),
+            (_HEARTBEAT_S, self._write_heartbeat),
             (_FLUSH_S, self._flush),
             (_STOP_S, self._look_for_stop),
         ]
         due = [0.0, time.monotonic() + _FLUSH_S, 0.0]
-        while not self._closing.wait(_NAP_S):
+        while not self._closing.wait(_PAUSE_S):
             for index, (pause, duty) in enumerate(duties):
                 if due[index] <= time.monotonic():
                     duty()
@@ -108,7 +108,7 @@ class EventLog:
             self._lines = lines + self._lines
 
     def _attempt(self, what: str, action: Callable[[], T]) -> T | None:
-        """`action()`; None when the store fails, which costs notes but no rows."""
+        """`action()`; None when the store fails, which costs log lines but no rows."""
         try:
             done = action()
         except (RgpipelineError, OSError) as error:

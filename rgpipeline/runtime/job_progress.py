@@ -64,7 +64,7 @@ def other_driver_warning(store: Store) -> list[str]:
 
 
 def verify_complete(end: JobEnded, progress: Sequence[ShardProgress], store: Store) -> JobEnded:
-    """Finished is what the log says is finished, not what workers say."""
+    """`end`, or a failure where the log lacks rows that workers have reported as finished."""
     missing = [shard.shard for shard in progress if not shard.finished]
     if end.outcome != "finished" or not missing:
         return end
@@ -77,9 +77,9 @@ def verify_complete(end: JobEnded, progress: Sequence[ShardProgress], store: Sto
 
 
 def mark_finished(store: Store) -> None:
-    """Every row is final: says so to every reader, and clears the states away.
+    """Marks the output as finished, for every reader, and removes the snapshots.
 
-    Neither is needed by who reads the rows, so a folder that can't be written to is left as it is.
+    Readers of the rows need neither, so only a warning is logged where the folder is read-only.
     """
     try:
         write_success(store)
@@ -99,7 +99,7 @@ def summary_of(
     already_done: bool = False,
     warning: str = "",
 ) -> Summary:
-    """What `run` returns; rows and tokens from `progress`."""
+    """What `run` returns. Rows and tokens are counted from `progress`."""
     failed = sum(shard.rows_failed for shard in progress)
     outcome, code = _outcome(end, failed)
     return Summary(
@@ -121,7 +121,7 @@ def summary_of(
 
 
 def _message(end: JobEnded, progress: Sequence[ShardProgress]) -> str:
-    """Why a job failed, and what is there of it."""
+    """Why a job failed, and how much of it is published."""
     published = sum(shard.rows_done + shard.rows_failed for shard in progress)
     if end.outcome != "failed" or end.users_fault or not published:
         return end.message

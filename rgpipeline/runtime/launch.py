@@ -68,20 +68,20 @@ def run(
     stop: threading.Event | None = None,
     open_engine: EngineFactory | None = None,
 ) -> Summary:
-    """Does all of a job that is not done, on a Ray cluster; returns how it ended.
+    """Does what is left of a job on a Ray cluster; returns how it ended.
 
     Args:
-      job: what to do, or the path of a job file. Running the same again goes on where it ended.
-      address: `auto` (the cluster that is here, else one of our own), `local` or an address.
-      watch: called about once a second with how the job stands.
+      job: a job, or the path of a job file. Running the same job again continues it.
+      address: `auto` (a cluster on this machine, else one of our own), `local` or an address.
+      watch: is called about once a second with the state of the job.
       stop: once set, workers publish what they have and leave; so do SIGINT, SIGTERM and
         `rgpipeline stop`. The outcome is then `interrupted`.
-      open_engine: opens what workers generate with; default: the job's model.
+      open_engine: opens the workers' engines; default: the job's model.
 
     Raises:
-      UserError: a mistake that is seen before any worker starts. Later ones are in the summary.
-      StoreError: a store of the job's doesn't answer, or fails, before that. Later, it is waited
-        for.
+      UserError: a mistake that is found before any worker starts. Later ones are in the summary.
+      StoreError: a store that the job names fails before any worker starts. Later, the run waits
+        for it.
     """
     began = time.monotonic()
     job = _loaded(job)

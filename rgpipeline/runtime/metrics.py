@@ -1,4 +1,4 @@
-"""Prometheus metrics through Ray: served by every node on its metrics port."""
+"""Prometheus metrics through Ray: every node serves them on its metrics port."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from rgpipeline.assignments import WorkerReport
 _WORKER_TAGS = ("rgp_job", "rgp_worker")
 _JOB_TAGS = ("rgp_job",)
 
-# Name to what it says. Ray puts `ray_` before them and, for counters, `_total` behind.
+# Names and descriptions. Ray adds `ray_` in front and, for counters, `_total` behind.
 WORKER_COUNTERS = {
     "rgpipeline_prompt_tokens": "prompt tokens of rows done",
     "rgpipeline_completion_tokens": "tokens generated, or scored",
@@ -35,7 +35,7 @@ JOB_GAUGES = {
 
 
 class WorkerMetrics:
-    """One worker's figures, brought up to date from its reports."""
+    """One worker's metrics, updated from its reports."""
 
     def __init__(self, job: str, worker: str) -> None:
         tags = {"rgp_job": job, "rgp_worker": worker}
@@ -50,7 +50,7 @@ class WorkerMetrics:
         self._counted = dict.fromkeys(WORKER_COUNTERS, 0.0)
 
     def update(self, report: WorkerReport) -> None:
-        """Takes in what the worker says of itself now."""
+        """Counts what is new in `report` since the last call."""
         details = report.details
         totals = {
             "rgpipeline_prompt_tokens": report.prompt_tokens,
@@ -72,7 +72,7 @@ class WorkerMetrics:
 
 
 class JobMetrics:
-    """The driver's figures of the whole job."""
+    """The driver's metrics of the whole job."""
 
     def __init__(self, job: str) -> None:
         self._gauges = {name: Gauge(name, text, _JOB_TAGS) for name, text in JOB_GAUGES.items()}
@@ -80,6 +80,6 @@ class JobMetrics:
             gauge.set_default_tags({"rgp_job": job})
 
     def update(self, figures: Mapping[str, float]) -> None:
-        """Sets figures by their names in `JOB_GAUGES`."""
+        """Sets metrics by their names in `JOB_GAUGES`."""
         for name, value in figures.items():
             self._gauges[name].set(value)

@@ -23,22 +23,22 @@ _NOUN: dict[Kind, tuple[str, str]] = {
     "cpu": ("host", "CPU core"),
 }
 _SPELLINGS = {"TPU-V5E": "TPU-V5LITEPOD", "TPU-V5LITE": "TPU-V5LITEPOD"}
-# Cores of one worker when the job doesn't say: XLA's matrix multiplies of 64 rows gain little
-# beyond, and every further worker holds the weights once more.
+# Cores of one worker by default. XLA's matrix multiplies of 64 rows gain little from more; and
+# fewer cores would mean more workers, each with its own copy of the weights.
 _CORES = 8
 # Chips of one host as a grid, for libtpu.
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What each worker of a job takes of the cluster."""
+    """The resources that each worker of a job takes."""
 
     kind: Kind
     units: int  # chips, GPUs or cores of one worker
     accelerator_type: str | None = None  # as Ray spells it: TPU-V5LITEPOD, A100
 
     def options(self) -> dict[str, Any]:
-        """The actor options by which Ray finds room, and its autoscaler makes some."""
+        """The actor options by which Ray places a worker, and its autoscaler adds nodes."""
         resources: dict[str, float] = {}
         if self.accelerator_type:
             resources[f"accelerator_type:{self.accelerator_type}"] = 0.001
@@ -70,16 +70,16 @@ class Placement:
 def choose(spec: WorkersSpec, cluster: Cluster) -> Placement:
     """What the job's `workers:` means on this cluster.
 
-    TPU hosts are taken whole unless `chips` says otherwise; where hosts differ in size, the size
-    that most chips are in. Where nothing fits yet, but an autoscaler may add it, the job must say
-    enough to ask for it. Raises UserError naming what the cluster has.
+    TPU hosts are taken whole unless `chips` says otherwise; where hosts differ in size, those of
+    the size that has most chips in all. Where nothing fits yet, but an autoscaler may add nodes,
+    the job must say what it needs. Raises UserError that names what the cluster has.
     """
     placement = _choose(spec, cluster.staying)
     if placement is not None and placement.room(cluster.staying) > 0:
         return placement
     if not cluster.grows:
         raise UserError(_refusal(spec, cluster))
-    return _asked_for(spec, cluster)
+    return _explicit(spec, cluster)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +112,14 @@ class WorkerDemand:
 
 
 def inventory(nodes: Sequence[Node]) -> str:
-    """What a cluster has, in words: `2 × TPU host with 4 chips (TPU-V6E)`."""
+    """The nodes in words: `2 × TPU host with 4 chips (TPU-V6E)`."""
     kinds = Counter(_summary(node) for node in nodes)
-    told = [f"{n} × {what}" if n > 1 else what for what, n in sorted(kinds.items())]
-    return ", ".join(told) or "no hosts"
+    words = [f"{n} × {what}" if n > 1 else what for what, n in sorted(kinds.items())]
+    return ", ".join(words) or "no hosts"
 
 
 def check_mesh(spec: WorkersSpec, placement: Placement) -> None:
-    """Raises UserError where workers lack the chips for it: before any worker is started."""
+    """Raises UserError where the mesh does not fit the chips of a worker."""
     mesh, chips = spec.mesh, placement.devices or 1
     least = mesh.model * (1 if mesh.data == "auto" else mesh.data)
     if least > chips or (mesh.data == "auto" and chips % mesh.model):
@@ -135,7 +135,7 @@ def check_mesh(spec: WorkersSpec, placement: Placement) -> None:
 
 
 def with_counted_mesh(job: Job, placement: Placement) -> Job:
-    """The job with its mesh in numbers, as `check_mesh` has found it possible."""
+    """The job with its mesh in numbers; `check_mesh` must have passed."""
     mesh = job.workers.mesh
     if mesh.data == "auto":
         mesh = mesh.model_copy(update={"data": (placement.devices or 1) // mesh.model})
@@ -143,7 +143,7 @@ def with_counted_mesh(job: Job, placement: Placement) -> Job:
 
 
 def other_meshes(store: Store, job: Job) -> list[str]:
-    """A warning where the job has been worked at with chips divided otherwise.
+    """A warning where earlier workers of the job divided their chips otherwise.
 
     `job`: with its mesh in numbers.
     """
@@ -151,9 +151,9 @@ def other_meshes(store: Store, job: Job) -> list[str]:
     others = [parts for parts in sorted(mesh_shapes(store, job.engine)) if parts != now]
     if not others:
         return []
-    then = " and ".join(map(_parts_text, others))
+    then = " and ".join(map(_mesh_text, others))
     return [
-        f"a worker's chips are divided as {_parts_text(now)} now, and were as {then} earlier in "
+        f"a worker's chips are divided as {_mesh_text(now)} now, and were as {then} earlier in "
         f"this job; rows still to come may round differently"
     ]
 
@@ -168,8 +168,8 @@ def _choose(spec: WorkersSpec, nodes: Sequence[Node]) -> Placement | None:
     return Placement(kind, _units(spec, kind, sizes), accelerator_type)
 
 
-def _asked_for(spec: WorkersSpec, cluster: Cluster) -> Placement:
-    """What the job says by itself: for a cluster that has no such host yet."""
+def _explicit(spec: WorkersSpec, cluster: Cluster) -> Placement:
+    """The placement that the job asks for, on a cluster that has no such host yet."""
     name = spec.accelerator.lower()
     kind, accelerator_type = _kind(spec.accelerator, ())
     if name == "auto":
@@ -237,5 +237,5 @@ def _refusal(spec: WorkersSpec, cluster: Cluster) -> str:
     return f"workers: asked for {asked}; the cluster has {inventory(cluster.nodes)}"
 
 
-def _parts_text(parts: tuple[int, int]) -> str:
+def _mesh_text(parts: tuple[int, int]) -> str:
     return f"data {parts[0]} × model {parts[1]}"

@@ -42,37 +42,35 @@ from rgpipeline.worker import EngineFactory, Worker
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """What a worker's process is to be."""
+    """What a worker's process is started with."""
 
-    name: str  # as the driver calls it
-    attempt: str  # unlike that of any other process, ever
+    name: str  # the driver's name of it
+    attempt: str  # differs from that of any other process, ever
     placement: Placement
 
 
 class WorkerActor:
     """One worker in a process of its own. All methods return at once.
 
-    `locate` comes first and `begin` second: only then is it known which host this is.
+    The driver calls `locate` first, to know the node, and then `begin`.
     """
 
     def __init__(self, config: WorkerConfig) -> None:
         self._config = config
         self._worker: Worker | None = None
         self._metrics: WorkerMetrics | None = None
-        self._cores: IO[str] | None = None
-        self._holding = 0
+        self._cores: IO[str] | None = None  # the lock on them
+        self._version = 0  # of the assignments
         self._leaving = False
-        # Ray calls us in the main thread, where alone a signal can be taken.
+        # Ray calls this in the main thread, the only one that can handle signals.
         signal.signal(signal.SIGTERM, lambda *_: self.drain())
 
     def locate(self) -> WorkerLocation:
-        """Where it runs."""
-        return WorkerLocation(
-            ray.get_runtime_context().get_node_id(), socket.gethostname(), os.getpid()
-        )
+        node = ray.get_runtime_context().get_node_id()
+        return WorkerLocation(node, socket.gethostname(), os.getpid())
 
     def begin(self, node: Node | None, job: Job, plan: Plan, factory: EngineFactory | None) -> None:
-        """Makes the process ready for jax and starts the worker in a thread; once."""
+        """Prepares the process for jax and starts the worker in a thread; does so once."""
         if self._worker is not None:
             return
         config = self._config
@@ -95,31 +93,30 @@ class WorkerActor:
             self._worker.drain()
         threading.Thread(target=self._worker.run, name="worker", daemon=True).start()
 
-    def set_assignments(self, serial: int, assignments: Sequence[Assignment]) -> None:
-        """Takes the whole truth of what it is to hold; an overtaken one is left aside."""
-        if self._worker is not None and serial > self._holding:
-            self._holding = serial
+    def set_assignments(self, version: int, assignments: Sequence[Assignment]) -> None:
+        if self._worker is not None and version > self._version:
+            self._version = version
             self._worker.set_assignments(assignments)
 
     def report(self, seen: int) -> Reply:
-        """How it is; `seen`: finished assignments that the driver knows of already."""
+        """`seen`: how many finished assignments the driver knows already."""
         if self._worker is None:
             return Reply(WorkerReport(progress_counter=-1), begun=False, leaving=self._leaving)
         report = self._worker.report()
         if self._metrics is not None:
             self._metrics.update(report)
         fresh = replace(report, finished=report.finished[seen:])
-        return Reply(fresh, holding=self._holding, leaving=self._leaving)
+        return Reply(fresh, version=self._version, leaving=self._leaving)
 
     def drain(self) -> None:
-        """Publishes what is finished, saves what is long, and stops."""
+        """Publishes what is finished, saves snapshots of long rows, and stops."""
         self._leaving = True
         if self._worker is not None:
             self._worker.drain()
 
 
 def require_same_output(store: Store) -> None:
-    """Raises OutputError where this host sees another folder than the driver does."""
+    """Raises OutputError where the output is another folder on this host than on the driver's."""
     if not store.exists(PLAN):
         raise OutputError(
             f"{store.url()}: on {socket.gethostname()} this is not the folder that the job was "
@@ -128,7 +125,7 @@ def require_same_output(store: Store) -> None:
 
 
 def _open_engine(job: Job, placement: Placement, activity: Activity) -> EngineFactory:
-    """The factory with a model in it, its compiled programs kept on this host."""
+    """Opens the job's model; compiled programs are kept on this host."""
     from rgpipeline.engine import factory
 
     factory.use_compilation_cache(compilation_cache())
@@ -146,7 +143,7 @@ _LONGEST_REASON = 400  # characters
 
 
 class RayTransport:
-    """`pool.WorkerTransport` on the cluster that this process is connected to."""
+    """`WorkerTransport` on the Ray cluster that this process is connected to."""
 
     def __init__(
         self,
@@ -156,12 +153,12 @@ class RayTransport:
         node_of: Callable[[str], Node | None],
         open_engine: EngineFactory | None = None,
     ) -> None:
-        """`node_of`: a node by its id; `open_engine`: what workers open in place of the model."""
+        """`node_of`: finds a node by its id; `open_engine`: in place of the job's model."""
         self._placement = placement
         self._node_of = node_of
-        # Once in the object store, from where hosts fetch it; not once for each worker.
+        # Put into the object store once, from which hosts fetch it; not sent to each worker.
         self._given = (ray.put(with_absolute_paths(job)), ray.put(plan), open_engine)
-        # So is the class. Of the calls Ray keeps no history: they are questions without end.
+        # So is the class. Ray keeps no history of the calls: there are very many.
         self._make = ray.remote(WorkerActor).options(
             **placement.options(),
             max_restarts=0,
@@ -184,8 +181,8 @@ class RayTransport:
     def report(self, actor: Any, seen: int) -> "Future[Reply]":
         return _future(actor.report.remote(seen))
 
-    def set_assignments(self, actor: Any, serial: int, assignments: Sequence[Assignment]) -> None:
-        actor.set_assignments.remote(serial, assignments)
+    def set_assignments(self, actor: Any, version: int, assignments: Sequence[Assignment]) -> None:
+        actor.set_assignments.remote(version, assignments)
 
     def drain(self, actor: Any) -> None:
         actor.drain.remote()
@@ -194,7 +191,7 @@ class RayTransport:
         if isinstance(error, ActorUnavailableError):
             return Unreachable()
         if isinstance(error, RayTaskError):
-            return _refusal(error.cause)
+            return _start_error(error.cause)
         preempted = isinstance(error, ActorDiedError) and error.preempted
         if preempted or (node and not is_alive(node)):
             return Exited(removed=True, reason="its host went away")
@@ -202,7 +199,7 @@ class RayTransport:
 
 
 def with_absolute_paths(job: Job) -> Job:
-    """The job as it reads from any folder: workers have another working directory than we."""
+    """The job without relative paths: workers have another working directory than the driver."""
     model = {key.removeprefix("model."): _absolute(url) for key, url in job.model.urls()}
     output = {"path": _absolute(job.output.path)}
     return job.model_copy(
@@ -223,8 +220,8 @@ def _future(ref: Any) -> "Future[Any]":
     return future
 
 
-def _refusal(cause: BaseException) -> StartError:
-    """In the words of what was raised; with its type, where it isn't ours."""
+def _start_error(cause: BaseException) -> StartError:
+    """With the error's own message; with its type too where it is not rgpipeline's."""
     ours = isinstance(cause, RgpipelineError)
     fault: Fault = "worker"
     if isinstance(cause, UserError):
@@ -235,7 +232,7 @@ def _refusal(cause: BaseException) -> StartError:
 
 
 def _reason(error: BaseException) -> str:
-    """What Ray says of the end of a process, without the ids before and the guesses behind."""
+    """Ray's message about the end of a process, without its ids and guesses."""
     text = " ".join(str(error).split())
     text = text.rpartition("Worker exit detail: ")[2].partition(" Some common causes")[0]
     if "connection error code 2" in text:

@@ -1,12 +1,12 @@
-"""`submit`: a job on a cluster somewhere else, through Ray Jobs.
+"""`submit`: runs a job on another cluster, through Ray Jobs.
 
-What travels: the job, whole and without a secret in it (`${NAME}` is resolved by whoever reads it,
-from the environment there), and this very package, so that driver and workers are what was
-checked here. Everything it imports must be on the cluster.
+Sent are the resolved job, without secrets (`${NAME}` is replaced on the cluster, from its own
+environment), and this package, so that the cluster runs the code that has checked the job. The
+packages that it imports must be installed on the cluster.
 
-The package travels as a folder, whose content names it. A wheel would be worse: every host would
-run `pip install` on it with all it depends on, beside the jax that was chosen for its chips, and
-two builds of one version would be taken for the same.
+The package is sent as a folder, which Ray names by its content. A wheel would be worse: every host
+would `pip install` it with its dependencies, over the jax that was chosen for its chips, and Ray
+would take two builds of one version for the same.
 """
 
 import asyncio
@@ -29,13 +29,13 @@ from rgpipeline.runtime.ray_internals import enable_token_auth
 from rgpipeline.spec import Job
 from rgpipeline.storage.filesystems import protocol_of
 
-_SHIPPED = {"demo"}  # paths that stand for what is inside the package
+_SHIPPED = {"demo"}  # paths that name what is inside the package
 _CHATTY = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
 _RETRY_S, _RETRIES = 2.0, 30
 
-# Ray runs it in a shell whose parent is one of its workers. That worker's interpreter is told by
-# where it has loaded Ray's library from; the shell's own `python3` is another where Ray was started
-# from an environment that isn't activated.
+# Ray runs this in a shell whose parent is one of its workers. The path from which that worker has
+# loaded Ray's library gives its interpreter. The shell's own `python3` may be another one: Ray may
+# have been started from an environment that isn't activated.
 _ENTRYPOINT = r"""
 library='^[^/]*\(/.*\)/lib/python[0-9.]*/[a-z]*-packages/ray/_raylet[.]so$'
 python=$(sed -n "s|$library|\1/bin/python3|p" "/proc/$PPID/maps" | head -n 1)
@@ -54,9 +54,9 @@ def submit(
     Args:
       job_path: the job file.
       overrides: `key.sub=value`.
-      address: of the cluster's dashboard, `http://HOST:8265`.
-      wait: follow the driver's output to its end; the code is then the driver's.
-      echo: takes each line for the person.
+      address: the cluster's dashboard, `http://HOST:8265`.
+      wait: follow the driver's output to its end and return the driver's exit code.
+      echo: is called with each line to print.
 
     Raises:
       UserError: the job file is faulty, names files of this machine, or nothing answers.
@@ -95,7 +95,7 @@ def _connect(address: str) -> JobSubmissionClient:
 
 
 def _require_reachable_paths(job: Job) -> None:
-    """Relative paths mean nothing on another machine."""
+    """Raises JobError for relative local paths, which mean nothing on another machine."""
     bad = [
         f"{key}: {path}"
         for key, path in job.urls()
@@ -115,7 +115,7 @@ def _absolute(path: str) -> bool:
 
 
 def _hand_over(client: JobSubmissionClient, submission: str, job: Job) -> None:
-    """Sends the job; again for a while, for a head that is just up has nobody to take it yet."""
+    """Sends the job; retries for a while, since a head that has just started takes none yet."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "job.yaml").write_text(json.dumps(job.model_dump(mode="json"), indent=1))
         for attempt in range(_RETRIES):
@@ -126,7 +126,7 @@ def _hand_over(client: JobSubmissionClient, submission: str, job: Job) -> None:
                     runtime_env={
                         "working_dir": folder,
                         "py_modules": [str(files("rgpipeline"))],
-                        "excludes": ["__pycache__"],  # of this machine's Python, and ever another
+                        "excludes": ["__pycache__"],  # it would change the content's hash
                     },
                     metadata={"output": job.output.path},
                 )
@@ -149,7 +149,7 @@ def _follow(client: JobSubmissionClient, submission: str, job: Job, echo: Echo) 
 
 
 async def _tail(client: JobSubmissionClient, submission: str, echo: Echo) -> None:
-    """Shows the driver's output as it comes; takes it up again when the line is cut."""
+    """Shows the driver's output as it comes; continues after a lost connection."""
     shown = 0  # characters
     for _ in range(_RETRIES):
         seen = 0
@@ -176,7 +176,7 @@ def _ended(client: JobSubmissionClient, submission: str) -> bool:
 
 
 def _exit_code(client: JobSubmissionClient, submission: str, echo: Echo) -> int:
-    """The driver's own, where it came to have one."""
+    """The driver's exit code, where it has one."""
     for _ in range(_RETRIES):
         if _ended(client, submission):
             break

@@ -1,7 +1,7 @@
-"""The workers as the driver talks to them: started, asked, told, ended.
+"""The driver's workers: starts, asks, instructs and ends them.
 
-What a worker answers becomes an event. Ray is behind `WorkerTransport`. Any message may be lost; a
-worker's next reply shows whether one was.
+What a worker answers becomes an event. Any message may be lost: a worker's next reply shows what
+has reached it, and the rest is sent again.
 """
 
 import heapq
@@ -25,29 +25,29 @@ from rgpipeline.runtime.worker_transport import (
     WorkerTransport,
 )
 
-# How often a worker is asked: few often, many not so often, so that the driver asks 128 times a
-# second in all up to some thousand workers, and 500 times for ten thousand.
-_QUESTIONS_PER_S = 128.0
+# A worker is asked for a report every 0.2 s where there are few, less often where there are many:
+# 128 reports a second in all for up to some thousand workers, and 500 for ten thousand.
+_REPORTS_PER_S = 128.0
 _SHORTEST_S, _LONGEST_S = 0.2, 20.0
-_UNREACHED_S = 2.0  # before asking again one that could not be reached
+_UNREACHABLE_S = 2.0  # before one that could not be reached is asked again
 
 
 @dataclass(slots=True, eq=False)
 class WorkerHandle:
-    """One worker, as it is known here."""
+    """One worker, and what has been sent to it."""
 
     actor: Any
-    node: str = ""
+    node: str = ""  # empty until it has started
     host: str = ""
-    seen: int = 0  # of the assignments it has finished
-    serial: int = 0  # of what it was last told to hold
-    holds: tuple[Assignment, ...] = ()
-    draining: bool = False  # was told to
-    leaving: bool = False  # said so
+    seen: int = 0  # how many of its finished assignments are known
+    version: int = 0  # of `assignments`
+    assignments: tuple[Assignment, ...] = ()
+    draining: bool = False  # it was told to leave
+    leaving: bool = False  # it has said that it leaves
 
 
 class WorkerPool:
-    """All workers of one driver. For one thread; answers gather by themselves."""
+    """All workers of one driver. Use it from one thread; answers come in by others."""
 
     def __init__(
         self, transport: WorkerTransport, clock: Callable[[], float] = time.monotonic
@@ -56,11 +56,11 @@ class WorkerPool:
         self._clock = clock
         self._id = uuid.uuid4().hex[:12]
         self._workers: dict[str, WorkerHandle] = {}
-        self._due: list[tuple[float, str]] = []  # a heap of whom to ask when
+        self._due: list[tuple[float, str]] = []  # a heap: when to ask which worker
         self._answers: queue.SimpleQueue[tuple[str, Future[Any]]] = queue.SimpleQueue()
 
     def host_of(self, name: str) -> str:
-        """Where a worker is; empty as long as it hasn't said."""
+        """The host that a worker runs on; empty until it is known."""
         worker = self._workers.get(name)
         return worker.host if worker is not None else ""
 
@@ -71,18 +71,21 @@ class WorkerPool:
         return [name for name, worker in self._workers.items() if worker.node in nodes]
 
     def start(self, name: str) -> None:
-        """Has a worker started as soon as there is room for it."""
+        """Starts a worker as soon as there is room for it."""
         worker = WorkerHandle(self._transport.start(name, f"{self._id}-{name}"))
         self._workers[name] = worker
-        self._expect(name, self._transport.locate(worker.actor))
+        self._await(name, self._transport.locate(worker.actor))
 
     def set_assignments(self, name: str, assignments: Sequence[Assignment]) -> None:
-        """Tells a worker all that it is to hold."""
+        """Sends a worker all of its assignments."""
         worker = self._workers.get(name)
         if worker is not None:
-            worker.holds = tuple(assignments)
-            worker.serial += 1
-            self._transport.set_assignments(worker.actor, worker.serial, worker.holds)
+            worker.assignments = tuple(assignments)
+            worker.version += 1
+            self._send_assignments(worker)
+
+    def _send_assignments(self, worker: WorkerHandle) -> None:
+        self._transport.set_assignments(worker.actor, worker.version, worker.assignments)
 
     def drain(self, name: str) -> None:
         """Tells a worker to publish and leave."""
@@ -92,24 +95,24 @@ class WorkerPool:
             self._transport.drain(worker.actor)
 
     def kill(self, name: str) -> None:
-        """Ends a worker's process; nothing it says is listened to any more."""
+        """Ends a worker's process, and ignores whatever it still says."""
         worker = self._workers.pop(name, None)
         if worker is not None:
             self._transport.kill(worker.actor)
 
     def kill_all(self) -> None:
-        """Ends everybody."""
+        """Ends all workers."""
         for name in list(self._workers):
             self.kill(name)
 
     def events(self, wait_s: float) -> list[Event]:
-        """What workers have said since the last call; waits `wait_s` at most for the first."""
+        """Events of workers since the last call; waits up to `wait_s` for the first."""
         self._ask_those_due()
         events: list[Event] = []
         try:
             answer = self._answers.get(block=wait_s > 0, timeout=wait_s)
             while True:
-                events += self._understood(*answer)
+                events += self._handle_answer(*answer)
                 answer = self._answers.get_nowait()
         except queue.Empty:
             return events
@@ -120,50 +123,52 @@ class WorkerPool:
             name = heapq.heappop(self._due)[1]
             worker = self._workers.get(name)
             if worker is not None and worker.node:
-                self._expect(name, self._transport.report(worker.actor, worker.seen))
+                self._await(name, self._transport.report(worker.actor, worker.seen))
             elif worker is not None:
-                self._expect(name, self._transport.locate(worker.actor))
+                self._await(name, self._transport.locate(worker.actor))
 
-    def _expect(self, name: str, answer: "Future[Any]") -> None:
+    def _await(self, name: str, answer: "Future[Any]") -> None:
         answer.add_done_callback(lambda future: self._answers.put((name, future)))
 
     def _ask_in(self, name: str, pause_s: float) -> None:
         heapq.heappush(self._due, (self._clock() + pause_s, name))
 
-    def _understood(self, name: str, future: "Future[Any]") -> list[Event]:
+    def _handle_answer(self, name: str, future: "Future[Any]") -> list[Event]:
         worker = self._workers.get(name)
         if worker is None:
-            return []  # it was killed; nobody listens
+            return []  # it was killed
         error = future.exception()
         if error is not None:
-            return self._failed(name, worker, error)
+            return self._take_error(name, worker, error)
         match future.result():
             case WorkerLocation() as location:
-                return self._greeted(name, worker, location)
+                return self._take_location(name, worker, location)
             case Reply() as reply:
-                return self._replied(name, worker, reply)
+                return self._take_reply(name, worker, reply)
         return []
 
-    def _greeted(self, name: str, worker: WorkerHandle, location: WorkerLocation) -> list[Event]:
+    def _take_location(
+        self, name: str, worker: WorkerHandle, location: WorkerLocation
+    ) -> list[Event]:
         worker.node, worker.host = location.node, location.host
         self._begin(name, worker)
         self._ask_in(name, 0.0)
         return [WorkerStarted(self._clock(), name)]
 
     def _begin(self, name: str, worker: WorkerHandle) -> None:
-        def refused(future: "Future[None]") -> None:
-            if future.exception() is not None:  # otherwise there is nothing to say
+        def begun(future: "Future[None]") -> None:
+            if future.exception() is not None:  # success shows in the next report
                 self._answers.put((name, future))
 
-        self._transport.begin(worker.actor, worker.node).add_done_callback(refused)
+        self._transport.begin(worker.actor, worker.node).add_done_callback(begun)
 
-    def _replied(self, name: str, worker: WorkerHandle, reply: Reply) -> list[Event]:
-        self._ask_in(name, self._pause())
+    def _take_reply(self, name: str, worker: WorkerHandle, reply: Reply) -> list[Event]:
+        self._ask_in(name, self._report_pause())
         worker.seen += len(reply.report.finished)
         if not reply.begun:
             self._begin(name, worker)
-        if reply.holding < worker.serial:
-            self._transport.set_assignments(worker.actor, worker.serial, worker.holds)
+        if reply.version < worker.version:
+            self._send_assignments(worker)
         if worker.draining and not reply.leaving:
             self._transport.drain(worker.actor)
         now = self._clock()
@@ -173,14 +178,14 @@ class WorkerPool:
             events.insert(0, WorkerDraining(now, name))
         return events
 
-    def _pause(self) -> float:
-        return min(max(_SHORTEST_S, len(self._workers) / _QUESTIONS_PER_S), _LONGEST_S)
+    def _report_pause(self) -> float:
+        return min(max(_SHORTEST_S, len(self._workers) / _REPORTS_PER_S), _LONGEST_S)
 
-    def _failed(self, name: str, worker: WorkerHandle, error: BaseException) -> list[Event]:
+    def _take_error(self, name: str, worker: WorkerHandle, error: BaseException) -> list[Event]:
         now = self._clock()
         match self._transport.classify(error, worker.node):
             case Unreachable():
-                self._ask_in(name, _UNREACHED_S)
+                self._ask_in(name, _UNREACHABLE_S)
                 return []
             case StartError(message, fault):
                 self.kill(name)

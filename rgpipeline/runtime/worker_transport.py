@@ -1,4 +1,4 @@
-"""How the driver starts and calls workers' processes: an interface, free of Ray."""
+"""How the driver starts workers' processes and calls them: an interface, free of Ray."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -12,29 +12,29 @@ from rgpipeline.assignments import Assignment, Fault, WorkerReport
 class WorkerLocation:
     """Where a worker's process runs."""
 
-    node: str  # Ray's id of it
+    node: str  # Ray's id of the node
     host: str
     pid: int
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a worker answers whenever it is asked."""
+    """A worker's answer to `report`."""
 
-    report: WorkerReport  # `finished` without what the driver has seen
-    begun: bool = True  # it was told to begin
-    holding: int = 0  # serial number of the last thing it was told to hold
-    leaving: bool = False  # it was told to go, by us or by its host
+    report: WorkerReport  # its `finished` without what the driver has seen
+    begun: bool = True  # `begin` has reached it
+    version: int = 0  # of the assignments that reached it last; 0: none has
+    leaving: bool = False  # the driver, or its host, has told it to leave
 
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """No answer, but the worker may well live."""
+    """The worker did not answer; it may be alive."""
 
 
 @dataclass(frozen=True, slots=True)
 class StartError:
-    """The worker's process can't do as it was told."""
+    """The worker's process raised an error when it was called, before its engine was open."""
 
     message: str
     fault: Fault
@@ -42,35 +42,35 @@ class StartError:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """The worker's process is no more."""
+    """The worker's process has ended."""
 
-    removed: bool  # with its node, which is nobody's fault
+    removed: bool  # its node went away, so nobody is to blame
     reason: str
 
 
 class WorkerTransport(Protocol):
-    """Processes with a worker in each. No call waits for them."""
+    """Starts processes with a worker in each, and calls them. No method waits."""
 
     def start(self, name: str, attempt: str) -> Any:
-        """A process as soon as there is room for it; what it is called by."""
+        """Starts a process as soon as there is room for it; returns its handle (`actor` below)."""
 
     def kill(self, actor: Any) -> None:
-        """Ends it, also when it is stopped, or waits for room."""
+        """Ends the process, also one that is stopped or still waits for room."""
 
     def locate(self, actor: Any) -> "Future[WorkerLocation]":
-        """Where it runs."""
+        """Asks where it runs; answered once it has started."""
 
     def begin(self, actor: Any, node: str) -> "Future[None]":
-        """Has it open its engine; again, it is harmless."""
+        """Has it open its engine. Repeating this is harmless."""
 
     def report(self, actor: Any, seen: int) -> "Future[Reply]":
-        """How it is, without the first `seen` finished assignments."""
+        """Asks for its report, without the first `seen` finished assignments."""
 
-    def set_assignments(self, actor: Any, serial: int, assignments: Sequence[Assignment]) -> None:
-        """All that it is to hold; what has a smaller number than it has seen is overtaken."""
+    def set_assignments(self, actor: Any, version: int, assignments: Sequence[Assignment]) -> None:
+        """Sends all of its assignments. It ignores a version that is not above the last."""
 
     def drain(self, actor: Any) -> None:
-        """It shall publish and leave; again, it is harmless."""
+        """Tells it to publish and leave. Repeating this is harmless."""
 
     def classify(self, error: BaseException, node: str) -> Unreachable | StartError | Exited:
         """What an error in place of an answer means."""

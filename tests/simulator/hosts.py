@@ -53,7 +53,7 @@ class Process:
         self.cut_off = False  # its host is gone to the world; it works on
         self.begun = False
         self.busy = False
-        self.holding = 0
+        self.version = 0
         self.leaving = False
         self.worker: SimWorker | None = None
         self.waiting: list[Future[Any]] = []  # answers that are owed
@@ -205,11 +205,11 @@ class SimTransport:
         return self._ask(actor, lambda: self._reply(actor, seen))
 
     def set_assignments(
-        self, actor: Process, serial: int, assignments: Sequence[Assignment]
+        self, actor: Process, version: int, assignments: Sequence[Assignment]
     ) -> None:
         def arrive() -> None:
-            if actor.worker is not None and serial > actor.holding:
-                actor.holding = serial
+            if actor.worker is not None and version > actor.version:
+                actor.version = version
                 actor.worker.set_assignments(assignments)
 
         self._send(actor, arrive)
@@ -320,7 +320,7 @@ class SimTransport:
             return Reply(WorkerReport(progress_counter=-1), begun=False, leaving=actor.leaving)
         report = worker.report()
         fresh = replace(report, finished=report.finished[seen:])
-        return Reply(fresh, True, actor.holding, actor.leaving)
+        return Reply(fresh, True, actor.version, actor.leaving)
 
     def _lost(self) -> bool:
         lost = self._hosts.trouble and self._world.chance(self._night.lost)

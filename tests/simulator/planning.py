@@ -50,13 +50,13 @@ class Outline:
         self._at = 0.0  # rows of the first shard it holds
         self._looked = world.now
         self._opens = world.now + world.between(0.5, 1.5) * _OPEN_S
-        self.serial = 0
+        self.version = 0
         self.done = 0.0
         self.parts = 0.0
 
-    def set_assignments(self, serial: int, assignments: Sequence[Assignment]) -> None:
+    def set_assignments(self, version: int, assignments: Sequence[Assignment]) -> None:
         self._work()
-        self.serial = serial
+        self.version = version
         known = {done.shard for done in self._finished}
         self._holds = [a for a in assignments if a.shard.index not in known]
 
@@ -69,7 +69,7 @@ class Outline:
             finished=tuple(self._finished[seen:]), rows_done=int(self.done),
             slots=_SLOTS if is_open else 0, occupied=_SLOTS, working_on=at,
         )  # fmt: skip
-        return Reply(report, holding=self.serial)
+        return Reply(report, version=self.version)
 
     def _work(self) -> None:
         seconds = self._world.now - max(self._looked, self._opens)
@@ -114,10 +114,10 @@ class OutlineTransport:
         return self._answer(actor.reply(seen))
 
     def set_assignments(
-        self, actor: Outline, serial: int, assignments: Sequence[Assignment]
+        self, actor: Outline, version: int, assignments: Sequence[Assignment]
     ) -> None:
         self.messages += 1
-        actor.set_assignments(serial, assignments)
+        actor.set_assignments(version, assignments)
 
     def drain(self, actor: Outline) -> None:
         pass
