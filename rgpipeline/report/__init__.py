@@ -1,4 +1,4 @@
-"""A job on one page of HTML, from its output folder and event log alone.
+"""A report of a job as one HTML page, from its output folder and event log alone.
 
 Layer 4. Imports output and plan; free of jax and Ray. The page needs no network.
 """

@@ -1,7 +1,7 @@
-"""Charts as HTML and SVG: shapes stretch with the page, words keep their size.
+"""Charts as HTML and SVG: shapes stretch with the page, text keeps its size.
 
-A chart is a frame with an SVG of 1000 × 1000 units stretched over it; ticks and labels are HTML,
-placed by per cent. Colours are the style sheet's.
+A chart is an SVG of 1000 × 1000 units that is stretched over a frame. Ticks and labels are HTML,
+positioned in per cent. Colours are in the style sheet.
 """
 
 import math
@@ -12,52 +12,53 @@ from markupsafe import Markup
 
 _UNITS = 1000.0
 
-Say = Callable[[float], str]
+Format = Callable[[float], str]
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One axis of a chart: from `low` to `high`, with ticks and how they are worded."""
+    """One axis of a chart, from `low` to `high`; `format` makes the text of a value."""
 
     low: float
     high: float
     ticks: Sequence[float]
-    say: Say
+    format: Format
     breaks: Sequence[float] = ()  # drawn across the chart
 
     def at(self, value: float) -> float:
-        """Where a value stands, 0 to 1."""
+        """The value's position on the axis, 0 to 1."""
         return (value - self.low) / (self.high - self.low) if self.high > self.low else 0.0
 
 
-def linear(high: float, say: Say, wanted: int = 5) -> Axis:
+def linear(high: float, format: Format, wanted: int = 5) -> Axis:
     """An axis from 0 to a round number at or above `high`."""
     step = _round_step(max(high, 1e-9) / wanted)
     count = max(1, math.ceil(max(high, 1e-9) / step - 1e-9))
-    return Axis(0.0, step * count, [step * index for index in range(count + 1)], say)
+    return Axis(0.0, step * count, [step * index for index in range(count + 1)], format)
 
 
-def between(low: float, high: float, say: Say, wanted: int = 6) -> Axis:
-    """An axis from `low` to `high` themselves, ticks at round numbers."""
+def between(low: float, high: float, format: Format, wanted: int = 6) -> Axis:
+    """An axis from exactly `low` to exactly `high`, with ticks at round numbers."""
     step = max(1.0, _round_step(max(high - low, 1e-9) / wanted))
     first = math.ceil(low / step - 1e-9)
     ticks = [step * index for index in range(first, int(high / step + 1e-9) + 1)]
-    return Axis(low, high, ticks, say)
+    return Axis(low, high, ticks, format)
 
 
-def exact(high: float, steps: Sequence[float], say: Say, wanted: int = 7) -> Axis:
-    """An axis from 0 to `high` itself; ticks at multiples of the first wide enough step."""
+def exact(high: float, steps: Sequence[float], format: Format, wanted: int = 7) -> Axis:
+    """An axis from 0 to exactly `high`; ticks at multiples of the first of `steps` that is wide
+    enough for `wanted` ticks."""
     fallback = _round_step(max(high, 1e-9) / wanted)
     step = next((step for step in steps if high / step <= wanted), fallback)
     count = int(high / step + 1e-9)
-    return Axis(0.0, max(high, 1e-9), [step * index for index in range(count + 1)], say)
+    return Axis(0.0, max(high, 1e-9), [step * index for index in range(count + 1)], format)
 
 
-def doublings(low: float, high: float, say: Say) -> Axis:
+def doublings(low: float, high: float, format: Format) -> Axis:
     """A logarithmic axis; values, ticks included, are exponents of 2."""
     step = max(1, math.ceil((high - low) / 8))
     ticks = [float(tick) for tick in range(math.ceil(low), math.floor(high) + 1, step)]
-    return Axis(low, high, ticks, say)
+    return Axis(low, high, ticks, format)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +69,14 @@ class Area:
     values: Sequence[float]
 
 
-def stacked(places: Sequence[float], areas: Sequence[Area], x: Axis, y: Axis) -> Markup:
-    """Areas on top of each other, the first one lowest."""
+def stacked(xs: Sequence[float], areas: Sequence[Area], x: Axis, y: Axis) -> Markup:
+    """Areas stacked on each other, the first one lowest."""
     shapes: list[Markup] = []
-    floor = [0.0] * len(places)
+    floor = [0.0] * len(xs)
     for index, area in enumerate(areas):
         top = [low + value for low, value in zip(floor, area.values, strict=True)]
-        edge = [_point(x, y, place, value) for place, value in zip(places, top, strict=True)]
-        back = [_point(x, y, place, value) for place, value in zip(places, floor, strict=True)]
+        edge = [_point(x, y, position, value) for position, value in zip(xs, top, strict=True)]
+        back = [_point(x, y, position, value) for position, value in zip(xs, floor, strict=True)]
         shapes.append(
             Markup('<path class="area s{}" d="M{}Z"><title>{}</title></path>').format(
                 index, "L".join([*edge, *reversed(back)]), area.name
@@ -89,15 +90,17 @@ def line(points: Sequence[tuple[float, float | None]], x: Axis, y: Axis, *, dots
     """One line, broken where a value is None; `dots` marks each point and names its value."""
     stretches: list[list[str]] = [[]]
     marks: list[Markup] = []
-    for place, value in points:
+    for position, value in points:
         if value is None:
             stretches.append([])
             continue
-        stretches[-1].append(_point(x, y, place, value))
+        stretches[-1].append(_point(x, y, position, value))
         if dots:
             marks.append(
                 Markup('<i class="dot" style="left:{}%;bottom:{}%" title="{}"></i>').format(
-                    _percent(x.at(place)), _percent(y.at(value)), f"{x.say(place)}: {y.say(value)}"
+                    _percent(x.at(position)),
+                    _percent(y.at(value)),
+                    f"{x.format(position)}: {y.format(value)}",
                 )
             )
     paths = [
@@ -109,7 +112,7 @@ def line(points: Sequence[tuple[float, float | None]], x: Axis, y: Axis, *, dots
 
 
 def bars(found: Sequence[tuple[float, float, float, str]], x: Axis, y: Axis) -> Markup:
-    """Bars (from, to, height, what it says when pointed at)."""
+    """Bars (from, to, height, title)."""
     shapes = [
         Markup(
             '<rect class="bar" x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>'
@@ -118,35 +121,35 @@ def bars(found: Sequence[tuple[float, float, float, str]], x: Axis, y: Axis) -> 
             _number((1 - y.at(height)) * _UNITS),
             _number(max((x.at(stop) - x.at(start)) * _UNITS * 0.92, 1.0)),
             _number(y.at(height) * _UNITS),
-            told,
+            title,
         )
-        for start, stop, height, told in found
+        for start, stop, height, title in found
     ]
     return _frame(shapes, x, y)
 
 
 @dataclass(frozen=True, slots=True)
-class Stay:
-    """One bar of a time line."""
+class TimelineRow:
+    """One row of a time line: times on the axis, how it ended, and the title."""
 
     label: str
     start: float
     ready: float | None
     end: float
     how: str
-    told: str
+    title: str
 
 
-def timeline(stays: Sequence[Stay], x: Axis) -> Markup:
-    """One row for each worker: opening pale, at work full, its end marked."""
+def timeline(lives: Sequence[TimelineRow], x: Axis) -> Markup:
+    """A row for each worker: pale while its engine opens, full while it works, its end marked."""
     rows = [
         Markup(
-            '<div class="stay"><span class="who" title="{told}">{label}</span><span class="track">'
+            '<div class="stay"><span class="who" title="{title}">{label}</span><span class="track">'
             '<i class="opening" style="left:{start}%;width:{opening}%"></i>'
-            '<i class="work" style="left:{ready}%;width:{work}%" title="{told}"></i>'
-            '<b class="end {how}" style="left:{end}%" title="{told}"></b></span></div>'
-        ).format(**_spans(stay, x))
-        for stay in stays
+            '<i class="work" style="left:{ready}%;width:{work}%" title="{title}"></i>'
+            '<b class="end {how}" style="left:{end}%" title="{title}"></b></span></div>'
+        ).format(**_spans(life, x))
+        for life in lives
     ]
     return Markup(
         '<div class="timeline">{}<div class="stay"><span class="who"></span>{}</div></div>'
@@ -155,17 +158,17 @@ def timeline(stays: Sequence[Stay], x: Axis) -> Markup:
     )
 
 
-def _spans(stay: Stay, x: Axis) -> dict[str, str]:
-    ready = stay.end if stay.ready is None else stay.ready
+def _spans(life: TimelineRow, x: Axis) -> dict[str, str]:
+    ready = life.end if life.ready is None else life.ready
     return {
-        "label": stay.label,
-        "told": stay.told,
-        "how": stay.how,
-        "start": _percent(x.at(stay.start)),
-        "opening": _percent(x.at(ready) - x.at(stay.start)),
+        "label": life.label,
+        "title": life.title,
+        "how": life.how,
+        "start": _percent(x.at(life.start)),
+        "opening": _percent(x.at(ready) - x.at(life.start)),
         "ready": _percent(x.at(ready)),
-        "work": _percent(x.at(stay.end) - x.at(ready)),
-        "end": _percent(x.at(stay.end)),
+        "work": _percent(x.at(life.end) - x.at(ready)),
+        "end": _percent(x.at(life.end)),
     }
 
 
@@ -178,9 +181,9 @@ def _frame(shapes: Sequence[Markup], x: Axis, y: Axis, over: Sequence[Markup] = 
     ]
     breaks = [
         Markup('<line class="break" y1="0" y2="1000" x1="{0}" x2="{0}"/>').format(
-            _number(x.at(place) * _UNITS)
+            _number(x.at(position) * _UNITS)
         )
-        for place in x.breaks
+        for position in x.breaks
     ]
     return Markup(
         '<div class="chart"><div class="plot"><svg viewBox="0 0 1000 1000" '
@@ -197,21 +200,21 @@ def _frame(shapes: Sequence[Markup], x: Axis, y: Axis, over: Sequence[Markup] = 
 def _y_ticks(y: Axis) -> Iterator[Markup]:
     for tick in y.ticks:
         yield Markup('<span class="y" style="bottom:{}%">{}</span>').format(
-            _percent(y.at(tick)), y.say(tick)
+            _percent(y.at(tick)), y.format(tick)
         )
 
 
 def _x_ticks(x: Axis) -> Markup:
     return Markup("").join(
         Markup('<span class="x" style="left:{}%">{}</span>').format(
-            _percent(x.at(tick)), x.say(tick)
+            _percent(x.at(tick)), x.format(tick)
         )
         for tick in x.ticks
     )
 
 
-def _point(x: Axis, y: Axis, place: float, value: float) -> str:
-    return f"{_number(x.at(place) * _UNITS)},{_number((1 - y.at(value)) * _UNITS)}"
+def _point(x: Axis, y: Axis, position: float, value: float) -> str:
+    return f"{_number(x.at(position) * _UNITS)},{_number((1 - y.at(value)) * _UNITS)}"
 
 
 def _number(value: float) -> str:
@@ -231,7 +234,7 @@ def _round_step(step: float) -> float:
 __all__ = [
     "Area",
     "Axis",
-    "Stay",
+    "TimelineRow",
     "bars",
     "between",
     "doublings",

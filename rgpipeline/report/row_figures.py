@@ -1,4 +1,4 @@
-"""What the published rows tell: lengths, finish reasons, failures, samples to read."""
+"""Figures of the published rows: lengths, finish reasons, failures, and samples to read."""
 
 import math
 import re
@@ -13,9 +13,9 @@ from rgpipeline.records import SampleKey
 from rgpipeline.tasks import task_of
 
 _BARS = 24
-_FAILURES = 200  # shown with their rows
+_FAILURES = 200  # rows that are listed
 _SAMPLES = 6
-_SEARCHED = 2000  # texts among which samples are looked for
+_SEARCHED = 2000  # texts that samples are taken from
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,11 @@ class FailedRow:
 
 @dataclass(slots=True)
 class RowFacts:
-    """All published rows, summed up."""
+    """Figures of all published rows."""
 
     lengths: Counter[int] = field(default_factory=Counter)  # tokens generated → samples
     reasons: Counter[str] = field(default_factory=Counter)
-    errors: Counter[str] = field(default_factory=Counter)  # numbers taken out
+    errors: Counter[str] = field(default_factory=Counter)  # without their numbers
     failures: list[FailedRow] = field(default_factory=list)
     samples: list[WholeText] = field(default_factory=list)
 
@@ -51,7 +51,7 @@ class RowFacts:
 
 
 def row_facts(folder: JobFolder) -> RowFacts:
-    """Reads every published row's figures; texts only of the samples."""
+    """Reads the figures of every published row, and the texts of a few samples."""
     facts = RowFacts()
     p = folder.job.output.prefix
     task = task_of(folder.job)
@@ -65,7 +65,7 @@ def row_facts(folder: JobFolder) -> RowFacts:
         for entry, whole, values in part.rows(names):
             row = dict(zip(bare, values.values(), strict=True))
             if row["error"] is not None:
-                _take_error(facts, row)
+                _count_error(facts, row)
                 continue
             key = SampleKey(part.shard, entry.row, entry.sample)
             tokens, reason = begun.pop(key, (0, None))
@@ -81,7 +81,7 @@ def row_facts(folder: JobFolder) -> RowFacts:
     return facts
 
 
-def _take_error(facts: RowFacts, row: dict[str, Any]) -> None:
+def _count_error(facts: RowFacts, row: dict[str, Any]) -> None:
     facts.reasons["error"] += 1
     facts.errors[_kind(row["error"])] += 1
     if len(facts.failures) < _FAILURES:
@@ -89,12 +89,12 @@ def _take_error(facts: RowFacts, row: dict[str, Any]) -> None:
 
 
 def _kind(error: str) -> str:
-    """An error without the numbers that are its row's own, so that like ones count together."""
+    """The error without its numbers, which differ by row, so that like errors count together."""
     return re.sub(r"\d[\d,]*", "…", error)[:200]
 
 
 def histogram(lengths: Counter[int]) -> list[tuple[int, int, int]]:
-    """(from, up to and including, samples) of a few bars of equal width."""
+    """Bars of equal width: (from, up to and including, samples)."""
     if not lengths:
         return []
     low, high = min(lengths), max(lengths)
@@ -109,7 +109,7 @@ def histogram(lengths: Counter[int]) -> list[tuple[int, int, int]]:
 
 
 def _samples(folder: JobFolder) -> list[WholeText]:
-    """Some completions from here and there among the first thousands."""
+    """Some completions, spread evenly over the first ones."""
     texts = [
         text
         for text in islice(whole_texts(folder), _SEARCHED)

@@ -37,10 +37,10 @@ def read_runs(store: Store) -> list[Run]:
 
 @dataclass(frozen=True, slots=True)
 class TimeAxis:
-    """Seconds of running: a run begins where the one before it ended."""
+    """Seconds of running: each run begins where the one before it ended, without the pause."""
 
     begins: tuple[float, ...]  # of each run, seconds since the epoch
-    offsets: tuple[float, ...]  # of each run's beginning on the axis
+    offsets: tuple[float, ...]  # of each run's begin on the axis
     total: float
 
     @classmethod
@@ -52,13 +52,13 @@ class TimeAxis:
         return cls(tuple(run.began for run in runs), tuple(offsets), max(total, 1.0))
 
     def place(self, run: int, t: float) -> float:
-        """Where an event of a run stands on the axis."""
+        """The position on the axis of time `t` in a run."""
         return self.offsets[run] + max(0.0, t - self.begins[run])
 
 
 @dataclass(frozen=True, slots=True)
 class Bins:
-    """An axis cut into equal stretches, into which amounts are spread."""
+    """The axis divided into bins of equal width."""
 
     total: float
     count: int

@@ -71,8 +71,8 @@ class Run:
     """A run of two workers with 8 chips each, noted by the driver's own reporter."""
 
     def __init__(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("rgpipeline.runtime.status_reporter._now", lambda: self.now)
         self.now = 0.0
+        monkeypatch.setattr("rgpipeline.runtime.status_reporter._now", lambda: self.now)
         self.game = Game(shards(9), workers=2)
         self.log = EventLog(RetryingStore(open_store(url), Retry()), lambda: None)
         pool: Any = SimpleNamespace(host_of=lambda worker: "host")
