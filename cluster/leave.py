@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
-"""Lets the actors of this container finish what they hold and leave; KubeRay's preStop hook.
+"""Lets the actors of this container publish their rows and leave; KubeRay's preStop hook.
 
-Kubernetes signals a container's first process only, and Ray's does not pass a SIGTERM on to its
-actors. So we do, and wait until they have published their rows and gone. Kubernetes kills
-whoever is still there when the pod's grace period ends.
+Kubernetes signals only the first process of a container, and Ray does not pass the SIGTERM on to its
+actors. So this script does, and waits until they have published their rows and ended. Kubernetes
+kills the processes that are left when the pod's grace period ends.
 """
 
 import psutil
 
-# Titles that Ray gives to processes which hold no work of ours; a raylet dies with its agents.
+# Titles of Ray's own processes. A raylet dies with its agents, so they get no signal.
 _NOT_OURS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent", "ray::IDLE")
 
 
 def actors() -> list[psutil.Process]:
-    """The processes in which a Ray actor or task lives, on this machine."""
+    """The processes on this machine that run a Ray actor or task."""
     return [process for process in psutil.process_iter() if _holds_work(process)]
 
 

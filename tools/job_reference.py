@@ -19,15 +19,15 @@ _HEAD = """\
 
 <!-- Written by tools/job_reference.py from rgpipeline/spec/; change it there. -->
 
-YAML. Every field has a default but `model.weights`, `input.path` and `output.path`; an unknown key
-is refused, with the nearest known one named. `rgpipeline validate job.yaml` finds everything that
-is wrong with a job before it runs, and `--set key=value` overrides any field:
+YAML. Every field has a default except `model.weights`, `input.path` and `output.path`. An unknown key
+is refused, and the message suggests the nearest known key. `rgpipeline validate job.yaml` finds
+everything that is wrong with a job before it runs, and `--set key=value` overrides any field:
 
 ```bash
 rgpipeline run job.yaml --set sampling.temperature=0.2 --set 'sampling.stop=["\\n\\n"]'
 ```
 
-The shortest one:
+The shortest job:
 
 ```yaml
 model: {weights: demo}
@@ -35,29 +35,29 @@ input: {path: demo}
 output: {path: out/first}
 ```
 
-What may change when a job is run again, to resume it: `workers`, `faults`, `storage_options`, and
-`engine`. Where `engine` is another, or a worker's chips are divided otherwise (`workers.chips`,
-`workers.mesh`, other hosts), a warning says that rows still to come may round differently, and what
-`auto` means is settled anew. Anything else belongs to another output.
+When you run a job again to resume it, you may change `workers`, `faults`, `storage_options` and
+`engine`. If `engine` changes, or the mesh of a worker's chips (`workers.chips`, `workers.mesh`, other
+hosts), a warning says that the remaining rows may round differently, and `auto` is resolved again.
+Any other change needs another output folder.
 """
 
 _SECTIONS = {
     "": "At the top",
-    "model": "Which weights, and how they are held.",
+    "model": "Which weights, and how they are stored on the device.",
     "input": "Where the prompts are.",
-    "input.columns": "Which input columns mean what. One of `prompt`, `messages`, `prompt_ids` and "
-    "the template makes the prompt; without any of them it is the column `prompt`.",
-    "output": "Where completions go, and in what shape.",
+    "input.columns": "The meaning of input columns. One of `prompt`, `messages`, `prompt_ids` and the "
+    "template makes the prompt; without any of them it is the column `prompt`.",
+    "output": "Where completions go, and in what form.",
     "sampling": "How tokens are drawn. In this order for every token: logit bias, repetition, "
     "presence and frequency penalties, temperature; then top-k, top-p and min-p cut the "
-    "distribution; then one draw. A row may override any of it by the column that "
+    "distribution; then one draw. A row may override any of these in the column that "
     "`input.columns.sampling` names.",
-    "engine": "How a worker's device is used. `auto` is settled once, by the first worker, and "
-    "recorded beside the plan, so that every worker and every later run agree; "
-    "[performance](performance.md) says what it comes to.",
+    "engine": "How a worker's device is used. The first worker chooses what `auto` means, once, "
+    "and records it beside the plan, so that every worker and every later run agree; "
+    "[performance](performance.md) says what it chooses.",
     "workers": "How many workers, and on what.",
     "workers.mesh": "How one worker's chips are divided.",
-    "faults": "What the job puts up with.",
+    "faults": "How many failures the job tolerates.",
 }
 
 
