@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Lets the actors of this container publish their rows and leave; KubeRay's preStop hook.
 
-Kubernetes signals only the first process of a container, and Ray does not pass the SIGTERM on to its
-actors. So this script does, and waits until they have published their rows and ended. Kubernetes
-kills the processes that are left when the pod's grace period ends.
+Kubernetes signals only the first process of a container, and Ray does not pass the SIGTERM on to
+its actors. So this script does, and waits until they have published their rows and ended.
+Kubernetes kills the processes that are left when the pod's grace period ends.
 """
 
 import psutil

@@ -19,8 +19,8 @@ _HEAD = """\
 
 <!-- Written by tools/job_reference.py from rgpipeline/spec/; change it there. -->
 
-YAML. Every field has a default except `model.weights`, `input.path` and `output.path`. An unknown key
-is refused, and the message suggests the nearest known key. `rgpipeline validate job.yaml` finds
+YAML. Every field has a default except `model.weights`, `input.path` and `output.path`. An unknown
+key is refused, and the message suggests the nearest known key. `rgpipeline validate job.yaml` finds
 everything that is wrong with a job before it runs, and `--set key=value` overrides any field:
 
 ```bash
@@ -36,17 +36,17 @@ output: {path: out/first}
 ```
 
 When you run a job again to resume it, you may change `workers`, `faults`, `storage_options` and
-`engine`. If `engine` changes, or the mesh of a worker's chips (`workers.chips`, `workers.mesh`, other
-hosts), a warning says that the remaining rows may round differently, and `auto` is resolved again.
-Any other change needs another output folder.
+`engine`. If `engine` changes, or the mesh of a worker's chips (`workers.chips`, `workers.mesh`,
+other hosts), a warning says that the remaining rows may round differently, and `auto` is resolved
+again. Any other change needs another output folder.
 """
 
 _SECTIONS = {
     "": "At the top",
     "model": "Which weights, and how they are stored on the device.",
     "input": "Where the prompts are.",
-    "input.columns": "The meaning of input columns. One of `prompt`, `messages`, `prompt_ids` and the "
-    "template makes the prompt; without any of them it is the column `prompt`.",
+    "input.columns": "The meaning of input columns. One of `prompt`, `messages`, `prompt_ids` and "
+    "the template makes the prompt; without any of them it is the column `prompt`.",
     "output": "Where completions go, and in what form.",
     "sampling": "How tokens are drawn. In this order for every token: logit bias, repetition, "
     "presence and frequency penalties, temperature; then top-k, top-p and min-p cut the "
