@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from numpy.typing import NDArray
 
 from rgpipeline.engine.api import PendingBlock, PendingScores, PrefillPack
+from rgpipeline.engine.programs.forward import DeviceBlock
 from rgpipeline.engine.programs.on_chips import ROWS, STATE, Jitted, OnChips
 from rgpipeline.engine.programs.program_shapes import (
     pack_shapes_of,
@@ -21,7 +22,7 @@ from rgpipeline.engine.programs.program_shapes import (
     score_block_of,
     score_rows_of,
 )
-from rgpipeline.engine.programs.results import DeviceBlock, score_positions
+from rgpipeline.engine.programs.score_head import score_positions
 from rgpipeline.engine.slot_fields import (
     ENTRIES,
     IN_SNAPSHOTS,

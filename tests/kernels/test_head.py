@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rgpipeline.engine.sampling.vocabulary_shards import noise, rate_of, token_of
+from rgpipeline.engine.sampling.block_draw import noise, rate_of, token_of
 from rgpipeline.model.griffin_state import Position
 from rgpipeline.model.kernels.head import BLOCK, LOWEST, Choice, choose, chosen
 from rgpipeline.model.ops.primitives import logits

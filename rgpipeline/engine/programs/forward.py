@@ -1,24 +1,23 @@
-"""The programs that run on the device: prefill, decode, assign, score; others are in `moves`.
+"""The programs that run the model: prefill, decode, score. `slot_state` has those that copy states.
 
-Pure functions of parameters and state with one fixed shape each. In none of them does a row's
-arithmetic touch another row's, so a sequence's bits don't depend on its slot or its neighbours.
+Pure functions of parameters and state, each with one fixed shape. A row's arithmetic never touches
+another row's, so a sequence's bits don't depend on its slot or its neighbours.
 
 Where a worker has several chips, these run on each of them, with its part of everything (see
-`model.sharding`); numbers of slots are the worker's all the same.
+`model.sharding`); slots and rows are numbered over the whole worker all the same.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rgpipeline.engine.api import FAILED, GOES_ON, IDLE, LAST, STOPPED
+from rgpipeline.engine.api import FAILED, GOES_ON, IDLE, LAST, STOPPED, DecodedBlock
 from rgpipeline.engine.sampling.next_token import next_tokens
 from rgpipeline.engine.sampling.sampler import Sampled, count_token
-from rgpipeline.engine.sampling.vocabulary_shards import joined_softmax, share_of_softmax
 from rgpipeline.engine.slot_fields import SamplingFeatures
 from rgpipeline.engine.slot_state import SlotState, beside
 from rgpipeline.model.collectives import Chips
@@ -26,15 +25,37 @@ from rgpipeline.model.griffin_state import GriffinState
 from rgpipeline.model.layers.griffin import Griffin
 from rgpipeline.model.ops import row_writes
 from rgpipeline.model.sharding import map_rows
+from rgpipeline.records import TokenLogprobs
 
 Params = Any
+State = TypeVar("State")
+Made = TypeVar("Made")
 
 
 class Steps(NamedTuple):
-    """What a block of k decode steps brings."""
+    """The results of k decode steps."""
 
     codes: jax.Array  # int8 [k, s]
     sampled: Sampled  # of [k, s, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceBlock:
+    """`api.PendingBlock` of a GriffinEngine."""
+
+    steps: Steps
+    count: int  # steps that were run
+    rows_per_slot: int  # the first row of each is the slot's
+
+    def read(self) -> DecodedBlock:
+        """See `api.PendingBlock.read`."""
+        found = jax.device_get(self.steps)
+        steps = jax.tree.map(lambda rows: rows[: self.count, :: self.rows_per_slot], found)
+        sampled = steps.sampled
+        logprobs = None
+        if sampled.logprob.shape[-1]:
+            logprobs = TokenLogprobs(sampled.logprob, sampled.top_ids, sampled.top_logprobs)
+        return DecodedBlock(sampled.token, steps.codes, logprobs)
 
 
 def prefill(
@@ -46,7 +67,7 @@ def prefill(
     buffer_rows: jax.Array,
     fresh: jax.Array,
 ) -> GriffinState:
-    """Continues the buffer_rows of a pack by its chunks; shapes as in `api.PrefillPack`."""
+    """Reads the chunks of a pack into their rows of the buffer; shapes as in `api.PrefillPack`."""
     return score(model, params, buffer, tokens, lengths, buffer_rows, fresh)[0]
 
 
@@ -62,19 +83,19 @@ def score(
     """As `prefill`, with the hidden values of all positions after the final norm, [r t d]."""
     chips = model.chips
 
-    def of_leaf(by_chip: bool, leaf: jax.Array) -> jax.Array:
-        """Where the buffer_rows' rows are in `leaf`; past its end if they are not wanted."""
+    def local_rows(by_chip: bool, leaf: jax.Array) -> jax.Array:
+        """The indices of the buffer rows in `leaf`; past its end where a pack row is not in use."""
         wanted = chips.local_slice(buffer_rows) if by_chip else buffer_rows
         return wanted - chips.first_slot(leaf.shape[0], by_chip)
 
     def read(by_chip: bool, leaf: jax.Array) -> jax.Array:
-        """The rows; those whose prompt begins now hold nothing of the place's last one."""
-        row = leaf.at[of_leaf(by_chip, leaf)].get(mode="clip")
+        """The rows; zeros where a prompt begins, so that nothing is left of the row's last one."""
+        row = leaf.at[local_rows(by_chip, leaf)].get(mode="clip")
         begins = beside(chips.local_slice(fresh) if by_chip else fresh, row)
         return jnp.where(begins, jnp.zeros((), row.dtype), row)
 
     def write(by_chip: bool, leaf: jax.Array, row: jax.Array) -> jax.Array:
-        return row_writes.set_rows(leaf, of_leaf(by_chip, leaf), row)
+        return row_writes.set_rows(leaf, local_rows(by_chip, leaf), row)
 
     rows = map_rows(read, buffer)
     hidden, rows = _apply(model, params, "prefill", tokens, lengths, rows)
@@ -88,34 +109,68 @@ def decode(
     state: SlotState,
     steps: jax.Array | None = None,
     *,
-    most: int,
+    max_steps: int,
     features: SamplingFeatures,
 ) -> tuple[SlotState, Steps]:
-    """A token a step for every active slot; a slot that ends goes idle within the block.
+    """A token a step for every active slot; a slot whose sequence ends goes idle in the block.
 
     Args:
       model, params, state: as everywhere.
-      steps: how many, int32 scalar in [1, most]; None for `most`.
-      most: rows of what it brings; those beyond `steps` mean nothing.
-      features: what the sampler must be able to do.
+      steps: how many, int32 scalar in [1, max_steps]; None for `max_steps`.
+      max_steps: rows of the results; those beyond `steps` mean nothing.
+      features: what the sampler can do.
     """
-
-    chips = model.chips
 
     def step(state: SlotState, _: None) -> tuple[SlotState, Steps]:
         token, active = state.slots.token, state.slots.active
-        held = _kept_in_the_loop(params, token)
-        hidden, griffin = _apply(model, held, "decode", token, active, state.model)
+        tied = _keep_in_loop(params, token)
+        hidden, griffin = _apply(model, tied, "decode", token, active, state.model)
         state = state._replace(model=griffin)
-        return _advance(state, next_tokens(model, held, hidden, state, features), features, chips)
+        sampled = next_tokens(model, tied, hidden, state, features)
+        return _advance(state, sampled, features, model.chips)
 
-    return repeated(step, state, steps, most)
+    return dynamic_scan(step, state, steps, max_steps)
 
 
-def _kept_in_the_loop(params: Params, token: jax.Array) -> Params:
-    """The parameters, as if they came anew with every step's token.
+def dynamic_scan(
+    step: Callable[[State, None], tuple[State, Made]],
+    state: State,
+    steps: jax.Array | None,
+    max_steps: int,
+) -> tuple[State, Made]:
+    """`lax.scan(step, state, length=steps)`, where `steps` may be an argument of the program.
 
-    XLA's CPU backend moves what it does with parameters alone out of the loop. For bfloat16 that is
+    One program runs any number of steps, and a step's results don't depend on the number, so a
+    clock may choose it. A fixed number is better where the host must follow the turns of a loop of
+    unknown length (a GPU).
+
+    Args:
+      step: from a state to the next one and a tree of arrays.
+      state: to begin with.
+      steps: int32 scalar in [1, max_steps]; None for `max_steps`.
+      max_steps: rows of every array that is returned; those beyond `steps` mean nothing.
+    """
+    if steps is None:
+        return lax.scan(step, state, length=max_steps)
+    step = jax.jit(step, inline=True)  # traced for its shapes, and not again in the loop
+    one = jax.eval_shape(step, state, None)[1]
+    rows = jax.tree.map(lambda leaf: jnp.zeros((max_steps, *leaf.shape), leaf.dtype), one)
+
+    def turn(index: jax.Array, carried: tuple[State, Made]) -> tuple[State, Made]:
+        def write(rows: jax.Array, row: jax.Array) -> jax.Array:
+            return jnp.asarray(lax.dynamic_update_index_in_dim(rows, row, index, 0))
+
+        state, made = step(carried[0], None)
+        return state, jax.tree.map(write, carried[1], made)
+
+    done: tuple[State, Made] = lax.fori_loop(0, steps, turn, (state, rows))
+    return done
+
+
+def _keep_in_loop(params: Params, token: jax.Array) -> Params:
+    """The parameters, made to depend on each step's token.
+
+    XLA's CPU backend moves operations on parameters alone out of the loop. For bfloat16 these are
     copies of all matrices in another layout: twice the memory, and steps three times as long.
     """
 
@@ -129,6 +184,7 @@ def _kept_in_the_loop(params: Params, token: jax.Array) -> Params:
 def _advance(
     state: SlotState, sampled: Sampled, features: SamplingFeatures, chips: Chips
 ) -> tuple[SlotState, Steps]:
+    """The state after a step, in which some slots' sequences ended."""
     slots = state.slots
     failed, active = sampled.token < 0, slots.active
     token = jnp.maximum(sampled.token, 0)
@@ -146,68 +202,8 @@ def _advance(
         banned_for=jnp.maximum(slots.banned_for - active, 0),
     )
     slots = count_token(slots, *chips.local_slice((token, active)), features)
-    state = state._replace(slots=slots)
-    return state, Steps(codes, sampled)
-
-
-def log_probabilities(
-    model: Griffin, params: Params, hidden: jax.Array, positions: jax.Array, targets: jax.Array
-) -> jax.Array:
-    """Log-probabilities of tokens that follow some of a pack's positions.
-
-    Args:
-      model, params: as everywhere.
-      hidden: of a pack, as `score` returns it, float32 [r t d].
-      positions: int32 [n], indices into the flattened r and t.
-      targets: int32 [n], the tokens.
-
-    Returns:
-      float32 [n].
-    """
-    chosen = hidden.reshape(-1, hidden.shape[-1])[positions]
-    logits: jax.Array = _apply(model, params, "logits", chosen)
-    share = share_of_softmax(logits, targets - model.chips.axis_index() * logits.shape[-1])
-    return joined_softmax(model.chips.all_gather(share))
+    return state._replace(slots=slots), Steps(codes, sampled)
 
 
 def _apply(model: Griffin, params: Params, method: str, *arguments: Any) -> Any:
     return model.apply({"params": params}, *arguments, method=method)
-
-
-State = TypeVar("State")
-Made = TypeVar("Made")
-
-
-def repeated(
-    step: Callable[[State, None], tuple[State, Made]],
-    state: State,
-    steps: jax.Array | None,
-    most: int,
-) -> tuple[State, Made]:
-    """What `lax.scan(step, state, length=steps)` gives, where `steps` may come with the call.
-
-    The same program does any number, and what a step computes doesn't depend on it: so a clock may
-    choose it. A number that is known is better where the host would have to follow the loop's turns
-    (a GPU).
-
-    Args:
-      step: from a state to the next and what it makes, a tree of arrays.
-      state: to begin with.
-      steps: int32 scalar in [1, most]; None for `most`.
-      most: rows of every array that is made; those beyond `steps` mean nothing.
-    """
-    if steps is None:
-        return lax.scan(step, state, length=most)
-    step = jax.jit(step, inline=True)  # traced for its shapes, and not again in the loop
-    one = jax.eval_shape(step, state, None)[1]
-    rows = jax.tree.map(lambda leaf: jnp.zeros((most, *leaf.shape), leaf.dtype), one)
-
-    def turn(index: jax.Array, carried: tuple[State, Made]) -> tuple[State, Made]:
-        def put(rows: jax.Array, row: jax.Array) -> jax.Array:
-            return jnp.asarray(lax.dynamic_update_index_in_dim(rows, row, index, 0))
-
-        state, made = step(carried[0], None)
-        return state, jax.tree.map(put, carried[1], made)
-
-    done: tuple[State, Made] = lax.fori_loop(0, steps, turn, (state, rows))
-    return done

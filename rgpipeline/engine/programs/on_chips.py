@@ -9,7 +9,7 @@ import jax
 from jax.sharding import Mesh, PartitionSpec
 
 from rgpipeline.engine import slot_state
-from rgpipeline.engine.programs import forward
+from rgpipeline.engine.programs import forward, score_head
 from rgpipeline.engine.slot_fields import BY_CHIP, SamplingFeatures
 from rgpipeline.model import sharding
 from rgpipeline.model.collectives import ALONE, DATA, Chips
@@ -152,7 +152,7 @@ class Jitted:
             donated=(1,),
         )
         self.log_probabilities = on.jit(
-            partial(forward.log_probabilities, model),
+            partial(score_head.log_probabilities, model),
             (PARAMS, by_slot, by_slot, by_slot),
             lambda params, *others: others[0],
         )
@@ -185,7 +185,7 @@ class Jitted:
         One that may have any number of steps takes the number as a third argument.
         """
         if features not in self._decode:
-            program = partial(forward.decode, self._model, most=self._steps, features=features)
+            program = partial(forward.decode, self._model, max_steps=self._steps, features=features)
             self._decode[features] = self._on.jit(
                 program,
                 self._given,

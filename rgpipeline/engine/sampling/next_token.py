@@ -1,4 +1,4 @@
-"""From what a decode step leaves of each slot to the slot's next token."""
+"""From the hidden values after a decode step to each slot's next token."""
 
 from typing import Any
 
@@ -6,9 +6,15 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rgpipeline.engine.sampling.draw import fenced
-from rgpipeline.engine.sampling.sampler import Sampled, only_token, sample
-from rgpipeline.engine.sampling.vocabulary_shards import best_offer, noise, offer, rate_of, token_of
+from rgpipeline.engine.sampling.block_draw import (
+    local_candidate,
+    noise,
+    rate_of,
+    reduce_candidates,
+    token_of,
+)
+from rgpipeline.engine.sampling.draw import fusion_barrier
+from rgpipeline.engine.sampling.sampler import Sampled, sample, without_logprobs
 from rgpipeline.engine.slot_fields import SamplingFeatures
 from rgpipeline.engine.slot_state import SlotState, own_slots
 from rgpipeline.model.collectives import Chips
@@ -23,26 +29,26 @@ Params = Any
 def next_tokens(
     model: Griffin, params: Params, hidden: jax.Array, state: SlotState, features: SamplingFeatures
 ) -> Sampled:
-    """A token for every slot, by the head's own draw where that is all that is asked for.
+    """A token for every slot; the head itself draws it where nothing more is asked for.
 
     Args:
       model, params: as everywhere.
       hidden: the last block's output, normed, float32 [s d].
       state: after the model's step.
-      features: what the sampler must be able to do.
+      features: what the sampler can do.
     """
-    chosen = _chosen(model, params, hidden, state)
+    chosen = _head_draw(model, params, hidden, state)
     if chosen is not None and not features.read_logits:
-        return only_token(chosen)
+        return without_logprobs(chosen)
     logits = _logits(model, params, hidden, jnp.any(state.slots.active))
     return _sampled(model.chips, logits, chosen, state, features)
 
 
 def _logits(model: Griffin, params: Params, hidden: jax.Array, needed: jax.Array) -> jax.Array:
-    """Every slot's scores, float32 [s, v].
+    """Every slot's logits, float32 [s, v].
 
-    On a CPU, the vocabulary is the first axis of what comes through the fence, as the product is
-    made and as the largest is found fastest (see `features_first`): nothing need be turned there.
+    On a CPU, the vocabulary is the first axis inside the barrier, because the product is computed
+    in that order and argmax is fastest in it: so no transpose is needed.
     """
 
     def by_slot(params: Params, hidden: jax.Array) -> jax.Array:
@@ -53,15 +59,17 @@ def _logits(model: Griffin, params: Params, hidden: jax.Array, needed: jax.Array
 
     shape = (hidden.shape[0], model.config.vocab_size)
 
-    def turned(params: Params, hidden: jax.Array, needed: jax.Array) -> jax.Array:
+    def transposed(params: Params, hidden: jax.Array, needed: jax.Array) -> jax.Array:
         unused = jnp.zeros(shape[::-1], jnp.float32)
-        return fenced(needed, by_token, params, hidden, otherwise=unused).T
+        return fusion_barrier(needed, by_token, params, hidden, otherwise=unused).T
 
     def plain(params: Params, hidden: jax.Array, needed: jax.Array) -> jax.Array:
         unused = jnp.zeros(shape, jnp.float32)
-        return fenced(needed, by_slot, params, hidden, otherwise=unused)
+        return fusion_barrier(needed, by_slot, params, hidden, otherwise=unused)
 
-    chosen: jax.Array = lax.platform_dependent(params, hidden, needed, cpu=turned, default=plain)
+    chosen: jax.Array = lax.platform_dependent(
+        params, hidden, needed, cpu=transposed, default=plain
+    )
     return chosen
 
 
@@ -84,7 +92,7 @@ def _sampled(
     return drawn.for_group(chips)
 
 
-def _chosen(
+def _head_draw(
     model: Griffin, params: Params, hidden: jax.Array, state: SlotState
 ) -> jax.Array | None:
     """Tokens that the head draws itself, int32 [s]; None if it has no kernel that can."""
@@ -95,7 +103,7 @@ def _chosen(
     blocks = -(-table.shape[0] // head.BLOCK)
 
     def draw(
-        place: jax.Array,
+        part: jax.Array,
         table: jax.Array,
         scale: jax.Array | None,
         hidden: jax.Array,
@@ -105,15 +113,15 @@ def _chosen(
     ) -> jax.Array:
         rate = rate_of(temperature)
         gumbel, uniform = noise(words, position, chips.model * blocks)
-        gumbel = lax.dynamic_slice_in_dim(gumbel, place * blocks, blocks, 1)
+        gumbel = lax.dynamic_slice_in_dim(gumbel, part * blocks, blocks, 1)
         choice = choose(hidden, table, scale, rate, gumbel)
-        token = token_of(choice, rate, uniform, place * table.shape[0])
-        return token if chips.model == 1 else offer(choice, rate, gumbel, token)
+        token = token_of(choice, rate, uniform, part * table.shape[0])
+        return token if chips.model == 1 else local_candidate(choice, rate, gumbel, token)
 
     slots, position = state.slots, state.model.position
     operands = (chips.axis_index(), table, scale, hidden, slots.temperature, slots.draw, position)
     nothing = slots.token if chips.model == 1 else jnp.zeros((3, hidden.shape[0]), jnp.int32)
-    found = fenced(jnp.any(slots.active), draw, *operands, otherwise=nothing)
+    found = fusion_barrier(jnp.any(slots.active), draw, *operands, otherwise=nothing)
     if chips.model == 1:
         return found
-    return best_offer(chips.all_gather(found), rate_of(slots.temperature))
+    return reduce_candidates(chips.all_gather(found), rate_of(slots.temperature))

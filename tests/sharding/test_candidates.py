@@ -1,16 +1,15 @@
-"""A vocabulary in parts: each part's best block is offered, and the best offer is the whole's."""
+"""A vocabulary in parts: the best of the parts' candidates is the token of the whole vocabulary."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rgpipeline.engine.sampling.vocabulary_shards import (
-    best_offer,
-    joined_softmax,
+from rgpipeline.engine.programs.score_head import reduce_softmax, softmax_share
+from rgpipeline.engine.sampling.block_draw import (
+    local_candidate,
     noise,
-    offer,
     rate_of,
-    share_of_softmax,
+    reduce_candidates,
     token_of,
 )
 from rgpipeline.model.griffin_state import Position
@@ -24,7 +23,7 @@ HIDDEN = jnp.asarray(rng.normal(size=(ROWS, WIDTH)) * 0.3, jnp.bfloat16)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 4.0])
-def test_the_best_offer_is_what_one_head_over_all_chooses(temperature: float) -> None:
+def test_the_best_candidate_is_what_one_head_over_all_chooses(temperature: float) -> None:
     words = jnp.stack([jnp.arange(ROWS, dtype=jnp.uint32)] * 2, axis=1)
     position = Position(*(jnp.full(ROWS, value, jnp.int32) for value in (0, 5, 0, 0)))
     gumbel, uniform = noise(words, position, PARTS * BLOCKS)
@@ -33,23 +32,25 @@ def test_the_best_offer_is_what_one_head_over_all_chooses(temperature: float) ->
         choose(HIDDEN, TABLE, None, rate, gumbel, soft_cap=CAP, interpret=True), rate, uniform
     )
 
-    offers, size = [], BLOCKS * BLOCK
+    candidates, size = [], BLOCKS * BLOCK
     for part in range(PARTS):
         table = TABLE[part * size : (part + 1) * size]
         mine = gumbel[:, part * BLOCKS : (part + 1) * BLOCKS]
         choice = choose(HIDDEN, table, None, rate, mine, soft_cap=CAP, interpret=True)
-        offers.append(offer(choice, rate, mine, token_of(choice, rate, uniform) + part * size))
+        candidates.append(
+            local_candidate(choice, rate, mine, token_of(choice, rate, uniform) + part * size)
+        )
 
-    np.testing.assert_array_equal(best_offer(jnp.stack(offers), rate), whole)
+    np.testing.assert_array_equal(reduce_candidates(jnp.stack(candidates), rate), whole)
     assert len(set((np.asarray(whole) // size).tolist())) == PARTS
 
 
 def test_shares_of_a_softmax_make_the_whole() -> None:
     logits = rng.normal(size=(PARTS, ROWS, 32)).astype(np.float32) * 5
     targets = rng.integers(0, PARTS * 32, ROWS)
-    shares = [share_of_softmax(part, targets - 32 * i) for i, part in enumerate(logits)]
+    shares = [softmax_share(part, targets - 32 * i) for i, part in enumerate(logits)]
 
-    told = joined_softmax(jnp.stack(shares))
+    told = reduce_softmax(jnp.stack(shares))
 
     whole = np.concatenate(logits.astype(np.float64), axis=1)
     expected = whole[np.arange(ROWS), targets] - np.log(np.exp(whole).sum(axis=1))

@@ -1,0 +1,106 @@
+"""Log-probabilities of given tokens: runs the head on those positions of a pack that need it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from rgpipeline.model.layers.griffin import Griffin
+
+Params = Any
+
+
+def log_probabilities(
+    model: Griffin, params: Params, hidden: jax.Array, positions: jax.Array, targets: jax.Array
+) -> jax.Array:
+    """Log-probabilities of the tokens after some of a pack's positions; a program.
+
+    Args:
+      model, params: as everywhere.
+      hidden: of a pack, as `forward.score` returns it, float32 [r t d].
+      positions: int32 [n], indices into the flattened r and t.
+      targets: int32 [n], the tokens.
+
+    Returns:
+      float32 [n].
+    """
+    chosen = hidden.reshape(-1, hidden.shape[-1])[positions]
+    logits = jnp.asarray(model.apply({"params": params}, chosen, method="logits"))
+    share = softmax_share(logits, targets - model.chips.axis_index() * logits.shape[-1])
+    return reduce_softmax(model.chips.all_gather(share))
+
+
+def softmax_share(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """One chip's part of each row's softmax.
+
+    Args:
+      logits: float32 [t, v], this chip's part of the vocabulary.
+      targets: int32 [t], the tokens asked for; outside [0, v) they are another chip's.
+
+    Returns:
+      float32 [3, t]: the largest logit, the sum of exp(logit - largest), and the target's logit,
+      or minus infinity where it is another chip's.
+    """
+    largest = jnp.max(logits, axis=-1)
+    total = jnp.sum(jnp.exp(logits - largest[:, None]), axis=-1)
+    here = (targets >= 0) & (targets < logits.shape[-1])
+    picked = jnp.take_along_axis(logits, targets[:, None], axis=-1, mode="clip")[:, 0]
+    return jnp.stack([largest, total, jnp.where(here, picked, -jnp.inf)])
+
+
+def reduce_softmax(shares: jax.Array) -> jax.Array:
+    """The targets' log-probabilities, float32 [t], from all chips' shares, [m, 3, t]."""
+    largest, total, picked = (shares[:, which] for which in range(3))
+    highest = jnp.max(largest, axis=0)
+    whole = jnp.sum(total * jnp.exp(largest - highest), axis=0)
+    return jnp.max(picked, axis=0) - highest - jnp.log(whole)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceScores:
+    """`api.PendingScores` of a GriffinEngine."""
+
+    shape: tuple[int, int]
+    # Of each call of the head: positions in the pack, where they are in the results, the results.
+    blocks: list[tuple[NDArray[np.int64], NDArray[np.int64], Any]]
+
+    def read(self) -> NDArray[np.float32]:
+        """See `api.PendingScores.read`."""
+        scores = np.zeros(self.shape, np.float32)
+        for positions, places, found in self.blocks:
+            scores.reshape(-1)[positions] = np.asarray(found)[places]
+        return scores
+
+
+def score_positions(
+    head: Callable[[NDArray[np.int32], NDArray[np.int32]], Any],
+    targets: NDArray[np.int32],
+    block: int,
+    groups: int,
+) -> DeviceScores:
+    """Runs the head on those positions of a pack that have a target, block by block.
+
+    Args:
+      head: (positions [groups * block], targets [groups * block]) -> log-probabilities. Each group
+        of chips has an equal part of the rows and of the positions asked for, and numbers its own
+        positions from 0.
+      targets: [r, t], -1 where nothing is asked for.
+      block: positions that a group's head reads in one call.
+      groups: of chips.
+    """
+    each = targets.size // groups
+    wanted = [np.flatnonzero(part >= 0) for part in targets.reshape(groups, each)]
+    blocks = []
+    for start in range(0, max(map(len, wanted)), block):
+        own = [positions[start : start + block] for positions in wanted]
+        places = np.concatenate([g * block + np.arange(len(part)) for g, part in enumerate(own)])
+        positions = np.concatenate([g * each + part for g, part in enumerate(own)])
+        asked, tokens = np.zeros((2, groups * block), np.int32)
+        asked[places] = np.concatenate(own)
+        tokens[places] = targets.reshape(-1)[positions]
+        blocks.append((positions, places, head(asked, tokens)))
+    return DeviceScores((targets.shape[0], targets.shape[1]), blocks)
