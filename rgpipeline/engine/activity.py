@@ -1,48 +1,48 @@
-"""What an engine is doing that may take minutes: opening weights, compiling. Free of jax."""
+"""Operations of an engine that may take minutes: reading weights, compiling. Free of jax."""
 
 from collections.abc import Callable
 
 from rgpipeline.wording import size
 
-# jax's events, by `jax.monitoring`: the end of lowering is the beginning of compilation.
+# Events of `jax.monitoring`, each at the end of something: compilation follows lowering.
 _LOWERED = "/jax/core/compile/jaxpr_to_mlir_module_duration"
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
 class Activity:
-    """Follows one engine; `text` may be read by any thread."""
+    """What one engine is doing. Any thread may read `text`."""
 
     def __init__(self, changed: Callable[[str], None] = lambda text: None) -> None:
-        """`changed` is called with each new text, by the thread that does the work."""
+        """`changed` is called with each new text, in the thread that does the work."""
         self._changed = changed
         self._opening = ""
         self._compiling = ""
         self._read = self._total = 0
-        self.text = ""  # empty while the engine does its usual work
+        self.text = ""  # empty while the engine prefills and decodes
 
     def opening(self, weights: str) -> None:
-        """The checkpoint is being looked into, or copied here."""
+        """The checkpoint is being inspected, or copied to this machine."""
         self._opening = f"opening {weights}"
-        self._tell()
+        self._update()
 
     def reading(self, total: int) -> None:
-        """Weights of `total` bytes, as they are held, are about to be read."""
+        """Weights that take `total` bytes on the device are about to be read."""
         self._read, self._total = 0, total
-        self.have_read(0)
+        self.add_read(0)
 
-    def have_read(self, more: int) -> None:
-        """So many bytes more are in place."""
+    def add_read(self, more: int) -> None:
+        """`more` bytes have been read."""
         self._read = min(self._read + more, self._total)
         self._opening = f"reading weights, {size(self._read)} of {size(self._total)}"
-        self._tell()
+        self._update()
 
     def opened(self) -> None:
-        """All weights are in place."""
+        """All weights are on the device."""
         self._opening = ""
-        self._tell()
+        self._update()
 
-    def heard(self, event: str, duration_secs: float, **kwargs: str | int) -> None:
-        """Hears of jax's events, of which each tells that something has ended."""
+    def record_jax_event(self, event: str, duration_secs: float, **kwargs: str | int) -> None:
+        """Takes an event of `jax.monitoring`."""
         if event == _LOWERED:
             name = str(kwargs.get("fun_name", "")).removeprefix("jit(").removesuffix(")")
             self._compiling = f"compiling {name}".rstrip()
@@ -50,13 +50,13 @@ class Activity:
             self._compiling = ""
         else:
             return
-        self._tell()
+        self._update()
 
     def end(self) -> None:
-        """Nobody wants to hear of it any more."""
+        """From now on, `changed` is not called."""
         self._changed = lambda text: None
 
-    def _tell(self) -> None:
+    def _update(self) -> None:
         text = self._compiling or self._opening
         if text != self.text:
             self.text = text

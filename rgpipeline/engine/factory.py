@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,8 @@ from rgpipeline.model.weights.checkpoint import read_config
 from rgpipeline.records import ResolvedSettings
 from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec
 
+_SHOWN = 3  # parameters in a message
+
 
 @dataclass(frozen=True, slots=True)
 class OpenedEngine:
@@ -60,50 +62,47 @@ def open_engine(
     """Loads the weights and makes a loop over them.
 
     Args:
-      model: which weights, and how they are held.
+      model: which weights, in which dtype.
       engine: slots, chunk and steps, or `auto`.
-      storage_options: fsspec options by protocol, secrets filled in.
+      storage_options: fsspec options by protocol, with secrets.
       resolved: the settings that an earlier worker of the same job recorded; used as they are.
-      mesh: how this process's chips are divided; one chip unless it says otherwise.
+      mesh: how this process's chips are divided; None for one chip.
       cache: a local folder for copies of remote weights; see `loading.load`.
-      devices: accelerators that this process was given, all of which jax must see.
-      activity: is told of what takes long, now and whenever a program is compiled.
+      devices: accelerators that this process was given; jax must see them all.
+      activity: is told about long operations, now and whenever a program is compiled.
 
     Raises:
       WeightsError: the checkpoint can't be used.
-      UserError: an option this build can't honour, chips that the model can't be divided among, or
-        memory that can't hold it and the slots.
+      UserError: an option that this version can't honour, chips that the model can't be divided
+        among, or too little memory for the model and the slots.
     """
     activity = activity or Activity()
     skip_absent_tpu()
-    listen_for(activity)
+    report_compilations(activity)
     activity.opening(model.weights)
     chips = _chips(mesh, devices)
-    dtype = model.dtype if resolved is None else resolved.dtype
     if chips.model > 1:
-        check_model(
-            read_config(model.weights, storage_options, cache, compare=False), chips, "workers.mesh"
-        )
+        config = read_config(model.weights, storage_options, cache, compare=False)
+        check_model(config, chips, "workers.mesh")
     grid = mesh_of(jax.local_devices(), chips)
     memory = device_memory(chips.count)
-    config, params, loaded = loading.load(
-        *(model.weights, dtype, storage_options),
-        place=_telling(placing(grid), activity),
+    config, params, dtype = loading.load(
+        *(model.weights, model.dtype if resolved is None else resolved.dtype, storage_options),
+        place=_reporting(placing(grid), activity),
         cache=cache,
         quantized=model.quantize == "int8",
         check=partial(_begin_reading, activity, memory, chips),
     )
     activity.opened()
-    weights, name = tree_bytes(params), _named(loaded)
     settings = resolved or resolve_settings(
-        *(config, engine, memory, weights),
-        dtype=name,
+        *(config, engine, memory, tree_bytes(params)),
+        dtype="float32" if dtype == np.float32 else "bfloat16",
         quantize=model.quantize,
         platform=jax.default_backend(),
         devices=chips.count,
     )
     check_slots(settings.slots, chips, "engine.slots")
-    needs = needs_of(config, weights, settings.dtype, settings.quantize)
+    needs = needs_of(config, tree_bytes(params), settings.dtype, settings.quantize)
     require_room(memory, needs, settings.slots, chips.count)
     built = GriffinEngine(
         *(config, params, settings),
@@ -120,58 +119,10 @@ def open_engine(
     return OpenedEngine(loop, settings)
 
 
-def listen_for(activity: Activity) -> None:
-    """Lets `activity` hear of jax's compilations for as long as somebody holds it."""
-    held = weakref.ref(activity)
-
-    def heard(event: str, duration_secs: float, **kwargs: str | int) -> None:
-        listening = held()
-        if listening is not None:
-            listening.heard(event, duration_secs, **kwargs)
-
-    jax.monitoring.register_event_duration_secs_listener(heard)
-    forget = weakref.finalize(activity, jax.monitoring.unregister_event_duration_listener, heard)
-    forget.atexit = False
-
-
-def _begin_reading(activity: Activity, memory: Memory, chips: Chips, held: int) -> None:
-    require_model(memory, held // chips.model)
-    activity.reading(held)
-
-
-def _telling(place: loading.Place | None, activity: Activity) -> loading.Place:
-    """`place`, which also tells of every parameter that is in its place."""
-
-    def tell(path: tuple[str, ...], value: Any) -> jax.Array:
-        placed: jax.Array = jax.device_put(value) if place is None else place(path, value)
-        activity.have_read(value.nbytes)
-        return placed
-
-    return tell
-
-
-def _chips(mesh: MeshSpec | None, given: int | None) -> Chips:
-    """How this process's chips are divided."""
-    seen = jax.local_devices()
-    if given is not None and len(seen) < given:
-        raise UserError(
-            f"this worker was given {given} accelerators, and jax sees {len(seen)} "
-            f"({seen[0].platform}); is another process at them, or is jax's part for them not "
-            f"installed (pip install 'rgpipeline[tpu]' or 'rgpipeline[cuda]')?"
-        )
-    if mesh is None:
-        return ALONE
-    return chips_for(mesh.data, mesh.model, len(seen), "workers.mesh")
-
-
-def _named(dtype: np.dtype[Any]) -> Literal["float32", "bfloat16"]:
-    return "float32" if dtype == np.float32 else "bfloat16"
-
-
 def use_compilation_cache(folder: Path) -> None:
-    """Keeps compiled programs in `folder`, so that the next start doesn't compile again.
+    """Keeps compiled programs in `folder`, so that the next start doesn't compile them again.
 
-    The smallest, too: a start needs thirty of them.
+    Even the smallest: a start needs thirty of them.
     """
     settings = {
         "jax_compilation_cache_dir": str(folder),
@@ -182,7 +133,18 @@ def use_compilation_cache(folder: Path) -> None:
         jax.config.update(name, value)  # type: ignore[no-untyped-call]
 
 
-_SHOWN = 3
+def report_compilations(activity: Activity) -> None:
+    """Tells `activity` about jax's compilations for as long as the object is in use."""
+    reference = weakref.ref(activity)
+
+    def listener(event: str, duration_secs: float, **kwargs: str | int) -> None:
+        target = reference()
+        if target is not None:
+            target.record_jax_event(event, duration_secs, **kwargs)
+
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    remove = weakref.finalize(activity, jax.monitoring.unregister_event_duration_listener, listener)
+    remove.atexit = False
 
 
 def number_check(engine: GriffinEngine, params: Any, weights: str) -> NumberCheck:
@@ -197,18 +159,49 @@ def require_numbers(engine: GriffinEngine, params: Any, weights: str) -> None:
     if without_numbers(score):
         raise WeightsError(
             f"{weights}: the weights give no numbers: for any prompt, logits are NaN or "
-            f"infinite{_where(params)}; copy or save the model again, or try model.dtype: float32"
+            f"infinite{_not_finite(params)}; copy or save the model again, or try model.dtype: "
+            f"float32"
         )
 
 
-def _where(params: Any) -> str:
-    """The parameters that hold NaN or infinity, for the message."""
-    spoilt = [
+def _not_finite(params: Any) -> str:
+    """The parameters that contain NaN or infinity, for the message."""
+    found = [
         ".".join(path)
         for path, leaf in flatten(params).items()
         if jnp.issubdtype(leaf.dtype, jnp.floating) and not bool(jnp.isfinite(leaf).all())
     ]
-    if not spoilt:
+    if not found:
         return ""
-    more = ", …" if len(spoilt) > _SHOWN else ""
-    return f" (NaN or infinity is in {', '.join(spoilt[:_SHOWN])}{more})"
+    more = ", …" if len(found) > _SHOWN else ""
+    return f" (NaN or infinity is in {', '.join(found[:_SHOWN])}{more})"
+
+
+def _begin_reading(activity: Activity, memory: Memory, chips: Chips, total: int) -> None:
+    require_model(memory, total // chips.model)
+    activity.reading(total)
+
+
+def _reporting(place: loading.Place | None, activity: Activity) -> loading.Place:
+    """`place`, which also reports every parameter that it has placed."""
+
+    def report(path: tuple[str, ...], value: Any) -> jax.Array:
+        placed: jax.Array = jax.device_put(value) if place is None else place(path, value)
+        activity.add_read(value.nbytes)
+        return placed
+
+    return report
+
+
+def _chips(mesh: MeshSpec | None, given: int | None) -> Chips:
+    """How this process's chips are divided. Raises UserError."""
+    seen = jax.local_devices()
+    if given is not None and len(seen) < given:
+        raise UserError(
+            f"this worker was given {given} accelerators, and jax sees {len(seen)} "
+            f"({seen[0].platform}); is another process at them, or is jax's part for them not "
+            f"installed (pip install 'rgpipeline[tpu]' or 'rgpipeline[cuda]')?"
+        )
+    if mesh is None:
+        return ALONE
+    return chips_for(mesh.data, mesh.model, len(seen), "workers.mesh")

@@ -1,4 +1,4 @@
-"""The engine: a Griffin model, its compiled programs, and nothing that changes but their cache."""
+"""The engine: a Griffin model and its compiled programs."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -13,8 +13,8 @@ from jax.sharding import Mesh
 from numpy.typing import NDArray
 
 from rgpipeline.engine.api import PendingBlock, PendingScores, PrefillPack
+from rgpipeline.engine.programs.device_programs import ROWS, STATE, DevicePrograms, Devices
 from rgpipeline.engine.programs.forward import DeviceBlock
-from rgpipeline.engine.programs.on_chips import ROWS, STATE, Jitted, OnChips
 from rgpipeline.engine.programs.program_shapes import (
     pack_shapes_of,
     prefill_rows_of,
@@ -58,24 +58,24 @@ class GriffinEngine:
     ) -> None:
         """`pack_tokens`: tokens in one prefill call, at least `settings.prefill_chunk`.
 
-        `kernels`: see `Griffin`; it changes how sums round, so one job keeps to one choice, and so
-        does `mesh`: the chips, of `sharding.mesh_of`. `params` are divided among them already; the
-        slots must be divisible (see `sharding.check_slots`).
+        `mesh`: the chips, of `sharding.mesh_of`. `params` are divided among them already; the slots
+        must be divisible (see `sharding.check_slots`). `kernels`: see `Griffin`. Both change how
+        sums round, so one job keeps to one choice.
         """
         self.config = config
         self.settings = settings
         self._params = params
         self._dtype = jnp.dtype(settings.dtype)
         self._quantized = settings.quantize == "int8"
-        self._on = on = OnChips.of(mesh)
-        chips = on.chips
+        self._devices = devices = Devices.of(mesh)
+        chips = devices.chips
         self._model = model = Griffin(share_of(config, chips), self._dtype, kernels, chips)
         self._pack_shapes = pack_shapes_of(settings.prefill_chunk, pack_tokens, chips.count)
-        self._any_number = settings.steps_per_dispatch is None
-        platform = on.platform if kernels == "plain" else None
-        self._each = rows_per_slot(settings, platform, chips.data)
-        self._jitted = Jitted(model, on, self.steps, self._any_number)
-        self._make_score_buffer = on.maker(partial(self._empty_rows, self.score_rows))
+        self._any_steps = settings.steps_per_dispatch is None
+        platform = devices.platform if kernels == "plain" else None
+        self._rows_per_slot = rows_per_slot(settings, platform, chips.data)
+        self._programs = DevicePrograms(model, devices, self.steps, self._any_steps)
+        self._make_score_buffer = devices.maker(partial(self._empty_rows, self.score_rows))
 
     @property
     def slots(self) -> int:
@@ -83,8 +83,8 @@ class GriffinEngine:
 
     @property
     def decode_rows(self) -> int:
-        """Rows of the decode program: those of the slots, and idle ones between them."""
-        return self.slots * self._each
+        """Rows of the decode program: those of the slots, and any idle ones between them."""
+        return self.slots * self._rows_per_slot
 
     @property
     def prefill_rows(self) -> int:
@@ -108,20 +108,20 @@ class GriffinEngine:
 
     @property
     def parts(self) -> int:
-        return self._on.chips.count
+        return self._devices.chips.count
 
     def init(self, features: SamplingFeatures) -> SlotState:
         """See `api.Engine.init`."""
-        state: SlotState = self._on.make(self._empty(features))
+        state: SlotState = self._devices.make(self._empty(features))
         return state
 
     def shapes(self, features: SamplingFeatures) -> SlotState:
-        """The shapes in what `init` makes."""
+        """The shapes of what `init` returns."""
         shapes: SlotState = jax.eval_shape(self._empty(features))
         return shapes
 
     def buffer_shapes(self) -> GriffinState:
-        """The shapes in what `init_prefill_buffer` makes."""
+        """The shapes of what `init_prefill_buffer` returns."""
         shapes: GriffinState = jax.eval_shape(partial(self._empty_rows, self.prefill_rows))
         return shapes
 
@@ -140,7 +140,7 @@ class GriffinEngine:
             if getattr(shapes, name).shape != getattr(state.slots, name).shape
         ]
         specs = STATE(shapes)
-        made = self._on.make(
+        made = self._devices.make(
             lambda: {name: getattr(make(), name) for name in grown},
             lambda _: {name: getattr(specs, name) for name in grown},
         )
@@ -148,64 +148,64 @@ class GriffinEngine:
 
     def init_prefill_buffer(self) -> GriffinState:
         """See `api.Engine.init_prefill_buffer`."""
-        buffer: GriffinState = self._on.make(partial(self._empty_rows, self.prefill_rows))
+        buffer: GriffinState = self._devices.make(partial(self._empty_rows, self.prefill_rows))
         return buffer
 
     def prefill(self, buffer: GriffinState, pack: PrefillPack) -> GriffinState:
         """See `api.Engine.prefill`."""
-        after: GriffinState = self._jitted.prefill(
+        after: GriffinState = self._programs.prefill(
             self._params, buffer, pack.tokens, pack.lengths, pack.buffer_rows, pack.fresh
         )
         return after
 
     def assign(self, state: SlotState, params: Mapping[int, SlotParams | None]) -> SlotState:
         """See `api.Engine.assign`."""
-        rows = {slot * self._each: one for slot, one in params.items()}
-        state = self._jitted.assign(state, *rows_of(self.decode_rows, rows))
+        rows = {slot * self._rows_per_slot: one for slot, one in params.items()}
+        state = self._programs.assign(state, *rows_of(self.decode_rows, rows))
         shapes = {name: getattr(state.slots, name).shape[1:] for name in ON_DEMAND}
         if not any(math.prod(shape) for shape in shapes.values()):
             return state
         for row, one in rows.items():
             if one is not None:
                 wide = {name: ENTRIES[name].row(name, one, shapes[name]) for name in shapes}
-                state = self._jitted.assign_row(state, row, wide)
+                state = self._programs.assign_row(state, row, wide)
         return state
 
     def decode(
         self, state: SlotState, features: SamplingFeatures, steps: int
     ) -> tuple[SlotState, PendingBlock]:
         """See `api.Engine.decode`."""
-        number = (np.int32(steps),) if self._any_number else ()
-        state, rows = self._jitted.decode(features)(self._params, state, *number)
-        return state, DeviceBlock(rows, steps, self._each)
+        number = (np.int32(steps),) if self._any_steps else ()
+        state, rows = self._programs.decode(features)(self._params, state, *number)
+        return state, DeviceBlock(rows, steps, self._rows_per_slot)
 
     def programs(self, features: SamplingFeatures) -> Mapping[str, Any]:
-        """What a job of these features calls again and again, jitted, for `lowering` to look at."""
-        return self._jitted.often(features)
+        """The programs that a job with these features calls again and again."""
+        return self._programs.frequent(features)
 
     def insert(self, state: SlotState, slot: int, buffer: GriffinState, row: int) -> SlotState:
         """See `api.Engine.insert`."""
-        after: SlotState = self._jitted.insert(state, slot * self._each, buffer, row)
+        after: SlotState = self._programs.insert(state, slot * self._rows_per_slot, buffer, row)
         return after
 
     def copy_row(self, buffer: GriffinState, row: int) -> GriffinState:
         """See `api.Engine.copy_row`."""
-        copied: GriffinState = self._jitted.copy_row(buffer, row)
+        copied: GriffinState = self._programs.copy_row(buffer, row)
         return copied
 
     def write_row(self, buffer: GriffinState, row: int, copied: GriffinState) -> GriffinState:
         """See `api.Engine.write_row`."""
-        after: GriffinState = self._jitted.write_row(buffer, row, copied)
+        after: GriffinState = self._programs.write_row(buffer, row, copied)
         return after
 
     def restore(self, state: SlotState, slot: int, copied: GriffinState) -> SlotState:
         """See `api.Engine.restore`."""
-        next_state: SlotState = self._jitted.restore(state, slot * self._each, copied)
+        next_state: SlotState = self._programs.restore(state, slot * self._rows_per_slot, copied)
         return next_state
 
     def download(self, state: SlotState, slot: int) -> Mapping[str, NDArray[np.generic]]:
         """See `api.Engine.download`: names are the model state's paths and the fields'."""
-        row = slot * self._each
+        row = slot * self._rows_per_slot
         arrays: dict[str, Any] = _named(self.copy_row(state.model, row))
         for name in IN_SNAPSHOTS:
             array = getattr(state.slots, name)
@@ -226,7 +226,7 @@ class GriffinEngine:
                     f"snapshot: {name} should be {leaf.dtype}{list(leaf.shape)}, found {seen}"
                 )
             found.append(array)
-        rows: GriffinState = self._on.put(jax.tree.unflatten(tree, found), ROWS)
+        rows: GriffinState = self._devices.put(jax.tree.unflatten(tree, found), ROWS)
         return rows
 
     def wait(self, buffer: GriffinState) -> None:
@@ -246,16 +246,16 @@ class GriffinEngine:
         self, buffer: GriffinState, pack: PrefillPack, targets: NDArray[np.int32]
     ) -> tuple[GriffinState, PendingScores]:
         """See `api.Engine.score`."""
-        buffer, hidden = self._jitted.score(
+        buffer, hidden = self._programs.score(
             self._params, buffer, pack.tokens, pack.lengths, pack.buffer_rows, pack.fresh
         )
-        groups = self._on.chips.data
+        groups = self._devices.chips.data
         block = score_block_of(self._pack_shapes, groups)
-        head = partial(self._jitted.log_probabilities, self._params, hidden)
+        head = partial(self._programs.log_probabilities, self._params, hidden)
         return buffer, score_positions(head, targets, block, groups)
 
     def _empty_rows(self, count: int) -> GriffinState:
-        """Empty states of sequences that are in no slot."""
+        """Empty model states."""
         return init_state(self.config, count, self._dtype, self._quantized)
 
 

@@ -11,15 +11,7 @@ from enum import Enum, auto
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.engine.api import (
-    FAILED,
-    IDLE,
-    LAST,
-    STOPPED,
-    UNLIMITED,
-    DecodedBlock,
-    PendingBlock,
-)
+from rgpipeline.engine.api import FAILED, IDLE, LAST, STOPPED, UNLIMITED, DecodedBlock, PendingBlock
 from rgpipeline.engine.checks import NO_NUMBERS, stop_ids
 from rgpipeline.engine.prefill.prefixes import Prefix
 from rgpipeline.engine.slot_fields import SlotParams

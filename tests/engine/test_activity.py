@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from rgpipeline.engine.activity import Activity
-from rgpipeline.engine.factory import listen_for, open_engine
+from rgpipeline.engine.factory import open_engine, report_compilations
 from rgpipeline.spec import EngineSpec, ModelSpec
 
 HF = str(Path(__file__).parent.parent / "golden" / "a" / "hf")
@@ -31,11 +31,11 @@ def test_a_program_is_told_from_the_beginning_of_its_compilation_to_its_end():
     def never_seen_before(x: jax.Array) -> jax.Array:
         return x * 3 + 1
 
-    jax.monitoring.register_event_duration_secs_listener(activity.heard)
+    jax.monitoring.register_event_duration_secs_listener(activity.record_jax_event)
     try:
         jax.jit(never_seen_before)(jnp.ones(7))
     finally:
-        jax.monitoring.unregister_event_duration_listener(activity.heard)
+        jax.monitoring.unregister_event_duration_listener(activity.record_jax_event)
     assert "compiling never_seen_before" in told
     assert activity.text == ""
 
@@ -44,9 +44,13 @@ def test_reading_goes_on_after_a_program_that_it_needs():
     told: list[str] = []
     activity = Activity(told.append)
     activity.reading(2_000_000_000)
-    activity.heard("/jax/core/compile/jaxpr_to_mlir_module_duration", 0.1, fun_name="jit(copy)")
-    activity.heard("/jax/core/compile/backend_compile_duration", 0.1, fun_name="jit(copy)")
-    activity.have_read(500_000_000)
+    activity.record_jax_event(
+        "/jax/core/compile/jaxpr_to_mlir_module_duration", 0.1, fun_name="jit(copy)"
+    )
+    activity.record_jax_event(
+        "/jax/core/compile/backend_compile_duration", 0.1, fun_name="jit(copy)"
+    )
+    activity.add_read(500_000_000)
     assert told == [
         "reading weights, 0 B of 2.0 GB",
         "compiling copy",
@@ -58,7 +62,7 @@ def test_reading_goes_on_after_a_program_that_it_needs():
 def test_an_activity_that_nobody_holds_any_more_hears_nothing():
     told: list[str] = []
     activity = Activity(told.append)
-    listen_for(activity)
+    report_compilations(activity)
     jax.jit(lambda x: x * 5 + 1)(jnp.ones(7))
     heard = len(told)
     del activity

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from rgpipeline.engine.programs.device_programs import compiler_options
 from rgpipeline.engine.programs.lowering import (
     WorkerPrograms,
     decode_weights_bytes,
@@ -13,7 +14,6 @@ from rgpipeline.engine.programs.lowering import (
     tree_bytes,
     worker_programs,
 )
-from rgpipeline.engine.programs.on_chips import compiler_options
 from rgpipeline.model.config import GRIFFIN_CYCLE, GriffinConfig, cycle, known_config
 from rgpipeline.model.params import param_shapes
 from rgpipeline.records import ResolvedSettings

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rgpipeline.engine.programs.on_chips import STATE
+from rgpipeline.engine.programs.device_programs import STATE
 from rgpipeline.engine.sequence import Sequence, params_of
 from rgpipeline.engine.slot_fields import (
     ENTRIES,

@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array, lax
 from jax.sharding import PartitionSpec
 
-from rgpipeline.engine.programs.on_chips import PARAMS, STATE, OnChips, by_slot
+from rgpipeline.engine.programs.device_programs import PARAMS, STATE, Devices, by_slot
 from rgpipeline.model.collectives import DATA, MODEL, Chips
 from rgpipeline.model.config import ATTENTION, RECURRENT, GriffinConfig
 from rgpipeline.model.griffin_state import GriffinState, init_state
@@ -65,14 +65,14 @@ def in_int8(params: Any) -> Any:
 def outcome(layout: tuple[int, int], params: Any, *, quantized: bool) -> tuple[Array, Array]:
     """Logits and rings [2 b w h]."""
     chips = Chips(*layout)
-    on = OnChips.of(mesh_of(jax.devices(), chips))
-    program = on.jit(
+    devices = Devices.of(mesh_of(jax.devices(), chips))
+    program = devices.jit(
         partial(read, Griffin(share_of(SIZES, chips), jnp.float32, chips=chips)),
         (PARAMS, by_slot, STATE),
         lambda params, tokens, state: (PartitionSpec(DATA, None, MODEL), state),
     )
-    state = on.make(lambda: init_state(SIZES, ROWS, jnp.float32, quantized))
-    logits, state = program(on.put(params, PARAMS), TEXTS, state)
+    state = devices.make(lambda: init_state(SIZES, ROWS, jnp.float32, quantized))
+    logits, state = program(devices.put(params, PARAMS), TEXTS, state)
     held = jax.device_get(state.blocks[1])
     return logits, jnp.stack(rings.read(held, jnp.float32))
 

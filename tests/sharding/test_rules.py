@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
+from rgpipeline.engine.programs.device_programs import PARAMS, ROWS, STATE
 from rgpipeline.engine.programs.lowering import placed, tree_bytes
-from rgpipeline.engine.programs.on_chips import PARAMS, ROWS, STATE
 from rgpipeline.engine.slot_fields import SamplingFeatures
 from rgpipeline.engine.slot_state import empty_slots
 from rgpipeline.errors import UserError

@@ -1,10 +1,10 @@
-"""Compiles a worker's programs for a TPU that is not there; its own process, one request in it.
+"""Compiles a worker's programs for a TPU, without a TPU: a process that takes one request.
 
     python -m rgpipeline.engine.programs.compiling REQUEST.json FOLDER
 
-libtpu reads its environment once, when it is loaded, and a fault of the compiler ends the process:
-so the one who asks starts another for it. FOLDER gets every program's scheduled HLO (`decode.hlo`
-and so on) and `compiled.json`, or `error.json` if the request can't be met.
+libtpu reads its environment once, when it is loaded, and a crash of the compiler ends the process,
+so the caller starts a new process for each request. FOLDER gets every program's scheduled HLO
+(`decode.hlo` and so on) and `compiled.json`, or `error.json` if the request can't be met.
 """
 
 import json
@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
 
+from rgpipeline.engine.programs.device_programs import PARAMS
 from rgpipeline.engine.programs.lowering import (
     Tree,
     WorkerPrograms,
@@ -27,7 +28,6 @@ from rgpipeline.engine.programs.lowering import (
     tree_bytes,
     worker_programs,
 )
-from rgpipeline.engine.programs.on_chips import PARAMS
 from rgpipeline.engine.sizing import Memory, resolve_settings
 from rgpipeline.engine.step_tuner import MAX_STEPS
 from rgpipeline.errors import UserError, WeightsError
@@ -47,7 +47,7 @@ _OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|Ran out of memory")
 
 
 def main(arguments: list[str]) -> None:
-    """Reads the request, compiles, writes what came of it."""
+    """Reads the request, compiles, writes the results."""
     request = json.loads(Path(arguments[0]).read_text())
     folder = Path(arguments[1])
     try:
@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> None:
 
 
 def compile_request(request: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Compiles the programs a request names, in its order. Raises UserError."""
+    """Compiles the programs that a request names, in order. Raises UserError."""
     config = _config(request["model"], request["storage_options"])
     devices = _devices(request["topology"])
     quantized = request["quantize"] == "int8"
@@ -134,7 +134,7 @@ def _compile(worker: WorkerPrograms, name: str, folder: Path) -> dict[str, Any]:
 
 
 def _keep_code(folder: Path, name: str) -> None:
-    """Puts apart what libtpu wrote of this program: names of kernels come again in the next."""
+    """Moves what libtpu wrote of this program: the next one's kernels may have the same names."""
     written = folder / CODE
     if written.is_dir():
         written.rename(folder / f"{name}.{CODE}")
@@ -151,7 +151,7 @@ def _devices(topology: str) -> list[Any]:
 def _chips(
     config: GriffinConfig, params: Tree, devices: list[Any], request: dict[str, Any]
 ) -> Chips:
-    """How the topology's chips are divided: as asked, or by what the weights take."""
+    """How the topology's chips are divided: as asked, or by the size of the weights."""
     asked, count = request["mesh"], len(devices)
     if asked is None:
         asked = parts_for(config, tree_bytes(params), count, request["hbm_bytes"])

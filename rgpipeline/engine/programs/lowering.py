@@ -1,4 +1,4 @@
-"""A worker's own programs with shapes in place of arrays: nothing is loaded, nothing runs."""
+"""A worker's programs with shapes in place of arrays: nothing is loaded, and nothing runs."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -11,7 +11,14 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
 from rgpipeline.engine.griffin_engine import GriffinEngine
-from rgpipeline.engine.programs.on_chips import PARAMS, STATE, Kind, OnChips, by_slot, everywhere
+from rgpipeline.engine.programs.device_programs import (
+    PARAMS,
+    STATE,
+    Devices,
+    Specs,
+    by_slot,
+    everywhere,
+)
 from rgpipeline.engine.programs.program_shapes import pack_tokens
 from rgpipeline.engine.slot_fields import SamplingFeatures, rows_of
 from rgpipeline.model.config import ATTENTION, GriffinConfig
@@ -23,10 +30,10 @@ from rgpipeline.model.sharding import shardings
 from rgpipeline.records import ResolvedSettings
 from rgpipeline.spec import Sampling
 
-# What a job asks for that sets nothing: exact sampling at temperature 1.
+# For a job without sampling settings: temperature 1, nothing else.
 PLAIN = SamplingFeatures.of(Sampling())
 
-# How a Pallas kernel for GPUs is called; jax gives no promise that later versions know it.
+# The custom call of a Pallas kernel for GPUs. jax doesn't promise that later versions know it.
 _GPU_KERNEL = "__gpu$xla.gpu.triton"
 
 Tree = Any
@@ -40,12 +47,12 @@ class Program:
     arguments: tuple[Any, ...]
 
     def lower(self) -> jax.stages.Lowered:
-        """Traces it for the devices that its arguments' shardings name."""
+        """Lowers it for the devices in its arguments' shardings."""
         lowered: jax.stages.Lowered = self.jitted.lower(*self.arguments)
         return lowered
 
     def export(self, platform: str) -> jax.export.Exported:
-        """Lowers it for a platform of which no device need be at hand: to be read, not kept."""
+        """Lowers it for a platform of which no device is needed; the result is for reading only."""
         allowed = jax.export.DisabledSafetyCheck.custom_call(_GPU_KERNEL)
         exporting = jax.export.export(self.jitted, platforms=[platform], disabled_checks=[allowed])
         return exporting(*self.arguments)
@@ -53,16 +60,16 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class WorkerPrograms:
-    """Everything that a worker's device runs, and what it holds between calls."""
+    """The programs that a worker runs, and the arrays it holds between calls."""
 
     programs: Mapping[str, Program]  # decode, prefill, insert, assign
     params: Tree  # shapes
     state: Tree  # shapes
     buffer: Tree  # shapes
     prefill_tokens: int  # tokens of one prefill call
-    decode_flops: int  # of one step, by the matrix products that the model consists of
+    decode_flops: int  # of one step's matrix products
     prefill_flops: int  # of one call
-    decode_int8_flops: int  # those of them that are products of int8
+    decode_int8_flops: int  # those of them in int8
     prefill_int8_flops: int
 
 
@@ -79,20 +86,20 @@ def worker_programs(
     Args:
       config: the model.
       settings: as `resolve_settings` gives them.
-      mesh: the devices they are compiled for; None for one device that is not described.
+      mesh: the devices that they are compiled for; None for one device of the platform.
       platform: `tpu`, `cuda` or `cpu`; default: that of the mesh.
-      features: what the sampler must be able to do.
+      features: what the sampler can do.
 
     Raises:
       UserError: settings that this version can't honour.
     """
-    on = OnChips.of(mesh)
-    platform = platform or on.platform
+    devices = Devices.of(mesh)
+    platform = platform or devices.platform
     engine = GriffinEngine(
         config,
         None,
         settings,
-        pack_tokens=pack_tokens(settings, platform, on.chips.data),
+        pack_tokens=pack_tokens(settings, platform, devices.chips.data),
         kernels=kernels_for(platform),
         mesh=mesh,
     )
@@ -118,9 +125,9 @@ def worker_programs(
 
 
 def model_flops(config: GriffinConfig, tokens: int, logits: int) -> int:
-    """Multiplications and additions of the products for some tokens and rows of logits.
+    """Multiplications and additions of the matrix products for tokens and rows of logits.
 
-    Attention counts a whole window for each token; what is elementwise does not count.
+    Attention counts a whole window for each token; elementwise operations don't count.
     """
     kernels = _parameters(config, lambda path: True)
     keys = 2 * config.heads * config.head_dim * (config.window + 1)
@@ -129,13 +136,13 @@ def model_flops(config: GriffinConfig, tokens: int, logits: int) -> int:
 
 
 def int8_flops(config: GriffinConfig, tokens: int, logits: int) -> int:
-    """Those of `model_flops` that a quantized model does in int8."""
+    """The part of `model_flops` that a quantized model does in int8."""
     kernels = _parameters(config, is_quantized)
     return 2 * (tokens * kernels + logits * config.vocab_size * config.width)
 
 
 def _parameters(config: GriffinConfig, counts: Callable[[ParamPath], bool]) -> int:
-    """Values of the kernels that every token is multiplied by; the head's are not among them."""
+    """Number of values in the matrices that every token is multiplied by, without the head."""
     shapes = flatten(param_shapes(config, jnp.float32))
     return sum(
         math.prod(leaf.shape)
@@ -144,18 +151,18 @@ def _parameters(config: GriffinConfig, counts: Callable[[ParamPath], bool]) -> i
     )
 
 
-def placed(tree: Tree, mesh: Mesh | None, kind: Kind) -> Tree:
-    """The shapes of a tree, where its arrays are to be."""
+def placed(tree: Tree, mesh: Mesh | None, specs: Specs) -> Tree:
+    """The shapes of a tree's arrays, with their shardings."""
     if mesh is None:
         return jax.tree.map(lambda leaf: _struct(leaf.shape, leaf.dtype), tree)
-    where = shardings(mesh, kind(tree))
+    where = shardings(mesh, specs(tree))
     return jax.tree.map(lambda leaf, one: _struct(leaf.shape, leaf.dtype, one), tree, where)
 
 
 def decode_weights_bytes(params: Tree) -> int:
     """Bytes of the weights that a decode step reads whole, on one device.
 
-    Of an embedding that is not the head as well, a step reads a row for each slot only.
+    If the head is a matrix of its own, a step reads only a row of the embedding for each slot.
     """
     if "lm_head" not in params:
         return tree_bytes(params)

@@ -21,12 +21,7 @@ from rgpipeline.engine.sampling.distribution import (
     truncate,
 )
 from rgpipeline.engine.sampling.draw import argmax, draw, fusion_barrier
-from rgpipeline.engine.slot_fields import (
-    SamplingFeatures,
-    SlotFields,
-    penalizes,
-    truncates,
-)
+from rgpipeline.engine.slot_fields import SamplingFeatures, SlotFields, penalizes, truncates
 from rgpipeline.model.collectives import Chips
 from rgpipeline.model.griffin_state import Position
 
