@@ -27,7 +27,7 @@ from bench.peers.ours import settings_for
 from rgpipeline.engine.factory import use_compilation_cache
 from rgpipeline.engine.programs.program_shapes import pack_tokens
 from rgpipeline.model.config import GriffinConfig
-from rgpipeline.model.cpu.cpu_primitives import product
+from rgpipeline.model.cpu.cpu_primitives import transposed_matmul
 from rgpipeline.model.ops import primitives
 from rgpipeline.model.params import flatten
 from rgpipeline.model.weights import loading
@@ -94,7 +94,7 @@ def _times(way: Way, matrix: jax.Array, carry: jax.Array, rows: int) -> jax.Arra
     x = jnp.arange(rows)[:, None, None] + jnp.arange(matrix.shape[-1]) + carry
     if matrix.ndim == 4:
         x = jnp.broadcast_to(x[:, :, None], (rows, 1, matrix.shape[0], matrix.shape[-1]))
-        product = primitives.contract("btni,ngji->gbtnj", x.astype(matrix.dtype), matrix)
+        product = primitives.einsum("btni,ngji->gbtnj", x.astype(matrix.dtype), matrix)
     else:
         product = way(x.reshape(rows, -1), matrix.reshape(-1, matrix.shape[-1]))
     place = jnp.clip(carry.astype(jnp.int32), 0, product.size - 1)
@@ -103,12 +103,12 @@ def _times(way: Way, matrix: jax.Array, carry: jax.Array, rows: int) -> jax.Arra
 
 def rows_first(x: jax.Array, matrix: jax.Array) -> jax.Array:
     """`x @ W.T`, as models are written."""
-    return primitives.contract("ri,oi->ro", x.astype(matrix.dtype), matrix)
+    return primitives.einsum("ri,oi->ro", x.astype(matrix.dtype), matrix)
 
 
 def features_first(x: jax.Array, matrix: jax.Array) -> jax.Array:
     """`W @ x.T`, which leaves it to what follows to turn the result."""
-    return product(matrix, x, 1)
+    return transposed_matmul(matrix, x, 1)
 
 
 def serve_matmuls(way: Way) -> None:

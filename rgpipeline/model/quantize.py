@@ -9,12 +9,9 @@ two scales are applied to the result. Norms, biases, convolutions and the RG-LRU
 stay as they are: together a hundredth of the weights, and the state's memory hangs on them.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from jax.typing import DTypeLike
 from numpy.typing import NDArray
 
@@ -23,7 +20,6 @@ from rgpipeline.model.layers.array_types import HostArray, ParamPath
 LARGEST = 127.0
 _HOST_VALUES = 1 << 20  # values that are float32 on the host at one time
 LEAST_SCALE = 1e-30  # one over it is still a number
-_CPU_ROWS = 4  # of a product, at least
 
 
 def is_quantized(path: ParamPath) -> bool:
@@ -70,32 +66,3 @@ def quantized_rows(x: Array) -> tuple[Array, Array]:
 def dequantized(numbers: Array, scale: Array, dtype: DTypeLike) -> Array:
     """The floats that int8 [... i] with scales [...] stand for."""
     return jnp.asarray(numbers.astype(jnp.float32) * scale[..., None], dtype)
-
-
-def matmul(
-    x: Array, kernel: Array, scale: Array, quantized: Callable[..., Any] = quantized_rows
-) -> Array:
-    """Floats [... i] by int8 [*o i] with scales [*o]: float32 [... *o].
-
-    `quantized` does what `quantized_rows` does, to [r i].
-    """
-    numbers, row_scale = quantized(x.reshape(-1, x.shape[-1]))
-    matrix = kernel.reshape(-1, kernel.shape[-1])
-    axes = tuple(range(x.ndim - 1, x.ndim - 1 + scale.ndim))
-    product = lax.platform_dependent(numbers, matrix, cpu=_cpu_product, default=_product)
-    # The output's axes come before the scales: only then XLA fuses all of it into the product.
-    product = product.reshape(*x.shape[:-1], *scale.shape).astype(jnp.float32)
-    scaled: Array = product * jnp.expand_dims(row_scale.reshape(x.shape[:-1]), axes) * scale
-    return scaled
-
-
-def _product(left: Array, right: Array) -> Array:
-    """int8 [r i] by int8 [o i] to int32 [r o]."""
-    dimensions = (((1,), (1,)), ((), ()))
-    return lax.dot_general(left, right, dimensions, preferred_element_type=jnp.int32)
-
-
-def _cpu_product(left: Array, right: Array) -> Array:
-    """The same. XLA's CPU backend takes longer for one row than for several."""
-    rows = left.shape[0]
-    return _product(jnp.pad(left, ((0, max(0, _CPU_ROWS - rows)), (0, 0))), right)[:rows]

@@ -23,7 +23,7 @@ from rgpipeline.model.kernels import (
     recurrence,
     recurrence_scan,
 )
-from rgpipeline.model.layers import rope
+from rgpipeline.model.layers import rglru, rope
 from rgpipeline.model.params import param_shapes
 
 SLOTS = 64
@@ -54,7 +54,7 @@ def programs():
         3,
     )
     temporal = params["blocks_0"]["temporal"]
-    weights = recurrence.Weights(
+    weights = rglru.RecurrentWeights(
         *(temporal[name] for name in ("conv_kernel", "conv_bias")),
         *(temporal["gates"][name] for name in ("kernel", "bias")),
         temporal["a_param"],
@@ -80,7 +80,7 @@ def programs():
     )
 
 
-def of_chunks(weights: recurrence.Weights):
+def of_chunks(weights: rglru.RecurrentWeights):
     rows, _ = CHUNKS
     state = state_of(rows)
     flags, counts = shape(rows, dtype=jnp.bool_), shape(rows, dtype=jnp.int32)

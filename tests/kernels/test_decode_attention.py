@@ -10,7 +10,8 @@ from jax.experimental.pallas import tpu as pltpu
 
 from rgpipeline.model.griffin_state import AttentionState, Position, QuantizedAttentionState
 from rgpipeline.model.kernels import decode_attention
-from rgpipeline.model.layers import attention, rings
+from rgpipeline.model.layers import rings
+from rgpipeline.model.ops import temporal
 
 INTERPRET = pltpu.InterpretParams(uninitialized_memory="nan", detect_races=True)
 IN_INT8 = QuantizedAttentionState(*(jnp.zeros(0) for _ in range(3)))
@@ -36,7 +37,7 @@ class Case:
         both = random(batch, window, size), random(batch, window, size)
         self.state = AttentionState(*both)
         if quantized:
-            self.state = rings.as_held(*both, like=IN_INT8)
+            self.state = rings.to_storage(*both, like=IN_INT8)
         self.active = jnp.asarray(filled) >= 0
         count = jnp.maximum(jnp.asarray(filled, jnp.int32), 0)
         at = jnp.where(count == window, rng.integers(0, window, batch), count)
@@ -52,12 +53,15 @@ class Case:
 
     @cached_property
     def plain(self):
+        def decode(queries, *rest):
+            return temporal.attention_decode(queries, *rest, kernels="plain")
+
         def in_float32(queries, *rest):
-            return attention.decode(queries.astype(jnp.float32), *rest)
+            return decode(queries.astype(jnp.float32), *rest)
 
         # In bfloat16, the plain way would round what int8 stands for once more.
         quantized = isinstance(self.state, QuantizedAttentionState)
-        return self.run(in_float32 if quantized else attention.decode)
+        return self.run(in_float32 if quantized else decode)
 
 
 TOLERANCE = {2: 4e-3, 3: 8e-3}  # by the arrays of a ring; in int8 the weights carry the scales

@@ -37,5 +37,5 @@ def test_a_sequence_in_two_chunks_has_the_same_states(first: int) -> None:
 
 
 def test_only_gpus_take_it() -> None:
-    assert gpu_scan.chosen("gpu")
-    assert not any(gpu_scan.chosen(kernels) for kernels in ("plain", "tpu", "interpret"))
+    assert gpu_scan.select("gpu")
+    assert not any(gpu_scan.select(kernels) for kernels in ("plain", "tpu", "interpret"))

@@ -7,7 +7,7 @@ from scipy import stats
 
 from rgpipeline.engine.sampling.block_draw import noise, rate_of, token_of
 from rgpipeline.model.griffin_state import Position
-from rgpipeline.model.kernels.head import BLOCK, LOWEST, Choice, choose, chosen
+from rgpipeline.model.kernels.head import BLOCK, LOWEST, Choice, choose, select
 from rgpipeline.model.ops.primitives import logits
 from rgpipeline.model.quantize import quantized_rows
 
@@ -50,7 +50,7 @@ def test_greedy_rows_get_the_most_probable_token(quantized: bool) -> None:
 
 
 @pytest.mark.parametrize("quantized", [False, True])
-def test_the_logits_kept_are_those_of_the_block_chosen(quantized: bool) -> None:
+def test_the_logits_kept_are_those_of_the_block_select(quantized: bool) -> None:
     choice, _ = run(HIDDEN, np.full(ROWS, 3.0), quantized=quantized)
     logits = np.full((ROWS, BLOCKS * BLOCK), LOWEST, np.float32)
     logits[:, :VOCAB] = logits_of(quantized)
@@ -102,4 +102,4 @@ def test_rows_that_fill_no_whole_products_get_what_they_do_among_others(quantize
     ("batch", "width", "dtype"), [(8, 128, "bfloat16"), (16, 96, "bfloat16"), (16, 128, "float32")]
 )
 def test_shapes_the_tiles_forbid_are_left_to_the_plain_way(batch, width, dtype) -> None:
-    assert chosen("tpu", batch, jnp.zeros((512, width), dtype), CAP) is None
+    assert select("tpu", batch, jnp.zeros((512, width), dtype), CAP) is None

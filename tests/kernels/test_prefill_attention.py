@@ -37,7 +37,9 @@ class Case:
         self.angles = rope.angles(self.position, length, SIZE)
 
     def kernel(self) -> tuple[np.ndarray, AttentionState]:
-        assert prefill_attention.chosen("interpret", self.queries.shape[1], self.state)
+        assert prefill_attention.select(
+            "interpret", self.queries.shape[1], self.state.keys.shape, jnp.bfloat16
+        )
         mixed, after = prefill_attention.prefill(
             *(self.queries, self.key_value, self.angles, self.state, self.position, self.lengths),
             interpret=INTERPRET,
@@ -94,5 +96,4 @@ def test_a_row_depends_on_no_other_and_spoils_none() -> None:
     [(40, 512, "bfloat16"), (256, 192, "bfloat16"), (256, 512, "float32")],
 )
 def test_shapes_the_tiles_forbid_are_left_to_the_plain_way(length, window, dtype) -> None:
-    ring = jnp.zeros((2, window, SIZE), dtype)
-    assert prefill_attention.chosen("tpu", length, AttentionState(ring, ring)) is None
+    assert prefill_attention.select("tpu", length, (2, window, SIZE), jnp.dtype(dtype)) is None

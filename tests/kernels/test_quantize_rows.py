@@ -22,4 +22,4 @@ def test_gives_the_plain_numbers_and_scales(shape: tuple[int, int], dtype: str) 
 
 
 def test_widths_the_tiles_forbid_are_left_to_the_plain_way() -> None:
-    assert quantize_rows.chosen("tpu", 96) is None
+    assert quantize_rows.select("tpu", 96) is None

@@ -26,7 +26,7 @@ class Case:
             return jnp.asarray(rng.normal(size=shape) * scale, dtype)
 
         self.both = random(2, batch, inner, dtype="bfloat16")
-        self.weights = recurrence.Weights(
+        self.weights = rglru.RecurrentWeights(
             random(TAPS, inner),
             random(inner),
             random(blocks, SIZE, 2 * SIZE, dtype="bfloat16", scale=SIZE**-0.5),
@@ -40,7 +40,7 @@ class Case:
 
     @cached_property
     def kernel(self):
-        assert recurrence.chosen("interpret", self.state, self.weights.gates)
+        assert recurrence.select("interpret", self.state, self.weights.gates)
         return recurrence.step(
             self.both, self.weights, self.starts, self.active, self.state, interpret=True
         )

@@ -10,7 +10,6 @@ from jax.experimental.pallas import tpu as pltpu
 
 from rgpipeline.model.griffin_state import RecurrentState
 from rgpipeline.model.kernels import recurrence_scan
-from rgpipeline.model.kernels.recurrence import Weights
 from rgpipeline.model.layers import rglru
 from rgpipeline.model.ops.primitives import block_diagonal
 
@@ -30,7 +29,7 @@ class Case:
             return jnp.asarray(rng.normal(size=shape) * scale, dtype)
 
         self.both = random(2, batch, LENGTH, inner, dtype="bfloat16")
-        self.weights = Weights(
+        self.weights = rglru.RecurrentWeights(
             random(TAPS, inner, scale=0.5),
             random(inner, scale=0.1),
             random(blocks, SIZE, 2 * SIZE, dtype="bfloat16", scale=SIZE**-0.5),
@@ -44,7 +43,7 @@ class Case:
 
     @cached_property
     def kernel(self):
-        assert recurrence_scan.chosen("interpret", LENGTH, self.state, self.weights.gates)
+        assert recurrence_scan.select("interpret", LENGTH, self.state, self.weights.gates)
         return self.run(self.both, self.starts, self.lengths, self.state)
 
     def run(self, both, starts, lengths, state):

@@ -97,7 +97,7 @@ def _head_draw(
 ) -> jax.Array | None:
     """Tokens that the head draws itself, int32 [s]; None if it has no kernel that can."""
     (table, scale), chips = head_of(params), model.chips
-    choose = head.chosen(model.kernels, hidden.shape[0], table, model.config.logits_soft_cap)
+    choose = head.select(model.kernels, hidden.shape[0], table, model.config.logits_soft_cap)
     if choose is None:
         return None
     blocks = -(-table.shape[0] // head.BLOCK)

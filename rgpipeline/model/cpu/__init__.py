@@ -1,1 +1,1 @@
-"""Implementations that XLA's CPU backend runs faster, or runs at all. `model.ops` chooses them."""
+"""Implementations that XLA's CPU backend runs faster, or runs at all; `model.ops` chooses them."""

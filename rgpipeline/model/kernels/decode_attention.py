@@ -22,19 +22,19 @@ from rgpipeline.model.griffin_state import AttentionState, Position, QuantizedAt
 from rgpipeline.model.kernels import ring_copies
 from rgpipeline.model.kernels.ring_copies import CHUNK, Refs
 from rgpipeline.model.layers.array_types import shape_of
-from rgpipeline.model.layers.rings import as_held
+from rgpipeline.model.layers.attention import MASKED
+from rgpipeline.model.layers.rings import to_storage
 from rgpipeline.model.platforms import Kernels, on_tpu
+from rgpipeline.model.quantize import LEAST_SCALE
 
-_MASKED = -2.3819763e38  # as in `attention`
 _VMEM_BYTES = 32 << 20
 _SUBLANES = 8
 _DIGIT = 128.0
-_LEAST = 1e-30  # one over it is still a number
 
 Decode = Callable[..., tuple[Array, Rings]]
 
 
-def chosen(kernels: Kernels, state: Rings) -> Decode | None:
+def select(kernels: Kernels, state: Rings) -> Decode | None:
     """A counterpart of `attention.decode` for these rings; None where the TPU's tiles forbid it."""
     batch, window, size = state.keys.shape
     fits = batch % _group(state) == 0 and window % CHUNK == 0 and size % 128 == 0
@@ -99,7 +99,7 @@ def _new(keys: Array, values: Array, state: Rings) -> tuple[Array, list[Array]]:
     """The new tokens, [b 2 h], and what of them is a scalar."""
     if isinstance(state, AttentionState):
         return jnp.concatenate([keys, values], axis=1), []
-    held = as_held(keys, values, state)
+    held = to_storage(keys, values, state)
     assert isinstance(held, QuantizedAttentionState)
     new = jnp.concatenate([held.keys, held.values], axis=1).astype(jnp.int32)
     return new, [held.scales.reshape(-1)]
@@ -156,7 +156,7 @@ def _attend(refs: Refs, group: Array, member: int) -> None:
     scale = queries.shape[-1] ** -0.5
     slot = lax.broadcasted_iota(jnp.int32, (queries.shape[0], refs.window), 1)
     known = slot < refs.count[group * refs.group + member]
-    scores = jnp.where(known, _times_keys(refs, group, member, queries) * scale, _MASKED)
+    scores = jnp.where(known, _times_keys(refs, group, member, queries) * scale, MASKED)
     own = jnp.sum(queries.astype(jnp.float32) * new_key, axis=-1, keepdims=True) * scale
     highest = jnp.maximum(jnp.max(scores, axis=-1, keepdims=True), own)
     weights, own_weight = jnp.exp(scores - highest), jnp.exp(own - highest)
@@ -207,7 +207,7 @@ def _int8_product(left: Array, right: Array, axis: int) -> Array:
     """
     left = left.astype(jnp.float32)
     rows = left.shape[0]
-    largest = jnp.maximum(jnp.max(jnp.abs(left), axis=-1, keepdims=True), _LEAST)
+    largest = jnp.maximum(jnp.max(jnp.abs(left), axis=-1, keepdims=True), LEAST_SCALE)
     whole = left * ((_DIGIT * 127.0) / largest)
     high = jnp.round(whole * (1 / _DIGIT))
     low = jnp.round(whole - high * _DIGIT)

@@ -25,7 +25,7 @@ _WARP = 32
 Scan = Callable[[Step, Array], Array]
 
 
-def chosen(kernels: Kernels) -> Scan | None:
+def select(kernels: Kernels) -> Scan | None:
     """`scan`, if it is for this device."""
     return scan if kernels == "gpu" else None
 

@@ -44,7 +44,7 @@ class Choice(NamedTuple):
 Choose = Callable[[Array, Array, Array | None, Array, Array], Choice]
 
 
-def chosen(kernels: Kernels, batch: int, table: Any, soft_cap: float) -> Choose | None:
+def select(kernels: Kernels, batch: int, table: Any, soft_cap: float) -> Choose | None:
     """`choose` for these shapes; None where the TPU's tiles forbid it."""
     if not on_tpu(kernels) or batch % 16 or table.shape[1] % _LANES or table.dtype not in _TILE:
         return None

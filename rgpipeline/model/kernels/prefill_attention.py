@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
+from jax.typing import DTypeLike
 
 from rgpipeline.model.griffin_state import AttentionState, Position
 from rgpipeline.model.kernels.prefill_tiles import LANES, Plan, Sums
@@ -30,12 +31,17 @@ _VMEM_BYTES = 64 << 20
 Prefill = Callable[..., tuple[Array, AttentionState]]
 
 
-def chosen(kernels: Kernels, length: int, state: AttentionState) -> Prefill | None:
-    """A counterpart of `attention.prefill`; None where the TPU's tiles forbid it."""
-    _, window, size = state.keys.shape
+def select(
+    kernels: Kernels, length: int, ring: tuple[int, ...], dtype: DTypeLike
+) -> Prefill | None:
+    """`prefill` for chunks of `length` and rings [b w h] of `dtype`; None where it can't be used.
+
+    Its shapes must be whole memory tiles of a TPU.
+    """
+    _, window, size = ring
     fits = length % _ROWS == 0 and length <= _MOST_TOKENS
     fits = fits and window % LANES == 0 and size // 2 % LANES == 0
-    if not on_tpu(kernels) or not fits or state.keys.dtype != jnp.bfloat16:
+    if not on_tpu(kernels) or not fits or dtype != jnp.bfloat16:
         return None
     return partial(prefill, interpret=kernels == "interpret")
 

@@ -21,6 +21,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.experimental.pallas import tpu as pltpu
 
+from rgpipeline.model.layers.attention import MASKED
+
 
 class Plan(NamedTuple):
     """The steps of every tile. Arguments and results are scalars unless it says otherwise."""
@@ -73,7 +75,7 @@ class Plan(NamedTuple):
 LANES = 128
 # What can't be seen scores less than the highest score is to begin with: so it weighs nothing,
 # even in a block of which a query sees nothing at all.
-_MASKED, _LOWEST = -2.3819763e38, -1e30
+_LOWEST = -1e30
 
 
 class Sums(NamedTuple):
@@ -115,7 +117,7 @@ class Sums(NamedTuple):
         turned = keys.T
         speed = size**-0.5 * math.log2(math.e)
         for head, lanes in enumerate(self.heads()):
-            scores = jnp.where(visible, _product(queries[:, lanes], turned), _MASKED)
+            scores = jnp.where(visible, _product(queries[:, lanes], turned), MASKED)
             before = self.highest[head]
             most = jnp.maximum(before, jnp.max(scores, axis=-1, keepdims=True))
             weights = jnp.exp2((scores - _spread(most, scores.shape[1])) * speed)

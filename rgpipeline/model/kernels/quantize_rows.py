@@ -25,7 +25,7 @@ _VMEM_BYTES = 64 << 20
 Quantize = Callable[[Array], tuple[Array, Array]]
 
 
-def chosen(kernels: Kernels, width: int) -> Quantize | None:
+def select(kernels: Kernels, width: int) -> Quantize | None:
     """`quantized_rows` for rows of this width; None where the TPU's tiles forbid it."""
     if not on_tpu(kernels) or width % _LANES:
         return None

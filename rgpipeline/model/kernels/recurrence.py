@@ -7,7 +7,7 @@ the gates, and the channels it works on.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,27 +17,19 @@ from jax.experimental.pallas import tpu as pltpu
 
 from rgpipeline.model.griffin_state import RecurrentState
 from rgpipeline.model.layers.array_types import shape_of
+from rgpipeline.model.layers.rglru import C, RecurrentWeights
 from rgpipeline.model.platforms import Kernels, on_tpu
 
-_C = 8.0  # as in `rglru`
 _MOST_ROWS = 128  # rows worked on together: what they need fits the registers' neighbourhood
 _VMEM_BYTES = 64 << 20
 
 
-class Weights(NamedTuple):
-    """A recurrent block's parameters between its projections, as in `params`."""
-
-    conv_kernel: Array
-    conv_bias: Array
-    gates: Array
-    gates_bias: Array
-    a_param: Array
+Step = Callable[
+    [Array, RecurrentWeights, Array, Array, RecurrentState], tuple[Array, RecurrentState]
+]
 
 
-Step = Callable[[Array, Weights, Array, Array, RecurrentState], tuple[Array, RecurrentState]]
-
-
-def chosen(kernels: Kernels, state: RecurrentState, gates: Array) -> Step | None:
+def select(kernels: Kernels, state: RecurrentState, gates: Array) -> Step | None:
     """`step` for these shapes; None where the TPU's tiles forbid it."""
     batch = state.h.shape[0]
     fits = batch % 16 == 0 and gates.shape[1] % 128 == 0
@@ -48,7 +40,7 @@ def chosen(kernels: Kernels, state: RecurrentState, gates: Array) -> Step | None
 
 def step(
     both: Array,
-    weights: Weights,
+    weights: RecurrentWeights,
     starts: Array,
     active: Array,
     state: RecurrentState,
@@ -156,7 +148,7 @@ def _kernel(
 def speed_of(a_param: Array) -> Array:
     """How fast a state decays, at an open gate; `rglru`'s -c softplus(a)."""
     softplus = jnp.maximum(a_param, 0.0) + jnp.log1p(jnp.exp(-jnp.abs(a_param)))
-    return -_C * softplus
+    return -C * softplus
 
 
 def gating(

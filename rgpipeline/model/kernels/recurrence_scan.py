@@ -22,18 +22,21 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from rgpipeline.model.griffin_state import RecurrentState
-from rgpipeline.model.kernels.recurrence import Weights, gating, speed_of
+from rgpipeline.model.kernels.recurrence import gating, speed_of
 from rgpipeline.model.layers.array_types import shape_of
+from rgpipeline.model.layers.rglru import RecurrentWeights
 from rgpipeline.model.platforms import Kernels, on_tpu
 
 _MOST_TOKENS = 256  # tokens a grid step
 _SUBLANES = 8  # tokens a register
 _VMEM_BYTES = 64 << 20
 
-Scan = Callable[[Array, Weights, Array, Array, RecurrentState], tuple[Array, RecurrentState]]
+Scan = Callable[
+    [Array, RecurrentWeights, Array, Array, RecurrentState], tuple[Array, RecurrentState]
+]
 
 
-def chosen(kernels: Kernels, length: int, state: RecurrentState, gates: Array) -> Scan | None:
+def select(kernels: Kernels, length: int, state: RecurrentState, gates: Array) -> Scan | None:
     """`scan` for these shapes; None where the TPU's tiles forbid it."""
     fits = length % 16 == 0 and gates.shape[1] % 128 == 0 and len(state.conv) < _SUBLANES
     if not on_tpu(kernels) or not fits or state.conv[0].dtype != jnp.bfloat16:
@@ -43,7 +46,7 @@ def chosen(kernels: Kernels, length: int, state: RecurrentState, gates: Array) -
 
 def scan(
     both: Array,
-    weights: Weights,
+    weights: RecurrentWeights,
     starts: Array,
     lengths: Array,
     state: RecurrentState,

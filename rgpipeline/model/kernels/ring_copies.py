@@ -147,7 +147,7 @@ def written(new: Array, dtype: DTypeLike) -> Array:
     return jnp.where(new != new, 0.0, jnp.clip(new, -largest, largest))
 
 
-def numbers(new: Array) -> Array:
+def finite(new: Array) -> Array:
     """`written` of new keys or values in the rings' dtype, outside of a kernel."""
     return written(new.astype(jnp.float32), new.dtype).astype(new.dtype)
 

@@ -3,14 +3,19 @@
 import math
 
 import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
 from flax import linen as nn
-from jax import Array
+from jax import Array, lax
+from jax.typing import DTypeLike
 
 from rgpipeline.model import quantize
 from rgpipeline.model.collectives import ALONE, Chips
 from rgpipeline.model.layers.array_types import Activations, Gated, Logits, Tokens
 from rgpipeline.model.ops import primitives
 from rgpipeline.model.platforms import Kernels
+
+_NORM_EPSILON = 1e-6
 
 
 def param(
@@ -43,14 +48,14 @@ class Linear(nn.Module):
         width: Width of the input, i.
         out: The output's axes, o.
         biased: Whether there is a bias.
-        summed: The chips among which the input is divided: their products are summed.
+        split: The chips among which the input is divided; their products are summed.
         kernels: Whether Pallas kernels may be used (see `kernels`).
     """
 
     width: int
     out: tuple[int, ...]
     biased: bool = True
-    summed: Chips = ALONE
+    split: Chips = ALONE
     kernels: Kernels = "plain"
 
     def setup(self) -> None:
@@ -61,19 +66,21 @@ class Linear(nn.Module):
 
     def __call__(self, x: Array) -> Array:
         """[... i] to float32 [... *o]."""
-        if self.summed.model == 1:
+        if self.split.model == 1:
             return primitives.linear(x, self.kernel, self.bias, self.kernel_scale, self.kernels)
-        product = self.summed.psum(
+        product = self.split.psum(
             primitives.linear(x, self.kernel, None, self.kernel_scale, self.kernels)
         )
         return product if self.bias is None else product + self.bias
 
-    def branch(self, x: Array, which: int) -> Array:
-        """[... i] to float32 [... *o[1:]]: the layer's outputs with `which` on the first axis."""
-        bias, scale = (
-            None if whole is None else whole[which] for whole in (self.bias, self.kernel_scale)
-        )
-        return primitives.linear(x, self.kernel[which], bias, scale, self.kernels)
+    def pair(self, x: Array, dtype: DTypeLike) -> tuple[Array, Array]:
+        """The two layers of one with outputs (2, o), each [... o] in `dtype`."""
+        return primitives.linear_pair(x, *self.weights(), self.kernel_scale, dtype, self.kernels)
+
+    def weights(self) -> tuple[Array, Array]:
+        """Kernel and bias of a layer that has both."""
+        assert self.bias is not None
+        return self.kernel, self.bias
 
 
 class BlockDiagonal(nn.Module):
@@ -109,7 +116,7 @@ class Norm(nn.Module):
     def __call__(self, x: Activations) -> Activations:
         """[b t d] to float32 [b t d]."""
         scale = param(self, "scale", nn.initializers.zeros, (self.width,))
-        return primitives.rms_norm(x, scale)
+        return _rms_norm(x, scale)
 
 
 class Embedder(nn.Module):
@@ -139,10 +146,10 @@ class Embedder(nn.Module):
     def encode(self, tokens: Tokens) -> Activations:
         """int32 [b t] to float32 [b t d]."""
         if self.chips.model == 1:
-            return primitives.embed(self.embedding, tokens, self.scaled, self.embedding_scale)
+            return _embed(self.embedding, tokens, self.scaled, self.embedding_scale)
         tokens = tokens - self.chips.axis_index() * self.vocab_size
         mine = (tokens >= 0) & (tokens < self.vocab_size)
-        rows = primitives.embed(self.embedding, tokens, self.scaled, self.embedding_scale)
+        rows = _embed(self.embedding, tokens, self.scaled, self.embedding_scale)
         return self.chips.psum_onehot(jnp.where(mine[..., None], rows, 0.0))
 
     def logits(self, hidden: Array) -> Logits:
@@ -168,3 +175,28 @@ class Head(nn.Module):
     def logits(self, hidden: Array) -> Logits:
         """[... d] to float32 [... v]."""
         return primitives.logits(self.kernel, hidden, self.soft_cap, self.kernel_scale)
+
+
+def _rms_norm(x: Array, scale: Array) -> Array:
+    """`x / rms(x) * (1 + scale)` over the last axis, in float32 (Gemma's convention).
+
+    Squares of bfloat16 lose half their digits, hence float32; Gemma's later code does the same.
+    """
+    x = x.astype(jnp.float32)
+    variance = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+    return x * lax.rsqrt(variance + _NORM_EPSILON) * (scale.astype(jnp.float32) + 1)
+
+
+def _embed(table: Array, tokens: Array, scaled: bool, scale: Array | None = None) -> Array:
+    """Rows of `table` [v d] for `tokens` [...], float32 [... d], times sqrt(d) if `scaled`.
+
+    `scale`, float32 [v], is that of a table in int8.
+
+    sqrt(d) is rounded to bfloat16, as it was in training (official `modules.Embedder.encode`).
+    """
+    rows = jnp.take(table, tokens, axis=0, mode="clip").astype(jnp.float32)
+    if scale is not None:
+        rows = rows * jnp.take(scale, tokens, mode="clip")[..., None]
+    if not scaled:
+        return rows
+    return rows * np.float32(ml_dtypes.bfloat16(math.sqrt(table.shape[-1])))

@@ -28,7 +28,7 @@ def read(state: Rings, dtype: DTypeLike) -> AttentionState:
     return AttentionState(keys, values)
 
 
-def as_held(keys: Keys, values: Keys, like: Rings) -> Rings:
+def to_storage(keys: Keys, values: Keys, like: Rings) -> Rings:
     """New tokens, [b t h], in the form in which the rings hold them.
 
     Quantized rings hold numbers only: read in bulk, what overflowed in one row must not leave
@@ -59,15 +59,15 @@ def write_chunk(
     def merge(ring: Array, new: Array) -> Array:
         return jnp.where(written, jnp.take_along_axis(new, index, axis=1), ring)
 
-    return _each(merge, state, as_held(keys, values, state))
+    return _each(merge, state, to_storage(keys, values, state))
 
 
-def take_over(state: Rings, after: AttentionState, position: Position, lengths: Lengths) -> Rings:
+def requantize(state: Rings, after: AttentionState, position: Position, lengths: Lengths) -> Rings:
     """`write_chunk`, where the rings after it are there already, as floats."""
     if isinstance(state, AttentionState):
         return after
     written = (_offset(position, after.keys.shape[1]) < lengths[:, None])[..., None]
-    new = as_held(after.keys, after.values, state)
+    new = to_storage(after.keys, after.values, state)
     return _each(lambda ring, new: jnp.where(written, new, ring), state, new)
 
 
@@ -87,7 +87,7 @@ def write_one(
         return row_writes.set_one_in_each_row(ring, position.ring, new)
 
     overwritten = _each(lambda ring: ring[rows, position.ring][:, None], state)
-    return _each(put, state, as_held(keys, values, state), overwritten), overwritten
+    return _each(put, state, to_storage(keys, values, state), overwritten), overwritten
 
 
 def _each(function: Callable[..., Array], *states: Rings) -> Rings:

@@ -1,0 +1,134 @@
+"""The temporal half of a block between its projections: by a kernel, or as in `layers`."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import DTypeLike
+
+from rgpipeline.model.cpu import cpu_attention
+from rgpipeline.model.griffin_state import Position, RecurrentState, Rings
+from rgpipeline.model.kernels import (
+    decode_attention,
+    gpu_scan,
+    prefill_attention,
+    recurrence,
+    recurrence_scan,
+    ring_copies,
+)
+from rgpipeline.model.layers import attention, rglru, rings, rope
+from rgpipeline.model.layers.array_types import Active, Lengths, Start
+from rgpipeline.model.layers.rglru import RecurrentWeights
+from rgpipeline.model.platforms import Kernels, on_tpu
+
+
+def recurrent_prefill(
+    projected: Array,
+    weights: RecurrentWeights,
+    starts: Start,
+    lengths: Lengths,
+    state: RecurrentState,
+    kernels: Kernels,
+) -> tuple[Array, RecurrentState]:
+    """`rglru.prefill`; its output [b t e] is in the dtype of `projected` or float32."""
+    fused = recurrence_scan.select(kernels, projected.shape[1], state, weights.gates)
+    if fused is not None:
+        both = jnp.moveaxis(projected, 2, 0)
+        return fused(both, weights, starts[:, 0], lengths, state)
+    scan = gpu_scan.select(kernels) or rglru.scan
+    return rglru.prefill(projected, weights, starts, lengths, state, scan)
+
+
+def recurrent_decode(
+    projected: Array,
+    weights: RecurrentWeights,
+    starts: Start,
+    active: Active,
+    state: RecurrentState,
+    kernels: Kernels,
+) -> tuple[Array, RecurrentState]:
+    """`rglru.decode`; its output [b 1 e] is in the dtype of `projected` or float32."""
+    fused = recurrence.select(kernels, state, weights.gates)
+    if fused is not None:
+        both = jnp.moveaxis(projected, 2, 0)[:, :, 0]
+        out, after = fused(both, weights, starts[:, 0], active, state)
+        return out[:, None], after
+    return rglru.decode(projected, weights, starts, active, state)
+
+
+class PrefillAttention(NamedTuple):
+    """An implementation of a chunk's attention.
+
+    Attributes:
+        applies_rope: Whether `run` applies RoPE itself.
+        run: Of the arguments of `attention.prefill`; if it applies RoPE itself, of those of
+            `kernels.prefill_attention.prefill`.
+    """
+
+    applies_rope: bool
+    run: Callable[..., tuple[Array, Rings]]
+
+
+def attention_prefill(
+    length: int, state: Rings, dtype: DTypeLike, kernels: Kernels
+) -> PrefillAttention:
+    """The implementation for chunks of `length` tokens, these rings and activations in `dtype`."""
+    fused = prefill_attention.select(kernels, length, state.keys.shape, dtype)
+    if fused is not None:
+        return PrefillAttention(True, partial(_fused_prefill, fused, dtype))
+    return PrefillAttention(False, _finite_prefill if on_tpu(kernels) else attention.prefill)
+
+
+def _fused_prefill(
+    fused: prefill_attention.Prefill,
+    dtype: DTypeLike,
+    queries: Array,
+    key_value: Array,
+    angles: rope.Angles,
+    state: Rings,
+    position: Position,
+    lengths: Lengths,
+) -> tuple[Array, Rings]:
+    """The kernel's, for rings of any dtype: quantized ones are read before, written after it."""
+    floats = rings.read(state, dtype)
+    mixed, floats = fused(queries, key_value, angles, floats, position, lengths)
+    return mixed, rings.requantize(state, floats, position, lengths)
+
+
+def _finite_prefill(
+    queries: Array, keys: Array, values: Array, state: Rings, position: Position, lengths: Lengths
+) -> tuple[Array, Rings]:
+    """`attention.prefill` that writes finite numbers only, as `decode_attention` requires."""
+    keys, values = ring_copies.finite(keys), ring_copies.finite(values)
+    return attention.prefill(queries, keys, values, state, position, lengths)
+
+
+def attention_decode(
+    queries: Array,
+    keys: Array,
+    values: Array,
+    state: Rings,
+    position: Position,
+    active: Active,
+    kernels: Kernels,
+) -> tuple[Array, Rings]:
+    """Attention of one token of each row, float32 [b 1 n h], and the rings with it.
+
+    Args:
+        queries: [b 1 n h], after RoPE.
+        keys, values: [b 1 h].
+        state: The rings before the token; donate them, and they are updated in place.
+        position: Where each row is before the token.
+        active: Rows that are not keep their rings; their output is meaningless.
+        kernels: Which Pallas kernels may be used.
+    """
+    fused = decode_attention.select(kernels, state)
+    if fused is not None:
+        return fused(queries, keys, values, state, position, active)
+    sources, after = attention.write_token(keys, values, state, position, active, queries.dtype)
+    mixed: Array = lax.platform_dependent(
+        queries, sources, cpu=cpu_attention.attend_token, default=attention.attend_token
+    )
+    return mixed, after
