@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -90,13 +90,17 @@ def read_shard(
     tables: list[pa.Table] = []
     used_tables: list[pa.Table | None] = []
     faults: dict[int, str] = {}
-    kept_partitions = [name for name in partitions if name in schema.names]
+    kept_partitions = {*partitions} & {*schema.names}
+    used_partitions = {*partitions} & {*used}
     starts = tuple(accumulate((span.rows for span in shard.spans), initial=0))
     for start, span in zip(starts, shard.spans, strict=False):
         path = files[span.file].partition_path
         rows = _read_span(reader, files[span.file], span, schema, used, options, retry)
-        tables.append(with_partitions(rows.table, path, kept_partitions))
-        used_tables.append(_with_partitions(rows.used, path, used, partitions, span.rows))
+        tables.append(_with_partitions(rows.table, path, kept_partitions, span.rows))
+        exact = rows.used
+        if exact is not None:
+            exact = _with_partitions(exact, path, used_partitions, span.rows)
+        used_tables.append(exact)
         faults |= {start + row: fault for row, fault in rows.faults.items()}
     table = joined(tables, schema)
     return InputRows(
@@ -104,21 +108,22 @@ def read_shard(
     )
 
 
-def _with_partitions(
-    table: pa.Table | None, path: str, used: Sequence[str], partitions: Sequence[str], rows: int
-) -> pa.Table | None:
-    """The used columns with those that come from the path, as the text that stands there."""
-    found = {k: v for k, v in partition_values(path).items() if k in used and k in partitions}
-    if table is None or not found:
-        return table
-    columns = {
-        field.name: (field, column)
-        for field, column in zip(table.schema, table.columns, strict=True)
-    }
+def _with_partitions(table: pa.Table, path: str, names: Collection[str], rows: int) -> pa.Table:
+    """`table`, of `rows` rows, with the path's value in each partition column of `names`.
+
+    A column that the table has keeps its type; another is added as text.
+    """
+    columns = dict(
+        zip(table.column_names, zip(table.schema, table.columns, strict=True), strict=True)
+    )
+    found = {name: value for name, value in partition_values(path).items() if name in names}
     for name, value in found.items():
-        constant = pa.repeat(pa.scalar(value, pa.string()), rows)
-        columns[name] = (pa.field(name, pa.string()), constant)
-    schema = pa.schema([field for field, _ in columns.values()])
+        field = columns[name][0] if name in columns else pa.field(name, pa.string())
+        constant = pa.scalar(value, pa.string()).cast(field.type)
+        columns[name] = field, pa.repeat(constant, rows)
+    if not found:
+        return table
+    schema = pa.schema([field for field, _ in columns.values()], table.schema.metadata)
     return pa.table([column for _, column in columns.values()], schema=schema)
 
 
@@ -157,7 +162,11 @@ _NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 def partition_values(path: str) -> dict[str, str | None]:
-    """The columns in a file's path, outermost first, as text; null for Hive's own null."""
+    """The Hive partition columns in a file's path, outermost first, as text.
+
+    Hive's own null is None. pyarrow's `HivePartitioning` won't do: it finds names only by opening
+    the files, reads `01234` as a number, and takes no names that aren't UTF-8.
+    """
     matches = (_FOLDER.fullmatch(folder) for folder in path.split("/")[:-1])
     return {
         encodable(unquote(match[1])): None if match[2] == _NULL else encodable(unquote(match[2]))
@@ -176,18 +185,6 @@ def partition_fields(paths: Iterable[str]) -> list[pa.Field]:
         for name, value in partition_values(path).items():
             seen.setdefault(name, set()).add(value)
     return [pa.field(name, _type_of(values)) for name, values in seen.items()]
-
-
-def with_partitions(table: pa.Table, path: str, names: Sequence[str]) -> pa.Table:
-    """`table` with the path's value in the partition columns `names`, keeping their types."""
-    for name, value in partition_values(path).items():
-        if name in names:
-            index = table.schema.get_field_index(name)
-            field = table.schema.field(index)
-            constant = pa.scalar(value, pa.string()).cast(field.type)
-            column = pa.repeat(constant, table.num_rows)
-            table = table.set_column(index, field, column)
-    return table
 
 
 def _type_of(values: Iterable[str | None]) -> pa.DataType:
