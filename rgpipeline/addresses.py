@@ -1,10 +1,14 @@
-"""How people write addresses, and the one spelling that the rest of the package reads.
+"""Addresses of files and folders: how people write them, and the one spelling used inside.
 
 Layer 0: nothing is opened here.
 """
 
+import importlib.resources
 import re
 from urllib.parse import unquote
+
+DEMO = "demo"  # the address of the model and of the prompts that ship with the package
+DEMO_FOLDER = str(importlib.resources.files("rgpipeline") / "demo")  # where they are
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
 _CHAIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://.*?)?::")

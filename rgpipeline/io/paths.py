@@ -7,13 +7,13 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.resources import files as package_files
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from fsspec import AbstractFileSystem
 from fsspec.utils import glob_translate
 
+from rgpipeline.addresses import DEMO, DEMO_FOLDER
 from rgpipeline.errors import InputError
 from rgpipeline.input_formats import FORMATS, endings_of, format_of, how_to_read
 from rgpipeline.io.input_files import FoundFile, describe_link, input_error, listing_filesystem
@@ -21,7 +21,7 @@ from rgpipeline.io.left_out import LeftOut
 from rgpipeline.io.listing import find_files, glob_base, is_glob, is_hidden
 from rgpipeline.storage.filesystems import StorageOptions, open_filesystem, protocol_of
 
-DEMO = "demo"  # stands for the prompts that ship with the package
+_DEMO_PROMPTS = f"{DEMO_FOLDER}/prompts.parquet"
 
 
 class Inputs(NamedTuple):
@@ -47,7 +47,7 @@ def expand_inputs(
     found: dict[str, FoundFile] = {}
     left = LeftOut()
     for path in paths:
-        for file in _expand(_demo() if path == DEMO else path, format, options, left):
+        for file in _expand(_DEMO_PROMPTS if path == DEMO else path, format, options, left):
             found.setdefault(file.path, file)
     files = _with_distinct_names(list(found.values()))
     kind = _format_of(files) if format == "auto" else format
@@ -146,7 +146,3 @@ def _nothing_at(path: str, fs: AbstractFileSystem, inside: str, format: str, adv
     what = "nothing matches" if is_glob(path) else "no such file or folder"
     hint = f"near it: {', '.join(near)}" if near else "its folder is empty"
     return f"{path}: {what}; {hint}"
-
-
-def _demo() -> str:
-    return str(Path(str(package_files("rgpipeline"))) / "demo" / "prompts.parquet")

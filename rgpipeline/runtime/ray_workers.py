@@ -17,10 +17,10 @@ from typing import IO, Any
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 
+from rgpipeline.addresses import DEMO
 from rgpipeline.assignments import Assignment, Fault, WorkerReport
 from rgpipeline.engine.activity import Activity
 from rgpipeline.errors import OutputError, RgpipelineError, StoreError, UserError
-from rgpipeline.io.paths import DEMO
 from rgpipeline.plan import Plan
 from rgpipeline.plan.plan_files import PLAN
 from rgpipeline.runtime.cluster_nodes import Node, is_alive

@@ -23,13 +23,13 @@ from pathlib import Path
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
+from rgpipeline.addresses import DEMO
 from rgpipeline.errors import JobError, UserError, WorkerError
 from rgpipeline.jobfile import load_job
 from rgpipeline.runtime.ray_internals import enable_token_auth
 from rgpipeline.spec import Job
 from rgpipeline.storage.filesystems import protocol_of
 
-_SHIPPED = {"demo"}  # paths that name what is inside the package
 _CHATTY = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
 _RETRY_S, _RETRIES = 2.0, 30
 
@@ -99,7 +99,7 @@ def _require_reachable_paths(job: Job) -> None:
     bad = [
         f"{key}: {path}"
         for key, path in job.urls()
-        if path not in _SHIPPED and protocol_of(path) == "file" and not _absolute(path)
+        if path != DEMO and protocol_of(path) == "file" and not _absolute(path)
     ]
     if bad:
         raise JobError(

@@ -1,7 +1,7 @@
-"""The first word with a store: one that gives none is told of within seconds.
+"""Check that every remote store answers before starting.
 
-Clients try again for minutes, which suits a store that goes away in the midst of a job. Before
-anything has begun it is more likely the address that is wrong, and a person waits.
+Clients try again for minutes. That suits a store that fails in the middle of a job. Before a job
+has started a wrong address is more likely, and a person waits for the message.
 """
 
 import os
@@ -21,11 +21,11 @@ from rgpipeline.storage.filesystems import (
     protocol_of,
     resolve_options,
 )
-from rgpipeline.storage.retries import Retry, causes, is_transient
+from rgpipeline.storage.retries import Retry, causes, is_transient, status_of
 
-PATIENCE_S = 15.0
+PATIENCE_S = 15.0  # for all stores together
 _REMOTE = {"s3", "gs", "http", "https", "hf"}
-_LOOK_S = 2.0
+_CONNECT_S = 2.0
 _ENVIRONMENT = {
     "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
     "gs": ("STORAGE_EMULATOR_HOST",),
@@ -35,8 +35,8 @@ _ENVIRONMENT = {
 def check_reachable(urls: Iterable[str | None], options: StorageOptions | None) -> None:
     """Raises StoreError naming every store behind `urls` that gives no answer in time.
 
-    Any answer will do, a refusal too: what it says is for whoever comes with a real question.
-    Local paths, stores of other kinds, and None are passed over.
+    Any answer is enough, also a refusal: the first real request will report that. Local paths,
+    other kinds of stores, and None are skipped.
     """
     resolved = resolve_options(options)
     probes = [_Probe(url, resolved) for url in _one_of_each(filter(None, urls))]
@@ -53,16 +53,16 @@ class _Probe:
         self.answered = Event()
         self._url = url
         self._options = options
-        self._last = ""  # what went wrong, where the client has said so
-        Thread(target=self._ask, name="contact", daemon=True).start()
+        self._last = ""  # the client's latest error, if it has raised one
+        Thread(target=self._ask, name="reachable", daemon=True).start()
 
     def fault(self) -> str:
-        """The message, once it has been waited for."""
+        """The message for a store that has not answered in time."""
         protocol = protocol_of(self._url)
-        where = _endpoint(protocol, self._options)
-        who = f"the store at {where} does" if where else "its store does"
-        why = self._last or (_heard_from(where) if where else "not a word")
-        there = f"storage_options.{protocol}.endpoint_url, " if where else ""
+        endpoint = _endpoint(protocol, self._options)
+        who = f"the store at {endpoint} does" if endpoint else "its store does"
+        why = self._last or (_try_to_connect(endpoint) if endpoint else "not a word")
+        there = f"storage_options.{protocol}.endpoint_url, " if endpoint else ""
         return (
             f"{self._url}: {who} not answer ({why}; tried for {PATIENCE_S:g} s); check "
             f"{there}the network, and that the store is up"
@@ -70,7 +70,7 @@ class _Probe:
 
     def _ask(self) -> None:
         retry = Retry(PATIENCE_S, noticed=self._notice)
-        # What else goes wrong is the client's or the store's own word, and will be met again.
+        # Any other error comes from the client or the store: the first real request meets it too.
         with suppress(Exception):
             try:
                 retry.call(self._url, self._request)
@@ -86,21 +86,20 @@ class _Probe:
         try:
             filesystem.info(path)
         except Exception as error:
-            silence = _silence(error)
+            silence = _cause_of_silence(error)
             if silence is not None:
                 raise ConnectionError(" ".join(str(silence).split())) from error
 
 
-def _silence(error: BaseException) -> BaseException | None:
-    """The first cause, if no answer came; None when the store itself said so, with a status.
+def _cause_of_silence(error: BaseException) -> BaseException | None:
+    """The first cause, if no answer came; None if the store answered, with a status.
 
-    The cause decides: fsspec calls a silent web server's file absent.
+    The cause decides, because fsspec reports a file as absent if its web server is silent.
     """
     first = error
     for first in causes(error):
-        if isinstance(getattr(first, "response", None), Mapping):  # botocore
-            return None
-        if isinstance(getattr(first, "status", getattr(first, "code", None)), int):
+        response = getattr(first, "response", None)  # a mapping: botocore's
+        if isinstance(response, Mapping) or status_of(first) is not None:
             return None
     return first if is_transient(first) else None
 
@@ -109,27 +108,27 @@ def _one_of_each(urls: Iterable[str]) -> Iterator[str]:
     """One URL for each bucket or server."""
     seen = set()
     for url in urls:
-        place = protocol_of(url), url.partition("://")[2].partition("/")[0]
-        if place[0] in _REMOTE and place not in seen:
-            seen.add(place)
+        bucket = protocol_of(url), url.partition("://")[2].partition("/")[0]
+        if bucket[0] in _REMOTE and bucket not in seen:
+            seen.add(bucket)
             yield url
 
 
 def _endpoint(protocol: str, options: StorageOptions) -> str:
-    """Where requests go, if the person has said so."""
+    """Where requests go, if options or environment say so; else empty."""
     keywords: Mapping[str, Any] = keywords_for(protocol, options)
     inner: Mapping[str, Any] = keywords.get("client_kwargs") or {}
-    said = [keywords.get("endpoint_url"), inner.get("endpoint_url")]
-    said += [os.environ.get(name) for name in _ENVIRONMENT.get(protocol, ())]
-    return next((str(where) for where in said if where), "")
+    found = [keywords.get("endpoint_url"), inner.get("endpoint_url")]
+    found += [os.environ.get(name) for name in _ENVIRONMENT.get(protocol, ())]
+    return next((str(where) for where in found if where), "")
 
 
-def _heard_from(endpoint: str) -> str:
+def _try_to_connect(endpoint: str) -> str:
     """What happens to a plain connection there."""
     try:
         parts = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}")
         address = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
-        with socket.create_connection(address, _LOOK_S):
+        with socket.create_connection(address, _CONNECT_S):
             return "it takes connections and sends nothing back"
     except (OSError, ValueError) as error:
         return str(getattr(error, "strerror", None) or error)

@@ -1,14 +1,13 @@
 """Small files read whole, beside weights: tokenizer.model, configurations, chat templates."""
 
-import importlib.resources
 import json
 from typing import Any
 
+from rgpipeline.addresses import DEMO, DEMO_FOLDER
 from rgpipeline.errors import WeightsError
 from rgpipeline.storage.filesystems import StorageOptions, open_filesystem
 from rgpipeline.storage.retries import Retry
 
-DEMO = str(importlib.resources.files("rgpipeline") / "demo")  # what the address `demo` stands for
 _POINTER = b"version https://git-lfs"
 
 
@@ -33,7 +32,7 @@ def read_file(url: str, storage_options: StorageOptions | None) -> bytes | None:
 
 def read_in(folder: str, name: str, storage_options: StorageOptions | None) -> bytes | None:
     """The content of the file `name` in `folder`, as `read_file`; `demo` ships in the package."""
-    folder = DEMO if folder == "demo" else folder
+    folder = DEMO_FOLDER if folder == DEMO else folder
     return read_file(f"{folder.rstrip('/')}/{name}", storage_options)
 
 

@@ -1,4 +1,4 @@
-"""The first word with a store: whoever is silent is named soon, and any answer will do."""
+"""Stores are asked before a job starts: a silent one is named soon, and any answer will do."""
 
 import contextlib
 import socket
@@ -84,8 +84,17 @@ def test_an_address_that_is_none_raises_nothing_else(endpoint: str) -> None:
         check_reachable(["s3://[/in", "http://[/x"], s3(endpoint))
 
 
-def test_nothing_is_asked_of_a_disk(tmp_path: Path) -> None:
-    check_reachable([str(tmp_path / "gone"), "demo", "memory://x"], None)
+def test_only_remote_stores_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def opened(url: str, options: object) -> None:
+        asked.append(url)
+        raise FileNotFoundError(url)
+
+    monkeypatch.setattr(reachable, "open_filesystem", opened)
+    local = [str(tmp_path / "gone"), "demo", "file:///gone", "memory://x", None]
+    check_reachable([*local, "s3://bucket/in", "s3://bucket/out", "gs://bucket"], None)
+    assert sorted(asked) == ["gs://bucket", "s3://bucket/in"]
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 """Opening a checkpoint: what model it is, what it holds, and whether the two agree."""
 
-import importlib.resources
 import logging
 from pathlib import Path
 
+from rgpipeline.addresses import DEMO, DEMO_FOLDER
 from rgpipeline.errors import WeightsError
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.weights import (
@@ -74,8 +74,8 @@ def read_config(
 
 
 def _folder(url: str, storage_options: StorageOptions | None) -> Folder:
-    if url == "demo":
-        url = str(importlib.resources.files("rgpipeline") / "demo")
+    if url == DEMO:
+        url = DEMO_FOLDER
     return Folder(url, storage_options)
 
 
