@@ -5,7 +5,7 @@ import yaml
 
 from rgpipeline.io.openai_requests import sampling_of
 from rgpipeline.spec import Sampling, facts_of, openai_names
-from rgpipeline.tasks.row_sampling import merged
+from rgpipeline.tasks.row_sampling import row_sampling
 
 EXAMPLES = {
     name: yaml.safe_load(facts_of(info)["example"]) for name, info in Sampling.model_fields.items()
@@ -15,7 +15,7 @@ EXAMPLES = {
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_row_may_override_every_parameter(name: str) -> None:
     wanted = Sampling(**{name: EXAMPLES[name]})
-    assert merged(Sampling(), {name: EXAMPLES[name]}) == wanted != Sampling()
+    assert row_sampling(Sampling(), {name: EXAMPLES[name]}) == wanted != Sampling()
 
 
 @pytest.mark.parametrize("name", sorted(EXAMPLES.keys() - {"logprobs"}))
