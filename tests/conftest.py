@@ -1,4 +1,9 @@
-"""Fixtures that every part of the tests may use, and how hypothesis draws its examples."""
+"""What holds for all tests: fixtures, hypothesis' examples, compiled programs."""
+
+import atexit
+import os
+import shutil
+import tempfile
 
 from hypothesis import HealthCheck, settings
 
@@ -10,3 +15,11 @@ NO_CLOCKS = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("same", derandomize=True, **NO_CLOCKS)
 settings.register_profile("others", print_blob=True, **NO_CLOCKS)
 settings.load_profile("same")
+
+# All processes of a session share their compiled programs, most of which are the same few; the
+# workers that jobs start read this, too.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="rgp-programs-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)

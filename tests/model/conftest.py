@@ -1,5 +1,8 @@
 """Shape checking for the model's public functions, and the golden models."""
 
+import os
+from pathlib import Path
+
 import jax
 import pytest
 from jaxtyping import install_import_hook
@@ -22,7 +25,10 @@ with install_import_hook([f"rgpipeline.model.{name}" for name in ARITHMETIC], "b
     import rgpipeline.model.layers.griffin  # noqa: F401
 
 # After the hook, which checks only what is imported later.
+from rgpipeline.generator import request_maker  # noqa: E402
 from tests.model.golden import CASES, Golden  # noqa: E402
+
+request_maker.CACHE = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])  # as everywhere in the tests
 
 
 @pytest.fixture(scope="session", params=CASES)
