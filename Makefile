@@ -19,8 +19,10 @@ $(STAMP): requirements.txt pyproject.toml
 demo: $(STAMP)
 	$(BIN)/rgpipeline run $(JOB) --samples 3
 
+# In as many processes as tests have room for in 24 GB; `pytest` alone runs in one.
+PROCESSES ?= 2
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(PROCESSES)
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -1,10 +1,12 @@
-"""What holds for all tests: fixtures, hypothesis' examples, compiled programs."""
+"""What holds for all tests: fixtures, hypothesis' examples, compiled programs, parallel runs."""
 
 import atexit
 import os
 import shutil
 import tempfile
+from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.storage.servers"]
@@ -23,3 +25,23 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+
+_ON_RAY = ("tests/chaos/", "tests/runtime/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests on Ray first: they mostly wait, and others compute beside them."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_ON_RAY))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Under `-n`: a file's tests stay together, and so do all on Ray, one cluster at a time."""
+    from xdist.scheduler.loadscope import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "ray" if nodeid.startswith(_ON_RAY) else nodeid.split("::")[0]
+
+    config.option.loadscopereorder = False  # in the order of collection
+    return ByFile(config, log)
