@@ -87,29 +87,6 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class ScoreRequest:
-    """One text of which the tokens from `first` on are scored, given those before."""
-
-    key: Hashable
-    tokens: NDArray[np.int32]  # [n]
-    first: int = 1  # in [1, n]; n scores nothing
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """What a text to score gained since it was last heard of."""
-
-    key: Hashable
-    tokens: int  # scored
-    logprobs: NDArray[np.float32] | None = None  # [n - first], when all of them are known
-
-    @property
-    def whole(self) -> bool:
-        """Whether the text has been read to its end."""
-        return self.logprobs is not None
-
-
-@dataclass(frozen=True, slots=True)
 class TokenLogprobs:
     """Log-probabilities of emitted tokens, under the model's own distribution (temperature 1)."""
 

@@ -10,7 +10,7 @@ call can wait for more prompts while all slots decode. The state of a prompt is 
 row into a slot.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -27,6 +27,29 @@ UNLIMITED = -1
 
 # Codes in `DecodedBlock.codes`, one for each step and slot.
 IDLE, GOES_ON, STOPPED, LAST, FAILED = -1, 0, 1, 2, 3
+
+
+@dataclass(frozen=True, slots=True)
+class TextRequest:
+    """A text to read once, in no slot; the tokens from `first` on are scored."""
+
+    key: Hashable
+    tokens: NDArray[np.int32]  # [n]
+    first: int = 1  # in [1, n]; n scores nothing
+
+
+@dataclass(frozen=True, slots=True)
+class TextResult:
+    """The progress of a text since its last result."""
+
+    key: Hashable
+    tokens: int  # scored
+    values: NDArray[np.float32] | None = None  # [n - first] log-probabilities, with the last result
+
+    @property
+    def whole(self) -> bool:
+        """Whether this is the text's last result."""
+        return self.values is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rgpipeline.engine.api import TextResult
 from rgpipeline.engine.slot_fields import MAX_STOP_IDS
 from rgpipeline.errors import RowError, WeightsError
-from rgpipeline.records import Emission, Request, Scored
+from rgpipeline.records import Emission, Request
 
 # The error of a row whose logits are not finite.
 NO_NUMBERS = (
@@ -90,9 +91,9 @@ class NumberCheck:
             self._any = True
         return emission
 
-    def scored(self, texts: list[Scored]) -> list[Scored]:
+    def scored(self, texts: list[TextResult]) -> list[TextResult]:
         """Looks at the scores of texts and returns them. Raises WeightsError."""
-        self.of_scores([text.logprobs for text in texts if text.logprobs is not None])
+        self.of_scores([text.values for text in texts if text.values is not None])
         return texts
 
     def of_scores(self, scores: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:

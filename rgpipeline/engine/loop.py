@@ -13,14 +13,14 @@ from typing import Any, Generic
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.engine.api import UNLIMITED, Engine, Rows, State
+from rgpipeline.engine.api import UNLIMITED, Engine, Rows, State, TextRequest, TextResult
 from rgpipeline.engine.checks import NumberCheck, check_request, check_tokens, request_fault
 from rgpipeline.engine.prefill.admission import Admission
 from rgpipeline.engine.prefill.text_scorer import TextScorer, score_all
 from rgpipeline.engine.sequence import BlockRead, InFlight, Places, Sequence, params_of, snapshot
 from rgpipeline.engine.slot_fields import SamplingFeatures
 from rgpipeline.engine.step_tuner import DEFAULT_TOKENS, UNDISTURBED_BLOCKS, StepTuner
-from rgpipeline.records import Emission, Request, Scored, ScoreRequest
+from rgpipeline.records import Emission, Request
 
 # Prefill calls between two decode blocks, at most. A block takes the same time however many slots
 # are empty, so they are filled first; but decoding must go on while prompts keep coming.
@@ -222,13 +222,13 @@ class Loop(Generic[State, Rows]):
         """True when `score_step` has something to do."""
         return not self._scorer.idle
 
-    def submit_texts(self, texts: Iterable[ScoreRequest]) -> None:
+    def submit_texts(self, texts: Iterable[TextRequest]) -> None:
         """Queues texts for `score_step`."""
         self._admission.release_buffer()
         for text in texts:
             self._scorer.add(text)
 
-    def score_step(self) -> list[Scored]:
+    def score_step(self) -> list[TextResult]:
         """One call for texts to score; returns the scores of the call before it."""
         self.progress_counter += 1
         return self.numbers.scored(self._scorer.step())

@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from rgpipeline.engine.api import TextRequest, TextResult
 from rgpipeline.engine.checks import NO_NUMBERS, without_numbers
 from rgpipeline.errors import RowError
 from rgpipeline.generator.call_progress import Progress, Watch
 from rgpipeline.generator.running_sequence import Call, Completion, RunningSequence
 from rgpipeline.generator.shared_loop import SharedLoop
-from rgpipeline.records import Request, Scored, ScoreRequest
+from rgpipeline.records import Request
 from rgpipeline.text.tokenizer import Tokenizer
 
 
@@ -68,15 +69,15 @@ def scores(
     Raises RowError for a text whose logits are not finite.
     """
     found = []
-    for index, scored in enumerate(read_texts(loop, [ScoreRequest(0, t) for t in texts], watch)):
-        assert scored.logprobs is not None, "the result is whole"
-        if without_numbers(scored.logprobs):
+    for index, scored in enumerate(read_texts(loop, [TextRequest(0, t) for t in texts], watch)):
+        assert scored.values is not None, "the result is whole"
+        if without_numbers(scored.values):
             raise RowError(f"prompt {index}: {NO_NUMBERS}")
-        found.append(scored.logprobs)
+        found.append(scored.values)
     return found
 
 
-def read_texts(loop: SharedLoop, requests: Sequence[ScoreRequest], watch: Watch) -> list[Scored]:
+def read_texts(loop: SharedLoop, requests: Sequence[TextRequest], watch: Watch) -> list[TextResult]:
     """The whole result of each text, in order; the requests' own keys don't matter.
 
     Each call to the device is a turn of its own, so that sequences of other threads continue in
@@ -86,7 +87,7 @@ def read_texts(loop: SharedLoop, requests: Sequence[ScoreRequest], watch: Watch)
     call = object()  # tells these keys from those of other calls
     keys: list[Hashable] = [(call, index) for index in range(len(requests))]
     left = {key: replace(one, key=key) for key, one in zip(keys, requests, strict=True)}
-    found: dict[Hashable, Scored] = {}
+    found: dict[Hashable, TextResult] = {}
     loop.opened()
     with loop.reading:
         try:

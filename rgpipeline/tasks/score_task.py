@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from rgpipeline.engine.api import TextRequest, TextResult
 from rgpipeline.engine.checks import NO_NUMBERS, without_numbers
 from rgpipeline.errors import RowError
 from rgpipeline.io.columns import ERROR, PROMPT_TOKENS, SEGMENT_COLUMNS, Column
-from rgpipeline.records import OutputRow, Scored, ScoreRequest
+from rgpipeline.records import OutputRow
 from rgpipeline.spec import Job
 from rgpipeline.tasks.generate_task import may_have_logprobs
 from rgpipeline.tasks.row_prompts import Prompts
@@ -69,21 +70,21 @@ class ScoreTask(Task):
         tokens = np.asarray([*prompt.tokens, *scored], np.int32)
         if len(tokens) <= first:
             raise RowError("there is nothing to score: no token follows the given ones")
-        request = ScoreRequest(row.key(), tokens, first)
+        request = TextRequest(row.key(), tokens, first)
         return [TextWork(row, request, partial(_output_row, request, prompt.sampling.logprobs > 0))]
 
 
-def _output_row(request: ScoreRequest, each: bool, row: RowLabel, scored: Scored) -> OutputRow:
+def _output_row(request: TextRequest, each: bool, row: RowLabel, scored: TextResult) -> OutputRow:
     """`each`: log-probabilities of single tokens are asked for, too."""
-    assert scored.logprobs is not None, "the result is whole"
-    if without_numbers(scored.logprobs):
+    assert scored.values is not None, "the result is whole"
+    if without_numbers(scored.values):
         return row.failed(NO_NUMBERS)
-    count = len(scored.logprobs)
-    total = float(np.sum(scored.logprobs, dtype=np.float64))
+    count = len(scored.values)
+    total = float(np.sum(scored.values, dtype=np.float64))
     mean = -total / count
     # exp overflows for a text that the model holds impossible.
     perplexity = math.exp(mean) if mean < 700 else math.inf
-    score = Score(count, total, perplexity, scored.logprobs if each else None)
+    score = Score(count, total, perplexity, scored.values if each else None)
     return OutputRow(
         row.row, row.id, prompt_tokens=request.first, completion_tokens=count, result=score
     )

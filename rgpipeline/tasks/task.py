@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from rgpipeline.engine.api import TextRequest, TextResult
 from rgpipeline.errors import RowError
 from rgpipeline.io.columns import Column
-from rgpipeline.records import OutputRow, Request, SampleKey, Scored, ScoreRequest, Snapshot
+from rgpipeline.records import OutputRow, Request, SampleKey, Snapshot
 from rgpipeline.spec import Job
 from rgpipeline.tasks.row_prompts import Prompts
 from rgpipeline.wording import encodable
@@ -74,8 +75,8 @@ class TextWork:
     """A row whose text the engine reads once, in no slot."""
 
     row: RowLabel
-    request: ScoreRequest  # by `key`
-    output_row: Callable[[RowLabel, Scored], OutputRow]  # from the whole result
+    request: TextRequest  # by `key`
+    output_row: Callable[[RowLabel, TextResult], OutputRow]  # from the whole result
 
     @property
     def key(self) -> SampleKey:

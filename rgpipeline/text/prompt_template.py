@@ -39,16 +39,6 @@ class PromptTemplate:
                 "where its text goes"
             )
 
-    @property
-    def head(self) -> str:
-        """The text before the first field: what all prompts begin with."""
-        head = ""
-        for literal, name in self._parts:
-            head += literal
-            if name is not None:
-                break
-        return head
-
     def fill(self, row: Mapping[str, object]) -> str:
         """The prompt of one row; numbers and dates are spelled as Python's `str` does.
 

@@ -11,19 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rgpipeline.engine.api import TextRequest
 from rgpipeline.engine.loop import Loop
-from rgpipeline.records import ScoreRequest
 from tests.engine.test_same_bytes import HELD, engine
 
 Text = tuple[int, int, int, int]  # tokens of a shared head and of its own, its seed, first scored
 
 
-def request(key: int, text: Text) -> ScoreRequest:
+def request(key: int, text: Text) -> TextRequest:
     head, own, seed, first = text
     shared = np.random.default_rng(0).integers(3, 256, head)
     rest = np.random.default_rng(seed + 1).integers(3, 256, own)
     tokens = np.concatenate([[2], shared, rest]).astype(np.int32)
-    return ScoreRequest(key, tokens, min(first, len(tokens)))
+    return TextRequest(key, tokens, min(first, len(tokens)))
 
 
 @cache
@@ -32,7 +32,7 @@ def alone(text: Text, held: str) -> bytes:
     loop.submit_texts([request(0, text)])
     while loop.scoring:
         for one in loop.score_step():
-            found = found if one.logprobs is None else one.logprobs.tobytes()
+            found = found if one.values is None else one.values.tobytes()
     return found
 
 
@@ -60,6 +60,6 @@ def test_in_any_order_and_company_with_or_without_shared_prefixes(held, texts, r
         arriving = [waiting.pop() for _ in range(random.randint(0, len(waiting)))]
         loop.submit_texts(request(key, texts[key]) for key in arriving)
         for one in loop.score_step():
-            if one.logprobs is not None:
-                found[one.key] = one.logprobs.tobytes()
+            if one.values is not None:
+                found[one.key] = one.values.tobytes()
     assert found == [alone(text, held) for text in texts]

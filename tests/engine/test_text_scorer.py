@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rgpipeline.engine.api import TextRequest
 from rgpipeline.engine.loop import Loop
-from rgpipeline.records import ScoreRequest
 from tests.fake_engine import FakeEngine
 
 TEXTS = st.lists(
@@ -16,9 +16,9 @@ TEXTS = st.lists(
 )
 
 
-def requests(*texts: tuple[list[int], int]) -> list[ScoreRequest]:
+def requests(*texts: tuple[list[int], int]) -> list[TextRequest]:
     return [
-        ScoreRequest(key, np.array(tokens, np.int32), min(first, len(tokens)))
+        TextRequest(key, np.array(tokens, np.int32), min(first, len(tokens)))
         for key, (tokens, first) in enumerate(texts)
     ]
 
@@ -35,8 +35,8 @@ def scored(loop: Loop, *texts: tuple[list[int], int]) -> tuple[list[list[float]]
     while loop.scoring:
         for one in loop.score_step():
             told[one.key] += one.tokens
-            if one.logprobs is not None:
-                scores[one.key] = one.logprobs.tolist()
+            if one.values is not None:
+                scores[one.key] = one.values.tolist()
     return scores, told
 
 
@@ -100,9 +100,9 @@ def test_a_dropped_text_is_never_heard_of_again_and_others_keep_its_prefix():
             after += loop.score_step()
         assert all(one.key == 1 for one in after)
         (whole,) = [
-            one.logprobs.tolist()
+            one.values.tolist()
             for one in before + after
-            if one.key == 1 and one.tokens > 1 and one.logprobs is not None
+            if one.key == 1 and one.tokens > 1 and one.values is not None
         ]
         assert whole == by_hand(*texts[1])
 

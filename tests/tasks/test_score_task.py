@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rgpipeline.engine.api import TextResult
 from rgpipeline.engine.checks import NO_NUMBERS
 from rgpipeline.errors import RowError
-from rgpipeline.records import OutputRow, Scored
+from rgpipeline.records import OutputRow
 from rgpipeline.spec import Columns, Sampling
 from rgpipeline.tasks.row_prompts import Prompts
 from rgpipeline.tasks.score_task import ScoreTask
@@ -29,7 +30,7 @@ def work(values: dict[str, Any], logprobs: int = 0, **columns: str) -> TextWork:
 def output_row(*logprobs: float, wanted: int = 0) -> OutputRow:
     ids = list(range(3, 4 + len(logprobs)))
     text = work({"ids": ids}, wanted, prompt_ids="ids")
-    scored = Scored(ROW.key(), len(logprobs), np.asarray(logprobs, np.float32))
+    scored = TextResult(ROW.key(), len(logprobs), np.asarray(logprobs, np.float32))
     return text.output_row(text.row, scored)
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from rgpipeline.assignments import Assignment
+from rgpipeline.engine.api import TextRequest
 from rgpipeline.errors import StoreError
-from rgpipeline.records import ScoreRequest, Shard
+from rgpipeline.records import Shard
 from rgpipeline.tasks.task import RowLabel, TextWork
 from rgpipeline.worker.feeder import Feeder
 from rgpipeline.worker.shared import ActiveAssignment, Batch
@@ -23,7 +24,7 @@ class Endless:
 
     def batches(self, active):
         while True:
-            request = ScoreRequest(ROW.key(), np.zeros(250, np.int32))
+            request = TextRequest(ROW.key(), np.zeros(250, np.int32))
             yield Batch(active, None, None, [TextWork(ROW, request, ROW.failed)])
 
 

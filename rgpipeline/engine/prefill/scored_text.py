@@ -16,9 +16,8 @@ from typing import Generic
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.engine.api import Rows
+from rgpipeline.engine.api import Rows, TextRequest
 from rgpipeline.engine.prefill.prefixes import Prefix, chunk_ends, digests
-from rgpipeline.records import ScoreRequest
 
 
 @dataclass(slots=True, eq=False)
@@ -54,7 +53,7 @@ class SharedScores(Generic[Rows]):
 class ScoredText:
     """A text in a row of the buffer for scoring."""
 
-    request: ScoreRequest
+    request: TextRequest
     row: int
     split: int  # the token at which its second part begins
     prefixes: Sequence[Prefix]
@@ -70,12 +69,12 @@ class ScoredText:
         return len(self.request.tokens) - 1
 
 
-def split_of(text: ScoreRequest, shortest: int) -> int:
+def split_of(text: TextRequest, shortest: int) -> int:
     """The token at which a text's second part begins; `shortest`: tokens of the shortest chunk."""
     return (text.first - 1) // shortest * shortest
 
 
-def prefixes_of(text: ScoreRequest, chunk: int, shortest: int) -> list[Prefix]:
+def prefixes_of(text: TextRequest, chunk: int, shortest: int) -> list[Prefix]:
     """The prefixes of a text that another text may share, shortest first.
 
     In the second part, a prefix stands for its scores too. They depend on the first scored token,

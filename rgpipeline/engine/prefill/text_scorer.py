@@ -13,7 +13,15 @@ from typing import Generic
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.engine.api import Engine, PendingScores, PrefillPack, Rows, State
+from rgpipeline.engine.api import (
+    Engine,
+    PendingScores,
+    PrefillPack,
+    Rows,
+    State,
+    TextRequest,
+    TextResult,
+)
 from rgpipeline.engine.prefill.prefixes import Prefix, PrefixCache
 from rgpipeline.engine.prefill.queues import PrefillQueue
 from rgpipeline.engine.prefill.scored_text import (
@@ -23,7 +31,6 @@ from rgpipeline.engine.prefill.scored_text import (
     prefixes_of,
     split_of,
 )
-from rgpipeline.records import Scored, ScoreRequest
 
 # Calls that the device may still work on while the next one is prepared.
 _IN_FLIGHT = 1
@@ -55,10 +62,10 @@ class TextScorer(Generic[State, Rows]):
         self._prefix_states = prefix_states
         self._longest_chunk = max(size for _, size in engine.pack_shapes)
         self._shortest_chunk = min(size for _, size in engine.pack_shapes)
-        self._waiting: deque[tuple[ScoreRequest, list[Prefix]]] = deque()
+        self._waiting: deque[tuple[TextRequest, list[Prefix]]] = deque()
         self._texts: dict[int, ScoredText] = {}  # by row of the buffer
         self._in_flight: deque[_Call] = deque()
-        self._finished: list[Scored] = []  # texts in which nothing is scored
+        self._finished: list[TextResult] = []  # texts in which nothing is scored
         self._reset()
 
     @property
@@ -90,17 +97,17 @@ class TextScorer(Generic[State, Rows]):
         keys += [request.key for request, _ in islice(self._waiting, free)]
         return list(dict.fromkeys(keys))
 
-    def add(self, request: ScoreRequest) -> None:
+    def add(self, request: TextRequest) -> None:
         """Queues a text."""
         if request.first >= len(request.tokens):
-            self._finished.append(Scored(request.key, 0, np.zeros((0,), np.float32)))
+            self._finished.append(TextResult(request.key, 0, np.zeros((0,), np.float32)))
             return
         prefixes = prefixes_of(request, self._longest_chunk, self._shortest_chunk)
         self._waiting.append((request, self._prefixes.expect_these(prefixes)))
 
     def drop(self, key: Hashable | None = None) -> None:
         """Drops the text with this key, or all texts (None); nothing more of it is reported."""
-        kept = deque[tuple[ScoreRequest, list[Prefix]]]()
+        kept = deque[tuple[TextRequest, list[Prefix]]]()
         for request, prefixes in self._waiting:
             if key is None or request.key == key:
                 self._prefixes.forget(prefixes, None)
@@ -114,7 +121,7 @@ class TextScorer(Generic[State, Rows]):
             self._queue.remove(text.row)
             self._leave(text)
 
-    def step(self) -> list[Scored]:
+    def step(self) -> list[TextResult]:
         """One call to the device; returns the scores of the call before it."""
         scored, self._finished = self._finished, []
         self._fill_buffer()
@@ -191,7 +198,7 @@ class TextScorer(Generic[State, Rows]):
         elif text.done == text.split:
             self._queue_part(text, fresh=False)
 
-    def _read(self, call: _Call) -> list[Scored]:
+    def _read(self, call: _Call) -> list[TextResult]:
         """Waits for a call's scores."""
         found, scored = call.scores.read(), []
         for row in call.rows:
@@ -204,7 +211,7 @@ class TextScorer(Generic[State, Rows]):
             if whole is not None:  # with the scores that it shares with other texts
                 gained = len(whole) - text.reported
             text.reported += gained
-            scored.append(Scored(text.request.key, gained, whole))
+            scored.append(TextResult(text.request.key, gained, whole))
         return scored
 
     def _leave(self, text: ScoredText) -> None:
@@ -223,12 +230,12 @@ def score_all(
     """Log-probability of each token given those before it, float32 [len - 1] for each text."""
     own = object()  # no other caller's keys can be equal
     for index, text in enumerate(texts):
-        scorer.add(ScoreRequest((own, index), text))
+        scorer.add(TextRequest((own, index), text))
     found: dict[Hashable, NDArray[np.float32]] = {}
     while not scorer.idle:
         for scored in scorer.step():
-            if scored.logprobs is not None:
-                found[scored.key] = scored.logprobs
+            if scored.values is not None:
+                found[scored.key] = scored.values
     return [found[own, index] for index in range(len(texts))]
 
 
