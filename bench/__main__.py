@@ -6,36 +6,35 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench import plots, report
-from bench.field import HF, OFFICIAL, OURS, Field
-from bench.folders import OUT
+from bench import OUT, plots, report
 from bench.machine import machine
+from bench.peer_set import HF, OFFICIAL, OURS, PeerSet
 from bench.planning import BATCHES
 from bench.sections import SECTIONS
 
 
 def main() -> None:
-    """Measures what was asked for, section by section; each is kept as soon as it is done."""
+    """Measures the chosen sections; writes the results after each."""
     arguments = _arguments()
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {}
     options = (tuple(arguments.peers), arguments.repeat, tuple(arguments.batches))
-    with Field(out, arguments.quick, *options) as field:
+    with PeerSet(out, arguments.quick, *options) as peers:
         for name in arguments.only:
             print(f"{name.replace('_', ' ')}", flush=True)
-            began = time.time()
-            results[name] = SECTIONS[name](field)
-            for what, how_much in report.lines(name, results[name]):
-                print(f"  {what:<26}{how_much}", flush=True)
-            results[name]["took_s"] = time.time() - began
-            _keep(out / "results.json", arguments.quick, results)
+            start = time.time()
+            results[name] = SECTIONS[name](peers)
+            for label, value in report.lines(name, results[name]):
+                print(f"  {label:<26}{value}", flush=True)
+            results[name]["took_s"] = time.time() - start
+            _write(out / "results.json", arguments.quick, results)
     for path in plots.draw(results, out):
         print(path)
     print(out / "results.json")
 
 
-def _keep(path: Path, quick: bool, results: dict[str, Any]) -> None:
+def _write(path: Path, quick: bool, results: dict[str, Any]) -> None:
     path.write_text(
         json.dumps({"machine": machine(), "quick": quick, "sections": results}, indent=1)
     )
@@ -45,12 +44,12 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     everything = list(SECTIONS)
     parser.add_argument("--only", nargs="+", choices=everything, default=everything)
-    peers = [OURS, OFFICIAL, HF]
-    parser.add_argument("--peers", nargs="+", choices=peers, default=peers)
+    names = [OURS, OFFICIAL, HF]
+    parser.add_argument("--peers", nargs="+", choices=names, default=names)
     parser.add_argument(
-        "--batches", nargs="+", type=int, default=BATCHES, help="batch sizes for peers to try"
+        "--batches", nargs="+", type=int, default=BATCHES, help="batch sizes to try for each peer"
     )
-    parser.add_argument("--repeat", type=int, default=1, help="times; the fastest counts")
+    parser.add_argument("--repeat", type=int, default=1, help="runs of each; the fastest counts")
     parser.add_argument(
         "--quick", action="store_true", help="a tiny model, to try the bench itself"
     )

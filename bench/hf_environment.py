@@ -1,12 +1,13 @@
-"""Makes the environment that Hugging Face runs in, apart from this project's: `make bench-hf`."""
+"""Makes a separate environment for Hugging Face: `make bench-hf`."""
 
 import subprocess
 import venv
 from pathlib import Path
 
-from bench.folders import HF_ENVIRONMENT
+from bench import OUT
 
-# The CPU's own build of torch, where the index has one; nothing here needs a GPU.
+HF_ENVIRONMENT = OUT / "hf-venv"
+# The CPU build of torch, if the index has one; nothing here needs a GPU.
 REQUIREMENTS = ("torch==2.13.0", "transformers==5.23.0", "safetensors>=0.5", "numpy>=2.0")
 
 
@@ -17,7 +18,7 @@ def hf_python() -> Path | None:
 
 
 def main() -> None:
-    """Makes it anew."""
+    """Makes it, in place of an older one."""
     venv.create(HF_ENVIRONMENT, clear=True, with_pip=True)
     python = str(HF_ENVIRONMENT / "bin" / "python")
     subprocess.run([python, "-m", "pip", "install", "--quiet", *REQUIREMENTS], check=True)

@@ -1,4 +1,4 @@
-"""Names the machine and the libraries, so that a table says where it is from."""
+"""Names the machine and the libraries, for the results."""
 
 import importlib.metadata
 import os

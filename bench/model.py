@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from rgpipeline.model.config import GRIFFIN_CYCLE, GriffinConfig, cycle
 from rgpipeline.model.weights import hf_layout
 
-# Issued sizes: 183 M parameters; and one small enough for a test of the bench itself.
+# 183 M parameters; and a model small enough to test the bench itself.
 CONFIGS = {
     "183m": GriffinConfig(32_000, 1024, 3072, 8, 1024, cycle(GRIFFIN_CYCLE, 12), window=512),
     "tiny": GriffinConfig(512, 64, 192, 4, 64, cycle(GRIFFIN_CYCLE, 3), window=32),
@@ -28,7 +28,7 @@ def model_folder(name: str, under: Path, seed: int = 0) -> Path:
     if not (folder / "config.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
         save_file(dict(_tensors(CONFIGS[name], seed)), folder / "model.safetensors")
-        # Last, since it is what says that the folder is whole.
+        # Last: it marks the folder as complete.
         (folder / "config.json").write_text(json.dumps(_fields(CONFIGS[name]), indent=1))
     return folder
 

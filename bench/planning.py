@@ -1,4 +1,4 @@
-"""Which batch size, dtype and grouping is a peer's best for a workload, from its measured rates."""
+"""A peer's fastest batch size, dtype and grouping for a workload, from its measured rates."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Plan:
 
 
 def measure(ask: Callable[[Setup], Rates], batches: tuple[int, ...]) -> dict[Setup, Rates]:
-    """A peer's rates: both dtypes at a middle batch size, the others in the faster dtype alone."""
+    """A peer's rates: both dtypes at the middle batch size, the other sizes in the faster dtype."""
     middle = batches[len(batches) // 2]
     measured = {setup: ask(setup) for setup in (Setup(dtype, middle) for dtype in DTYPES)}
     dtype = min(measured, key=lambda setup: _a_sequence_s(setup, measured[setup])).dtype
@@ -35,14 +35,14 @@ def measure(ask: Callable[[Setup], Rates], batches: tuple[int, ...]) -> dict[Set
 
 
 def _a_sequence_s(setup: Setup, rates: Rates) -> float:
-    """Seconds of one sequence's share: 128 tokens read and 128 written."""
+    """Seconds for each sequence of 128 prompt tokens and 128 new ones."""
     return 128 / rates.prefill_tokens_per_s + 128 * rates.step_s / setup.batch
 
 
 def in_batches(workload: Workload, measured: Measured) -> Plan:
-    """For a peer that does one batch after another, each until its longest output is there.
+    """For a peer that does one batch after another, each until its longest output is done.
 
-    Rows are sorted, so that those of a batch are alike; by what, is tried.
+    Rows are sorted, so that those of a batch are similar; several orders are tried.
     """
     orders: tuple[Callable[[Row], float], ...] = (
         lambda row: row.new,
@@ -65,7 +65,7 @@ def _batch_s(rows: list[Row], rates: Rates) -> float:
 
 
 def in_slots(workload: Workload, measured: Measured) -> Plan:
-    """For a peer that hands a finished row's slot to the next one: all rows at once."""
+    """For a peer that gives a finished row's slot to the next one: all rows in one batch."""
     rows = workload.rows
     longest = max(row.new for row in rows)
 

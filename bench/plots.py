@@ -18,7 +18,7 @@ NAMES = {
 
 
 def draw(results: dict[str, Any], folder: Path) -> list[Path]:
-    """Draws what there are results of; returns the files."""
+    """Draws the sections that have results; returns the files."""
     drawn = []
     if "figure_1a" in results:
         drawn.append(_figure_1a(results["figure_1a"], folder / "figure_1a.png"))

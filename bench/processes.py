@@ -5,15 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from bench.folders import ROOT
+from bench import ROOT
 from bench.peers.exchange import Batches, Curve, Rates, Run, Setup
 
 
 def environment() -> dict[str, str]:
-    """A peer's environment: on the CPU, unless the person says otherwise."""
+    """A peer's environment variables: on the CPU, unless JAX_PLATFORMS is set."""
     return {"JAX_PLATFORMS": "cpu", **os.environ}
 
 
@@ -22,12 +21,12 @@ class PeerError(Exception):
 
 
 class Process:
-    """One peer, loaded and waiting for requests; use it as a context."""
+    """One peer, loaded and ready for requests; use it as a context."""
 
     def __init__(
         self, module: str, model: Path, out: Path, python: str = sys.executable, cores: str = ""
     ) -> None:
-        """`cores`: those the process stays on, like `0,1`; all of them if empty."""
+        """`cores`: the processor cores to use, like `0,1`; empty for all."""
         self._log = out / "logs" / f"{module.rsplit('.', 1)[-1]}{cores and f'-{cores}'}.log"
         self._log.parent.mkdir(parents=True, exist_ok=True)
         command = [python, "-m", module, "--model", str(model), "--cache", str(out / "cache")]
@@ -46,12 +45,7 @@ class Process:
         self._receive()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
 
@@ -66,11 +60,11 @@ class Process:
         return self.finish_run()
 
     def start_run(self, setup: Setup, batches: Batches, **options: Any) -> None:
-        """Begins what `finish_run` waits for, so that several processes run at once."""
+        """Starts a run that `finish_run` waits for, so that several processes can run at once."""
         self._send(do="run", setup=setup, batches=batches, options=options)
 
     def finish_run(self) -> Run:
-        """The run begun by `start_run`."""
+        """The result of the run that `start_run` started."""
         return Run(**self._receive())
 
     def curve(self, setup: Setup, prompt: int, lengths: list[int]) -> Curve:

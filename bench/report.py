@@ -1,4 +1,4 @@
-"""The bench's results for a person: a table of rates and ratios."""
+"""The bench's results as a table of rates and ratios."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +8,7 @@ Line = tuple[str, str]
 
 
 def lines(name: str, result: Result) -> Iterator[Line]:
-    """A section's results: what, and how much."""
+    """A section's results: label and value."""
     if name == "limit":
         yield from _limit(result)
     elif name in ("fixed", "mixed", "long_prompt"):
@@ -44,8 +44,10 @@ def _limit(result: Result) -> Iterator[Line]:
             )
             label = f"{what} {row['dtype']} {row['slots']} slots"
             fastest = row[f"{what}_of_fastest"]
-            told = f"{rate:,.0f} of {most:,.0f} tok/s = {share:.2f} ({fastest:.2f} of the fastest)"
-            yield label, told
+            yield (
+                label,
+                f"{rate:,.0f} of {most:,.0f} tok/s = {share:.2f} ({fastest:.2f} of the fastest)",
+            )
 
 
 def _peers(result: Result) -> Iterator[Line]:
@@ -55,7 +57,7 @@ def _peers(result: Result) -> Iterator[Line]:
 
 
 def _run(run: Result) -> str:
-    compiled = f", {run['compile_s']:.0f} s of compilation apart" if run["compile_s"] else ""
+    compiled = f", {run['compile_s']:.0f} s of compilation not included" if run["compile_s"] else ""
     return (
         f"{run['tokens_per_s']:,.0f} tok/s ({run['dtype']}, {run['batch']} at once, "
         f"{run['seconds']:.1f} s{compiled})"

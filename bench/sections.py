@@ -1,4 +1,4 @@
-"""What the bench measures, one function each; all return what becomes JSON."""
+"""The sections of the bench: each function measures one thing and returns a dict for JSON."""
 
 import os
 import subprocess
@@ -9,9 +9,9 @@ from functools import partial
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from bench.field import HF, OURS, Field
-from bench.folders import ROOT
+from bench import ROOT
 from bench.model import CONFIGS
+from bench.peer_set import HF, OURS, PeerSet
 from bench.peers.exchange import Rates, Run, Setup
 from bench.planning import DTYPES, Plan
 from bench.processes import environment
@@ -21,33 +21,33 @@ Result = dict[str, Any]
 _ROUNDS = 3
 
 
-def limit(field: Field) -> Result:
-    """Decode and prefill beside their matrix multiplies alone, turn by turn.
+def limit(peers: PeerSet) -> Result:
+    """Decode and prefill, and in alternation their matrix multiplies alone.
 
-    The limit is `x @ W.T`, as models are written; beside it, the faster of that and `W @ x.T`.
+    The limit is `x @ W.T`, the usual form; the fastest is the faster of that and `W @ x.T`.
     """
-    batch = 4 if field.quick else 64
+    batch = 4 if peers.quick else 64
     rows = []
     for dtype in DTYPES:
         setup = Setup(dtype, batch)
-        peers = (OURS, "matmuls", "matmuls_left")
+        names = (OURS, "matmuls", "matmuls_transposed")
         turns = [
-            [field.process(peer).measure(setup) for peer in peers]
-            for _ in range(1 if field.quick else _ROUNDS)
+            [peers.process(name).measure(setup) for name in names]
+            for _ in range(1 if peers.quick else _ROUNDS)
         ]
-        ours, written, turned = (_best([turn[i] for turn in turns]) for i in range(len(peers)))
-        fastest = _best([written, turned])
+        ours, plain, transposed = (_best([turn[i] for turn in turns]) for i in range(len(names)))
+        fastest = _best([plain, transposed])
         rows.append(
             {
                 "dtype": dtype,
                 "slots": batch,
                 "decode_tokens_per_s": batch / ours.step_s,
-                "decode_limit": batch / written.step_s,
-                "decode_of_limit": written.step_s / ours.step_s,
+                "decode_limit": batch / plain.step_s,
+                "decode_of_limit": plain.step_s / ours.step_s,
                 "decode_of_fastest": fastest.step_s / ours.step_s,
                 "prefill_tokens_per_s": ours.prefill_tokens_per_s,
-                "prefill_limit": written.prefill_tokens_per_s,
-                "prefill_of_limit": ours.prefill_tokens_per_s / written.prefill_tokens_per_s,
+                "prefill_limit": plain.prefill_tokens_per_s,
+                "prefill_of_limit": ours.prefill_tokens_per_s / plain.prefill_tokens_per_s,
                 "prefill_of_fastest": ours.prefill_tokens_per_s / fastest.prefill_tokens_per_s,
             }
         )
@@ -60,48 +60,48 @@ def _best(rates: list[Rates]) -> Rates:
     )
 
 
-def against_peers(field: Field, name: str) -> Result:
-    """A workload by everybody, each in its best way."""
-    work = _workload(field, name)
-    done = {peer: _told(work, *field.run(peer, work)) for peer in field.peers}
+def against_peers(peers: PeerSet, name: str) -> Result:
+    """A workload with every peer, each in its fastest way."""
+    work = _workload(peers, name)
+    done = {peer: _run_result(work, *peers.run(peer, work)) for peer in peers.names}
     ours = done[OURS]["tokens_per_s"]
-    for peer in field.peers:
+    for peer in peers.names:
         done[peer]["ours_is_times"] = ours / done[peer]["tokens_per_s"]
     return {"rows": len(work.rows), "new_tokens": work.new_tokens, "peers": done}
 
 
-def shared_prefix(field: Field) -> Result:
-    """Prompts with a common head, with and without keeping its state."""
-    work = _workload(field, "shared_prefix")
-    plan, kept = field.run(OURS, work)
-    _, anew = field.run(OURS, work, prefix_cache=False)
+def shared_prefix(peers: PeerSet) -> Result:
+    """Prompts with a common prefix, with and without the prefix cache."""
+    work = _workload(peers, "shared_prefix")
+    plan, kept = peers.run(OURS, work)
+    _, anew = peers.run(OURS, work, prefix_cache=False)
     same = kept.tokens == anew.tokens
     return {
-        "with_cache": _told(work, plan, kept),
-        "without_cache": _told(work, plan, anew),
+        "with_cache": _run_result(work, plan, kept),
+        "without_cache": _run_result(work, plan, anew),
         "times": anew.seconds / kept.seconds,
         "same_tokens": same,
     }
 
 
-def long_output(field: Field) -> Result:
-    """Long sequences: the pace and the memory near their end, beside those near their start.
+def long_output(peers: PeerSet) -> Result:
+    """Long sequences: speed and memory near their end, compared with those near their start.
 
-    In a process of its own that opens one engine, as a worker does. Where rates were measured, the
-    kernel fills the holes that earlier engines have left with huge pages, even while nothing runs.
+    In a process of its own with one engine, like a worker. In a process where rates were measured,
+    the kernel fills the memory that earlier engines freed with huge pages, even when it is idle.
     """
-    work = _workload(field, "long_output")
-    with field.another(OURS) as process:
-        plan, run = field.run(OURS, work, process)
+    work = _workload(peers, "long_output")
+    with peers.another(OURS) as process:
+        plan, run = peers.run(OURS, work, process)
     length, count = work.rows[0].new, len(work.rows)
     early, late = (1024, 5120), (length - 4096, length)
-    if field.quick:
+    if peers.quick:
         early, late = (length // 4, length // 2), (length // 2, length)
     rates = [_rate(run, start * count, end * count) for start, end in (early, late)]
     resident = [(tokens, rss) for _, tokens, rss in run.timeline if tokens >= early[0] * count]
     memory = [rss for _, rss in resident]
     return {
-        **_told(work, plan, run),
+        **_run_result(work, plan, run),
         "early_tokens_per_s": rates[0],
         "late_tokens_per_s": rates[1],
         "late_of_early": rates[1] / rates[0],
@@ -112,22 +112,22 @@ def long_output(field: Field) -> Result:
 
 
 def _rate(run: Run, start: int, end: int) -> float:
-    """Tokens a second while the `start`th to the `end`th token came."""
+    """Tokens a second from token number `start` to number `end`."""
     inside = [(at, tokens) for at, tokens, _ in run.timeline if start <= tokens <= end]
     (first_s, first), (last_s, last) = inside[0], inside[-1]
     return (last - first) / (last_s - first_s)
 
 
-def workers(field: Field) -> Result:
-    """One worker on all cores beside one worker for each core, every one on its own."""
-    work = _workload(field, "mixed")
-    plan = field.plan(OURS, work)
+def workers(peers: PeerSet) -> Result:
+    """One worker on all cores, compared with one worker for each core."""
+    work = _workload(peers, "mixed")
+    plan = peers.plan(OURS, work)
     (rows,) = plan.batches
     cores = sorted(os.sched_getaffinity(0))
-    alone = field.process(OURS).run(plan.setup, [rows])
+    alone = peers.process(OURS).run(plan.setup, [rows])
     with ExitStack() as stack:
-        each = [stack.enter_context(field.another(OURS, cores=str(core))) for core in cores]
-        for process in each:  # so that nothing is loaded or compiled while it counts
+        each = [stack.enter_context(peers.another(OURS, cores=str(core))) for core in cores]
+        for process in each:  # loads and compiles
             process.run(plan.setup, [rows[:1]])
         for index, process in enumerate(each):
             process.start_run(plan.setup, [rows[index :: len(cores)]])
@@ -143,37 +143,37 @@ def workers(field: Field) -> Result:
     }
 
 
-def start(field: Field) -> Result:
-    """From a process's start to its first token, with an empty cache of programs and a full one."""
-    setup = field.plan(OURS, _workload(field, "fixed")).setup
+def start(peers: PeerSet) -> Result:
+    """Seconds from a process's start to its first token, with and without compilation."""
+    setup = peers.plan(OURS, _workload(peers, "fixed")).setup
     with TemporaryDirectory() as cache:
-        cold, warm = (_first_token_s(field, setup, cache) for _ in range(2))
+        cold, warm = (_first_token_s(peers, setup, cache) for _ in range(2))
     return {"dtype": setup.dtype, "slots": setup.batch, "cold_s": cold, "warm_s": warm}
 
 
-def _first_token_s(field: Field, setup: Setup, cache: str) -> float:
-    command = [sys.executable, "-m", "bench.peers.first_token", "--model", str(field.model)]
+def _first_token_s(peers: PeerSet, setup: Setup, cache: str) -> float:
+    command = [sys.executable, "-m", "bench.peers.first_token", "--model", str(peers.model)]
     command += ["--cache", cache, "--dtype", setup.dtype, "--slots", str(setup.batch)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=ROOT, env=environment())
     return float(done.stdout)
 
 
-def figure_1a(field: Field) -> Result:
-    """Tokens a second along the generated length: a state of one size, and a cache that grows."""
-    batch, prompt = (2, 64) if field.quick else (8, 2048)
-    lengths = [64, 128, 256] if field.quick else [256, 1024, 2048, 4096, 8192, 12288, 16384]
-    peers = [peer for peer in field.peers if peer != HF]
-    peers += ["gemma"] if HF in field.peers else []
+def figure_1a(peers: PeerSet) -> Result:
+    """Tokens a second against the generated length: a fixed state, and a cache that grows."""
+    batch, prompt = (2, 64) if peers.quick else (8, 2048)
+    lengths = [64, 128, 256] if peers.quick else [256, 1024, 2048, 4096, 8192, 12288, 16384]
+    names = [name for name in peers.names if name != HF]
+    names += ["gemma"] if HF in peers.names else []
     curves = {}
-    for peer in peers:
-        setup = Setup(_faster_dtype(field, peer, batch), batch)
-        step_s = field.process(peer).curve(setup, prompt, lengths).step_s
+    for peer in names:
+        setup = Setup(_faster_dtype(peers, peer, batch), batch)
+        step_s = peers.process(peer).curve(setup, prompt, lengths).step_s
         curves[peer] = {"dtype": setup.dtype, "tokens_per_s": [batch / s for s in step_s]}
     return {"batch": batch, "prompt": prompt, "lengths": lengths, "curves": curves}
 
 
-def _faster_dtype(field: Field, peer: str, batch: int) -> str:
-    process = field.process(peer)
+def _faster_dtype(peers: PeerSet, peer: str, batch: int) -> str:
+    process = peers.process(peer)
 
     def step_s(dtype: str) -> float:
         setup = Setup(dtype, batch)
@@ -184,12 +184,12 @@ def _faster_dtype(field: Field, peer: str, batch: int) -> str:
     return min(DTYPES, key=step_s)
 
 
-def _workload(field: Field, name: str) -> Workload:
-    vocab = CONFIGS["tiny" if field.quick else "183m"].vocab_size
-    return workload(name, vocab, field.quick)
+def _workload(peers: PeerSet, name: str) -> Workload:
+    vocab = CONFIGS["tiny" if peers.quick else "183m"].vocab_size
+    return workload(name, vocab, peers.quick)
 
 
-def _told(work: Workload, plan: Plan, run: Run) -> Result:
+def _run_result(work: Workload, plan: Plan, run: Run) -> Result:
     return {
         "dtype": plan.setup.dtype,
         "batch": plan.setup.batch,
@@ -199,7 +199,7 @@ def _told(work: Workload, plan: Plan, run: Run) -> Result:
     }
 
 
-SECTIONS: dict[str, Callable[[Field], Result]] = {
+SECTIONS: dict[str, Callable[[PeerSet], Result]] = {
     "limit": limit,
     "fixed": partial(against_peers, name="fixed"),
     "mixed": partial(against_peers, name="mixed"),

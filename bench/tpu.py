@@ -2,7 +2,7 @@
 
     python -m bench.tpu [--model recurrentgemma-2b] [--slots 64 256 384] [--quantize int8]
 
-One chip, random weights (speed does not depend on them), every slot busy with its window full,
+One chip, random weights (the speed does not depend on them), all slots busy, all windows full,
 sampling at temperature 1. Prints a line of JSON for each number of slots, then a table.
 """
 
@@ -10,14 +10,13 @@ import argparse
 import json
 import statistics
 import sys
-import time
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from bench.load import endless, full_packs
+from bench.load import decode_blocks, endless, full_packs, prefill_rate
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.programs.lowering import PLAIN
 from rgpipeline.engine.programs.program_shapes import pack_tokens
@@ -36,7 +35,7 @@ _TOPOLOGIES = {"TPU v5 lite": "v5e:1x1x1", "TPU v6 lite": "v6e:1x1x1", "TPU v5":
 _REPEATS = 5
 _NO_TPU = """no TPU here: jax runs on {platform} ({kind}).
 On a TPU VM: pip install 'rgpipeline[tpu]', then make bench-tpu, with no other process on the chip.
-Without one, `rgpipeline fit` tells what the compiler knows."""
+Without one, `rgpipeline fit` gives the compiler's estimates."""
 
 
 class Measured(NamedTuple):
@@ -53,8 +52,8 @@ def main() -> int:
     parser.add_argument("--model", default="recurrentgemma-2b")
     parser.add_argument("--slots", type=int, nargs="+", default=[64, 256, 384])
     parser.add_argument("--quantize", choices=("none", "int8"), default="none")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each of five stretches")
-    parser.add_argument("--any-device", action="store_true", help="a GPU will do, or a CPU")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each of five measurements")
+    parser.add_argument("--any-device", action="store_true", help="measure on a GPU or CPU, too")
     options = parser.parse_args()
     device = jax.devices()[0]
     if device.platform != "tpu" and not options.any_device:
@@ -76,7 +75,7 @@ def measure(
 ) -> Measured:
     """Prefills every slot to a full window, then decodes with all of them.
 
-    `seconds`: of each of the stretches of decoding.
+    `seconds`: of each of the measurements of decoding.
     """
     platform = jax.default_backend()
     settings = resolve_settings(
@@ -92,43 +91,25 @@ def measure(
         pack_tokens=pack_tokens(settings, platform),
         kernels=kernels_for(platform),
     )
-    packs = full_packs(engine, config.window)
-    stage = engine.prefill(engine.init_prefill_buffer(), packs[0])  # compiles
-    engine.wait(stage)
-    start = time.perf_counter()
-    for pack in packs:
-        stage = engine.prefill(stage, pack)
-    engine.wait(stage)
-    prefill = sum(int(pack.lengths.sum()) for pack in packs) / (time.perf_counter() - start)
+    prefill = prefill_rate(engine, full_packs(engine, config.window))
     state = engine.assign(engine.init(PLAIN), dict.fromkeys(range(slots), endless(temperature=1)))
     return Measured(slots, _decode_rate(engine, state, seconds), prefill)
 
 
 def _decode_rate(engine: GriffinEngine, state: Any, wanted_s: float) -> float:
-    """The median of several stretches; the host reads a block behind, as a worker does."""
-
-    def stretch(state: Any, blocks: int) -> tuple[Any, float]:
-        start = time.perf_counter()
-        state, pending = engine.decode(state, PLAIN, engine.steps)
-        for _ in range(blocks - 1):
-            state, following = engine.decode(state, PLAIN, engine.steps)
-            pending.read()
-            pending = following
-        pending.read()
-        return state, time.perf_counter() - start
-
-    state, _ = stretch(state, 2)  # compiles
-    state, seconds = stretch(state, 2)
+    """The median of several measurements."""
+    state, _ = decode_blocks(engine, state, 2, engine.steps)  # compiles
+    state, seconds = decode_blocks(engine, state, 2, engine.steps)
     blocks = max(2, round(wanted_s / (seconds / 2)))
     rates = []
     for _ in range(_REPEATS):
-        state, seconds = stretch(state, blocks)
+        state, seconds = decode_blocks(engine, state, blocks, engine.steps)
         rates.append(blocks * engine.steps * engine.slots / seconds)
     return statistics.median(rates)
 
 
 def _random_params(config: GriffinConfig, settings: ResolvedSettings) -> Params:
-    """Drawn on the device: 2B parameters would take the host minutes."""
+    """Random weights, drawn on the device: on the host, 2B parameters would take minutes."""
 
     def draw(key: jax.Array, leaf: jax.ShapeDtypeStruct) -> jax.Array:
         if leaf.dtype == jnp.int8:
@@ -154,7 +135,7 @@ def _bounds(model: str, slots: int, quantize: Any, kind: str) -> dict[str, float
         return {}
     try:
         report = fit(FitRequest(model, _TOPOLOGIES[kind], slots=slots, quantize=quantize))
-    except RgpipelineError as error:  # what was measured is worth telling without it
+    except RgpipelineError as error:  # print the measurement without it
         print(f"{slots} slots: no bound: {error}", file=sys.stderr)
         return {}
     if report.decode is None or report.prefill is None:

@@ -1,4 +1,4 @@
-"""The official library's decode step, read as `rgpipeline fit` reads ours.
+"""The official library's decode step, estimated as `rgpipeline fit` estimates ours.
 
     python -m bench.tpu_official [--slots 64 256 384] [--topology v5e:1x1x1] [--greedy]
 
@@ -40,15 +40,15 @@ def main() -> None:
 
 
 def measured(topology: str, slots: int, greedy: bool) -> dict[str, Any]:
-    """Compiles one step in a process of its own and reads what it will cost."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    """Compiles one step in a process of its own and computes its cost."""
+    with tempfile.TemporaryDirectory() as path_name:
+        folder = Path(path_name)
         command = [sys.executable, "-m", "bench.tpu_official", "--topology", topology]
-        command += ["--slots", str(slots), "--compile-to", name, *["--greedy"] * greedy]
+        command += ["--slots", str(slots), "--compile-to", path_name, *["--greedy"] * greedy]
         subprocess.run(command, env=compiler_environment(folder), check=True, capture_output=True)
-        told = json.loads((folder / "told.json").read_text())
+        memory = json.loads((folder / "memory.json").read_text())
         files = kernel_files(folder / "code")
-        kernels = {one: read_kernel(path.read_text()) for one, path in files.items()}
+        kernels = {name: read_kernel(path.read_text()) for name, path in files.items()}
         cost = program_cost(parse((folder / "step.hlo").read_text()), kernels)
     chip = chip_of(topology)
     hbm_s, compute_s = cost.traffic.total / chip.hbm_bytes_per_s, cost.cycles / chip.clock_hz
@@ -57,8 +57,8 @@ def measured(topology: str, slots: int, greedy: bool) -> dict[str, Any]:
         "slots": slots,
         "sampling": "greedy" if greedy else "categorical",
         "hbm_bytes_per_step": cost.traffic.total,
-        "minimum_hbm_bytes_per_step": told["held_bytes"],
-        "temporary_bytes": told["temporary_bytes"],
+        "minimum_hbm_bytes_per_step": memory["minimum_bytes"],
+        "temporary_bytes": memory["temporary_bytes"],
         "compiler_cycles_per_step": cost.cycles,
         "hbm_ms": round(hbm_s * 1e3, 2),
         "cycles_ms": round(compute_s * 1e3, 2),
@@ -78,7 +78,7 @@ def _compile(topology: str, slots: int, greedy: bool, folder: Path) -> None:
     from recurrentgemma.jax import sampler as sampler_module
 
     class Vocabulary:
-        """All that the sampling step asks of a vocabulary."""
+        """What the sampling step needs of a vocabulary."""
 
         def eos_id(self) -> int:
             return 1
@@ -118,11 +118,11 @@ def _compile(topology: str, slots: int, greedy: bool, folder: Path) -> None:
     (folder / "step.hlo").write_text(compiled.as_text() or "")
     memory: Any = compiled.memory_analysis()
     leaves = [*jax.tree.leaves(params), *jax.tree.leaves(state["cache"])]
-    told = {
-        "held_bytes": sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves),
+    sizes = {
+        "minimum_bytes": sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves),
         "temporary_bytes": memory.temp_size_in_bytes,
     }
-    (folder / "told.json").write_text(json.dumps(told))
+    (folder / "memory.json").write_text(json.dumps(sizes))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The tables of docs/tpu.md: ours, the official library's, and the limit, all read the same way.
+"""The tables of docs/tpu.md: ours, the official library and the limit, computed the same way.
 
     nice python -m bench.tpu_table [--only decode prefill several]
 
@@ -18,8 +18,8 @@ from rgpipeline.fit.topology import chip_of
 _TWO, _NINE, _ONE_CHIP = "recurrentgemma-2b", "recurrentgemma-9b", "v5e:1x1x1"
 Quantize = Literal["none", "int8"]
 Slots = int | Literal["max"]
-# What is held and how many slots; the largest number comes last.
-_DECODED: tuple[tuple[Quantize, Slots], ...] = (
+# Quantization and slots.
+_DECODE_ROWS: tuple[tuple[Quantize, Slots], ...] = (
     ("none", 64),
     ("none", 256),
     ("none", 384),
@@ -27,7 +27,7 @@ _DECODED: tuple[tuple[Quantize, Slots], ...] = (
     ("int8", 256),
     ("int8", "max"),
 )
-_SEVERAL: tuple[tuple[str, str, tuple[int, int], Quantize], ...] = (
+_SEVERAL_ROWS: tuple[tuple[str, str, tuple[int, int], Quantize], ...] = (
     (_NINE, "v5e:1x1x1", (1, 1), "int8"),
     (_NINE, "v5e:2x2", (1, 4), "none"),
     (_NINE, "v5e:2x4", (2, 4), "none"),
@@ -39,7 +39,7 @@ _SEVERAL: tuple[tuple[str, str, tuple[int, int], Quantize], ...] = (
 
 
 def main() -> None:
-    """Prints the tables that were asked for, row by row as they are known."""
+    """Prints the chosen tables, each row as soon as it is computed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=_TABLES, default=list(_TABLES))
     for name in parser.parse_args().only:
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def _decode() -> Iterator[str]:
-    yield "| | slots | HBM GB (minimum) | ms HBM | ms cycles | bound tok/s | apart | limit |"
+    yield "| | slots | HBM GB (minimum) | ms HBM | ms cycles | bound tok/s | serial | limit |"
     yield "|---|---|---|---|---|---|---|---|"
     for count in (64, 256, 384):
         official = measured(_ONE_CHIP, count, greedy=False)
@@ -61,8 +61,8 @@ def _decode() -> Iterator[str]:
             f"| {official['cycles_ms']:.1f} | {_rounded(official['tokens_per_second_bound'])} | – "
             f"| {_rounded(_limit(count, least * 1e9))} |"
         )
-    for quantize, slots in _DECODED:
-        report = _asked(FitRequest(_TWO, _ONE_CHIP, slots=slots, quantize=quantize))
+    for quantize, slots in _DECODE_ROWS:
+        report = _report(FitRequest(_TWO, _ONE_CHIP, slots=slots, quantize=quantize))
         if report is not None:
             yield _decode_row("ours, " + ("int8" if quantize == "int8" else "bf16"), report)
 
@@ -85,7 +85,7 @@ def _prefill() -> Iterator[str]:
     yield "| prefill | HBM GB a call | M cycles a call | bound tok/s | limit by FLOP/s |"
     yield "|---|---|---|---|---|"
     for quantize in ("none", "int8"):
-        report = _asked(FitRequest(_TWO, _ONE_CHIP, slots=256, quantize=quantize))
+        report = _report(FitRequest(_TWO, _ONE_CHIP, slots=256, quantize=quantize))
         if report is None or report.prefill is None:
             continue
         prefill = report.prefill
@@ -106,22 +106,22 @@ def _several() -> Iterator[str]:
         "| decode tok/s a chip | prefill tok/s a chip |"
     )
     yield "|---|---|---|---|---|---|---|---|"
-    for model, topology, mesh, quantize in _SEVERAL:
-        report = _asked(FitRequest(model, topology, mesh=mesh, quantize=quantize))
+    for model, topology, mesh, quantize in _SEVERAL_ROWS:
+        report = _report(FitRequest(model, topology, mesh=mesh, quantize=quantize))
         if report is None or report.decode is None or report.prefill is None:
             continue
-        held = "" if quantize == "none" else f", {quantize}"
+        quantized = "" if quantize == "none" else f", {quantize}"
         counts = ", ".join(f"{n} {name}" for name, n in report.decode.collectives.items())
         yield (
-            f"| {model.removeprefix('recurrentgemma-')}{held} | {topology} "
+            f"| {model.removeprefix('recurrentgemma-')}{quantized} | {topology} "
             f"| {mesh[0]} × {mesh[1]} | {report.slots} | {report.hbm_bytes.total / 2**30:.1f} "
             f"| {counts or 'none'} | {_rounded(report.decode.tokens_per_second_bound)} "
             f"| {_rounded(report.prefill.tokens_per_second_bound)} |"
         )
 
 
-def _asked(request: FitRequest) -> FitReport | None:
-    """The report, or None: what can't be had is told on stderr and left out."""
+def _report(request: FitRequest) -> FitReport | None:
+    """The report, or None after printing on stderr why there is none."""
     try:
         return fit(request)
     except RgpipelineError as error:
@@ -134,7 +134,7 @@ def _limit(slots: int, least: float) -> float:
 
 
 def _rounded(rate: float) -> str:
-    """To the hundred: more digits than that nobody should believe."""
+    """Rounded to hundreds: the estimate is not more precise."""
     return f"{round(rate, -2):,.0f}" if rate >= 1000 else f"{rate:.0f}"
 
 

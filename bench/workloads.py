@@ -1,4 +1,4 @@
-"""What is generated: prompts of random tokens, the same for the same seed."""
+"""The workloads: prompts of random tokens, always the same."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ SEED = 5
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One prompt, BOS first, and how many tokens it gets: exactly so many, no end of sequence."""
+    """One prompt, BOS first, and its exact number of new tokens (end-of-sequence is ignored)."""
 
     prompt: list[int]
     new: int
@@ -34,7 +34,7 @@ class Workload:
 
 
 def workload(name: str, vocab: int, quick: bool) -> Workload:
-    """A workload by its name; `quick` is an eighth of it, or less, for trying things out."""
+    """A workload by its name; `quick` is an eighth of it or less, to try the bench."""
     rng = np.random.default_rng(SEED)
     return Workload(name, _MAKERS[name](rng, vocab, quick))
 

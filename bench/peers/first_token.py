@@ -1,4 +1,4 @@
-"""One token from a process that just started: prints the seconds since it did."""
+"""Generates one token and prints the seconds since this process started."""
 
 import argparse
 import time

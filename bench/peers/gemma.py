@@ -1,4 +1,4 @@
-"""Hugging Face's Gemma with random weights, of the size of the Griffin model it stands beside.
+"""Hugging Face's Gemma with random weights, of the size of the Griffin model.
 
 A transformer with global attention and one head of keys and values: its cache grows with every
 token. For figure 1a of the RecurrentGemma paper; like `hf`, in an environment of its own.
@@ -16,7 +16,7 @@ import transformers
 from bench.peers.exchange import CURVE_STEPS, Batches, Curve, Rates, Run, Setup, serve
 
 FILLER = 7
-# Of the Griffin model's MLP width, so that both have the same number of parameters.
+# MLP width over that of the Griffin model: both then have the same number of parameters.
 _MLP_SHARE = 1.076
 
 
@@ -27,17 +27,17 @@ class Gemma:
         self._griffin = json.loads((model / "config.json").read_text())
 
     def measure(self, setup: Setup) -> Rates:
-        """Only curves are drawn of this peer."""
+        """Not needed: the bench asks this peer for curves only."""
         raise NotImplementedError
 
     def run(self, setup: Setup, batches: Batches, options: dict[str, Any]) -> Run:
-        """Only curves are drawn of this peer."""
+        """Not needed: the bench asks this peer for curves only."""
         raise NotImplementedError
 
     def curve(self, setup: Setup, prompt: int, lengths: list[int]) -> Curve:
-        """Steps over caches filled with noise: their time does not depend on what is in them.
+        """Steps over caches filled with noise: the time does not depend on the values.
 
-        Both kinds of cache that the library has are tried, and the faster is told.
+        Both kinds of cache of the library are tried, and the faster one counts.
         """
         model = self._open(setup.dtype)
         step_s = []
@@ -84,7 +84,7 @@ def _fill(cache: Any, model: Any, batch: int, length: int) -> None:
 
 
 def _steps_s(model: Any, cache: Any) -> float:
-    """Seconds of one greedy step that goes on from the cache."""
+    """Seconds of one greedy step that continues from the cache."""
     layer = cache.layers[0]
     tokens = torch.full((layer.keys.shape[0], 1), FILLER)
     with torch.inference_mode():

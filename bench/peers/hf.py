@@ -1,7 +1,7 @@
 """Hugging Face's RecurrentGemma as a peer: `generate` on batches padded on the left.
 
-Runs in an environment of its own (see `setup_hf`), without this project's dependencies. Padding
-changes this model's outputs there, so of a batch of unequal prompts only the speed counts.
+Runs in an environment of its own (see `bench.hf_environment`), without this project's dependencies.
+Padding changes the outputs of this model there, so only the speed of such batches is used.
 """
 
 import argparse
@@ -60,7 +60,7 @@ class HuggingFace:
         return Run(time.perf_counter() - start, tokens=tokens)
 
     def curve(self, setup: Setup, prompt: int, lengths: list[int]) -> Curve:
-        """Not drawn for this peer: figure 1a sets a transformer beside Griffin (see `gemma`)."""
+        """Not needed: figure 1a compares Griffin with a transformer (see `gemma`)."""
         raise NotImplementedError
 
     def _generate(self, setup: Setup, prompts: list[list[int]], new: int) -> list[list[int]]:

@@ -1,7 +1,7 @@
 """The physical limit: the matrix multiplies of this engine's programs, alone, in the same shapes.
 
-No attention, recurrence, norm, activation or sampling; every weight matrix of the model is met
-once a step, one after the other, as the model's layers depend on each other.
+No attention, recurrence, norm, activation or sampling. Each step uses every weight matrix once, one
+after the other, since each layer of the model depends on the one before.
 """
 
 import argparse
@@ -34,15 +34,15 @@ from rgpipeline.model.weights import loading
 from rgpipeline.model.weights.loading import Dtype
 
 Matrices = list[jax.Array]  # [*o i], or a block-diagonal one [n g i i]
-Way = Callable[[jax.Array, jax.Array], jax.Array]  # rows [r i] and a matrix [o i] to a product
+Multiply = Callable[[jax.Array, jax.Array], jax.Array]  # rows [r i], matrix [o i] to a product
 _PREFILL_CALLS = 8
 
 
 class Matmuls:
-    """Multiplies as many rows as a decode step, or a prefill call, has, in one way."""
+    """Multiplies as many rows as a decode step or a prefill call has."""
 
-    def __init__(self, model: str, way: Way) -> None:
-        self._model, self._way = model, way
+    def __init__(self, model: str, multiply: Multiply) -> None:
+        self._model, self._multiply = model, multiply
         self._weights = lru_cache(maxsize=1)(self._open)
 
     def _open(self, dtype: str) -> tuple[GriffinConfig, Matrices, jax.Array]:
@@ -55,8 +55,8 @@ class Matmuls:
         """`setup.batch` rows for a step; a call's tokens, without the head, for prefill."""
         config, matrices, table = self._weights(setup.dtype)
         tokens = pack_tokens(settings_for(config, 0, setup), jax.default_backend())
-        step_s = _seconds(self._way, [*matrices, table], setup.batch, PROBE_STEPS)
-        prefill_s = _seconds(self._way, matrices, tokens, _PREFILL_CALLS)
+        step_s = _seconds(self._multiply, [*matrices, table], setup.batch, PROBE_STEPS)
+        prefill_s = _seconds(self._multiply, matrices, tokens, _PREFILL_CALLS)
         return Rates(tokens / prefill_s, step_s)
 
     def run(self, setup: Setup, batches: Batches, options: Mapping[str, Any]) -> Run:
@@ -68,55 +68,55 @@ class Matmuls:
         raise NotImplementedError
 
 
-def _seconds(way: Way, matrices: Matrices, rows: int, steps: int) -> float:
+def _seconds(multiply: Multiply, matrices: Matrices, rows: int, steps: int) -> float:
     """Seconds to multiply `rows` rows by each of the matrices once."""
-    program = jax.jit(partial(_multiply, way=way, rows=rows, steps=steps))
+    program = jax.jit(partial(_products, multiply=multiply, rows=rows, steps=steps))
     start = jnp.float32(0)
     program(matrices, start).block_until_ready()
     return timed(lambda: program(matrices, start).block_until_ready()) / steps
 
 
-def _multiply(
-    matrices: Matrices, start: jax.Array, *, way: Way, rows: int, steps: int
+def _products(
+    matrices: Matrices, start: jax.Array, *, multiply: Multiply, rows: int, steps: int
 ) -> jax.Array:
     def step(carry: jax.Array, _: None) -> tuple[jax.Array, None]:
-        # As in the engine: else XLA copies all matrices into another layout, before the loop.
-        held, carry = lax.optimization_barrier((matrices, carry))  # type: ignore[no-untyped-call]
-        for matrix in held:
-            carry = _times(way, matrix, carry, rows)
+        # As in the engine: otherwise XLA copies all matrices into another layout before the loop.
+        matrices_now, carry = lax.optimization_barrier((matrices, carry))  # type: ignore[no-untyped-call]
+        for matrix in matrices_now:
+            carry = _times(multiply, matrix, carry, rows)
         return carry, None
 
     return lax.scan(step, start, length=steps)[0]
 
 
-def _times(way: Way, matrix: jax.Array, carry: jax.Array, rows: int) -> jax.Array:
-    """A number that can't be had but from the whole product of `rows` rows of `carry`s."""
+def _times(multiply: Multiply, matrix: jax.Array, carry: jax.Array, rows: int) -> jax.Array:
+    """A number that depends on the whole product of the matrix and `rows` rows of `carry`."""
     x = jnp.arange(rows)[:, None, None] + jnp.arange(matrix.shape[-1]) + carry
     if matrix.ndim == 4:
         x = jnp.broadcast_to(x[:, :, None], (rows, 1, matrix.shape[0], matrix.shape[-1]))
         product = primitives.einsum("btni,ngji->gbtnj", x.astype(matrix.dtype), matrix)
     else:
-        product = way(x.reshape(rows, -1), matrix.reshape(-1, matrix.shape[-1]))
-    place = jnp.clip(carry.astype(jnp.int32), 0, product.size - 1)
-    return jnp.asarray(lax.dynamic_index_in_dim(product.reshape(-1), place, keepdims=False))
+        product = multiply(x.reshape(rows, -1), matrix.reshape(-1, matrix.shape[-1]))
+    index = jnp.clip(carry.astype(jnp.int32), 0, product.size - 1)
+    return jnp.asarray(lax.dynamic_index_in_dim(product.reshape(-1), index, keepdims=False))
 
 
 def rows_first(x: jax.Array, matrix: jax.Array) -> jax.Array:
-    """`x @ W.T`, as models are written."""
+    """`x @ W.T`, the usual form."""
     return primitives.einsum("ri,oi->ro", x.astype(matrix.dtype), matrix)
 
 
 def features_first(x: jax.Array, matrix: jax.Array) -> jax.Array:
-    """`W @ x.T`, which leaves it to what follows to turn the result."""
+    """`W @ x.T`; the result is transposed."""
     return transposed_matmul(matrix, x, 1)
 
 
-def serve_matmuls(way: Way) -> None:
-    """The main program of a peer that multiplies in this way."""
+def serve_matmuls(multiply: Multiply) -> None:
+    """The main program of a peer that multiplies with this function."""
 
     def open_peer(arguments: argparse.Namespace) -> Matmuls:
         use_compilation_cache(arguments.cache)
-        return Matmuls(str(arguments.model), way)
+        return Matmuls(str(arguments.model), multiply)
 
     serve(open_peer)
 

@@ -35,7 +35,7 @@ FILLER = 7
 
 
 class _Numbers:
-    """The vocabulary that the sampler asks for: texts are token ids with blanks between."""
+    """A vocabulary for the sampler: texts are token ids, separated by blanks."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._ids = {name: int(config[f"{name}_token_id"]) for name in ("bos", "pad")}
@@ -85,7 +85,7 @@ class Official:
         return rates_of(setup.batch, generate)
 
     def run(self, setup: Setup, batches: Batches, _: Mapping[str, Any]) -> Run:
-        """One call for each batch, to its longest output; compilation is counted apart."""
+        """One call for each batch, to its longest output; compilation is counted separately."""
         self._sampler(setup.dtype)
         tokens: list[list[int]] = []
         compiled, seconds = self._compiled_s, 0.0
@@ -99,9 +99,9 @@ class Official:
         return Run(seconds - compile_s, compile_s, tokens)
 
     def curve(self, setup: Setup, prompt: int, lengths: list[int]) -> Curve:
-        """Goes on from a real prompt; between the lengths the counters are moved, not the model.
+        """Continues from a real prompt; between the lengths only the counters are advanced.
 
-        The state has one size, and a step's work does not depend on what is in it.
+        The state has a fixed size, and the work of a step does not depend on its values.
         """
         sampler = self._sampler(setup.dtype)
         total = max(lengths) + 2 * CURVE_STEPS
@@ -129,7 +129,7 @@ class Official:
 
 
 def _forget_programs() -> None:
-    """Gives back what compiling took: gigabytes for each length of prompts."""
+    """Frees the memory of compiled programs: gigabytes for each prompt length."""
     jax.clear_caches()  # type: ignore[no-untyped-call]
     ctypes.CDLL(None).malloc_trim(0)
 

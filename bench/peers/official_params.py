@@ -1,4 +1,4 @@
-"""A Hugging Face folder's tensors as the official library names and shapes them."""
+"""A Hugging Face folder's tensors with the official library's names and shapes."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,13 +20,13 @@ def official_params(model: Path, dtype: DTypeLike) -> Params:
     """The parameter tree that `recurrentgemma.jax.Griffin` takes, all of it in `dtype`.
 
     Raises:
-        ValueError: a tensor that this doesn't know.
+        ValueError: a tensor's name is unknown.
     """
     flat: dict[tuple[str, ...], Any] = {}
     halves: dict[tuple[str, ...], Tensor] = {}
     for name, tensor in load_file(model / "model.safetensors").items():
         for path, value in _renamed(name, tensor):
-            # The MLP's two branches are one tensor there: the GeLU's first.
+            # The official library stacks the MLP's two branches in one tensor, the GeLU's first.
             if path[-1] in ("gate", "up"):
                 halves[path] = value
             else:
@@ -52,7 +52,7 @@ def _renamed(name: str, tensor: Tensor) -> Iterator[tuple[tuple[str, ...], Tenso
         else:
             yield _temporal(block, parts[3:], tensor)
     else:
-        raise ValueError(f"no place in the official tree for {name}")
+        raise ValueError(f"unknown tensor {name}")
 
 
 def _mlp(block: str, layer: str, kind: str, tensor: Tensor) -> tuple[tuple[str, ...], Tensor]:

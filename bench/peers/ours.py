@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import psutil
 
-from bench.load import FILLER, endless, full_packs
+from bench.load import FILLER, decode_blocks, endless, full_packs, prefill_rate
 from bench.peers.exchange import (
     CURVE_STEPS,
     PROBE,
@@ -39,11 +39,11 @@ from rgpipeline.spec import EngineSpec, Sampling
 
 Dtype = Literal["float32", "bfloat16"]
 _PREFIX_STATES = 16
-_STEPS = 4  # a call, where it is the step that is timed
+_STEPS = 4  # of a decode call, when a step is timed
 
 
 class Ours:
-    """The engine with settings as `auto` settles them, but for dtype and slots."""
+    """The engine with the settings that `auto` resolves to, except dtype and slots."""
 
     def __init__(self, model: str) -> None:
         self._model = model
@@ -57,48 +57,32 @@ class Ours:
         )
 
     def measure(self, setup: Setup) -> Rates:
-        """Full packs of prefill, then blocks of decode with every slot busy."""
+        """Full packs of prefill, then blocks of decode with all slots busy."""
         engine = self._engine(setup)
-        packs = full_packs(engine, PROBE)
-        stage = engine.prefill(engine.init_prefill_buffer(), packs[0])
-        engine.wait(stage)
-        start = time.perf_counter()
-        for pack in packs:
-            stage = engine.prefill(stage, pack)
-        engine.wait(stage)
-        prefill_s = time.perf_counter() - start
-
+        prefill_tokens_per_s = prefill_rate(engine, full_packs(engine, PROBE))
         state = engine.init(SamplingFeatures())
         state = engine.assign(state, dict.fromkeys(range(engine.slots), endless(temperature=0)))
+        state, _ = decode_blocks(engine, state, 1, _STEPS)  # compiles
         blocks = max(2, PROBE_STEPS // _STEPS)
-        state, pending = engine.decode(state, SamplingFeatures(), _STEPS)
-        pending.read()
-        start = time.perf_counter()
-        state, pending = engine.decode(state, SamplingFeatures(), _STEPS)
-        for _ in range(blocks - 1):  # the host a block behind, as in the loop
-            state, following = engine.decode(state, SamplingFeatures(), _STEPS)
-            pending.read()
-            pending = following
-        pending.read()
-        step_s = (time.perf_counter() - start) / (blocks * _STEPS)
-        return Rates(sum(int(pack.lengths.sum()) for pack in packs) / prefill_s, step_s)
+        _, seconds = decode_blocks(engine, state, blocks, _STEPS)
+        return Rates(prefill_tokens_per_s, seconds / (blocks * _STEPS))
 
     def run(self, setup: Setup, batches: Batches, options: Mapping[str, Any]) -> Run:
-        """All rows through one loop; batches mean nothing here. Option: `prefix_cache`."""
+        """All rows through one loop, whatever their batches. Option: `prefix_cache`."""
         engine = self._engine(setup)
         _generate(engine, _warm_up_rows(engine), _PREFIX_STATES)
         states = _PREFIX_STATES if options.get("prefix_cache", True) else 0
         return _generate(engine, [row for batch in batches for row in batch], states)
 
     def first_token(self, setup: Setup) -> None:
-        """Loads all there is to load, and generates one token."""
+        """Loads and compiles everything, and generates one token."""
         _generate(self._engine(setup), [(_filler(PROBE), 1)], _PREFIX_STATES)
 
     def curve(self, setup: Setup, prompt: int, lengths: list[int]) -> Curve:
-        """Generates to the greatest of the lengths, and looks at the tuner around each."""
+        """Generates to the longest of the lengths, and takes the speed around each."""
         row = (_filler(prompt), max(lengths) + CURVE_STEPS)
         timeline = self.run(setup, [[row] * setup.batch], {}).timeline
-        # Seconds at which so many tokens were there; the first entry is the end of the prefill.
+        # Seconds until so many tokens were generated; the first entry is the end of the prefill.
         seconds, tokens = (np.asarray([entry[i] for entry in timeline]) for i in (0, 1))
         starts = np.asarray(lengths) * setup.batch
         ends = starts + CURVE_STEPS * setup.batch
@@ -107,7 +91,7 @@ class Ours:
 
 
 def settings_for(config: GriffinConfig, weights_bytes: int, setup: Setup) -> ResolvedSettings:
-    """What `auto` resolves to, but for dtype and slots."""
+    """What `auto` resolves to, with the setup's dtype and slots."""
     return resolve_settings(
         *(config, EngineSpec(slots=setup.batch), device_memory(), weights_bytes),
         dtype=cast("Dtype", setup.dtype),
@@ -117,7 +101,7 @@ def settings_for(config: GriffinConfig, weights_bytes: int, setup: Setup) -> Res
 
 
 def _warm_up_rows(engine: GriffinEngine) -> list[Row]:
-    """Rows that need every program: each shape of prefill, a state kept and copied, decode."""
+    """Rows that use every program: each prefill shape, a state kept and copied, decode."""
     rows = [(_filler(size + 1), 2) for _, size in engine.pack_shapes]
     return [*rows, rows[0], rows[0]]
 
@@ -126,7 +110,7 @@ def _generate(engine: GriffinEngine, rows: list[Row], prefix_states: int) -> Run
     tuner = StepTuner(engine.settings.steps_per_dispatch)
     loop = Loop(engine, prefix_states=prefix_states, tuner=tuner)
     process = psutil.Process()
-    # Packed, since what is noted is resident too: an integer in a list takes 40 bytes.
+    # Arrays, since these notes count as resident memory too: an integer in a list takes 40 bytes.
     tokens = [array("i") for _ in rows]
     seconds, generated, resident = array("d"), array("q"), array("q")
     made = 0

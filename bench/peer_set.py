@@ -1,9 +1,8 @@
-"""The peers of one run: opened when first needed, their rates measured once, closed at the end."""
+"""The peers of one run: each starts when first needed, and its rates are measured once."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 
 from bench import planning
 from bench.hf_environment import hf_python
@@ -17,12 +16,12 @@ OURS, OFFICIAL, HF = "ours", "official", "hf"
 
 
 @dataclass
-class Field:
-    """Use it as a context; `quick` tries everything on a tiny model in little time."""
+class PeerSet:
+    """Use it as a context, which ends all processes; `quick` is for a tiny model."""
 
     out: Path
     quick: bool = False
-    peers: tuple[str, ...] = (OURS, OFFICIAL, HF)
+    names: tuple[str, ...] = (OURS, OFFICIAL, HF)
     repeat: int = 1
     batches: tuple[int, ...] = planning.BATCHES  # to try
     _open: dict[str, Process] = field(default_factory=dict)
@@ -30,24 +29,19 @@ class Field:
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
-        if HF in self.peers and hf_python() is None:
-            print("Hugging Face: its environment is not there; make bench-hf makes it")
-            self.peers = tuple(peer for peer in self.peers if peer != HF)
+        if HF in self.names and hf_python() is None:
+            print("Hugging Face: its environment is missing; make bench-hf makes it")
+            self.names = tuple(peer for peer in self.names if peer != HF)
 
-    def __enter__(self) -> "Field":
+    def __enter__(self) -> "PeerSet":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     @property
     def model(self) -> Path:
-        """The folder of the model that all of them run."""
+        """The folder of the model that all peers run."""
         return model_folder("tiny" if self.quick else "183m", self.out)
 
     def process(self, module: str) -> Process:
@@ -57,33 +51,33 @@ class Field:
         return self._open[module]
 
     def another(self, module: str, cores: str = "") -> Process:
-        """One more process of its kind, on some cores only; the caller closes it."""
+        """One more process of the same kind, on these cores only; the caller closes it."""
         python = hf_python() if module in (HF, "gemma") else None
         interpreter = {} if python is None else {"python": str(python)}
         return Process(f"bench.peers.{module}", self.model, self.out, cores=cores, **interpreter)
 
     def rates(self, peer: str) -> dict[Setup, Rates]:
-        """What each setup of a peer does, warmed up."""
+        """The rates of each of a peer's setups, warmed up."""
         if peer not in self._rates:
             batches = planning.QUICK_BATCHES if self.quick else self.batches
             self._rates[peer] = planning.measure(self.process(peer).measure, batches)
             for setup, rates in self._rates[peer].items():
                 print(
                     f"  {peer} {setup.dtype} {setup.batch}: "
-                    f"{rates.prefill_tokens_per_s:,.0f} tok/s read, "
-                    f"{setup.batch / rates.step_s:,.0f} tok/s written"
+                    f"{rates.prefill_tokens_per_s:,.0f} tok/s prefill, "
+                    f"{setup.batch / rates.step_s:,.0f} tok/s decode"
                 )
         return self._rates[peer]
 
     def plan(self, peer: str, workload: Workload) -> Plan:
-        """The peer's best way to do a workload."""
+        """The peer's fastest way to do a workload."""
         kind = planning.in_slots if peer == OURS else planning.in_batches
         return kind(workload, self.rates(peer))
 
     def run(
         self, peer: str, workload: Workload, process: Process | None = None, **options: bool
     ) -> tuple[Plan, Run]:
-        """The workload done in the peer's best way; the fastest of `repeat` times."""
+        """Runs the workload in the peer's fastest way; the fastest of `repeat` runs counts."""
         plan = self.plan(peer, workload)
         process = process or self.process(peer)
         runs = [process.run(plan.setup, plan.batches, **options) for _ in range(self.repeat)]

@@ -1,4 +1,4 @@
-"""The physical limit with matrices on the left: the same products, the other way round."""
+"""The physical limit with `W @ x.T`: the same products, transposed."""
 
 from bench.peers.matmuls import features_first, serve_matmuls
 
