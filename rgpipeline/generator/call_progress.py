@@ -82,13 +82,13 @@ class _Line:
             return
         self._next = time.monotonic() + (_DRAW_EVERY_S if self._terminal else _LINE_EVERY_S)
         speed = rate(progress.tokens / max(progress.seconds, 1e-9))
-        told = (
+        line = (
             f"{count(progress.done)}/{count(progress.total)} done, "
             f"{count(progress.tokens)} tokens, {speed}"
         )
         if self._terminal:
-            told = f"\r{told}\x1b[K"
-        self._stream.write(told + ("\n" if ended or not self._terminal else ""))
+            line = f"\r{line}\x1b[K"
+        self._stream.write(line + ("\n" if ended or not self._terminal else ""))
         self._stream.flush()
 
 

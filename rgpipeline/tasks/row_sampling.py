@@ -33,8 +33,8 @@ def row_sampling(base: Sampling, overrides: object, column: str = "sampling") ->
         raise RowError("; ".join(spec_faults(error, Sampling, column))) from error
     if base.logprobs == 1 and sampling.logprobs > 1:
         raise RowError(
-            f"{column}.logprobs: {sampling.logprobs} has no place in the job's column, which holds "
-            f"the sampled token's alone; set sampling.logprobs of the job to 2 or more"
+            f"{column}.logprobs: {sampling.logprobs} does not fit into the job's column, which "
+            f"holds the sampled token's alone; set sampling.logprobs of the job to 2 or more"
         )
     return sampling
 

@@ -76,9 +76,9 @@ class _Builder:
         job, plan = self.writer.job, self.writer.plan
         label = plan.label(job, self.shard, part, self.writer.attempt)
         kept = self.input.table.select(list(plan.kept))
-        places = [None if row.row in self.without else row.row for row in rows]
+        kept_rows = [None if row.row in self.without else row.row for row in rows]
         try:
-            return build_part(take_rows(kept, places), rows, added_columns(job), label)
+            return build_part(take_rows(kept, kept_rows), rows, added_columns(job), label)
         except MemoryError:
             raise
         except Exception as error:

@@ -74,7 +74,7 @@ class Session:
             if wanted.get(key) != active.assignment:
                 active.dropped = True
                 del self._active[key]
-                self._cancel_all_of(active)
+        self._cancel(lambda one: one.active.dropped)
         for key, assignment in wanted.items():
             if key not in self._active:
                 self._active[key] = ActiveAssignment(assignment)
@@ -117,7 +117,7 @@ class Session:
             elif isinstance(event, Unfinished):
                 self._feed_again(event.active)
             else:
-                self._cancel_all_of(event.active)
+                self._cancel(lambda one: one.active.dropped)
 
     def _final_elsewhere(self, key: SampleKey) -> bool:
         committed = self._committed.get(key.shard)
@@ -229,9 +229,6 @@ class Session:
         self.stats.read_texts(time.monotonic() - began)
 
     # Ends
-
-    def _cancel_all_of(self, active: ActiveAssignment) -> None:
-        self._cancel(lambda one: one.active is active)
 
     def _cancel(self, needless: Callable[[RunningSample | RunningText], bool]) -> None:
         """Drops samples and texts whose rows are not needed any more."""
