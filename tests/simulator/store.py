@@ -1,4 +1,4 @@
-"""A store in memory that fails before or after the effect, and keeps the books on every row."""
+"""A store in memory whose calls fail before or after their effect; it records what is published."""
 
 import json
 from collections import Counter
@@ -8,27 +8,27 @@ from rgpipeline.io.committed_rows import Entry, entry_of
 from rgpipeline.io.parts import PartFooter, parse_part_name
 from rgpipeline.records import OutputRow
 from rgpipeline.storage.store import Store
-from tests.simulator.books import Books
-from tests.simulator.night import Night
-from tests.simulator.world import World
+from tests.simulator.invariants import PublishedRows
+from tests.simulator.scenario import Scenario
+from tests.simulator.virtual_world import VirtualWorld
 
 _QUICK, _SLOW = 0.005, 0.2  # seconds of a call
 
 
 class MemoryStore:
-    """`io.store.Store`; each call takes time, in which others act. One for each process.
+    """A `Store` for one process; each call takes time, in which other processes act.
 
-    `alive` raises when the process that calls has died meanwhile.
+    `alive` raises when the calling process has died meanwhile.
     """
 
     def __init__(
-        self, objects: dict[str, bytes], night: Night, world: World, books: Books,
-        alive: Callable[[], None], counts: Counter[str],
+        self, objects: dict[str, bytes], scenario: Scenario, world: VirtualWorld,
+        published: PublishedRows, alive: Callable[[], None], counts: Counter[str],
     ) -> None:  # fmt: skip
         self._objects = objects
-        self._night = night
+        self._scenario = scenario
         self._world = world
-        self._books = books
+        self._published = published
         self._alive = alive
         self._counts = counts
 
@@ -37,7 +37,7 @@ class MemoryStore:
         created = name not in self._objects
         if created:
             self._objects[name] = data
-            self._books.published(name, data)
+            self._published.add(name, data)
         else:
             self._counts["races for a part lost"] += 1
         self._after()
@@ -90,27 +90,27 @@ class MemoryStore:
         self._alive()
 
     def _fails(self) -> bool:
-        begin, end = self._night.outage
+        begin, end = self._scenario.outage
         if begin < self._world.now < end:
             return True
-        return self._world.now < self._night.trouble_s and self._world.chance(
-            self._night.store_fails
+        return self._world.now < self._scenario.trouble_s and self._world.chance(
+            self._scenario.store_fails
         )
 
 
-def spell_part(rows: Sequence[OutputRow], attempt: str) -> bytes:
+def encode_part(rows: Sequence[OutputRow], attempt: str) -> bytes:
     """A part's bytes: what its footer says, as JSON; Parquet is tried elsewhere."""
     entries = [tuple(entry_of(row)) for row in rows]
     return json.dumps({"attempt": attempt, "entries": entries}).encode()
 
 
-def read_spelled_footer(store: Store, name: str, fingerprint: str | None) -> PartFooter:
+def read_encoded_footer(store: Store, name: str, fingerprint: str | None) -> PartFooter:
     """What `io.footers.read_footer` does, for such parts."""
-    return parse_part(name, store.read_tail(name, 1 << 16))
+    return decode_part(name, store.read_tail(name, 1 << 16))
 
 
-def parse_part(name: str, data: bytes) -> PartFooter:
-    """What a spelled part says of itself."""
+def decode_part(name: str, data: bytes) -> PartFooter:
+    """What a encoded part says of itself."""
     facts = json.loads(data)
     shard, part = parse_part_name(name) or (-1, -1)
     entries = tuple(Entry(*entry) for entry in facts["entries"])

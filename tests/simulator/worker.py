@@ -10,9 +10,9 @@ from rgpipeline.io.log import ShardLog
 from rgpipeline.records import OutputRow, SampleKey
 from rgpipeline.storage.retries import Retry
 from rgpipeline.storage.store import RetryingStore
-from tests.simulator.night import Night
-from tests.simulator.store import MemoryStore, spell_part
-from tests.simulator.world import World
+from tests.simulator.scenario import Scenario
+from tests.simulator.store import MemoryStore, encode_part
+from tests.simulator.virtual_world import VirtualWorld
 
 _STORE_DEADLINE_S = 30.0
 
@@ -35,13 +35,15 @@ class SimWorker:
     """The worker's thread, one step at a time; reports and holds come in between."""
 
     def __init__(
-        self, night: Night, world: World, store: MemoryStore, attempt: str,
+        self, scenario: Scenario, world: VirtualWorld, store: MemoryStore, attempt: str,
         poisoned: Callable[[], None],
     ) -> None:  # fmt: skip
         """`poisoned` is called when a poison row is taken up: it ends the process."""
-        self._night = night
+        self._scenario = scenario
         self._world = world
-        retry = Retry(_STORE_DEADLINE_S, 0.2, 4.0, world.clock, world.pass_time, world.dice.random)
+        retry = Retry(
+            _STORE_DEADLINE_S, 0.2, 4.0, world.clock, world.pass_time, world.random.random
+        )
         self._store = RetryingStore(store, retry)
         self._attempt = attempt
         self._poisoned = poisoned
@@ -70,7 +72,7 @@ class SimWorker:
             rows_done=self._done,
             rows_failed=self._failed,
             saved=self._saved,
-            slots=self._night.slots if self.open else 0,
+            slots=self._scenario.slots if self.open else 0,
             occupied=len(self._slots),
             working_on=tuple(self._slots),
             stopped=self.stopped,
@@ -112,14 +114,14 @@ class SimWorker:
 
     def _fill_slots(self) -> None:
         for task in list(self._tasks.values()):
-            if len(self._slots) >= self._night.slots:
+            if len(self._slots) >= self._scenario.slots:
                 return
             if not task.begun:
                 self._begin(task)
-            while task.todo and len(self._slots) < self._night.slots:
+            while task.todo and len(self._slots) < self._scenario.slots:
                 key = task.todo.pop(0)
                 self._slots[key] = task
-                if (key.shard, key.row) in self._night.poison:
+                if (key.shard, key.row) in self._scenario.poison:
                     self._poisoned()
 
     def _begin(self, task: Task) -> None:
@@ -141,17 +143,17 @@ class SimWorker:
                 reason = task.assignment.failed[row]
                 task.buffered.append(OutputRow(row, "", finish_reason="error", error=reason))
                 continue
-            samples, _ = shape_of(self._night.seed, shard, row)
+            samples, _ = shape_of(self._scenario.seed, shard, row)
             task.todo += [
                 SampleKey(shard, row, s) for s in range(samples) if not cover.final(row, s)
             ]
 
     def _work(self) -> None:
         for key, task in list(self._slots.items()):
-            if not self._world.chance(min(1.0, step_s(self._night) / self._night.row_s)):
+            if not self._world.chance(min(1.0, step_s(self._scenario) / self._scenario.row_s)):
                 continue
             self._beat += 1
-            samples, segments = shape_of(self._night.seed, key.shard, key.row)
+            samples, segments = shape_of(self._scenario.seed, key.shard, key.row)
             segment = self._next_segment(key, task)
             last = segment >= segments - 1
             task.buffered.append(
@@ -175,7 +177,7 @@ class SimWorker:
             return
         cover = self._logs[shard].committed
         before, failed = cover.rows_finished, cover.rows_failed
-        published = self._logs[shard].append(rows, lambda kept, _: spell_part(kept, self._attempt))
+        published = self._logs[shard].append(rows, lambda kept, _: encode_part(kept, self._attempt))
         self._beat += 1
         self._saved += bool(published)
         self._failed += cover.rows_failed - failed
@@ -203,9 +205,9 @@ class SimWorker:
         del self._tasks[task.assignment.key]
 
 
-def step_s(night: Night) -> float:
+def step_s(scenario: Scenario) -> float:
     """Between two steps of a worker."""
-    return night.row_s / 2
+    return scenario.row_s / 2
 
 
 def shape_of(seed: int, shard: int, row: int) -> tuple[int, int]:

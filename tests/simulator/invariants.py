@@ -1,4 +1,4 @@
-"""The books: what was published, told by a rule of its own, and what must always hold."""
+"""What must always hold: no row is published twice, and the driver loses no work unit."""
 
 import json
 from collections.abc import Sequence
@@ -8,15 +8,15 @@ from rgpipeline.dispatch.driver_messages import Command
 from rgpipeline.io.parts import parse_part_name
 from rgpipeline.records import Shard
 
-GOES_ON, FAILED = 0, 2
+IN_PROGRESS, FAILED = 0, 2
 
 
-class Broken(BaseException):
-    """Something that must never be. No `Exception`: nobody on the way shall make it good."""
+class InvariantBroken(BaseException):
+    """An invariant does not hold. It is no `Exception`, so that nothing on the way handles it."""
 
 
-class Books:
-    """Every sample of every row, segment by segment, as parts appear."""
+class PublishedRows:
+    """Every sample of every row, segment by segment, from the parts; independent of `io.log`."""
 
     def __init__(self, shards: Sequence[Shard]) -> None:
         self._rows = {shard.index: shard.rows for shard in shards}
@@ -26,28 +26,28 @@ class Books:
         self._samples: dict[tuple[int, int], int] = {}
         self.failed: set[tuple[int, int]] = set()
 
-    def published(self, name: str, data: bytes) -> None:
-        """A part was created; raises Broken if it holds what was there, or leaves a gap."""
+    def add(self, name: str, data: bytes) -> None:
+        """A part was created. Raises InvariantBroken if it repeats rows or leaves a gap."""
         shard, part = parse_part_name(name) or (-1, -1)
         highest = max((number for of, number in self._parts if of == shard), default=-1)
         if part != highest + 1:
-            raise Broken(f"{name} follows part {highest}")
+            raise InvariantBroken(f"{name} follows part {highest}")
         self._parts[shard, part] = json.loads(data)["entries"]
         for entry in self._parts[shard, part]:
             row, sample, segment = entry[:3]
             key = shard, row, sample
-            if self._whole(key) or self.complete(shard, row):
-                raise Broken(f"{name}: {key} comes after its end")
+            if self._sample_complete(key) or self.complete(shard, row):
+                raise InvariantBroken(f"{name}: {key} comes after its end")
             there = self._segments.get(key, set())
             if segment in there or not there.issuperset(range(segment)):
-                raise Broken(f"{name}: {key} segment {segment} beside {sorted(there)}")
+                raise InvariantBroken(f"{name}: {key} segment {segment} beside {sorted(there)}")
             self._enter(shard, entry)
 
-    def removed(self, name: str) -> None:
-        """A part was removed: what is there is what the others hold."""
+    def remove(self, name: str) -> None:
+        """A part was removed: only the rows of the others are published now."""
         del self._parts[parse_part_name(name) or (-1, -1)]
-        for book in (self._segments, self._last, self._samples, self.failed):
-            book.clear()
+        for record in (self._segments, self._last, self._samples, self.failed):
+            record.clear()
         for (shard, _), entries in sorted(self._parts.items()):
             for entry in entries:
                 self._enter(shard, entry)
@@ -57,13 +57,13 @@ class Books:
         key = shard, row, sample
         self._segments.setdefault(key, set()).add(segment)
         self._samples[shard, row] = min(samples, self._samples.get((shard, row), samples))
-        if progress != GOES_ON:
+        if progress != IN_PROGRESS:
             self._last[key] = segment
         if progress == FAILED:
             self.failed.add((shard, row))
             self._segments[key].update(range(segment))
 
-    def _whole(self, key: tuple[int, int, int]) -> bool:
+    def _sample_complete(self, key: tuple[int, int, int]) -> bool:
         last = self._last.get(key)
         return last is not None and self._segments[key].issuperset(range(last + 1))
 
@@ -72,7 +72,7 @@ class Books:
         samples = self._samples.get((shard, row))
         if samples is None:
             return False
-        return sum(self._whole((shard, row, sample)) for sample in range(8)) >= samples
+        return sum(self._sample_complete((shard, row, sample)) for sample in range(8)) >= samples
 
     def missing(self) -> list[tuple[int, int]]:
         """Rows that are not complete."""
@@ -85,34 +85,35 @@ class Books:
 
 
 def check_driver(dispatch: Dispatch, shards: Sequence[Shard], most_held: int) -> None:
-    """Raises Broken unless every row is done, waits, or is held, and nobody holds too much."""
+    """Raises InvariantBroken unless every row is done, waiting or assigned, and no worker has
+    more than `most_held` units."""
     work, fleet = dispatch.work, dispatch.fleet
     units = list(work._open.values())
     open_rows = sum(unit.key.rows for unit in units)
     fresh_rows = sum(shard.rows for shard in work._fresh)
     total = sum(shard.rows for shard in shards)
     if work.rows_finished + open_rows + fresh_rows != total:
-        raise Broken(f"{work.rows_finished} + {open_rows} + {fresh_rows} rows of {total}")
+        raise InvariantBroken(f"{work.rows_finished} + {open_rows} + {fresh_rows} rows of {total}")
     queued = set(map(id, [*work._returned, *work._suspects]))
     for unit in units:
         if not unit.workers and id(unit) not in queued:
-            raise Broken(f"{unit.key} is nobody's, and waits nowhere")
+            raise InvariantBroken(f"{unit.key} is assigned to no worker, and waits nowhere")
         for name in unit.workers:
             member = fleet.get(name)
             if member is None or member.assigned.get(unit.key) is not unit:
-                raise Broken(f"{unit.key} thinks that {name} holds it")
+                raise InvariantBroken(f"{unit.key} is not known to {name}")
     for member in fleet:
         for key, unit in member.assigned.items():
             if not work.is_open(unit) or member.name not in unit.workers:
-                raise Broken(f"{member.name} holds {key}, which does not know")
+                raise InvariantBroken(f"{member.name} has {key}, which does not know it")
         if len(member.assigned) > most_held:
-            raise Broken(f"{member.name} holds {len(member.assigned)} units")
+            raise InvariantBroken(f"{member.name} has {len(member.assigned)} units")
 
 
 def check_commands(commands: Sequence[Command], workers: int) -> None:
-    """Raises Broken when one event brings more commands than workers can cause."""
+    """Raises InvariantBroken when one event causes too many commands."""
     holds = [command.worker for command in commands if isinstance(command, SetAssignments)]
     if len(holds) != len(set(holds)):
-        raise Broken("a worker is told twice what to hold")
+        raise InvariantBroken("a worker gets its assignments twice")
     if len(commands) > 4 * (workers + 4):
-        raise Broken(f"{len(commands)} commands to {workers} workers")
+        raise InvariantBroken(f"{len(commands)} commands to {workers} workers")

@@ -1,22 +1,22 @@
-"""Virtual time: what happens when, and nothing in between."""
+"""Virtual time: actions happen in order, and no time passes between them."""
 
 import heapq
 import random
 from collections.abc import Callable
 
 
-class World:
-    """A clock, the events to come, and the dice."""
+class VirtualWorld:
+    """A clock, the actions to come, and random numbers."""
 
     def __init__(self, seed: int) -> None:
         self.now = 0.0
-        self.dice = random.Random(seed)
+        self.random = random.Random(seed)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
         self.happened = 0  # events so far
 
     def after(self, seconds: float, action: Callable[[], None]) -> None:
-        """Has `action` happen then."""
+        """Calls `action` after `seconds`."""
         self._count += 1
         heapq.heappush(self._events, (self.now + seconds, self._count, action))
 
@@ -35,10 +35,10 @@ class World:
         self.now = max(self.now, until)
 
     def chance(self, probability: float) -> bool:
-        return probability > 0 and self.dice.random() < probability
+        return probability > 0 and self.random.random() < probability
 
     def between(self, least: float, most: float) -> float:
-        return least + (most - least) * self.dice.random()
+        return least + (most - least) * self.random.random()
 
     def clock(self) -> float:
         return self.now

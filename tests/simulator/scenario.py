@@ -1,35 +1,35 @@
-"""What goes wrong in one night: drawn from a seed."""
+"""A scenario: a job, a cluster, and what goes wrong; drawn from a seed."""
 
-import random
 from dataclasses import dataclass
+from random import Random
 
 from rgpipeline.dispatch import Policy
 from rgpipeline.records import Shard, Span
 
 
 @dataclass(frozen=True)
-class Night:
-    """A job, a cluster, and its misfortunes. Probabilities are per occasion, times in seconds."""
+class Scenario:
+    """A job, a cluster, and its failures. Probabilities are per occasion, times in seconds."""
 
     seed: int
     shards: tuple[Shard, ...]
-    hosts: int  # at first
+    hosts: int  # at the start
     slots: int  # of each worker
-    row_s: float  # a segment of a row takes, about
-    poison: frozenset[tuple[int, int]]  # rows that kill whoever works on them
-    trouble_s: float  # after so long, nothing more goes wrong but for poison
-    host_trouble_s: float  # between a host's coming, going, draining; 0: hosts stay
+    row_s: float  # mean time for a segment of a row
+    poison: frozenset[tuple[int, int]]  # (shard, row)s that kill the workers that do them
+    trouble_s: float  # when failures end, except for poison rows
+    host_trouble_s: float  # between changes of hosts (join, die, drain); 0: none
     crash_s: float  # between crashes of processes; 0: none
     hang_s: float
     lost: float  # share of messages that are lost
     slow_s: float  # the longest a message takes
     store_fails: float  # share of calls
-    outage: tuple[float, float]  # the store answers nobody from, to
+    outage: tuple[float, float]  # the store does not answer (from, to)
     cannot_open: float  # share of processes that fail to open an engine
-    driver_dies_at: float  # 0: it lives
-    second_driver_at: float  # 0: there is none
-    stop_at: float  # 0: nobody asks
-    part_removed: bool  # once it is finished, a part is removed and the job is run again
+    driver_dies_at: float  # 0: never
+    second_driver_at: float  # 0: never
+    stop_at: float  # 0: never
+    part_removed: bool  # after the job's end a part is removed, and the job is run again
 
     @property
     def policy(self) -> Policy:
@@ -56,44 +56,44 @@ class Night:
         )
 
 
-def draw_night(seed: int) -> Night:
-    """The night of a seed: the same for the same seed, for ever."""
-    dice = random.Random(f"night {seed}")
+def draw_scenario(seed: int) -> Scenario:
+    """The scenario of a seed, always the same one."""
+    random = Random(f"night {seed}")  # changing the text would change every seed's scenario
 
     def sometimes(share: float, least: float, most: float) -> float:
-        return dice.uniform(least, most) if dice.random() < share else 0.0
+        return random.uniform(least, most) if random.random() < share else 0.0
 
-    shards = tuple(_shards(dice))
+    shards = tuple(_shards(random))
     rows = [(shard.index, row) for shard in shards for row in range(shard.rows)]
-    poisoned = dice.sample(rows, min(len(rows) - 1, dice.choice([0, 0, 0, 1, 2])))
+    poisoned = random.sample(rows, min(len(rows) - 1, random.choice([0, 0, 0, 1, 2])))
     outage_at = sometimes(0.15, 2, 20)
-    return Night(
+    return Scenario(
         seed=seed,
         shards=shards,
-        hosts=dice.randint(1, 5),
-        slots=dice.randint(1, 6),
-        row_s=dice.choice([0.3, 1.0, 3.0]),
+        hosts=random.randint(1, 5),
+        slots=random.randint(1, 6),
+        row_s=random.choice([0.3, 1.0, 3.0]),
         poison=frozenset(poisoned),
-        trouble_s=dice.uniform(10, 60),
+        trouble_s=random.uniform(10, 60),
         host_trouble_s=sometimes(0.4, 3, 30),
         crash_s=sometimes(0.4, 3, 30),
         hang_s=sometimes(0.3, 5, 40),
         lost=sometimes(0.5, 0.0, 0.4),
-        slow_s=dice.choice([0.05, 1.0, 5.0]),
+        slow_s=random.choice([0.05, 1.0, 5.0]),
         store_fails=sometimes(0.5, 0.0, 0.3),
-        outage=(outage_at, outage_at + dice.uniform(5, 60) if outage_at else 0.0),
+        outage=(outage_at, outage_at + random.uniform(5, 60) if outage_at else 0.0),
         cannot_open=sometimes(0.2, 0.0, 0.5),
         driver_dies_at=sometimes(0.25, 1, 40),
         second_driver_at=sometimes(0.15, 1, 30),
         stop_at=sometimes(0.15, 1, 40),
-        part_removed=dice.random() < 0.3,
+        part_removed=random.random() < 0.3,
     )
 
 
-def _shards(dice: random.Random) -> list[Shard]:
+def _shards(random: Random) -> list[Shard]:
     shards, start = [], 0
-    for index in range(dice.randint(1, 6)):
-        rows = dice.randint(1, 16)
+    for index in range(random.randint(1, 6)):
+        rows = random.randint(1, 16)
         shards.append(Shard(index, (Span(0, start, start + rows),)))
         start += rows
     return shards

@@ -1,4 +1,4 @@
-"""What a very large job asks of its driver: the real machine and pool, workers in outline."""
+"""The load of a very large job on its driver: the real driver, simplified workers."""
 
 import resource
 import time
@@ -30,7 +30,7 @@ from rgpipeline.runtime.worker_transport import (
     WorkerLocation,
 )
 from rgpipeline.spec import WorkersSpec
-from tests.simulator.world import World
+from tests.simulator.virtual_world import VirtualWorld
 
 _SLOTS = 256
 _ROW_S = 256 * _SLOTS / 13_000  # 256 tokens a row, at 13,000 a second and host, in 256 slots
@@ -39,10 +39,10 @@ _SPREAD = 0.1  # of hosts' speeds, up and down
 _OPEN_S = 60.0
 
 
-class Outline:
-    """A worker that finishes the rows it holds at its own speed, in their order."""
+class OutlineWorker:
+    """A worker that does its rows in order, at its own speed."""
 
-    def __init__(self, world: World, rows_s: float) -> None:
+    def __init__(self, world: VirtualWorld, rows_s: float) -> None:
         self._world = world
         self._rows_s = rows_s
         self._holds: list[Assignment] = []
@@ -89,41 +89,41 @@ class Outline:
 
 
 class OutlineTransport:
-    """`runtime.pool.WorkerTransport` whose every answer is there a moment later."""
+    """A `WorkerTransport` that answers every call at once."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: VirtualWorld) -> None:
         self._world = world
-        self.workers: list[Outline] = []
+        self.workers: list[OutlineWorker] = []
         self.messages = 0
 
-    def start(self, name: str, attempt: str) -> Outline:
+    def start(self, name: str, attempt: str) -> OutlineWorker:
         speed = _SLOTS / _ROW_S * self._world.between(1 - _SPREAD, 1 + _SPREAD)
-        self.workers.append(Outline(self._world, speed))
+        self.workers.append(OutlineWorker(self._world, speed))
         return self.workers[-1]
 
-    def kill(self, actor: Outline) -> None:
+    def kill(self, actor: OutlineWorker) -> None:
         pass
 
-    def locate(self, actor: Outline) -> "Future[WorkerLocation]":
+    def locate(self, actor: OutlineWorker) -> "Future[WorkerLocation]":
         return self._answer(WorkerLocation("node", "host", 1))
 
-    def begin(self, actor: Outline, node: str) -> "Future[None]":
+    def begin(self, actor: OutlineWorker, node: str) -> "Future[None]":
         return self._answer(None)
 
-    def report(self, actor: Outline, seen: int) -> "Future[Reply]":
+    def report(self, actor: OutlineWorker, seen: int) -> "Future[Reply]":
         return self._answer(actor.reply(seen))
 
     def set_assignments(
-        self, actor: Outline, version: int, assignments: Sequence[Assignment]
+        self, actor: OutlineWorker, version: int, assignments: Sequence[Assignment]
     ) -> None:
         self.messages += 1
         actor.set_assignments(version, assignments)
 
-    def drain(self, actor: Outline) -> None:
+    def drain(self, actor: OutlineWorker) -> None:
         pass
 
     def classify(self, error: BaseException, node: str) -> Unreachable | StartError | Exited:
-        raise AssertionError("nobody fails here")
+        raise AssertionError("nothing fails here")
 
     def _answer(self, value: Any) -> "Future[Any]":
         self.messages += 1
@@ -133,8 +133,8 @@ class OutlineTransport:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What it came to."""
+class DriverLoad:
+    """The measured load."""
 
     hosts: int
     rows: int
@@ -165,10 +165,10 @@ class Plan:
         )
 
 
-def plan(hosts: int, rows: int) -> Plan:
-    """Plays a night in which nothing goes wrong; only its size is trouble."""
+def measure_load(hosts: int, rows: int) -> DriverLoad:
+    """Simulates a large job in which nothing fails."""
     before = _memory()
-    world = World(0)
+    world = VirtualWorld(0)
     shards = cut_shards([rows], rows_of_a_shard(rows, WorkersSpec(count=hosts)))
     count = len(shards)
     actors = OutlineTransport(world)
@@ -197,7 +197,7 @@ def plan(hosts: int, rows: int) -> Plan:
     ideal = rows / (hosts * _SLOTS / _ROW_S) + _OPEN_S
     parts = sum(worker.parts for worker in actors.workers)
     # A part is one put; a shard taken up is looked at once, from its first part that is missing.
-    return Plan(
+    return DriverLoad(
         hosts, rows, count, world.now, ideal, driver_s, events, actors.messages,
         _memory() - before, parts + 2 * count,
     )  # fmt: skip
