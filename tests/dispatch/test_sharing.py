@@ -2,62 +2,62 @@
 
 from rgpipeline.assignments import AssignmentKey
 from rgpipeline.dispatch import StartWorker
-from tests.dispatch.hand import Game, shards
+from tests.dispatch.driver_harness import DriverHarness, shards
 
 
 def test_as_many_workers_start_as_there_is_room_for() -> None:
-    assert Game(shards(9), workers=3).commands == [StartWorker(f"w{i}") for i in range(3)]
+    assert DriverHarness(shards(9), workers=3).commands == [StartWorker(f"w{i}") for i in range(3)]
 
 
 def test_no_more_workers_start_than_there_are_shards() -> None:
-    assert Game(shards(2), workers=3).commands == [StartWorker("w0"), StartWorker("w1")]
+    assert DriverHarness(shards(2), workers=3).commands == [StartWorker("w0"), StartWorker("w1")]
 
 
 def test_a_worker_is_given_nothing_before_its_engine_is_open() -> None:
-    game = Game(shards(3), workers=1)
-    game.says("w0", slots=0)
-    assert game.held == {}
+    driver = DriverHarness(shards(3), workers=1)
+    driver.report("w0", slots=0)
+    assert driver.assigned == {}
 
 
 def test_a_worker_holds_the_next_shard_before_the_first_ends() -> None:
-    game = Game(shards(4), workers=1)
-    game.ready("w0", slots=4)
-    assert [key.shard for key in game.held["w0"]] == [0, 1]
+    driver = DriverHarness(shards(4), workers=1)
+    driver.ready("w0", slots=4)
+    assert [key.shard for key in driver.assigned["w0"]] == [0, 1]
 
 
 def test_a_worker_with_many_slots_holds_rows_for_two_rounds() -> None:
-    game = Game(shards(20), workers=1)
-    game.ready("w0", slots=64)
-    assert len(game.held["w0"]) == 8
+    driver = DriverHarness(shards(20), workers=1)
+    driver.ready("w0", slots=64)
+    assert len(driver.assigned["w0"]) == 8
 
 
 def test_a_finished_shard_is_followed_by_another() -> None:
-    game = Game(shards(4), workers=1)
-    game.ready("w0")
-    game.finishes("w0", AssignmentKey(0, 0, 16))
-    assert [key.shard for key in game.held["w0"]] == [1, 2]
+    driver = DriverHarness(shards(4), workers=1)
+    driver.ready("w0")
+    driver.finishes("w0", AssignmentKey(0, 0, 16))
+    assert [key.shard for key in driver.assigned["w0"]] == [1, 2]
 
 
 def test_an_idle_worker_takes_over_what_another_has_only_queued() -> None:
-    game = Game(shards(4), workers=2)
-    game.ready("w0", slots=32)
-    game.says("w0", at=[(0, 0)], slots=32)
-    game.ready("w1", slots=8)
-    assert [key.shard for key in game.held["w0"]] == [0, 1, 2]
-    assert [key.shard for key in game.held["w1"]] == [3]
+    driver = DriverHarness(shards(4), workers=2)
+    driver.ready("w0", slots=32)
+    driver.report("w0", at=[(0, 0)], slots=32)
+    driver.ready("w1", slots=8)
+    assert [key.shard for key in driver.assigned["w0"]] == [0, 1, 2]
+    assert [key.shard for key in driver.assigned["w1"]] == [3]
 
 
 def test_at_the_tail_an_idle_worker_copies_what_another_is_at() -> None:
-    game = Game(shards(2), workers=2)
-    game.ready("w0", "w1")
-    game.says("w0", at=[(0, 0)])
-    game.finishes("w1", AssignmentKey(1, 0, 16))
-    assert game.held["w1"] == game.held["w0"] == [AssignmentKey(0, 0, 16)]
+    driver = DriverHarness(shards(2), workers=2)
+    driver.ready("w0", "w1")
+    driver.report("w0", at=[(0, 0)])
+    driver.finishes("w1", AssignmentKey(1, 0, 16))
+    assert driver.assigned["w1"] == driver.assigned["w0"] == [AssignmentKey(0, 0, 16)]
 
 
 def test_a_shard_finished_by_one_is_taken_from_the_other() -> None:
-    game = Game(shards(2), workers=2)
-    game.ready("w0", "w1")
-    game.finishes("w1", AssignmentKey(1, 0, 16))
-    game.finishes("w1", AssignmentKey(0, 0, 16))
-    assert game.held["w0"] == []
+    driver = DriverHarness(shards(2), workers=2)
+    driver.ready("w0", "w1")
+    driver.finishes("w1", AssignmentKey(1, 0, 16))
+    driver.finishes("w1", AssignmentKey(0, 0, 16))
+    assert driver.assigned["w0"] == []

@@ -25,7 +25,7 @@ from rgpipeline.runtime.status_reporter import JobFacts, StatusReporter
 from rgpipeline.storage.retries import Retry
 from rgpipeline.storage.store import RetryingStore, open_store
 from rgpipeline.wording import amount
-from tests.dispatch.hand import Game, shards
+from tests.dispatch.driver_harness import DriverHarness, shards
 from tests.published import done, failed, job_over, publish
 
 ROWS = [{"name": f"n{i}", "prompt": f"prompt {i}"} for i in range(40)]
@@ -73,20 +73,20 @@ class Run:
     def __init__(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
         monkeypatch.setattr("rgpipeline.runtime.status_reporter._now", lambda: self.now)
-        self.game = Game(shards(9), workers=2)
+        self.driver = DriverHarness(shards(9), workers=2)
         self.log = EventLog(RetryingStore(open_store(url), Retry()), lambda: None)
         pool: Any = SimpleNamespace(host_of=lambda worker: "host")
         metrics: Any = SimpleNamespace(update=lambda figures: None)
         job = JobFacts(PublishedBefore(), RowTokens())
-        self.reporter = StatusReporter(self.game.dispatch, pool, self.log, metrics, job)
+        self.reporter = StatusReporter(self.driver.dispatch, pool, self.log, metrics, job)
         self.reporter.run_began(Placement("tpu", 8), "local")
-        for command in self.game.commands:
+        for command in self.driver.commands:
             self.reporter.follow_command(command)
 
     def tell(self, now: float, event: Event) -> None:
         self.now = now
         self.reporter.follow(event)
-        for command in self.game.tell(event):
+        for command in self.driver.send(event):
             self.reporter.follow_command(command)
 
     def reports(self, now: float, worker: str, tokens: int) -> None:

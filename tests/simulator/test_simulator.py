@@ -25,7 +25,9 @@ def test_every_row_is_published_once_whatever_happens(first: int) -> None:
 
 
 def test_the_same_seed_is_the_same_scenario_in_every_process() -> None:
-    code = "from tests.simulator.__main__ import simulate_batch; print(simulate_batch(range(72, 95)))"
+    code = (
+        "from tests.simulator.__main__ import simulate_batch; print(simulate_batch(range(72, 95)))"
+    )
     command = [sys.executable, "-c", code]
     first, second = (
         subprocess.run(
