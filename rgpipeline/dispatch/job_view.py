@@ -61,8 +61,8 @@ class JobView:
 
 
 @dataclass(frozen=True, slots=True)
-class PublishedBefore:
-    """What earlier runs of the job have published."""
+class PublishedTotals:
+    """What a job has published at one moment, such as the begin of a run."""
 
     rows: int = 0  # of the whole job
     shards: int = 0
@@ -75,7 +75,7 @@ class PublishedBefore:
 
 def view(
     dispatch: Dispatch,
-    before: PublishedBefore,
+    before: PublishedTotals,
     rates: TokenRates,
     row_tokens: RowTokens,
     *,
@@ -115,7 +115,7 @@ def view(
     )
 
 
-def waiting_view(before: PublishedBefore, *, seconds: float, waiting_for: str) -> JobView:
+def waiting_view(before: PublishedTotals, *, seconds: float, waiting_for: str) -> JobView:
     """The job while the cluster has no room for a worker yet."""
     return JobView(**asdict(before), seconds=seconds, waiting_for=waiting_for)
 

@@ -229,18 +229,3 @@ def _round_step(step: float) -> float:
     """1, 2 or 5 times a power of ten, at or above `step`."""
     power = 10.0 ** math.floor(math.log10(step))
     return next(m * power for m in (1, 2, 5, 10) if m * power >= step * (1 - 1e-9))
-
-
-__all__ = [
-    "Area",
-    "Axis",
-    "TimelineRow",
-    "bars",
-    "between",
-    "doublings",
-    "exact",
-    "line",
-    "linear",
-    "stacked",
-    "timeline",
-]

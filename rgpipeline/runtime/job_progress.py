@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rgpipeline.assignments import ShardDone
 from rgpipeline.dispatch import JobEnded, WorkQueue
-from rgpipeline.dispatch.job_view import PublishedBefore
+from rgpipeline.dispatch.job_view import PublishedTotals
 from rgpipeline.errors import OutputError, StoreError
 from rgpipeline.io.snapshots import Snapshots
 from rgpipeline.output import ShardProgress, read_heartbeat, write_success
@@ -22,11 +22,11 @@ _NAMED = 5
 _HEARTBEAT_FRESH_S = 30.0
 
 
-def published_before(plan: Plan, progress: Sequence[ShardProgress]) -> PublishedBefore:
-    """What earlier runs have published."""
-    return PublishedBefore(
-        rows=plan.rows,
-        shards=len(plan.shards),
+def published_totals(progress: Sequence[ShardProgress]) -> PublishedTotals:
+    """Sums over all shards of the job."""
+    return PublishedTotals(
+        rows=sum(shard.rows for shard in progress),
+        shards=len(progress),
         rows_done=sum(shard.rows_done for shard in progress),
         rows_failed=sum(shard.rows_failed for shard in progress),
         shards_finished=sum(shard.finished for shard in progress),
@@ -100,17 +100,17 @@ def summary_of(
     warning: str = "",
 ) -> Summary:
     """What `run` returns. Rows and tokens are counted from `progress`."""
-    failed = sum(shard.rows_failed for shard in progress)
-    outcome, code = _outcome(end, failed)
+    totals = published_totals(progress)
+    outcome, code = _outcome(end, totals.rows_failed)
     return Summary(
         outcome=outcome,
         exit_code=code,
-        message=STOPPED if outcome == "interrupted" else _message(end, progress),
-        rows=sum(shard.rows for shard in progress),
-        rows_done=sum(shard.rows_done for shard in progress),
-        rows_failed=failed,
-        prompt_tokens=sum(shard.prompt_tokens for shard in progress),
-        completion_tokens=sum(shard.completion_tokens for shard in progress),
+        message=STOPPED if outcome == "interrupted" else _message(end, totals),
+        rows=totals.rows,
+        rows_done=totals.rows_done,
+        rows_failed=totals.rows_failed,
+        prompt_tokens=totals.prompt_tokens,
+        completion_tokens=totals.completion_tokens,
         seconds=seconds,
         tokens_per_second=tokens_per_second,
         generated_tokens=generated_tokens,
@@ -120,13 +120,12 @@ def summary_of(
     )
 
 
-def _message(end: JobEnded, progress: Sequence[ShardProgress]) -> str:
+def _message(end: JobEnded, totals: PublishedTotals) -> str:
     """Why a job failed, and how much of it is published."""
-    published = sum(shard.rows_done + shard.rows_failed for shard in progress)
+    published = totals.rows_done + totals.rows_failed
     if end.outcome != "failed" or end.users_fault or not published:
         return end.message
-    rows = counted(sum(shard.rows for shard in progress), "row")
-    return f"{end.message}\n{count(published)} of {rows} are published"
+    return f"{end.message}\n{count(published)} of {counted(totals.rows, 'row')} are published"
 
 
 def _outcome(end: JobEnded, failed: int) -> tuple[Outcome, int]:

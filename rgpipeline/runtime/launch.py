@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from rgpipeline.dispatch import Dispatch, JobEnded, Policy
-from rgpipeline.dispatch.job_view import JobView, PublishedBefore, waiting_view
+from rgpipeline.dispatch.job_view import JobView, PublishedTotals, waiting_view
 from rgpipeline.dispatch.throughput import RowTokens
 from rgpipeline.errors import Interrupted, UserError
 from rgpipeline.jobfile import load_job
@@ -30,7 +30,7 @@ from rgpipeline.runtime.event_log import EventLog
 from rgpipeline.runtime.job_progress import (
     mark_finished,
     other_driver_warning,
-    published_before,
+    published_totals,
     summary_of,
     verify_complete,
     work_left,
@@ -154,7 +154,7 @@ class _Run:
 
     def drive(self, address: str) -> Summary:
         """Runs the job on the cluster that this process is connected to."""
-        published = published_before(self.plan, self.progress)
+        published = published_totals(self.progress)
         cluster, placement = self._find_room(address == "local", published)
         job = with_counted_mesh(self.job, placement)
         nodes, event_log = NodeWatch(cluster), EventLog(self.store, self.stop.set)
@@ -190,7 +190,7 @@ class _Run:
         warning = ids.found() if end.outcome == "finished" else ""
         return self._conclude(end, reporter, event_log, warning)
 
-    def _find_room(self, local: bool, published: PublishedBefore) -> tuple[Cluster, Placement]:
+    def _find_room(self, local: bool, published: PublishedTotals) -> tuple[Cluster, Placement]:
         """Where workers go. Raises UserError when the cluster has, and gets, no room for any."""
         began = time.monotonic()
         while True:

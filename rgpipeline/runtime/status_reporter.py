@@ -22,7 +22,7 @@ from rgpipeline.dispatch import (
     WorkerReported,
     WorkerStarted,
 )
-from rgpipeline.dispatch.job_view import JobView, PublishedBefore, generated, view
+from rgpipeline.dispatch.job_view import JobView, PublishedTotals, generated, view
 from rgpipeline.dispatch.throughput import RowTokens, TokenRates
 from rgpipeline.events import RunBegan, RunEnded, WorkerChange, WorkerChanged, WorkerFigures
 from rgpipeline.output import Heartbeat
@@ -42,7 +42,7 @@ _NOTED = 500
 class JobFacts:
     """What is known of a job before its workers start."""
 
-    published: PublishedBefore
+    published: PublishedTotals
     row_tokens: RowTokens
     warnings: Sequence[str] = ()
     slots_warning: Callable[[int], str | None] = lambda slots: None  # once workers have slots

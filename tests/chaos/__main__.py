@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from tests.chaos.rounds import Round, world
+from tests.chaos.rounds import Round, chaos_cluster
 
 _RESERVE_S = 90.0  # for the last job to finish undisturbed
 
@@ -14,14 +14,14 @@ _RESERVE_S = 90.0  # for the last job to finish undisturbed
 def main(arguments: Sequence[str] | None = None) -> int:
     asked = _parse(arguments)
     began = time.monotonic()
-    with world() as here:
+    with chaos_cluster() as here:
         seed = asked.seed
         while True:
             left = 60 * asked.minutes - (time.monotonic() - began) - _RESERVE_S
             if here.rounds and (left < 60 or len(here.rounds) == asked.rounds):
                 break
             by_hand = asked.engine == "hand" or (asked.engine == "both" and bool(seed % 2))
-            result = here.play(seed, by_hand, asked.rows, max(20.0, left), asked.pause)
+            result = here.run_round(seed, by_hand, asked.rows, max(20.0, left), asked.pause)
             print(_told(seed, result), flush=True)
             seed += 1
         total = _summary(here.rounds)

@@ -1,4 +1,4 @@
-"""Two outputs side by side, read with pyarrow alone."""
+"""Compares two outputs, read with pyarrow alone."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ Key = tuple[str, int, int]  # id, sample, segment
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a disturbed output has that the undisturbed one has not, and the other way round."""
+    """How a disturbed output differs from the undisturbed one."""
 
     rows: int  # of the input
     segments: int

@@ -1,4 +1,4 @@
-"""Engines of a job that is to be killed: each notes its process, and its worker saves hastily."""
+"""Engines for chaos jobs: each notes its process, and its worker saves at short intervals."""
 
 import os
 import time
@@ -16,13 +16,13 @@ from rgpipeline.worker.shared import WorkerPolicy
 from tests.fake_engine import FakeBlock, FakeState
 from tests.worker.ten_tokens import Opened, TellingEngine
 
-# What takes minutes in earnest takes a second here: lives are short.
-HASTY = WorkerPolicy(part_s=1.0, refresh_s=3.0, snapshot_s=2.0, snapshot_tokens=32)
+# Seconds in place of minutes, since workers here are killed soon.
+SHORT_INTERVALS = WorkerPolicy(part_s=1.0, refresh_s=3.0, snapshot_s=2.0, snapshot_tokens=32)
 _BLOCK_S = 0.01
 
 
 class SlowEngine(TellingEngine):
-    """The engine worked out by hand, at the pace of a small model."""
+    """The fake engine, at the pace of a small model."""
 
     def decode(
         self, state: FakeState, features: SamplingFeatures, steps: int
@@ -33,11 +33,11 @@ class SlowEngine(TellingEngine):
 
 @dataclass(frozen=True)
 class Tracked:
-    """Opens the job's model, or the engine worked out by hand, and notes the process."""
+    """Opens the job's model, or the fake engine, and notes the process."""
 
     folder: Path
     by_hand: bool
-    hasty: bool = True
+    short_intervals: bool = True
 
     def __call__(
         self,
@@ -56,11 +56,11 @@ class Tracked:
         return factory.open_engine(model, engine, storage_options, resolved)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrived, (self.folder, self.by_hand, self.hasty)
+        return _arrived, (self.folder, self.by_hand, self.short_intervals)
 
 
-def _arrived(folder: Path, by_hand: bool, hasty: bool) -> Tracked:
-    """Where it is unpickled, workers are hasty."""
-    if hasty:
-        worker.WorkerPolicy = lambda: HASTY  # type: ignore[assignment,misc]
-    return Tracked(folder, by_hand, hasty)
+def _arrived(folder: Path, by_hand: bool, short_intervals: bool) -> Tracked:
+    """Sets short intervals in the process in which it is unpickled."""
+    if short_intervals:
+        worker.WorkerPolicy = lambda: SHORT_INTERVALS  # type: ignore[assignment,misc]
+    return Tracked(folder, by_hand, short_intervals)

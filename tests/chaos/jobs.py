@@ -1,4 +1,4 @@
-"""The jobs that are killed: short and long rows, some in samples, their input and output on S3."""
+"""Chaos jobs: short and long rows, some with two samples; their input and output are on S3."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from rgpipeline.spec import Job
 from tests.storage.servers import Place
 from tests.worker.ten_tokens import write_tokenizer
 
-LONG = 20  # one row in so many is long
+LONG = 20  # every 20th row is long
 
 
 def write_input(place: Place, rows: int, seed: int) -> None:
@@ -42,7 +42,7 @@ def _sampling(number: int, random: Random) -> dict[str, Any]:
 
 
 def job_for(by_hand: bool, input: Place, output: Place, folder: Path) -> Job:
-    """`output` decides nothing of a row's bytes."""
+    """A row's bytes do not depend on `output`."""
     prompt = {"prompt_ids": "ids"} if by_hand else {"prompt": "prompt"}
     tokenizer = write_tokenizer(folder) if by_hand else None
     return parse_job(

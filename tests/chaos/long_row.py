@@ -37,7 +37,7 @@ from tests.storage.servers import Place
 
 @dataclass
 class Killer:
-    """Kills the worker when so many tokens are generated since the last kill; looks at memory."""
+    """Kills the worker after given numbers of tokens; samples its memory."""
 
     folder: Path
     after: list[int]  # tokens of each life, in order
@@ -86,10 +86,10 @@ def job_for(server: Seaweed, output: str, tokens: int, segment: int) -> Job:
 
 
 def generate(job: Job, folder: Path, address: str, after: Sequence[int]) -> dict[str, Any]:
-    """Runs the job to its end; what it took, and what came of it."""
+    """Runs the job to its end; returns figures of the run and its text."""
     folder.mkdir()
     killer, began = Killer(folder, list(after)), time.monotonic()
-    engine = Tracked(folder, by_hand=False, hasty=False)
+    engine = Tracked(folder, by_hand=False, short_intervals=False)
     summary = run(job, address=address, open_engine=engine, watch=killer)
     assert summary.outcome == "finished", summary.message
     (text,) = whole_texts(JobFolder.open(job.output.path, job.storage_options))

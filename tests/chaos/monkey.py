@@ -1,4 +1,4 @@
-"""What does the killing: seeded, one thing at a time, until it is told to stop."""
+"""Kills and hangs processes of a job at random, from a seed, until it is stopped."""
 
 import signal
 import subprocess
@@ -50,7 +50,7 @@ class Monkey:
         self._thread.start()
 
     def stop(self) -> None:
-        """Everything that hangs goes on, and what was killed of the store is back."""
+        """Stops the disturbances; hung processes continue, and a killed store runs again."""
         self._stop.set()
         self._thread.join()
         self._proxy.plan = lambda method, path: "none"
@@ -81,7 +81,7 @@ class Monkey:
                 self.done["worker killed"] += 1
 
     def _hang_worker(self) -> None:
-        """For a moment, or for as long as the driver looks on."""
+        """For a moment, or until the driver kills it."""
         if worker := self._worker():
             with suppress(psutil.NoSuchProcess):
                 worker.suspend()
@@ -100,7 +100,7 @@ class Monkey:
             driver.send_signal(signal.SIGSTOP)
             self.done["driver hung"] += 1
             if self._random.random() < 0.5:
-                self._drive()  # as a person would who sees nothing move
+                self._drive()  # as a person may do who sees no progress
             self._stop.wait(self._random.uniform(0.5, 4.0))
             driver.send_signal(signal.SIGCONT)
 
@@ -126,7 +126,7 @@ class Monkey:
         return self._random.choice(running) if running else None
 
     def _worker(self) -> psutil.Process | None:
-        """Some worker that is alive. A number may be another process's by now: look twice."""
+        """Some worker that is alive. The system may have given its id to another process."""
         alive = []
         for note in sorted(self._folder.glob("*.pid")):
             with suppress(psutil.NoSuchProcess):

@@ -1,4 +1,4 @@
-"""A round: a job undisturbed, the same job disturbed, and the two compared."""
+"""A round: a job is run undisturbed and disturbed, and the two outputs are compared."""
 
 import os
 import subprocess
@@ -22,25 +22,25 @@ from tests.storage.seaweed import Seaweed, environment, seaweed
 from tests.storage.servers import Place
 
 ROOT = Path(__file__).parents[2]
-_FINISHING_S = 240.0  # once nothing disturbs it any more
+_FINISHING_S = 240.0  # once the disturbances have ended
 
 
 @dataclass(frozen=True)
 class Round:
-    """What happened in one."""
+    """What happened in one round."""
 
     by_hand: bool
     seconds: float
     done: Counter[str]
     faults: Counter[str]
     ends: Counter[str]  # of drivers
-    said: Counter[str]  # by those that gave up
+    said: Counter[str]  # lines that drivers printed
     comparison: Comparison
 
 
 @dataclass
-class World:
-    """Everything that outlives a job: a Ray cluster, a store, and a proxy before it."""
+class ChaosCluster:
+    """What outlives a job: a Ray cluster, a store, and a proxy in front of it."""
 
     folder: Path
     store: Seaweed
@@ -48,7 +48,9 @@ class World:
     address: str
     rounds: list[Round] = field(default_factory=list)
 
-    def play(self, seed: int, by_hand: bool, rows: int, seconds: float, pause_s: float) -> Round:
+    def run_round(
+        self, seed: int, by_hand: bool, rows: int, seconds: float, pause_s: float
+    ) -> Round:
         """One round, disturbed for `seconds` at most and about every `pause_s`."""
         began = time.monotonic()
         name = f"{len(self.rounds)}-{seed}"
@@ -57,11 +59,11 @@ class World:
         straight = Place(self.store.url(name), self.store.storage_options)
         through = replace(straight, storage_options={"s3": {"endpoint_url": self.proxy.endpoint}})
         write_input(straight.under("in"), rows, seed)
-        quiet = job_for(by_hand, straight.under("in"), straight.under("quiet"), folder)
-        self._finish(quiet, folder, by_hand)
-        wild = job_for(by_hand, through.under("in"), through.under("wild"), folder)
+        undisturbed = job_for(by_hand, straight.under("in"), straight.under("undisturbed"), folder)
+        self._finish(undisturbed, folder, by_hand)
+        disturbed = job_for(by_hand, through.under("in"), through.under("disturbed"), folder)
         self.proxy.faults.clear()
-        monkey = self._disturb(wild, folder, seed, by_hand, seconds, pause_s)
+        monkey = self._disturb(disturbed, folder, seed, by_hand, seconds, pause_s)
         result = Round(
             by_hand,
             time.monotonic() - began,
@@ -69,7 +71,7 @@ class World:
             Counter(self.proxy.faults),
             Counter(_ended(driver) for driver in monkey.drivers),
             Counter((folder / "drivers.log").read_text().splitlines()),
-            compare(straight.under("quiet"), straight.under("wild")),
+            compare(straight.under("undisturbed"), straight.under("disturbed")),
         )
         self.rounds.append(result)
         return result
@@ -99,7 +101,7 @@ class World:
                     disturbed = False
                 assert time.monotonic() < deadline + _FINISHING_S, "it does not finish"
                 if driver.poll() is not None:
-                    assert driver.poll() != 2, "it took a fault for a person's mistake"
+                    assert driver.poll() != 2, "it took a fault for a user's mistake"
                     driver = drive()
                 time.sleep(0.1)
         finally:
@@ -124,7 +126,7 @@ def _ended(driver: subprocess.Popen[bytes]) -> str:
 
 @contextmanager
 def ray_cluster() -> Iterator[str]:
-    """A small one of our own, gone at the end; yields its address."""
+    """Starts a small Ray cluster and stops it at the end; yields its address."""
     os.environ |= {**environment(), "RAY_health_check_period_ms": "500"}
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     ray.init(
@@ -143,12 +145,12 @@ def ray_cluster() -> Iterator[str]:
 
 
 @contextmanager
-def world() -> Iterator[World]:
-    """A cluster and a store of our own, gone at the end."""
+def chaos_cluster() -> Iterator[ChaosCluster]:
+    """Starts a cluster, a store and a proxy, and stops them at the end."""
     with (
         tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as name,
         seaweed(Path(name) / "store") as store,
         faulty_proxy(store.endpoint) as proxy,
         ray_cluster() as address,
     ):
-        yield World(Path(name), store, proxy, address)
+        yield ChaosCluster(Path(name), store, proxy, address)

@@ -1,4 +1,4 @@
-"""Half a minute of what `make chaos` does for a quarter of an hour."""
+"""A short version of `make chaos`: one round."""
 
 import re
 import subprocess

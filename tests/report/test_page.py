@@ -12,7 +12,7 @@ import ray
 
 from rgpipeline.assignments import WorkerReport
 from rgpipeline.dispatch import Event, WorkerDied, WorkerReported
-from rgpipeline.dispatch.job_view import PublishedBefore
+from rgpipeline.dispatch.job_view import PublishedTotals
 from rgpipeline.dispatch.throughput import RowTokens
 from rgpipeline.output import Heartbeat, JobFolder
 from rgpipeline.records import OutputRow
@@ -77,7 +77,7 @@ class Run:
         self.log = EventLog(RetryingStore(open_store(url), Retry()), lambda: None)
         pool: Any = SimpleNamespace(host_of=lambda worker: "host")
         metrics: Any = SimpleNamespace(update=lambda figures: None)
-        job = JobFacts(PublishedBefore(), RowTokens())
+        job = JobFacts(PublishedTotals(), RowTokens())
         self.reporter = StatusReporter(self.driver.dispatch, pool, self.log, metrics, job)
         self.reporter.run_began(Placement("tpu", 8), "local")
         for command in self.driver.commands:
