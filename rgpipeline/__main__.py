@@ -1,4 +1,4 @@
-"""`python -m rgpipeline`: for where the command itself is not on the path."""
+"""`python -m rgpipeline`: the command, where it is not on the path."""
 
 import sys
 
@@ -6,7 +6,7 @@ from rgpipeline.errors import missing_package
 
 
 def start() -> None:
-    """Runs the program; what keeps it from starting in this Python is one message."""
+    """Runs the program, or says in one message why it can't start in this Python."""
     if sys.version_info < (3, 11):  # noqa: UP036 - a cluster may have an older one
         sys.exit(f"error: {sys.executable} is Python {sys.version.split()[0]}; 3.11 is needed")
     try:

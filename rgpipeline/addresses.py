@@ -1,6 +1,6 @@
 """Addresses of files and folders: how people write them, and the one spelling used inside.
 
-Layer 0: nothing is opened here.
+Layer 0. Opens nothing.
 """
 
 import importlib.resources
@@ -13,20 +13,20 @@ DEMO_FOLDER = str(importlib.resources.files("rgpipeline") / "demo")  # where the
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
 _CHAIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://.*?)?::")
 _LOCAL = ("file", "local")
-# Without a slash, `s3:x` is a mistake and `notes:x` a name.
+# Without slashes, `s3:x` is a mistake, but `notes:x` is a file's name.
 _STORES = ("s3", "s3a", "gs", "gcs", "hf", "http", "https", "abfs", "az", "hdfs", "dbfs")
 
 
 def plain_address(text: str) -> str:
-    """The address with a lower-case scheme; of a local one, the path, percent signs decoded.
+    """The address with a lower-case scheme; of a local one, the path with percent signs decoded.
 
-    `file:///my%20data`, `file:/my%20data` and `file://localhost/my%20data` are `/my data`.
-    Raises ValueError saying what is wrong with an address and how it is written.
+    `file:///my%20data`, `file:/my%20data` and `file://localhost/my%20data` become `/my data`.
+    Raises ValueError saying what is wrong with an address and how to write it.
     """
     if _CHAIN.match(text):
         raise ValueError(
-            f"{text}: addresses chained by :: can't be read; unpack or copy the file, and name it "
-            f"as it is (a local path with :: in it begins with ./)"
+            f"{text}: addresses chained by :: can't be read; unpack or copy the file, and name the "
+            f"copy (begin a local path that has :: in it with ./)"
         )
     found = _SCHEME.fullmatch(text)
     if found is None:
@@ -53,7 +53,7 @@ def _local(text: str, rest: str) -> str:
 
 
 def _spelling(text: str, scheme: str, rest: str) -> str:
-    """How an address with too few slashes is written."""
+    """The hint for an address with too few slashes."""
     name = rest.lstrip("/")
     if scheme == "dbfs":
         return f"no address; write /dbfs/{name}, where Databricks mounts it, or dbfs://{name}"

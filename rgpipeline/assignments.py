@@ -1,4 +1,4 @@
-"""What the driver and its workers tell each other: shards assigned, and reports of progress.
+"""The messages between the driver and its workers: assigned shards, and progress reports.
 
 Layer 0. Plain immutable data.
 """
@@ -9,20 +9,20 @@ from typing import Literal, NamedTuple
 
 from rgpipeline.records import SampleKey, Shard
 
-# UserError, StoreFullError, another StoreError, anything else
+# For UserError, StoreFullError, another StoreError, and anything else
 Fault = Literal["user", "full", "store", "worker"]
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A shard a worker is to finish, or some of its rows: what the log covers already is skipped.
+    """A shard for a worker to finish, or some of its rows; rows that are published are skipped.
 
-    Assigning the same again is harmless, and so is assigning it to several workers.
+    The same may be assigned again, or to several workers.
     """
 
     shard: Shard
-    rows: tuple[int, int] | None = None  # [start, stop) within the shard; None is all of them
-    failed: Mapping[int, str] = field(default_factory=dict)  # rows to publish as errors, and why
+    rows: tuple[int, int] | None = None  # [start, stop) within the shard; None: all
+    failed: Mapping[int, str] = field(default_factory=dict)  # rows to publish with this error
 
     @property
     def key(self) -> "AssignmentKey":
@@ -30,7 +30,7 @@ class Assignment:
 
 
 class AssignmentKey(NamedTuple):
-    """Which rows of which shard: [start, stop)."""
+    """Rows [start, stop) of a shard."""
 
     shard: int
     start: int
@@ -43,34 +43,34 @@ class AssignmentKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ShardDone:
-    """A shard's log covers all the rows that were assigned of it."""
+    """All assigned rows of a shard are published."""
 
     shard: int
-    rows: int  # assigned rows, whoever published them
+    rows: int  # assigned rows, by whichever worker
     failed: int  # of these, rows with an error
-    row_range: tuple[int, int] | None = None  # `Assignment.rows`, as it was assigned
+    row_range: tuple[int, int] | None = None  # `Assignment.rows`
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerReport:
-    """What a worker says of itself, whenever asked; counters only ever grow."""
+    """A worker's state when the driver asks for it; counters only grow."""
 
-    progress_counter: int  # grows whenever the engine or the log made progress: liveness
+    progress_counter: int  # grows with every progress of engine or log: liveness
     finished: tuple[ShardDone, ...] = ()  # since the worker started, in order
-    saved: int = 0  # parts and snapshots it has published: no death undoes them
+    saved: int = 0  # parts and snapshots published, which no death undoes
     rows_done: int = 0
     rows_failed: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     slots: int = 0
     occupied: int = 0
-    waiting: int = 0  # rows admitted to no slot yet
+    waiting: int = 0  # rows not yet in a slot
     working_on: tuple[SampleKey, ...] = ()  # what is in slots now; a poison row is among them
     latest_completion: str = ""  # the latest finished completion, for the ticker
-    doing: str = ""  # what takes long: weights being read, a program being compiled
-    stopped: bool = False  # drained: everything publishable is published
-    error: str | None = None  # the worker cannot go on: its message for a person
+    doing: str = ""  # a long step: reading weights, compiling a program
+    stopped: bool = False  # drained: all that can be published is
+    error: str | None = None  # why the worker can't continue, for a person
     fault: Fault | None = None  # whose fault that error is
-    raised_at: str = ""  # type and line of code of an exception that isn't ours
-    in_engine: bool = False  # the engine raised it, so a row in its slots may be to blame
+    raised_at: str = ""  # type and line of code, if it isn't an RgpipelineError
+    in_engine: bool = False  # the engine raised it: a row in its slots may be the cause
     details: Mapping[str, float] = field(default_factory=dict)  # prefill_s, store_errors…

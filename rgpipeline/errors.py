@@ -19,13 +19,13 @@ import sys
 
 
 class RgpipelineError(Exception):
-    """Base of all errors raised on purpose; its text is meant for a person."""
+    """Base of all errors raised on purpose; its message is for a person."""
 
     exit_code = 1
 
 
 class UserError(RgpipelineError):
-    """Something the person running the job can mend; never worth a traceback."""
+    """Something that the person running the job can mend; shown without a traceback."""
 
     exit_code = 2
 
@@ -51,25 +51,25 @@ class RowError(RgpipelineError):
 
 
 class StoreError(RgpipelineError):
-    """A file store failed for good; what was committed before is safe."""
+    """A file store failed after all retries; what was committed before is safe."""
 
 
 class StoreFullError(StoreError):
-    """A file store takes no more: the disk is full, the quota is used up, it is read-only."""
+    """Nothing more can be written to a store: it is full, over its quota, or read-only."""
 
 
 class WorkerError(RgpipelineError):
-    """Workers cannot run this job; carries the worker's own message."""
+    """Workers cannot run this job; the message is the worker's."""
 
 
 class Interrupted(RgpipelineError):  # noqa: N818 - what happened, not a fault
-    """Stopped on request; running the same job again goes on from here."""
+    """Stopped on request; running the same job again resumes it."""
 
     exit_code = 130
 
 
 def missing_package(error: ModuleNotFoundError) -> str | None:
-    """The message for a package that isn't installed; None when the module would be our own."""
+    """The message for a package that isn't installed; None if the module is one of ours."""
     name = (error.name or "").partition(".")[0]
     if not name or name == "rgpipeline":
         return None

@@ -49,7 +49,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """What one worker takes on at a time; its rows are numbered from 0 across its spans."""
+    """The unit of work of a worker; its rows are numbered from 0 across its spans."""
 
     index: int
     spans: tuple[Span, ...]
@@ -60,7 +60,7 @@ class Shard:
 
 
 class SampleKey(NamedTuple):
-    """One sample of one row: what a slot works on and what a log covers."""
+    """One sample of one row: the work of one slot."""
 
     shard: int
     row: int  # within the shard
@@ -69,7 +69,7 @@ class SampleKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A sequence's whole state on the device, to be taken up by any engine of the same settings."""
+    """A sequence's whole state; any engine with the same settings can continue from it."""
 
     arrays: Mapping[str, NDArray[np.generic]]
     generated: int  # tokens sampled so far, all of them emitted
@@ -99,8 +99,8 @@ class TokenLogprobs:
 class Emission:
     """Tokens a sequence gained since its last emission, in order.
 
-    `finish` is set on a sequence's last emission. `snapshot`, when one was asked for, is the
-    state after exactly these tokens. The end-of-sequence or stop token itself is not emitted.
+    `finish` is set on a sequence's last emission. `snapshot`, if one was requested, is
+    the state after exactly these tokens. The end-of-sequence or stop token itself is not emitted.
     """
 
     key: Hashable
@@ -118,17 +118,17 @@ class OutputRow:
     row: int  # within the shard
     id: str
     sample: int = 0
-    samples: int = 1  # that the row has in all; 1 for a row given up as a whole
+    samples: int = 1  # of the row in all; 1 for a row that failed as a whole
     segment: int = 0
     completion: str | None = None
     finish_reason: FinishReason | None = None
     prompt_tokens: int = 0
-    completion_tokens: int = 0  # generated, or by another task read for its result
+    completion_tokens: int = 0  # generated; of other tasks, read for the result
     error: str | None = None
     completion_ids: list[int] | None = None
     logprobs: str | list[float] | None = None
-    result: Any = None  # of a task without completions: what its columns' values come of
-    final: bool = True  # no further segment of the sample follows
+    result: Any = None  # of a task without completions: what its columns are made from
+    final: bool = True  # the sample's last segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,15 +138,15 @@ class ResolvedSettings:
     dtype: Literal["float32", "bfloat16"]
     slots: int
     prefill_chunk: int  # tokens
-    steps_per_dispatch: int | None  # None: each worker times its own; no bits depend on it
+    steps_per_dispatch: int | None  # None: each worker tunes its own; no bits depend on it
     quantize: Literal["none", "int8"] = "none"
 
 
 def draw_words(seed: int, row_id: str, sample: int) -> tuple[int, int]:
     """The two 32-bit words that key every random draw of one sample of one row.
 
-    SHA-256 of the three, so that rows with neighbouring ids share nothing; position is the
-    counter beside it. Nothing of when or where the row runs takes part.
+    SHA-256 of the three, so that rows with similar ids have unrelated draws; the token's position
+    is the counter beside it. When and where a row runs has no effect.
     """
     text = f"{seed}\x00{sample}\x00{row_id}".encode("utf-8", "surrogatepass")
     digest = hashlib.sha256(text).digest()

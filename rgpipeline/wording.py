@@ -1,4 +1,4 @@
-"""Numbers, texts and the types of values as people read them. Layer 0."""
+"""Numbers, texts and types of values, written for people. Layer 0."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ def rate(per_second: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`41 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`; what is zero is left out."""
+    """`41 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`; a zero part is left out."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -39,7 +39,7 @@ def duration(seconds: float) -> str:
 
 
 def time_left(seconds: float | None, at_most: bool) -> str:
-    """`5 min`, `at most 2 h`; `?` when it can't be told."""
+    """`5 min`, `at most 2 h`; `?` when it is unknown."""
     if seconds is None:
         return "?"
     return f"at most {duration(seconds)}" if at_most else duration(seconds)
@@ -69,10 +69,10 @@ def one_line(text: str, width: int) -> str:
 
 
 def encodable(text: str) -> str:
-    r"""`text` with each half of a surrogate pair spelled out (`\udce9`), which UTF-8 can't hold.
+    r"""`text` with each half of a surrogate pair written out (`\udce9`), which UTF-8 can't encode.
 
-    Such halves come from files' names that aren't UTF-8 and from JSON's `"\ud800"`. Neither Arrow
-    nor a terminal takes them. Any other text stays as it is.
+    Such halves come from file names that aren't UTF-8 and from JSON's `"\ud800"`. Arrow and
+    terminals refuse them. Any other text stays as it is.
     """
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
@@ -101,10 +101,10 @@ def _both(many: int, unit: str, rest: int, smaller: str) -> str:
 
 @contextmanager
 def said_as(names: Mapping[str, str]) -> Iterator[None]:
-    """Replaces the names of settings in the UserErrors of the block.
+    """Replaces the names of settings in the messages of UserErrors raised in the block.
 
-    Lower layers name a job file's fields (`model.tokenizer`); who calls from Python or the command
-    line knows the same setting by another name.
+    Lower layers use the job file's names (`model.tokenizer`); Python callers and the command line
+    have other names for the same settings.
     """
     try:
         yield

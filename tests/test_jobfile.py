@@ -107,7 +107,7 @@ def test_a_template_that_names_no_column_is_a_fault_of_the_file(write):
     [
         (
             "model:\n  weights: a\n  weights: b\n",
-            ", line 3, column 3: 'weights' stands twice, first in line 2",
+            ", line 3, column 3: 'weights' is given twice, first in line 2",
         ),
         ("name: a\nmodel:\n\tweights: a\n", ", line 3, column 1: "),
         ("name: a: b\n", ", line 1, column 8: mapping values are not allowed"),

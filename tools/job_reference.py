@@ -90,7 +90,7 @@ def page() -> str:
 
 
 def rows() -> list[Row]:
-    """Every field that is no section itself."""
+    """Every field that is not a section."""
     return list(_rows(Job, ""))
 
 

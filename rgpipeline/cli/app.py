@@ -1,4 +1,4 @@
-"""The command line as a whole: its commands, what they share, and their exit codes."""
+"""The command line: all commands put together, and the program's entry point."""
 
 import logging
 import sys
@@ -15,7 +15,7 @@ from rgpipeline.cli.fit_command import fit
 from rgpipeline.cli.generate_command import generate
 from rgpipeline.cli.job_commands import run, submit, validate
 from rgpipeline.cli.output_commands import report, retry, status, stop
-from rgpipeline.cli.terminal import show_anything
+from rgpipeline.cli.terminal import accept_any_text
 
 _HELP = """
 Batch generation with RecurrentGemma (Griffin) models: a table of prompts in, every completion
@@ -29,13 +29,14 @@ out, however long.
 
 \b
 Exit codes: 0 all rows done · 1 failed · 2 a mistake in what was asked (one message says which)
-· 3 finished, some rows failed · 130 interrupted; run the same again to go on.
+· 3 finished, some rows failed · 130 interrupted; run the same again to resume.
 """
 
-_TALKATIVE = ("gcsfs", "s3fs", "fsspec", "aiobotocore", "botocore", "google.auth")
+# They log errors that they also raise.
+_NOISY_LOGGERS = ("gcsfs", "s3fs", "fsspec", "aiobotocore", "botocore", "google.auth")
 
 COMMANDS: Mapping[Callable[..., int], str] = {
-    run: "Run a job, or go on with it.",
+    run: "Run a job, or resume it.",
     submit: "Submit a job to a Ray cluster.",
     status: "Say how far a job is.",
     stop: "Stop a running job gently, from anywhere.",
@@ -50,7 +51,7 @@ COMMANDS: Mapping[Callable[..., int], str] = {
 
 @dataclass(slots=True)
 class Settings:
-    """What the options before the command said."""
+    """The options given before the command."""
 
     debug: bool = False
 
@@ -60,8 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     end = HardExit()
     try:
         end.code = call(sys.argv[1:] if arguments is None else arguments)
-    except SystemExit as asked:  # as Python's own exit takes it
-        end.code = asked.code if isinstance(asked.code, int) else int(asked.code is not None)
+    except SystemExit as leaving:  # its code, as Python reads it
+        end.code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
         raise
     sys.exit(end.code)
 
@@ -69,8 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def call(arguments: Sequence[str]) -> int:
     """Runs one command line; every failure is reported on stderr. Returns the exit code."""
     settings = Settings()
-    show_anything()
-    for name in _TALKATIVE:  # what they log before they raise is told by the error itself
+    accept_any_text()
+    for name in _NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     arguments = list(arguments) or ["--help"]
 
@@ -82,7 +83,7 @@ def call(arguments: Sequence[str]) -> int:
 
 
 def app() -> typer.Typer:
-    """Every command, put together."""
+    """The program with every command."""
     commands = typer.Typer(
         help=_HELP,
         rich_markup_mode=None,
@@ -90,13 +91,13 @@ def app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     commands.callback()(_before)
-    for command, told in COMMANDS.items():
-        commands.command(short_help=told)(interruptible(command))
+    for command, help in COMMANDS.items():
+        commands.command(short_help=help)(interruptible(command))
     return commands
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"rgpipeline {__version__}")
         raise typer.Exit
 

@@ -40,7 +40,7 @@ def cat(
       rgpipeline cat out/demo --format jsonl > completions.jsonl
       rgpipeline cat out/batch --format openai-batch > batch_output.jsonl
 
-    Works while the job runs; what is not finished comes last, as far as it is.
+    Works while the job runs; unfinished completions come last.
     """
     from rgpipeline.output import JobFolder, whole_texts
 
@@ -52,7 +52,7 @@ def cat(
     if id is not None and not printed:
         raise UserError(
             f"{output}: no completion with id {id!r} is published (`rgpipeline cat {output} "
-            f"--format jsonl` shows the ids there are)"
+            f"--format jsonl` shows all ids)"
         )
     return 0
 
@@ -60,7 +60,7 @@ def cat(
 def _as_text(texts: Iterable["WholeText"]) -> Iterator[str]:
     for text in texts:
         sample = f", sample {text.sample}" if text.samples > 1 else ""
-        how = text.finish_reason or "goes on"
+        how = text.finish_reason or "unfinished"
         yield f"== {text.id}{sample} ({text.completion_tokens:,} tokens, {how})"
         yield f"error: {text.error}\n" if text.error is not None else f"{text.text}\n"
 
@@ -76,8 +76,8 @@ def _as_json(texts: Iterable["WholeText"]) -> Iterator[str]:
             "completion_tokens": text.completion_tokens,
             "error": text.error,
         }
-        asked = {"completion_ids": text.completion_ids, "logprobs": text.logprobs}
-        fields |= {name: value for name, value in asked.items() if value is not None}
+        optional = {"completion_ids": text.completion_ids, "logprobs": text.logprobs}
+        fields |= {name: value for name, value in optional.items() if value is not None}
         ours = {f"{text.prefix}{name}": value for name, value in fields.items()}
         yield json_line({**text.kept, **ours})
 
@@ -96,10 +96,10 @@ _LINES: dict[Format, Callable[[Iterable["WholeText"]], Iterator[str]]] = {
 
 
 def json_line(value: Mapping[str, Any]) -> str:
-    """One line of JSON that every parser reads, and that stdout can show.
+    """One line of strict JSON, in characters that stdout's encoding has (others are escaped).
 
-    NaN and the infinities, which JSON lacks, are null; bytes are base64; what else JSON lacks
-    (dates, decimals, UUIDs) is its text. Characters that stdout's encoding lacks are escaped.
+    Values that JSON lacks: NaN and infinities become null, bytes base64, and all others (dates,
+    decimals, UUIDs) their text.
     """
     line = json.dumps(_plain(value), ensure_ascii=False, default=str, allow_nan=False)
     try:

@@ -16,7 +16,7 @@ from rgpipeline.wording import count, counted, size
 
 
 def print_dry_run(job: Job, *, as_json: bool) -> int:
-    """Plans the job, says what is to be done, and does nothing of it. Returns the exit code."""
+    """Plans the job and prints what a run would do, without doing it. Returns the exit code."""
     check_reachable((url for _, url in job.urls()), job.storage_options)
     store = open_store(job.output.path, job.storage_options)
     warnings = check_folder(job, store)
@@ -54,9 +54,9 @@ def _facts(job: Job, plan: Plan, done: int, warnings: tuple[str, ...]) -> dict[s
 def _lines(job: Job, plan: Plan, done: int, begun: bool) -> Iterator[str]:
     files = f"{counted(len(plan.files), 'file')}, {size(sum(file.size for file in plan.files))}"
     sampling = job.sampling.model_dump(mode="json", exclude_defaults=True)
-    told = ", ".join(f"{n} {json.dumps(v)}" for n, v in sampling.items()) or "as by default"
+    changed = ", ".join(f"{n} {json.dumps(v)}" for n, v in sampling.items()) or "as by default"
     state = f"{count(done)} of {count(plan.rows)} rows are done" if begun else "new"
-    yield f"{job.name}: nothing was run; this is what would be"
+    yield f"{job.name}: nothing was run; a run would do this"
     yield f"  task     {job.task}"
     yield f"  model    {job.model.weights} ({job.model.dtype}, quantize {job.model.quantize})"
     yield f"  input    {counted(plan.rows, 'row')} in {files}"
@@ -67,6 +67,6 @@ def _lines(job: Job, plan: Plan, done: int, begun: bool) -> Iterator[str]:
     if len(plan.files) > 5:
         yield f"             … and {count(len(plan.files) - 5)} more"
     yield f"  shards   {count(len(plan.shards))}, of {counted(plan.shards[0].rows, 'row')} at most"
-    yield f"  sampling {told}"
+    yield f"  sampling {changed}"
     yield f"  workers  {job.workers.count} on {job.workers.accelerator}"
     yield f"  output   {job.output.path}: {state}"

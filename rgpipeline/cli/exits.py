@@ -24,7 +24,7 @@ P = ParamSpec("P")
 
 
 def interruptible(command: Callable[P, int]) -> Callable[P, int]:
-    """`command`, which says so when it is interrupted: typer would keep it to itself."""
+    """Wraps a command to print `Interrupted.` on Ctrl-C, which typer would swallow."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> int:
@@ -38,9 +38,9 @@ def interruptible(command: Callable[P, int]) -> Callable[P, int]:
 
 
 def guarded(action: Callable[[], int], debug: Callable[[], bool]) -> int:
-    """What `action` returns; when it raises, the exit code for that, the reason said on stderr.
+    """Returns what `action` returns; if it raises, prints why and returns the exit code for that.
 
-    `debug` says, afterwards, whether tracebacks were asked for.
+    `debug`: called after an error; whether to print its traceback.
     """
     try:
         code = action()
@@ -79,34 +79,33 @@ def guarded(action: Callable[[], int], debug: Callable[[], bool]) -> int:
 def _misused(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "rgpipeline"
-    return f"{error.format_message()}\n`{command} --help` says how it is used."
+    return f"{error.format_message()}\nSee `{command} --help`."
 
 
 def _unexpected(error: Exception) -> str:
-    """An error nobody foresaw: the traceback goes to a file, for whoever mends it."""
+    """The message for a bug of ours; writes the traceback to a file."""
     text = " ".join(str(error).split())[:300]
-    told = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    message = f"{type(error).__name__}: {text}" if text else type(error).__name__
     path = Path(tempfile.gettempdir()) / f"rgpipeline-{time.strftime('%Y%m%d-%H%M%S')}.log"
     try:
         path.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
     except OSError:
-        return f"{told}\nThis is a bug; `rgpipeline --debug …` shows where it happened."
-    return f"{told}\nThis is a bug; where it happened stands in {path}"
+        return f"{message}\nThis is a bug; `rgpipeline --debug …` shows where it happened."
+    return f"{message}\nThis is a bug; the traceback is in {path}"
 
 
 def _reader_gone() -> int:
-    """`| head` has read enough: what Python would still flush must not fail again."""
+    """stdout was closed (`| head`); makes the flush at Python's exit harmless."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
 class HardExit:
-    """Ends the process with `code` once every other exit handler has run.
+    """Ends the process with `code` after all other exit handlers, skipping Python's finalization.
 
-    Python's finalization follows the exit handlers. A library's thread (Arrow's readers, gRPC)
-    that asks for the interpreter then aborts the process: exit code 134 or 139, after all was
-    done. Exit handlers run in the reverse order of their registration. So make this object before
-    the command imports anything.
+    During finalization a library's thread (Arrow's readers, gRPC) that needs the interpreter aborts
+    the process with exit code 134 or 139, though all work is done. Exit handlers run in the reverse
+    order of their registration, so make this object before the command imports anything.
     """
 
     def __init__(self) -> None:
@@ -114,9 +113,9 @@ class HardExit:
         atexit.register(self._exit)
 
     def _exit(self) -> None:
-        logging.shutdown()  # its own handler was registered before this one
+        logging.shutdown()  # its own exit handler would run after this one
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
-                with suppress(OSError, ValueError):  # the reader is gone, or the stream closed
+                with suppress(OSError, ValueError):  # the reader is gone, or the stream is closed
                     stream.flush()
         os._exit(self.code)

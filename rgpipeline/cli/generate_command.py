@@ -11,7 +11,7 @@ from rgpipeline.cli.shared_options import one_of
 from rgpipeline.errors import UserError
 from rgpipeline.wording import count, duration, said_as
 
-# Who asks for more wants to see it go on, and no model's texts are so long by themselves.
+# Beyond this many tokens, `--ignore-eos` is the default: no model writes so much by itself.
 _LONG = 4096
 _AS_OPTIONS = {"tokenizer=": "--tokenizer", "chat_template=": "--chat-template"}
 

@@ -28,7 +28,7 @@ def run(
     overrides: Overrides = None,
     address: Address = "auto",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would run, and run nothing.")
+        bool, typer.Option("--dry-run", help="Print what would run, and run nothing.")
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the summary as JSON; progress goes to stderr.")
@@ -40,7 +40,7 @@ def run(
         ),
     ] = None,
     ticker: Annotated[
-        bool, typer.Option("--ticker", help="Show the newest completion while it runs.")
+        bool, typer.Option("--ticker", help="Show the latest completion while it runs.")
     ] = False,
 ) -> int:
     """Run a job. Running the same job again resumes it, or says that all is done.
@@ -52,8 +52,8 @@ def run(
       rgpipeline run job.yaml --set 'sampling.stop=["\\n\\n"]' --set input.limit=100
       rgpipeline run job.yaml --dry-run
 
-    Ctrl-C stops gently: what is finished is published, long sequences are saved. Ctrl-C again
-    stops at once; nothing that was published is lost either way.
+    Ctrl-C stops gently: finished rows are published, long sequences are saved. Ctrl-C again stops
+    at once. Either way, nothing that is published is lost.
     """
     from rgpipeline.jobfile import load_job
 
@@ -93,7 +93,7 @@ def run_job(
 
 def _run(job: "Job", address: str, screen: "Console", ticker: bool) -> "Summary":
     stop = threading.Event()
-    with _interrupts_remembered(stop):
+    with _interrupts_noted(stop):
         from rgpipeline.cli.progress import Progress
         from rgpipeline.runtime import run as run_on_ray
 
@@ -102,8 +102,8 @@ def _run(job: "Job", address: str, screen: "Console", ticker: bool) -> "Summary"
 
 
 @contextmanager
-def _interrupts_remembered(stop: threading.Event) -> Iterator[None]:
-    """A Ctrl-C while Ray is being imported may raise where nobody passes it on."""
+def _interrupts_noted(stop: threading.Event) -> Iterator[None]:
+    """Sets `stop` on Ctrl-C: code that runs while Ray is imported may swallow KeyboardInterrupt."""
 
     def on_interrupt(number: int, frame: FrameType | None) -> None:
         stop.set()
@@ -126,7 +126,7 @@ def submit(
     ],
     overrides: Overrides = None,
     wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Follow the job to its end, or come back.")
+        bool, typer.Option("--wait/--no-wait", help="Follow the job to its end, or return at once.")
     ] = True,
 ) -> int:
     """Submit a job to a Ray cluster, and follow it there.
@@ -167,9 +167,9 @@ def validate(job: JobFile, overrides: Overrides = None, as_json: Json = False) -
     if found.faults:
         return 2
     plan = found.plan
-    told = "" if plan is None else f": {_size(plan)}"
+    size = "" if plan is None else f": {_size(plan)}"
     ids = "; the column 'id' names the rows" if found.id_was_found else ""
-    typer.echo(f"{job}: valid{told}{ids}")
+    typer.echo(f"{job}: valid{size}{ids}")
     return 0
 
 

@@ -22,7 +22,10 @@ def status(
     watch: Annotated[
         float | None,
         typer.Option(
-            "--watch", metavar="SECONDS", min=1, help="Say it again every so often, to the end."
+            "--watch",
+            metavar="SECONDS",
+            min=1,
+            help="Repeat it every so many seconds, until the job ends.",
         ),
     ] = None,
     storage: Storage = None,
@@ -52,21 +55,21 @@ def status(
 
 
 def status_text(output: str, status: "Status", details: Mapping[str, Any]) -> str:
-    """A status as lines for a person; `details` are the heartbeat's."""
-    lines = [*_lines(status, bool(details.get("eta_at_most"))), *_told(status, details)]
+    """A status as lines for a person; `details`: of the heartbeat."""
+    lines = [*_lines(status, bool(details.get("eta_at_most"))), *_notes(status, details)]
     return "\n".join([f"{output}: {status.state}", *(f"  {line}" for line in lines)])
 
 
-def _told(status: "Status", details: Mapping[str, Any]) -> Iterator[str]:
+def _notes(status: "Status", details: Mapping[str, Any]) -> Iterator[str]:
     if status.state == "running":
         if details.get("reading"):
             yield f"now      {details['reading']}"
         if details.get("waiting_for"):
-            yield f"waits    for {details['waiting_for']}"
+            yield f"waiting  for {details['waiting_for']}"
         for warning in details.get("warnings") or ():
             yield f"warning  {warning}"
     elif status.state == "failed" and details.get("message"):
-        yield f"why      {details['message']}"
+        yield f"reason   {details['message']}"
     for warning in status.warnings:
         yield f"warning  {warning}"
 
@@ -86,27 +89,27 @@ def _lines(status: "Status", at_most: bool) -> Iterator[str]:
         yield f"workers  {count(status.workers)}, {rate(status.tokens_per_second)}"
         yield f"left     {time_left(status.eta_seconds, at_most)}"
     if status.updated is not None:
-        yield f"heard    {duration(max(0.0, time.time() - status.updated))} ago"
+        yield f"updated  {duration(max(0.0, time.time() - status.updated))} ago"
 
 
 def stop(output: Output, storage: Storage = None) -> int:
-    """Stop a running job from anywhere: it publishes what is finished, saves what is long, ends.
+    """Stop a running job from anywhere: it publishes finished rows, saves long ones, and ends.
 
     \b
     Example:
       rgpipeline stop gs://bucket/out/run-7
 
-    The job's own command ends with code 130; running it again goes on from there.
+    The job's own command ends with code 130; running it again resumes the job.
     """
     from rgpipeline.output import JobFolder
     from rgpipeline.output.control_files import driver_at_work, request_stop
 
     store = JobFolder.open(output, storage_options(storage)).store
     if not driver_at_work(store, time.time()):
-        typer.echo(f"{output}: no driver is at work on it; there is nothing to stop.")
+        typer.echo(f"{output}: no driver is running it; there is nothing to stop.")
         return 0
     request_stop(store)
-    typer.echo(f"{output}: asked to stop; `rgpipeline status {output}` says when it has.")
+    typer.echo(f"{output}: asked to stop; `rgpipeline status {output}` shows when it has.")
     return 0
 
 
@@ -145,25 +148,25 @@ def retry(
 ) -> int:
     """Run just the failed rows of a job again, as a new job with its own output.
 
-    OUTPUT stays as it is, so that nobody who reads it sees a row twice. Rows keep their ids, and
-    so get the tokens that they would have got in the first place.
+    OUTPUT stays as it is, so its readers never see a row twice. Rows keep their ids, so they get
+    the tokens that they would have got the first time.
 
     \b
     Examples:
       rgpipeline retry out/run-7 --output out/run-7-again
       rgpipeline retry out/run-7 --output out/again --set sampling.max_tokens=4096
 
-    Rows are read from the input as it is now: mend what was wrong with them first. The same
-    command again resumes the new job.
+    Rows are read from the input as it is now, so mend them first. The same command again resumes
+    the new job.
     """
     from rgpipeline.cli.job_commands import run_job
     from rgpipeline.output.retry_job import prepare_retry
 
     prepared = prepare_retry(output, new, overrides or (), storage_options(storage))
     if prepared is None:
-        typer.echo(f"{output}: no failed rows; there is nothing to do again.")
+        typer.echo(f"{output}: no failed rows; there is nothing to retry.")
         return 0
     for reason in prepared.left_out:
-        say_warning(f"left out, for it can't be read: {reason}")
+        say_warning(f"rows left out, which can't be read: {reason}")
     typer.echo(f"{counted(prepared.rows, 'failed row')} of {output}")
     return run_job(prepared.job, address=address)

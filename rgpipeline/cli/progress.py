@@ -1,4 +1,4 @@
-"""What a person sees while a job runs: a live display, or one line now and then."""
+"""The progress of a running job: a live display, or a line every ten seconds."""
 
 import io
 import threading
@@ -21,18 +21,18 @@ from rgpipeline.wording import count, counted, duration, one_line, rate, share, 
 
 LINE_EVERY_S = 10.0
 STOPPING = (
-    "Stopping: publishing what is finished, saving what is long. Another Ctrl-C stops at once; "
-    "either way, the same command goes on from what is published."
+    "Stopping: publishing finished rows, saving long ones. Another Ctrl-C stops at once; either "
+    "way, the same command resumes from what is published."
 )
 _BAR = 40  # characters
 
 
 class Progress:
-    """Shows the views of a running job on a console; give it to `run` as `watch`.
+    """Shows the progress of a running job on a console; pass it to `run` as `watch`.
 
-    On a terminal, and in a notebook, a display that is drawn anew with every view; elsewhere a
-    line every ten seconds, and one for each warning. `stop` is what `run` was given: once it is
-    set, the person is told what happens now.
+    On a terminal and in a notebook, it redraws a display with every view; elsewhere it prints a
+    line every ten seconds. Each warning is printed once. `stop`: the event given to `run`; once it
+    is set, a line says that the job is stopping.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Progress:
             self._say(text)
 
     def _say(self, text: str) -> None:
-        """A line that stays, above the display."""
+        """Prints a line that stays, above the display."""
         self._console.print(text, soft_wrap=True)
 
 
@@ -153,19 +153,19 @@ def _tokens(view: JobView) -> str:
 
 def _workers(view: JobView) -> str:
     states = Counter(worker.state for worker in view.workers)
-    told = counted(states[Phase.READY.value], "worker")
+    workers = counted(states[Phase.READY.value], "worker")
     coming = states[Phase.PENDING.value] + states[Phase.STARTING.value]
     if coming:
-        told += f" ({coming} starting)"
-    return f"{told}, {counted(view.deaths, 'death')}" if view.deaths else told
+        workers += f" ({coming} starting)"
+    return f"{workers}, {counted(view.deaths, 'death')}" if view.deaths else workers
 
 
 def _slots(view: JobView) -> str:
     slots = sum(worker.slots for worker in view.workers)
     occupied = sum(worker.occupied for worker in view.workers)
     waiting = sum(worker.waiting for worker in view.workers)
-    told = f"slots {occupied}/{slots} ({share(occupied, slots)})"
-    return f"{told}, {count(waiting)} waiting" if waiting else told
+    text = f"slots {occupied}/{slots} ({share(occupied, slots)})"
+    return f"{text}, {count(waiting)} waiting" if waiting else text
 
 
 def _eta(view: JobView) -> str:
@@ -173,7 +173,7 @@ def _eta(view: JobView) -> str:
 
 
 class NotebookDisplay:
-    """Shows the latest of what it is given, as plain text, in the cell that runs."""
+    """A display in a notebook's running cell, as plain text; needs only IPython."""
 
     def __init__(self, width: int) -> None:
         """`width` in characters."""
@@ -181,19 +181,19 @@ class NotebookDisplay:
         self._handle: Any = None
 
     def start(self) -> None:
-        """Takes a place in the cell."""
+        """Creates the display in the cell."""
         from IPython.display import display
 
         self._handle = display(_bundle(""), raw=True, display_id=True)
 
     def update(self, shown: RenderableType, *, refresh: bool) -> None:
-        """Puts `shown` in the place of what was there."""
+        """Replaces what the display shows."""
         file = io.StringIO()
         Console(file=file, width=self._width, force_jupyter=False).print(shown)
         self._handle.update(_bundle(file.getvalue()), raw=True)
 
     def stop(self) -> None:
-        """Leaves the last state where it stands."""
+        """Leaves what is shown as it is."""
 
 
 def _bundle(text: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a person reads when a run is over: the summary, and some completions."""
+"""What `run` prints at its end: the summary, and some completions."""
 
 import json
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ from rgpipeline.wording import count, counted, duration, rate
 
 _HEADINGS = {"finished": "green", "interrupted": "yellow", "failed": "red"}
 _SAMPLE_CHARACTERS = 600
-_SEARCHED = 200  # texts among which samples are taken
+_SEARCHED = 200  # the first completions, of which samples are shown
 _COLUMNS = 100
 
 
 def print_summary(console: Console, job: Job, summary: Summary) -> None:
-    """Rows, tokens, rate, and where the output lies."""
+    """Prints rows, tokens, speed, the output's address, and what to do next."""
     console.print(Text(_heading(summary), f"bold {_HEADINGS[summary.outcome]}"))
     for name, value in _facts(job, summary):
         console.print(Text.assemble((f"  {name:<9}", "dim"), value))
@@ -33,7 +33,7 @@ def summary_json(summary: Summary) -> str:
 
 
 def print_samples(console: Console, job: Job, wanted: int) -> None:
-    """Some completions of the job's output, each with its prompt, for a person to read."""
+    """Prints some completions of the job, each after its prompt."""
     texts = list(islice(_readable(job), _SEARCHED))
     step = max(1, len(texts) // max(wanted, 1))
     for text in texts[::step][:wanted]:
@@ -54,7 +54,7 @@ def _heading(summary: Summary) -> str:
     if summary.outcome == "finished":
         return f"Finished in {duration(summary.seconds)}."
     if summary.outcome == "interrupted":
-        return "Interrupted; the same command goes on from here."
+        return "Interrupted; the same command resumes it."
     return f"Failed: {summary.message}"
 
 
@@ -68,11 +68,11 @@ def _facts(job: Job, summary: Summary) -> Iterator[tuple[str, str]]:
         f"{count(summary.prompt_tokens)} of prompts",
     )
     if summary.generated_tokens:
-        # Idle workers copy what others are at, and those copies are tokens too.
+        # Idle workers also do rows that others have, so some tokens are generated twice.
         twice = summary.generated_tokens > summary.completion_tokens
-        told = f"{count(summary.generated_tokens)} tokens in this run"
-        told += ", some of them twice" if twice else ""
-        yield "speed", f"{rate(summary.tokens_per_second)} ({told})"
+        tokens = f"{count(summary.generated_tokens)} tokens in this run"
+        tokens += ", some of them twice" if twice else ""
+        yield "speed", f"{rate(summary.tokens_per_second)} ({tokens})"
     yield "output", summary.output
     if summary.warning:
         yield "warning", summary.warning

@@ -1,4 +1,4 @@
-"""The terminal: colours where they are wanted, errors on stderr."""
+"""Output to the terminal: colours where wanted, errors and warnings on stderr."""
 
 import io
 import os
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def show_anything() -> None:
-    """Has stdout and stderr take any text: a character that their encoding lacks becomes `?`."""
-    if sys.stdout is None:  # closed by whoever started us
+def accept_any_text() -> None:
+    """Makes stdout and stderr print `?` for characters that their encoding lacks."""
+    if sys.stdout is None:  # it was closed before the program started
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     if sys.stderr is None:
         sys.stderr = sys.stdout
@@ -22,7 +22,7 @@ def show_anything() -> None:
 
 
 def colours(stream: TextIO) -> bool:
-    """Whether to colour what goes to `stream`: a terminal, and nobody said no."""
+    """Whether to colour output to `stream`: a terminal, without NO_COLOR or TERM=dumb."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return stream.isatty() and not plain
 
@@ -43,12 +43,12 @@ def console(stream: TextIO | None = None) -> "Console":
 
 
 def say_error(message: str) -> None:
-    """An error message on stderr."""
+    """Prints an error message on stderr."""
     _say("error", "31", message)
 
 
 def say_warning(message: str) -> None:
-    """A warning on stderr."""
+    """Prints a warning on stderr."""
     _say("warning", "33", message)
 
 

@@ -1,4 +1,4 @@
-"""The job file: YAML and overrides to a `Job`, every fault told at once.
+"""The job file: makes a `Job` of YAML and overrides, and reports all faults at once.
 
 Layer 2. Imports spec, errors and text: `job.yaml: sampling.temprature: unknown key; did you mean
 'temperature'?`

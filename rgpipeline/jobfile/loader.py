@@ -75,8 +75,8 @@ def _kind(value: Any) -> str:
 def override(mapping: dict[str, Any], text: str) -> str | None:
     """Puts one `key.sub=value` into `mapping`; returns what is wrong with it, if anything.
 
-    The value is read as YAML: `[a, b]` is a list, nothing is null. A number names an entry of a
-    list that is there. Sections that are missing are made.
+    The value is read as YAML: `[a, b]` is a list, an empty value is null. A number as key names an
+    entry of a list. Creates missing sections.
     """
     key, equals, value = text.partition("=")
     key = key.strip()
@@ -88,12 +88,12 @@ def override(mapping: dict[str, Any], text: str) -> str | None:
     except JobError as error:
         return str(error)
     section: Any = mapping
-    for place, name in enumerate(names[:-1]):
+    for depth, name in enumerate(names[:-1]):
         if isinstance(section, dict) and section.get(name) is None:
             section[name] = {}
         section = _member(section, name)
         if not isinstance(section, dict | list):
-            inside = ".".join(names[: place + 1])
+            inside = ".".join(names[: depth + 1])
             return f"--set {key}: {inside} is not a section; nothing can be set in it"
     return _set(section, names[-1], parsed, key)
 
@@ -116,11 +116,11 @@ def _member(section: Any, name: str) -> Any:
 
 
 _SHOWN_NAMES = 5
-_MOST_DEPTH = 100  # far beyond any job, far below Python's own limit: there even clean-ups fail
+_MOST_DEPTH = 100  # far more than any job has, and far below Python's recursion limit
 
 
 def read_text(path: Path) -> str:
-    """Raises JobError saying why there is nothing to read, with names of files nearby."""
+    """The text of a job file. Raises JobError with the reason, and names of files nearby."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -141,8 +141,8 @@ def parse_yaml(text: str, name: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        told = "; ".join(part for part in (error.context, error.problem) if part)
-        raise JobError(f"{name}{where}: {told}{_hint(told)}") from None
+        problem = "; ".join(part for part in (error.context, error.problem) if part)
+        raise JobError(f"{name}{where}: {problem}{_hint(problem)}") from None
     except RecursionError:
         raise JobError(f"{name}: nested too deeply to be a job") from None
     except (yaml.YAMLError, ValueError) as error:
@@ -150,7 +150,7 @@ def parse_yaml(text: str, name: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML of plain data: a key may stand once in its mapping, and dates are text."""
+    """YAML of plain data: refuses a key given twice in a mapping; dates are text."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - as in the base class
         first: [entry for entry in entries if entry[0] != "tag:yaml.org,2002:timestamp"]
@@ -174,7 +174,7 @@ class _Loader(yaml.SafeLoader):
                 continue
             if key.value in lines:
                 raise yaml.constructor.ConstructorError(
-                    problem=f"{key.value!r} stands twice, first in line {lines[key.value]}; "
+                    problem=f"{key.value!r} is given twice, first in line {lines[key.value]}; "
                     f"remove one of them",
                     problem_mark=key.start_mark,
                 )
@@ -183,7 +183,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _nearby(folder: Path, name: str) -> str:
-    """What may have been meant, of the files in a folder."""
+    """A hint at the file that may have been meant."""
     if not folder.is_dir():
         return f"; there is no folder {folder} either"
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
@@ -194,9 +194,9 @@ def _nearby(folder: Path, name: str) -> str:
     return f"; there are {', '.join(jobs)}" if jobs else ""
 
 
-def _hint(told: str) -> str:
-    if r"'\t'" in told:
+def _hint(problem: str) -> str:
+    if r"'\t'" in problem:
         return "; YAML is indented with spaces, not tabs"
-    if "mapping values are not allowed" in told:
+    if "mapping values are not allowed" in problem:
         return "; check the indentation, and put a text that has ': ' in it in quotes"
     return ""

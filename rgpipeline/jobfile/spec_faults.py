@@ -1,4 +1,4 @@
-"""What pydantic finds wrong, as a person would say it."""
+"""Pydantic's validation errors as messages for a person."""
 
 import difflib
 import reprlib
@@ -14,7 +14,7 @@ _SHOULD_BE = "Input should be "
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
 
-Place = Sequence[int | str]
+KeyPath = Sequence[int | str]
 
 
 def spec_faults(error: ValidationError, model: type[BaseModel], where: str = "") -> list[str]:
@@ -32,17 +32,17 @@ def spec_faults(error: ValidationError, model: type[BaseModel], where: str = "")
 
 
 def model_in(annotation: Any) -> type[BaseModel] | None:
-    """The section that a field holds, if it holds one."""
+    """The section that is a field's type, if it is one."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return None
 
 
-def _spell(place: Place, model: type[BaseModel], where: str) -> str:
-    """A fault's place as in the file; pydantic's own names of a union's members are left out."""
+def _spell(path: KeyPath, model: type[BaseModel], where: str) -> str:
+    """The key of a fault as in the file, without pydantic's names of a union's members."""
     annotation: Any = model
     spelled = where
-    for part in place:
+    for part in path:
         if part == "[key]":
             continue
         if get_origin(annotation) in (Union, types.UnionType) and isinstance(part, str):
@@ -62,13 +62,13 @@ def _inner(annotation: Any, part: int | str) -> Any:
 
 
 def _explain(details: Sequence[ErrorDetails], model: type[BaseModel]) -> str:
-    kind, place = details[0]["type"], details[0]["loc"]
+    kind, path = details[0]["type"], details[0]["loc"]
     if kind in ("extra_forbidden", "invalid_key"):
-        return f"unknown key{_hint(place, model)}"
+        return f"unknown key{_hint(path, model)}"
     if kind == "missing":
-        field = _field(place, model)
-        told = field.description if field else None
-        return f"missing{f': {told}' if told else ''}"
+        field = _field(path, model)
+        about = field.description if field else None
+        return f"missing{f': {about}' if about else ''}"
     if kind == "string_pattern_mismatch":
         return (
             "should be of letters, digits, '.', '_' and '-', begin with a letter or digit and "
@@ -79,21 +79,21 @@ def _explain(details: Sequence[ErrorDetails], model: type[BaseModel]) -> str:
         return "; ".join(message.removeprefix("Value error, ") for message in messages)
     wanted = " or ".join(map(_plain, messages))
     # Options may hold credentials, so their values aren't shown.
-    found = "" if "storage_options" in place else f"; found {_SHORT.repr(details[0]['input'])}"
+    found = "" if "storage_options" in path else f"; found {_SHORT.repr(details[0]['input'])}"
     return f"should be {wanted}{found}"
 
 
 def _plain(message: str) -> str:
-    """pydantic's words without Python in them: `a valid integer`."""
+    """Pydantic's words without Python's: `a valid integer`."""
     message = message.removeprefix(_SHOULD_BE).split(", unable")[0]
     if "dictionary" in message:
         return "a section of key: value lines"
     return message.replace("tuple", "list")
 
 
-def _hint(place: Place, model: type[BaseModel]) -> str:
-    """The key of the same section that was meant, or the section in which the key belongs."""
-    key, section = str(place[-1]), _section(place, model)
+def _hint(path: KeyPath, model: type[BaseModel]) -> str:
+    """A hint: the key that may have been meant, or the section to which the key belongs."""
+    key, section = str(path[-1]), _section(path, model)
     known = list(section.model_fields) if section else []
     if key.partition(":")[0] in known:
         return "; put a space after the colon"
@@ -106,18 +106,18 @@ def _hint(place: Place, model: type[BaseModel]) -> str:
     return f"; there are {', '.join(known)}" if known else ""
 
 
-def _section(place: Place, model: type[BaseModel]) -> type[BaseModel] | None:
-    """The section that the last key of a place stands in."""
+def _section(path: KeyPath, model: type[BaseModel]) -> type[BaseModel] | None:
+    """The section that has the last key of a path."""
     section: type[BaseModel] | None = model
-    for part in place[:-1]:
+    for part in path[:-1]:
         field = section.model_fields.get(str(part)) if section else None
         section = model_in(field.annotation) if field else None
     return section
 
 
-def _field(place: Place, model: type[BaseModel]) -> FieldInfo | None:
-    section = _section(place, model)
-    return section.model_fields.get(str(place[-1])) if section else None
+def _field(path: KeyPath, model: type[BaseModel]) -> FieldInfo | None:
+    section = _section(path, model)
+    return section.model_fields.get(str(path[-1])) if section else None
 
 
 def _paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

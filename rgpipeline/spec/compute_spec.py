@@ -1,4 +1,4 @@
-"""The sections that say what computes: model, engine, workers, and the faults they may have."""
+"""The `model:`, `engine:`, `workers:` and `faults:` sections: what computes, and on what."""
 
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
@@ -10,7 +10,7 @@ from rgpipeline.spec.spec_base import Address, Auto, Count, NamedUrl, Spec, fiel
 
 
 class ModelSpec(Spec):
-    """Which weights, and how they are held."""
+    """Which weights, and in which precision."""
 
     weights: Address = field(
         ...,
@@ -41,7 +41,7 @@ class ModelSpec(Spec):
         return value if value is None or is_template_text(value) else plain_address(value)
 
     def urls(self) -> Iterator[NamedUrl]:
-        """Every file or folder that is read."""
+        """Every file or folder that the model is read from."""
         yield NamedUrl("model.weights", self.weights)
         if self.tokenizer is not None:
             yield NamedUrl("model.tokenizer", self.tokenizer)
@@ -50,21 +50,23 @@ class ModelSpec(Spec):
 
 
 def is_template_text(template: str) -> bool:
-    """Whether a chat template is given as its text, not as the address of its file."""
+    """Whether a chat template is given as text, not by the address of its file."""
     return any(mark in template for mark in ("{{", "{%", "{#", "\n"))
 
 
 class EngineSpec(Spec):
-    """How a worker's device is used; what rows' bits depend on is settled once for a job."""
+    """How a worker's device is used; what changes rounding is resolved once for a job."""
 
-    slots: Auto | Count = field("auto", "sequences decoded at once, per worker", "256", "sequences")
+    slots: Auto | Count = field(
+        "auto", "sequences decoded at once, by each worker", "256", "sequences"
+    )
     prefill_chunk: Auto | Count = field(
         "auto", "tokens of a prompt that go through the model in one call", "512", "tokens"
     )
     steps_per_dispatch: Auto | Count = field(
         "auto",
-        "tokens decoded in every slot by one call to the device; no bytes "
-        "depend on it, and with auto each worker times its own",
+        "tokens decoded in every slot by one call to the device; it changes no "
+        "output, and with auto each worker tunes its own",
         "16",
         "steps",
     )
@@ -74,7 +76,7 @@ class MeshSpec(Spec):
     """How one worker's chips are divided."""
 
     data: Auto | Count = field(
-        "auto", "parts of the slots; auto: all chips that `model` leaves", "2", "parts"
+        "auto", "parts of the slots; auto: all chips that `model` leaves free", "2", "parts"
     )
     model: Count = field(
         1,
@@ -112,13 +114,17 @@ class WorkersSpec(Spec):
 
 
 class FaultsSpec(Spec):
-    """What the job puts up with."""
+    """Which failures the job tolerates."""
 
     max_failed_rows: Annotated[int, Field(ge=0)] | None = field(
-        None, "more rows with an error fail the job; null puts up with any number", "100", "rows"
+        None, "more rows with an error fail the job; null allows any number", "100", "rows"
     )
     worker_timeout_s: float = field(
-        300.0, "a worker whose engine makes no progress so long is replaced", "600", "seconds", gt=0
+        300.0,
+        "a worker whose engine makes no progress for so long is replaced",
+        "600",
+        "seconds",
+        gt=0,
     )
     max_worker_restarts: Annotated[int, Field(ge=0)] | None = field(
         None, "more replacements of crashed or hung workers fail the job", "50", "restarts"

@@ -42,7 +42,7 @@ class InputSpec(Spec):
     template: str | None = field(
         None, "text with {column} fields that makes the prompt", '"Summarise:\\n{text}\\n"'
     )
-    limit: Count | None = field(None, "only the first rows", "1000", "rows")
+    limit: Count | None = field(None, "use only the first rows", "1000", "rows")
 
     @field_validator("path", mode="before")
     @classmethod
@@ -85,15 +85,15 @@ class InputSpec(Spec):
 
 
 class OutputSpec(Spec):
-    """Where completions go, and in what shape."""
+    """Where completions go, and in which form."""
 
     path: Annotated[Address, Field(min_length=1)] = field(
         ..., "folder; any fsspec URL", "gs://out/run-7"
     )
     keep: Literal["all"] | tuple[str, ...] = field(
-        "all", "input columns carried along", "[url, title]", "columns"
+        "all", "input columns to keep in the output", "[url, title]", "columns"
     )
-    prefix: str = field("", "put before the names of the columns we add", "rg_")
+    prefix: str = field("", "put before the names of the columns that the job adds", "rg_")
     segment_tokens: Annotated[int, Field(ge=16)] = field(
         65536, "a longer completion is published in segments of this many tokens", "16384", "tokens"
     )

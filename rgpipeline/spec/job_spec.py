@@ -1,4 +1,4 @@
-"""A whole job: every section, and what holds across them."""
+"""A whole job: all sections, and the rules across them."""
 
 import re
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ _SECRET = re.compile(
     r"secret|passw|token|credential|authorization|(private|api|account)_?key|connection_string",
     re.IGNORECASE,
 )
-# A reference to the environment; or, for gcsfs' `token`, a way to find one, or a file with one.
-_TELLS_NOTHING = re.compile(
+# Values that are no secret: a reference to the environment; of gcsfs' `token`, a method or a file.
+_NO_SECRET = re.compile(
     r"\$\{\w+\}|anon|google_default|cloud|browser|cache|\S+\.json", re.IGNORECASE
 )
 
@@ -30,7 +30,7 @@ class Job(Spec):
 
     name: str = field(
         "job",
-        "of the job, in displays, metrics and parts' footers",
+        "shown in displays, metrics and parts' footers",
         "kjv-demo",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
     )
@@ -69,8 +69,8 @@ class Job(Spec):
         cls, value: dict[str, dict[str, Any]]
     ) -> dict[str, dict[str, Any]]:
         for path, option in _texts(value):
-            told = _TELLS_NOTHING.fullmatch(option)
-            if _SECRET.search(path.rpartition(".")[2]) and not told:
+            harmless = _NO_SECRET.fullmatch(option)
+            if _SECRET.search(path.rpartition(".")[2]) and not harmless:
                 raise ValueError(
                     f"{path} is a secret; write ${{NAME}} and set NAME in the "
                     f"environment of driver and workers"
@@ -79,7 +79,7 @@ class Job(Spec):
 
 
 def _texts(options: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Every text in nested options, and the dotted keys to it."""
+    """Every text in nested options, with its dotted keys."""
     if isinstance(options, dict):
         for key, option in options.items():
             yield from _texts(option, f"{path}.{key}" if path else str(key))

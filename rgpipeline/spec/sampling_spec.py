@@ -26,7 +26,7 @@ class Sampling(Spec):
         openai=("max_tokens", "max_completion_tokens"),
     )
     min_tokens: int = field(
-        0, "end-of-sequence and stops are ignored before it", "16", "tokens", ge=0
+        0, "end-of-sequence and stops are ignored before so many tokens", "16", "tokens", ge=0
     )
     temperature: float = field(1.0, "0 is greedy", "0.7", ge=0.0, le=100.0)
     top_k: int = field(0, "keep the k most probable tokens; 0 keeps all", "40", "tokens", ge=0)
@@ -63,7 +63,9 @@ class Sampling(Spec):
     logit_bias: dict[TokenId, float] = field(
         {}, "token id to a number added to its logit", "{1234: -100}", "logit"
     )
-    seed: int = field(0, "with id, sample and position: every draw", "7", ge=0, lt=2**63)
+    seed: int = field(
+        0, "with the row's id, sample and position, it determines every draw", "7", ge=0, lt=2**63
+    )
     n: Annotated[int, Field(ge=1, le=1024)] = field(1, "samples of each prompt", "8", "samples")
     stop: tuple[str, ...] = field(
         (),
@@ -74,7 +76,7 @@ class Sampling(Spec):
     stop_ids: tuple[TokenId, ...] = field(
         (), "token ids that end a completion", "[107]", "token ids", openai=("stop_token_ids",)
     )
-    ignore_eos: bool = field(False, "go on after the end-of-sequence token", "true")
+    ignore_eos: bool = field(False, "continue after the end-of-sequence token", "true")
     logprobs: int = field(
         0,
         "0 none; 1 the sampled token's; k also the k most probable; "

@@ -56,7 +56,7 @@ def test_an_unforeseen_error_names_the_file_with_its_traceback(capsys: Captured)
     raising(ZeroDivisionError("by nought"))
     told = capsys.readouterr().err
     assert told.startswith("error: ZeroDivisionError: by nought\nThis is a bug")
-    log = re.search(r"stands in (\S+)", told)
+    log = re.search(r"traceback is in (\S+)", told)
     assert log is not None
     assert "in action" in Path(log[1]).read_text()
 

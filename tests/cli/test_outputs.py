@@ -69,7 +69,7 @@ def test_status_of_a_running_job(tmp_path: Path, capsys: Captured) -> None:
     beat = Heartbeat("running", 4e9, 2, tokens_per_second=1234.5, eta_seconds=90.0, details=details)
     write_heartbeat(open_store(url), beat)
     told = printed(capsys, "status", url)
-    assert "waits    for room for 3 more" in told
+    assert "waiting  for room for 3 more" in told
     assert "warning  b.parquet has no rows" in told
     assert "workers  2, 1,234 tok/s" in told
     assert "left     at most 1 min 30 s" in told
@@ -78,7 +78,7 @@ def test_status_of_a_running_job(tmp_path: Path, capsys: Captured) -> None:
 def test_status_of_a_failed_job_says_why(tmp_path: Path, capsys: Captured) -> None:
     url = publish(job_over(tmp_path, ROWS, input=COLUMNS), answer, success=False)
     write_heartbeat(open_store(url), Heartbeat("failed", 1.0, details={"message": "no room"}))
-    assert "why      no room" in printed(capsys, "status", url)
+    assert "reason   no room" in printed(capsys, "status", url)
 
 
 def test_stop_asks_a_running_job(tmp_path: Path, capsys: Captured) -> None:

@@ -58,7 +58,7 @@ def ended(outcome: str, code: int, **fields: Any) -> Summary:
         (ended("finished", 3, rows_done=3, rows_failed=1), "rgpipeline retry out --output NEW"),
         (ended("failed", 1, message="the disk is full"), "Failed: the disk is full"),
         (ended("failed", 2, message="no such weights"), "Failed: no such weights"),
-        (ended("interrupted", 130, rows_done=1), "the same command goes on"),
+        (ended("interrupted", 130, rows_done=1), "the same command resumes it"),
         (ended("finished", 0, already_done=True), "All 4 rows are done already"),
     ],
 )
