@@ -32,7 +32,7 @@ from rgpipeline.errors import UserError, WeightsError
 from rgpipeline.model.collectives import ALONE, Chips
 from rgpipeline.model.params import flatten
 from rgpipeline.model.platforms import kernels_for, skip_absent_tpu
-from rgpipeline.model.sharding import check_model, check_slots, chips_for, mesh_of, placing
+from rgpipeline.model.sharding import check_model, check_slots, chips_for, device_put_for, mesh_of
 from rgpipeline.model.weights import loading
 from rgpipeline.model.weights.checkpoint import read_config
 from rgpipeline.records import ResolvedSettings
@@ -88,7 +88,7 @@ def open_engine(
     memory = device_memory(chips.count)
     config, params, dtype = loading.load(
         *(model.weights, model.dtype if resolved is None else resolved.dtype, storage_options),
-        place=_reporting(placing(grid), activity),
+        device_put=_reporting(device_put_for(grid), activity),
         cache=cache,
         quantized=model.quantize == "int8",
         check=partial(_begin_reading, activity, memory, chips),
@@ -182,13 +182,13 @@ def _begin_reading(activity: Activity, memory: Memory, chips: Chips, total: int)
     activity.reading(total)
 
 
-def _reporting(place: loading.Place | None, activity: Activity) -> loading.Place:
-    """`place`, which also reports every parameter that it has placed."""
+def _reporting(device_put: loading.DevicePut | None, activity: Activity) -> loading.DevicePut:
+    """`device_put`, which also reports every parameter that it has put on the device."""
 
     def report(path: tuple[str, ...], value: Any) -> jax.Array:
-        placed: jax.Array = jax.device_put(value) if place is None else place(path, value)
+        array: jax.Array = jax.device_put(value) if device_put is None else device_put(path, value)
         activity.add_read(value.nbytes)
-        return placed
+        return array
 
     return report
 

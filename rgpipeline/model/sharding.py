@@ -124,7 +124,7 @@ def shardings(mesh: Mesh, specs: Tree) -> Tree:
     return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
 
 
-def placing(mesh: Mesh) -> Callable[[ParamPath, Any], jax.Array] | None:
+def device_put_for(mesh: Mesh) -> Callable[[ParamPath, Any], jax.Array] | None:
     """What puts a parameter, given its path and its host array, to its place on the chips.
 
     None for a mesh of one: then the default device will do.

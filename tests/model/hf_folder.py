@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.weights import hf_layout
-from rgpipeline.model.weights.hf_layout import hf_fields
+from rgpipeline.model.weights.hf_config import hf_fields
 
 
 def random_tensors(config: GriffinConfig, seed: int, dtype: Any) -> dict[str, np.ndarray]:

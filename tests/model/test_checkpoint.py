@@ -124,7 +124,7 @@ def test_each_parameter_is_placed_once_the_largest_first(folder: Path) -> None:
         placed.append((path, value.size))
         return jnp.asarray(value)
 
-    _, params, _ = load(str(folder), "float32", place=place)
+    _, params, _ = load(str(folder), "float32", device_put=place)
     assert {path for path, _ in placed} == set(flatten(params))
     sizes = [size for _, size in placed]
     assert sizes == sorted(sizes, reverse=True)

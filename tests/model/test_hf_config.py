@@ -7,7 +7,7 @@ import pytest
 from rgpipeline.errors import WeightsError
 from rgpipeline.model.config import ATTENTION, RECURRENT, GriffinConfig, known_config
 from rgpipeline.model.weights import hf_config
-from rgpipeline.model.weights.hf_layout import hf_fields
+from rgpipeline.model.weights.hf_config import hf_fields
 
 # google/recurrentgemma-2b's, as it is published.
 RELEASED = {

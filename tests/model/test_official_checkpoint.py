@@ -15,7 +15,7 @@ import pytest
 from rgpipeline.errors import WeightsError
 from rgpipeline.model.config import ATTENTION, GRIFFIN_CYCLE, RECURRENT, GriffinConfig, known_config
 from rgpipeline.model.weights import official_folder
-from rgpipeline.model.weights.hf_layout import hf_fields
+from rgpipeline.model.weights.hf_config import hf_fields
 from rgpipeline.model.weights.loading import load
 from tests.model.official import ours_from_official, random_official_params
 

@@ -21,7 +21,7 @@ from rgpipeline.engine.step_tuner import StepTuner
 from rgpipeline.model.collectives import Chips
 from rgpipeline.model.config import ATTENTION, GRIFFIN_CYCLE, RECURRENT, GriffinConfig, cycle
 from rgpipeline.model.params import flatten, nest, random_params
-from rgpipeline.model.sharding import mesh_of, placing
+from rgpipeline.model.sharding import device_put_for, mesh_of
 from rgpipeline.records import Request, ResolvedSettings, Snapshot, draw_words
 from rgpipeline.spec import Sampling
 
@@ -82,7 +82,7 @@ class Rows:
 def engine(layout: tuple[int, int]) -> GriffinEngine:
     params = random_params(SIZES, 1, np.float32)
     mesh = mesh_of(jax.devices(), Chips(*layout))
-    put = placing(mesh)
+    put = device_put_for(mesh)
     if put is not None:
         held = flatten(params)
         params = nest({path: put(path, np.asarray(held[path])) for path in held})

@@ -1,4 +1,4 @@
-"""Opening a checkpoint: what model it is, what it holds, and whether the two agree."""
+"""Opening a checkpoint: finds its format and its configuration, and checks its tensors."""
 
 import logging
 from pathlib import Path
@@ -29,17 +29,17 @@ def open_checkpoint(
     *,
     compare: bool = True,
 ) -> Checkpoint:
-    """Opens a checkpoint and compares all that it holds with what the model needs.
+    """Opens a checkpoint and compares its tensors with those that the model needs.
 
     Args:
         url: See `checkpoint.load`.
-        storage_options: fsspec's options by protocol, secrets already in place.
+        storage_options: fsspec's options by protocol, with secrets filled in.
         cache: See `checkpoint.load`.
         compare: Whether a head that is stored beside the embedding is compared with it, value by
-            value; else the configuration says whether they are one.
+            value; else the configuration says whether they are the same.
 
     Raises:
-        WeightsError: It cannot be used; all reasons are told at once.
+        WeightsError: It can't be used. The message lists all reasons.
         StoreError: A remote store failed again and again.
     """
     folder = _folder(url, storage_options)
@@ -88,24 +88,24 @@ def _official(folder: Folder) -> Found | None:
 
 def _faults(checkpoint: Checkpoint) -> list[str]:
     """Every difference between what the model needs and what the checkpoint holds."""
-    held = checkpoint.reader.tensors
+    tensors = checkpoint.reader.tensors
     needed = {name: shape for recipe in checkpoint.recipes for name, shape in recipe.sources}
-    if not any(name in held for name in needed if name != hf_layout.HEAD):
-        return refusals.misnamed(list(held), list(needed))
+    if not any(name in tensors for name in needed if name != hf_layout.HEAD):
+        return refusals.misnamed(list(tensors), list(needed))
     faults = [
         f"missing tensor {name}, shape {list(shape)}"
         for name, shape in needed.items()
-        if name not in held
+        if name not in tensors
     ]
     faults += [
-        f"tensor {name} in {held[name].file}: expected shape {list(shape)}, "
-        f"found {list(held[name].shape)}"
+        f"tensor {name} in {tensors[name].file}: expected shape {list(shape)}, "
+        f"found {list(tensors[name].shape)}"
         for name, shape in needed.items()
-        if name in held and held[name].shape != shape
+        if name in tensors and tensors[name].shape != shape
     ]
     faults += [
         f"unexpected tensor {name} in {tensor.file}, shape {list(tensor.shape)}"
-        for name, tensor in held.items()
+        for name, tensor in tensors.items()
         if name not in needed and not name.endswith(hf_layout.REDUNDANT_SUFFIXES)
     ]
     return faults

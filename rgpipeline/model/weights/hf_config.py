@@ -1,6 +1,18 @@
-"""Reading a Hugging Face `config.json` of model type `recurrent_gemma`."""
+"""The Hugging Face `config.json` of model type `recurrent_gemma`: reading it and writing it."""
 
 from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
 from rgpipeline.errors import WeightsError
 from rgpipeline.model.config import ATTENTION, GRIFFIN_CYCLE, RECURRENT, GriffinConfig, cycle
@@ -13,7 +25,7 @@ _MODEL_TYPES = ("recurrent_gemma", "griffin", "hawk")
 # intermediate_size is not that of the released 2B).
 _DEFAULTS = GriffinConfig(256_000, 2560, 7680 // 2, 10, 2560, cycle(GRIFFIN_CYCLE, 26))
 
-# What the arithmetic takes for granted: a checkpoint that says otherwise is another model.
+# Constants of the arithmetic: a checkpoint with other values is another model.
 _FIXED: Fields = {
     "hidden_activation": "gelu_pytorch_tanh",
     "rms_norm_eps": 1e-6,
@@ -25,7 +37,80 @@ _FIXED_ATTENTION: Fields = {
     "num_key_value_heads": 1,
     "attention_bias": False,
 }
-_PATTERNS = ("block_types", "_block_types", "layers_block_type")
+_BLOCK_TYPES = ("block_types", "_block_types", "layers_block_type")  # one key, over the years
+
+
+def _as_list(value: object) -> object:
+    return value if isinstance(value, list) else [value]
+
+
+# The description is what a message says the value must be.
+Size = Annotated[int, Field(gt=0, description="a positive whole number")]
+Flag = Annotated[bool, Field(description="true or false")]
+SoftCap = Annotated[float, Field(ge=0, allow_inf_nan=False, description="a number, 0 or more")]
+TokenIds = Annotated[
+    list[Annotated[int, Field(ge=0)]],
+    Field(min_length=1, description="a token id"),
+    BeforeValidator(_as_list),
+]
+BlockTypes = Annotated[
+    list[Literal["recurrent", "attention"]],
+    Field(min_length=1, description=f"a list of '{RECURRENT}' and '{ATTENTION}'"),
+]
+
+
+class HfConfig(BaseModel):
+    """The fields that decide the model, under the names and in the units of the file."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    vocab_size: Size
+    hidden_size: Size
+    intermediate_size: Size  # of both branches of the MLP
+    num_hidden_layers: Size
+    num_attention_heads: Size
+    lru_width: Size = 0  # as wide as the model
+    block_types: BlockTypes  # repeated over the layers
+    attention_window_size: Size
+    conv1d_width: Size
+    logits_soft_cap: SoftCap
+    embeddings_scale_by_sqrt_dim: Flag
+    tie_word_embeddings: Flag
+    bos_token_id: TokenIds
+    eos_token_id: TokenIds
+    pad_token_id: TokenIds
+
+    @field_validator("attention_window_size", mode="wrap")
+    @classmethod
+    def _unused_by_a_hawk(
+        cls, value: object, check: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> Any:
+        """A model without attention may say anything about it."""
+        try:
+            return check(value)
+        except ValidationError:
+            if ATTENTION in info.data.get("block_types", [ATTENTION]):
+                raise
+            return _DEFAULTS.window
+
+    def griffin(self) -> GriffinConfig:
+        """The model's configuration."""
+        return GriffinConfig(
+            vocab_size=self.vocab_size,
+            width=self.hidden_size,
+            mlp_width=self.intermediate_size // 2,
+            heads=self.num_attention_heads,
+            lru_width=self.lru_width or self.hidden_size,
+            block_types=cycle(tuple(self.block_types), self.num_hidden_layers),
+            window=self.attention_window_size,
+            logits_soft_cap=self.logits_soft_cap,
+            scale_embeddings=self.embeddings_scale_by_sqrt_dim,
+            tied=self.tie_word_embeddings,
+            conv_width=self.conv1d_width,
+            bos_id=self.bos_token_id[0],
+            eos_ids=tuple(dict.fromkeys(self.eos_token_id)),
+            pad_id=self.pad_token_id[0],
+        )
 
 
 def parse(
@@ -42,11 +127,11 @@ def parse(
             that a null `logits_soft_cap` is none.
         where: The file's name, for messages.
         generation: The `generation_config.json` beside it; as in transformers, its end tokens
-            are the ones that count.
+            take precedence.
         inferred: What absent keys mean instead, where the tensors tell.
 
     Raises:
-        WeightsError: It is not a Griffin, or contradicts something; all said at once.
+        WeightsError: It is not a Griffin, or contradicts something. The message lists all faults.
     """
     model_type = fields.get("model_type")
     if model_type not in _MODEL_TYPES:
@@ -54,12 +139,64 @@ def parse(
             f"{where}: model_type {model_type!r} is not a Griffin model; "
             f"rgpipeline runs model_type 'recurrent_gemma' only"
         )
-    reader = _Reader(fields, inferred)
-    config = reader.config(generation or {})
-    faults = reader.faults or [*shape_faults(config), *_contradictions(fields, config)]
+    given = _given(fields, generation or {}, inferred)
+    try:
+        parsed = HfConfig.model_validate(given)
+    except ValidationError as error:
+        keys = dict.fromkeys(str(fault["loc"][0]) for fault in error.errors())
+        faults = [
+            f"{key} must be {HfConfig.model_fields[key].description}, not {given[key]!r}"
+            for key in keys
+        ]
+    else:
+        faults = _contradictions(fields, parsed, inferred)
     if faults:
         raise WeightsError(f"{where}:\n  " + "\n  ".join(faults))
-    return config
+    return parsed.griffin()
+
+
+def _given(fields: Fields, generation: Fields, inferred: GriffinConfig | None) -> dict[str, object]:
+    """Every field of `HfConfig`: the file's, or what an absent one means."""
+    given = hf_fields(inferred or _DEFAULTS)
+    if inferred is None:
+        given["lru_width"] = None
+    given |= {key: value for key, value in fields.items() if value is not None}
+    patterns = (fields[key] for key in _BLOCK_TYPES if fields.get(key) is not None)
+    given["block_types"] = next(patterns, given["block_types"])
+    if fields.get("logits_soft_cap", 0) is None:
+        given["logits_soft_cap"] = 0.0
+    if generation.get("eos_token_id") is not None:
+        given["eos_token_id"] = generation["eos_token_id"]
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _contradictions(fields: Fields, parsed: HfConfig, inferred: GriffinConfig | None) -> list[str]:
+    """Fields that contradict each other, or the arithmetic; one sentence each."""
+    config = parsed.griffin()
+    has_attention = ATTENTION in config.block_types
+    faults = shape_faults(config)
+    if parsed.intermediate_size % 2:
+        faults.append(
+            f"intermediate_size {parsed.intermediate_size} is odd; it counts both MLP branches"
+        )
+    if inferred is not None and not config.tied:
+        faults.append("tie_word_embeddings False: an official checkpoint has no head of its own")
+    given = dict(fields)
+    for nested in ("rope_scaling", "rope_parameters"):
+        inner = fields.get(nested)
+        given |= inner if isinstance(inner, dict) else {}
+    faults += [
+        f"{key} {given[key]!r}: only {value!r} is supported"
+        for key, value in {**_FIXED, **(_FIXED_ATTENTION if has_attention else {})}.items()
+        if given.get(key) is not None and given[key] != value
+    ]
+    head_dim = fields.get("head_dim")
+    if has_attention and head_dim not in (None, config.head_dim):
+        faults.append(
+            f"head_dim {head_dim!r}: only hidden_size / num_attention_heads, "
+            f"{config.head_dim}, is supported"
+        )
+    return faults
 
 
 def shape_faults(config: GriffinConfig) -> list[str]:
@@ -80,123 +217,30 @@ def shape_faults(config: GriffinConfig) -> list[str]:
     return faults
 
 
-def _contradictions(fields: Fields, config: GriffinConfig) -> list[str]:
-    fixed = {**_FIXED, **(_FIXED_ATTENTION if ATTENTION in config.block_types else {})}
-    given = dict(fields)
-    for nested in ("rope_scaling", "rope_parameters"):
-        inner = fields.get(nested)
-        given |= inner if isinstance(inner, dict) else {}
-    faults = [
-        f"{key} {given[key]!r}: only {value!r} is supported"
-        for key, value in fixed.items()
-        if given.get(key) is not None and given[key] != value
-    ]
-    head_dim = fields.get("head_dim")
-    if ATTENTION in config.block_types and head_dim not in (None, config.head_dim):
-        faults.append(
-            f"head_dim {head_dim!r}: only hidden_size / num_attention_heads, "
-            f"{config.head_dim}, is supported"
-        )
-    return faults
-
-
-class _Reader:
-    """Takes fields one by one and remembers every fault."""
-
-    def __init__(self, fields: Fields, inferred: GriffinConfig | None) -> None:
-        self._fields = fields
-        self._inferred = inferred
-        self._defaults = inferred or _DEFAULTS
-        self.faults: list[str] = []
-
-    def config(self, generation: Fields) -> GriffinConfig:
-        defaults = self._defaults
-        width = self._size("hidden_size", defaults.width)
-        block_types = self._block_types()
-        return GriffinConfig(
-            vocab_size=self._size("vocab_size", defaults.vocab_size),
-            width=width,
-            mlp_width=self._mlp_width(),
-            heads=self._size("num_attention_heads", defaults.heads),
-            lru_width=self._size("lru_width", defaults.lru_width if self._inferred else width),
-            block_types=block_types,
-            window=self._window(block_types),
-            logits_soft_cap=self._soft_cap(),
-            scale_embeddings=self._flag("embeddings_scale_by_sqrt_dim", defaults.scale_embeddings),
-            tied=self._tied(),
-            conv_width=self._size("conv1d_width", defaults.conv_width),
-            bos_id=self._ids("bos_token_id", self._fields, (defaults.bos_id,))[0],
-            eos_ids=self._eos_ids(generation),
-            pad_id=self._ids("pad_token_id", self._fields, (defaults.pad_id,))[0],
-        )
-
-    def _get(self, key: str, default: object) -> object:
-        value = self._fields.get(key)
-        return default if value is None else value
-
-    def _size(self, key: str, default: int) -> int:
-        value = self._get(key, default)
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            return value
-        self.faults.append(f"{key} must be a positive whole number, not {value!r}")
-        return 1
-
-    def _flag(self, key: str, default: bool) -> bool:
-        value = self._get(key, default)
-        if not isinstance(value, bool):
-            self.faults.append(f"{key} must be true or false, not {value!r}")
-        return bool(value)
-
-    def _tied(self) -> bool:
-        key = "tie_word_embeddings"
-        tied = self._flag(key, True)
-        if not tied and self._inferred is not None:
-            self.faults.append(f"{key} False: an official checkpoint has no head of its own")
-        return tied
-
-    def _mlp_width(self) -> int:
-        both = self._size("intermediate_size", 2 * self._defaults.mlp_width)
-        if both % 2 and not self.faults:
-            self.faults.append(f"intermediate_size {both} is odd; it counts both MLP branches")
-        return both // 2
-
-    def _window(self, block_types: tuple[str, ...]) -> int:
-        key, default = "attention_window_size", self._defaults.window
-        value = self._fields.get(key)
-        if ATTENTION not in block_types and not (isinstance(value, int) and value > 0):
-            return default  # a Hawk has no use for it, and may say anything
-        return self._size(key, default)
-
-    def _block_types(self) -> tuple[str, ...]:
-        depth = self._size("num_hidden_layers", self._defaults.depth)
-        given = (self._fields[key] for key in _PATTERNS if self._fields.get(key) is not None)
-        pattern = next(given, self._defaults.block_types)
-        kinds = tuple(pattern) if isinstance(pattern, list | tuple) else ()
-        if kinds and all(kind in (RECURRENT, ATTENTION) for kind in kinds):
-            return cycle(kinds, depth)
-        self.faults.append(
-            f"block_types must be a list of '{RECURRENT}' and '{ATTENTION}', not {pattern!r}"
-        )
-        return ()
-
-    def _soft_cap(self) -> float:
-        value = self._fields.get("logits_soft_cap", self._defaults.logits_soft_cap)
-        value = 0.0 if value is None else value
-        if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
-            return float(value)
-        self.faults.append(f"logits_soft_cap must be a number, 0 or more, not {value!r}")
-        return 0.0
-
-    def _eos_ids(self, generation: Fields) -> tuple[int, ...]:
-        key = "eos_token_id"
-        fields = self._fields if generation.get(key) is None else generation
-        return self._ids(key, fields, self._defaults.eos_ids)
-
-    def _ids(self, key: str, fields: Fields, default: tuple[int, ...]) -> tuple[int, ...]:
-        """One token id or several, without repetitions."""
-        value = default if fields.get(key) is None else fields[key]
-        ids = value if isinstance(value, list | tuple) else (value,)
-        if ids and all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids):
-            return tuple(dict.fromkeys(ids))
-        self.faults.append(f"{key} must be a token id, not {value!r}")
-        return (0,)
+def hf_fields(config: GriffinConfig) -> dict[str, Any]:
+    """The `config.json` from which `parse` makes this configuration."""
+    return {
+        "architectures": ["RecurrentGemmaForCausalLM"],
+        "model_type": "recurrent_gemma",
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.width,
+        "intermediate_size": 2 * config.mlp_width,
+        "num_hidden_layers": config.depth,
+        "num_attention_heads": config.heads,
+        "num_key_value_heads": 1,
+        "head_dim": config.head_dim,
+        "lru_width": config.lru_width,
+        "block_types": list(config.block_types),
+        "attention_window_size": config.window,
+        "conv1d_width": config.conv_width,
+        "logits_soft_cap": config.logits_soft_cap,
+        "embeddings_scale_by_sqrt_dim": config.scale_embeddings,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "partial_rotary_factor": 0.5,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0,
+        "tie_word_embeddings": config.tied,
+        "bos_token_id": config.bos_id,
+        "eos_token_id": list(config.eos_ids) if len(config.eos_ids) > 1 else config.eos_ids[0],
+        "pad_token_id": config.pad_id,
+    }

@@ -1,4 +1,4 @@
-"""Opening a Hugging Face folder: its configuration, its files, and what only tensors tell."""
+"""Opening a Hugging Face folder: its configuration, its files of weights, its head."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -18,13 +18,13 @@ _NAME = "config.json"
 
 
 def open_folder(folder: Folder, cache: Path | None, *, compare: bool) -> Checkpoint:
-    """The folder's checkpoint; whether it holds what the model needs is not looked at.
+    """The folder's checkpoint; its tensors are not yet compared with what the model needs.
 
     Args:
         folder: The folder.
         cache: Where to copy the files to first, or None.
         compare: Whether a head that is stored beside the embedding is compared with it; else
-            the configuration's word is taken.
+            the configuration decides.
 
     Raises:
         WeightsError: It cannot be used.
@@ -58,7 +58,7 @@ def read_config(folder: Folder, *, compare: bool) -> GriffinConfig:
 
 
 def read_fields(folder: Folder) -> Mapping[str, Any]:
-    """The folder's `config.json`. Raises WeightsError where there is none, or no model to it."""
+    """The folder's `config.json`. Raises WeightsError if there is none, or no float weights."""
     fault = refusals.adapter(folder)
     if fault is None and _NAME not in folder.names():
         fault = refusals.no_model(folder)
@@ -67,15 +67,15 @@ def read_fields(folder: Folder) -> Mapping[str, Any]:
     fields = folder.read_json(_NAME)
     quantization = fields.get("quantization_config")
     if quantization:
-        told = refusals.quantized_config(quantization if isinstance(quantization, dict) else {})
-        raise WeightsError(f"{folder.url}/{_NAME}: {told}")
+        fault = refusals.quantized_config(quantization if isinstance(quantization, dict) else {})
+        raise WeightsError(f"{folder.url}/{_NAME}: {fault}")
     return fields
 
 
 def parsed(
     folder: Folder, name: str, fields: Mapping[str, Any], inferred: GriffinConfig | None = None
 ) -> GriffinConfig:
-    """The configuration in a `config.json` of this name, with what stands beside it."""
+    """The configuration in a `config.json` of this name and the generation config beside it."""
     beside = name.replace("config.json", "generation_config.json")
     generation = folder.read_json(beside) if folder.has(beside) else None
     where = f"{folder.url}/{name}"
@@ -83,7 +83,7 @@ def parsed(
 
 
 def _body(reader: SafetensorsReader) -> str:
-    """What the names begin with: nothing where the model was saved without its head."""
+    """The prefix of the tensors' names: empty if the model was saved without its head."""
     alone = EMBEDDING in reader.tensors and BODY + EMBEDDING not in reader.tensors
     return "" if alone else BODY
 
@@ -93,15 +93,15 @@ def _with_head(
 ) -> tuple[GriffinConfig, str]:
     """The configuration with the head as the tensors have it, and the embedding's name.
 
-    As in transformers: of a head and an embedding that differ, both count, whatever the
-    configuration says; one of them alone is both, if the two are tied.
+    As in transformers: a head and an embedding that differ are both used, whatever the
+    configuration says; if the two are tied and only one is stored, it is both.
     """
-    embedding, held = f"{body}{EMBEDDING}", reader.tensors
-    if HEAD not in held:
+    embedding, tensors = f"{body}{EMBEDDING}", reader.tensors
+    if HEAD not in tensors:
         return config, embedding
-    if embedding not in held:
+    if embedding not in tensors:
         return config, HEAD if config.tied else embedding
-    tied = held[HEAD].shape == held[embedding].shape and config.tied
+    tied = tensors[HEAD].shape == tensors[embedding].shape and config.tied
     if compare:
         tied = reader.equal(HEAD, embedding)
     return dataclasses.replace(config, tied=tied), embedding
@@ -141,7 +141,7 @@ _SHOWN = 3
 
 
 class WeightFiles(NamedTuple):
-    """The files, and what was taken where the folder holds more of them; else an empty note."""
+    """The files, and a note if the folder holds others too; else an empty note."""
 
     names: list[str]
     note: str
@@ -150,8 +150,8 @@ class WeightFiles(NamedTuple):
 def weight_files(folder: Folder, named: object = None) -> WeightFiles:
     """The folder's safetensors files, chosen as transformers does.
 
-    That is the file or index that `config.json` names, else `model.safetensors`, else what the
-    index names. Where none of these is there: all safetensors files.
+    That is the file or index that `config.json` names, else `model.safetensors`, else the files
+    that the index names, else all safetensors files.
 
     Args:
         folder: The folder.

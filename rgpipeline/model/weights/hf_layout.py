@@ -1,9 +1,11 @@
-"""Where a Hugging Face checkpoint keeps what; matrices are stored as [out in], as ours are."""
+"""The Hugging Face layout: recipes from its tensors to parameters, and writing it.
+
+Matrices are stored as [out in], as ours are.
+"""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jax.typing import DTypeLike
@@ -12,11 +14,12 @@ from safetensors.numpy import save_file
 from rgpipeline.model.config import RECURRENT, GriffinConfig
 from rgpipeline.model.layers.array_types import HostArray
 from rgpipeline.model.params import Params, flatten
+from rgpipeline.model.weights.hf_config import hf_fields
 from rgpipeline.model.weights.recipes import (
     Recipe,
+    concatenated,
     reshaped,
     same,
-    side_by_side,
     stacked,
     then,
     transposed,
@@ -26,7 +29,7 @@ BODY = "model."  # before the names of all tensors but the head's
 EMBEDDING = "embed_tokens.weight"
 HEAD = "lm_head.weight"
 
-# Stored by some versions though nothing needs them: the tied head and RoPE's frequencies.
+# Some versions store these although nothing needs them: the tied head and RoPE's frequencies.
 REDUNDANT_SUFFIXES = (HEAD, "rotary_emb.inv_freq")
 
 
@@ -37,7 +40,7 @@ def recipes(
 
     Args:
         config: The model.
-        body: What the names begin with; empty where the model was saved without its head.
+        body: The prefix of the names; empty if the model was saved without its head.
         embedding: The tensor that holds the embedding.
     """
     table = (config.vocab_size, config.width)
@@ -80,7 +83,7 @@ def _recurrent(config: GriffinConfig, block: str, name: str) -> Iterator[Recipe]
     yield Recipe((*at, "conv_bias"), ((f"{name}.conv_1d.bias", (e,)),), same)
     gates = [f"{name}.rg_lru.{gate}_gate" for gate in ("input", "recurrent")]
     gate_kernels = tuple((f"{gate}_weight", (n, e // n, e // n)) for gate in gates)
-    yield Recipe((*at, "gates", "kernel"), gate_kernels, side_by_side)
+    yield Recipe((*at, "gates", "kernel"), gate_kernels, concatenated)
     gate_biases = tuple((f"{gate}_bias", (n, e // n)) for gate in gates)
     yield Recipe((*at, "gates", "bias"), gate_biases, stacked(0))
     yield Recipe((*at, "a_param"), ((f"{name}.rg_lru.recurrent_param", (e,)),), same)
@@ -106,44 +109,15 @@ def save(folder: Path, config: GriffinConfig, params: Params, dtype: DTypeLike) 
     tensors = {
         name: np.ascontiguousarray(array.astype(np.dtype(dtype)))
         for recipe in recipes(config)
-        for name, array in _taken_apart(recipe, np.asarray(leaves[recipe.path]))
+        for name, array in _split(recipe, np.asarray(leaves[recipe.path]))
     }
     save_file(tensors, folder / "model.safetensors")
     fields = hf_fields(config) | {"torch_dtype": np.dtype(dtype).name}
     (folder / "config.json").write_text(json.dumps(fields, indent=1) + "\n")
 
 
-def hf_fields(config: GriffinConfig) -> dict[str, Any]:
-    """The `config.json` from which `hf_config.parse` makes this configuration."""
-    return {
-        "architectures": ["RecurrentGemmaForCausalLM"],
-        "model_type": "recurrent_gemma",
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.width,
-        "intermediate_size": 2 * config.mlp_width,
-        "num_hidden_layers": config.depth,
-        "num_attention_heads": config.heads,
-        "num_key_value_heads": 1,
-        "head_dim": config.head_dim,
-        "lru_width": config.lru_width,
-        "block_types": list(config.block_types),
-        "attention_window_size": config.window,
-        "conv1d_width": config.conv_width,
-        "logits_soft_cap": config.logits_soft_cap,
-        "embeddings_scale_by_sqrt_dim": config.scale_embeddings,
-        "hidden_activation": "gelu_pytorch_tanh",
-        "partial_rotary_factor": 0.5,
-        "rms_norm_eps": 1e-6,
-        "rope_theta": 10000.0,
-        "tie_word_embeddings": config.tied,
-        "bos_token_id": config.bos_id,
-        "eos_token_id": list(config.eos_ids) if len(config.eos_ids) > 1 else config.eos_ids[0],
-        "pad_token_id": config.pad_id,
-    }
-
-
-def _taken_apart(recipe: Recipe, value: HostArray) -> Iterator[tuple[str, HostArray]]:
-    """The checkpoint's tensors that a parameter is made of."""
+def _split(recipe: Recipe, value: HostArray) -> Iterator[tuple[str, HostArray]]:
+    """The checkpoint's tensors from which `recipe` makes `value`."""
     sources, path = recipe.sources, recipe.path
     if path[-1] == "conv_kernel":
         value = value.T

@@ -1,4 +1,11 @@
-"""Loading a model: tensors one by one, straight to their places."""
+"""Loading a model: tensors one by one, from a checkpoint to the device.
+
+    reader.read → recipe.build → cast, or quantize → put
+
+An adapter is to be merged in the reader: one that wraps `open_checkpoint`'s and returns each tensor
+with its update added, in float32. All that follows takes any float dtype, and holds a few tensors
+at a time.
+"""
 
 import ctypes
 import math
@@ -22,138 +29,142 @@ from rgpipeline.model.weights.recipes import Recipe, TensorReader
 from rgpipeline.storage.filesystems import StorageOptions
 
 Dtype = Literal["auto", "float32", "bfloat16"]
-Place = Callable[[ParamPath, HostArray], jax.Array]
-Parts = list[HostArray]
+DevicePut = Callable[[ParamPath, HostArray], jax.Array]
 
-# Recipes under way at once: they hide a remote store's latency. Beyond the first they hold no
-# more than so many bytes together.
-_AHEAD, _AHEAD_BYTES = 4, 128 << 20
+# Recipes whose tensors are read at once, to hide a remote store's latency; beyond the first they
+# hold at most so many bytes together.
+_READ_AHEAD, _READ_AHEAD_BYTES = 4, 128 << 20
 
 
 def load(
     url: str,
     dtype: Dtype = "auto",
     storage_options: StorageOptions | None = None,
-    place: Place | None = None,
+    device_put: DevicePut | None = None,
     cache: Path | None = None,
     quantized: bool = False,
     check: Callable[[int], None] = lambda _: None,
 ) -> tuple[GriffinConfig, Params, np.dtype[Any]]:
     """Reads a model from a Hugging Face folder or an official Flax (orbax) folder.
 
-    Tensors are read one at a time, the largest first, converted, and given to `place` at once, so
-    that the host never holds the model twice.
+    Tensors are read one at a time, the largest first, converted, and passed to `device_put` at
+    once, so that the host never holds the model twice.
 
     Args:
         url: A path, any fsspec URL, or `demo` for the model inside this package.
         dtype: The model's dtype. `auto` is float32 on CPUs and the checkpoint's own elsewhere
             (float16 becomes bfloat16, in which the model was trained).
-        storage_options: fsspec's options by protocol, secrets already in place.
-        place: Puts one parameter, given its path in the tree and its host array, on the device;
-            default: the default device.
+        storage_options: fsspec's options by protocol, with secrets filled in.
+        device_put: Puts one parameter, given its path in the tree and its host array, on the
+            device; default: the default device.
         cache: A local folder for copies of remote weights, shared by all processes of a machine.
             Without it safetensors are read from the store straight into memory, and official
             checkpoints are copied to `official_folder.CACHE`, for orbax to read.
         quantized: Matrices become int8 (see `quantize`), each as it is read.
-        check: Is told, before anything is read, how many bytes the parameters take; may raise.
+        check: Called before anything is read, with the bytes that the parameters take; may raise.
 
     Returns:
-        The configuration, the parameters (see `params.py`) and the dtype that was settled on.
+        The configuration, the parameters (see `params.py`) and the model's dtype.
 
     Raises:
-        WeightsError: Not a Griffin checkpoint, or tensors are missing, unexpected, misshapen or
-            truncated; all are named at once.
+        WeightsError: Not a Griffin checkpoint, or tensors are missing, unexpected, truncated or of
+            the wrong shape. The message names all of them.
         StoreError: A remote store failed again and again.
     """
-    config, reader, needed, _ = open_checkpoint(url, storage_options, cache)
-    settled = _settle(dtype, reader)
-    check(sum(_bytes_held(recipe, settled, quantized) for recipe in needed))
-    put = place or _to_default_device
-    placed: dict[ParamPath, Any] = {}
-    for recipe, parts in _read_ahead(reader, sorted(needed, key=_values, reverse=True)):
-        built = _built(recipe, parts, settled, quantized)
-        # A device still copying keeps the host's array: one at a time.
-        placed |= {path: put(path, built.pop(path)).block_until_ready() for path in list(built)}
-    _give_back()
-    return config, nest(placed), settled
+    config, reader, recipes, _ = open_checkpoint(url, storage_options, cache)
+    resolved = _resolve_dtype(dtype, reader)
+    check(sum(_param_bytes(recipe, resolved, quantized) for recipe in recipes))
+    put = device_put or _to_default_device
+    params: dict[ParamPath, Any] = {}
+    for recipe, tensors in _read_ahead(reader, sorted(recipes, key=_size, reverse=True)):
+        built = _build(recipe, tensors, resolved, quantized)
+        # A device that still copies keeps the host's array: so one at a time.
+        params |= {path: put(path, built.pop(path)).block_until_ready() for path in list(built)}
+    _release_free_memory()
+    return config, nest(params), resolved
 
 
-def _read_ahead(reader: TensorReader, recipes: Iterable[Recipe]) -> Iterator[tuple[Recipe, Parts]]:
+def _read_ahead(
+    reader: TensorReader, recipes: Iterable[Recipe]
+) -> Iterator[tuple[Recipe, list[HostArray]]]:
     """Each recipe with its tensors, in order; the next few are being read meanwhile."""
 
-    def read(recipe: Recipe) -> Parts:
+    def read(recipe: Recipe) -> list[HostArray]:
         return [reader.read(name) for name, _ in recipe.sources]
 
-    with ThreadPoolExecutor(_AHEAD) as pool:
-        coming: deque[tuple[Recipe, int, Future[Parts]]] = deque()
+    with ThreadPoolExecutor(_READ_AHEAD) as pool:
+        queue: deque[tuple[Recipe, int, Future[list[HostArray]]]] = deque()
         for recipe in recipes:
-            size = sum(_bytes(reader, name) for name, _ in recipe.sources)
-            while coming and (
-                len(coming) == _AHEAD or size + sum(held for _, held, _ in coming) > _AHEAD_BYTES
+            size = sum(_tensor_bytes(reader, name) for name, _ in recipe.sources)
+            while queue and (
+                len(queue) == _READ_AHEAD
+                or size + sum(queued for _, queued, _ in queue) > _READ_AHEAD_BYTES
             ):
-                yield _next(coming)
-            coming.append((recipe, size, pool.submit(read, recipe)))
-        while coming:
-            yield _next(coming)
+                yield _next(queue)
+            queue.append((recipe, size, pool.submit(read, recipe)))
+        while queue:
+            yield _next(queue)
 
 
-def _next(coming: deque[tuple[Recipe, int, Future[Parts]]]) -> tuple[Recipe, Parts]:
-    recipe, _, reading = coming.popleft()
+def _next(
+    queue: deque[tuple[Recipe, int, Future[list[HostArray]]]],
+) -> tuple[Recipe, list[HostArray]]:
+    recipe, _, reading = queue.popleft()
     return recipe, reading.result()
 
 
-def _built(
-    recipe: Recipe, parts: Parts, dtype: np.dtype[Any], quantized: bool
+def _build(
+    recipe: Recipe, tensors: list[HostArray], dtype: np.dtype[Any], quantized: bool
 ) -> dict[ParamPath, HostArray]:
-    """The parameter, with its scales if it is quantized, by their places.
+    """The parameter, with its scales if it is quantized, by path.
 
-    `parts` are given up, so that they are not kept while the next are read.
+    Empties `tensors`, so that they are not kept while the next are read.
     """
-    path, value = recipe.path, recipe.build(parts)
+    path, value = recipe.path, recipe.build(tensors)
     built: dict[ParamPath, HostArray]
     if quantized and quantize.is_quantized(path):
         numbers, scales = quantize.quantized_weights(value)
         built = {path: numbers, quantize.scale_path(path): scales}
     else:
         built = {path: np.ascontiguousarray(value, dtype=stored_dtype(path, dtype))}
-    parts.clear()
+    tensors.clear()
     return built
 
 
-def _give_back() -> None:
-    """Returns to the system what the buffers of a download left free in the process (glibc)."""
+def _release_free_memory() -> None:
+    """Returns to the system the memory that a download's buffers left free (glibc)."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
-def _settle(dtype: Dtype, reader: TensorReader) -> np.dtype[Any]:
+def _resolve_dtype(dtype: Dtype, reader: TensorReader) -> np.dtype[Any]:
     if dtype != "auto":
         return np.dtype(jnp.dtype(dtype))
     stored: Counter[np.dtype[Any]] = Counter()
     for name, tensor in reader.tensors.items():
-        stored[tensor.dtype] += _bytes(reader, name)
+        stored[tensor.dtype] += _tensor_bytes(reader, name)
     most = stored.most_common(1)[0][0]
     exact = jax.default_backend() == "cpu" or most in (np.float32, np.float64)
     return np.dtype(np.float32 if exact else ml_dtypes.bfloat16)
 
 
-def _bytes(reader: TensorReader, name: str) -> int:
+def _tensor_bytes(reader: TensorReader, name: str) -> int:
     tensor = reader.tensors[name]
     return math.prod(tensor.shape) * tensor.dtype.itemsize
 
 
-def _values(recipe: Recipe) -> int:
+def _size(recipe: Recipe) -> int:
     return sum(math.prod(shape) for _, shape in recipe.sources)
 
 
-def _bytes_held(recipe: Recipe, dtype: np.dtype[Any], quantized: bool) -> int:
-    """Of the parameter in memory, without the scales of one that is quantized."""
+def _param_bytes(recipe: Recipe, dtype: np.dtype[Any], quantized: bool) -> int:
+    """Bytes of the parameter in memory, without the scales of a quantized one."""
     if quantized and quantize.is_quantized(recipe.path):
-        return _values(recipe)
-    return _values(recipe) * jnp.dtype(stored_dtype(recipe.path, dtype)).itemsize
+        return _size(recipe)
+    return _size(recipe) * jnp.dtype(stored_dtype(recipe.path, dtype)).itemsize
 
 
 def _to_default_device(_: ParamPath, value: HostArray) -> jax.Array:
-    placed: jax.Array = jax.device_put(value)
-    return placed
+    array: jax.Array = jax.device_put(value)
+    return array

@@ -1,8 +1,8 @@
-"""Where in a folder an orbax checkpoint is: there, in an item of a step, or in the latest step.
+"""Checkpoints of the official Flax library, in orbax format: finding and reading them.
 
-CHECKPOINT/_METADATA, manifest.ocdbt, …       what the official library saves
-STEP/ITEM/_METADATA, …                        what a CheckpointManager saves at one step
-ROOT/20/ITEM/_METADATA, …                     all its steps
+CHECKPOINT/_METADATA, manifest.ocdbt, …     as the official library saves them
+STEP/ITEM/_METADATA, …                      as a CheckpointManager saves them at one step
+ROOT/20/ITEM/_METADATA, …                   with all its steps: the latest is read
 """
 
 import dataclasses
@@ -25,28 +25,28 @@ from rgpipeline.storage.local_copy import local_copy
 
 _MARKS = ("_METADATA", "manifest.ocdbt", "checkpoint")
 _STEP = re.compile(r"(?:[A-Za-z]\w*_)?(\d+)")  # 20, 00000020, ckpt_20
-_ITEMS = ("params", "default", "state", "train_state", "model")  # the likeliest first
+_ITEMS = ("params", "default", "state", "train_state", "model")  # the most likely first
 
-# Where remote official checkpoints are copied to unless the job names another place.
+# Where remote official checkpoints are copied to, unless the job names another folder.
 CACHE = Path.home() / ".cache" / "rgpipeline" / "weights"
 
-# An official checkpoint has no configuration file of its own; these are the places, relative to
-# it, where one may have been put.
+# An official checkpoint has no configuration file of its own. Somebody may have put one here,
+# relative to it.
 _CONFIG_FILES = ("config.json", "../config.json", "../hf/config.json")
 
-# What the tensors' shapes do not tell. Guessed, they would give plausible nonsense: with another
-# window or soft cap the model still writes text.
-_UNTOLD = {"attention_window_size": 2048, "logits_soft_cap": 30.0}
-_EXAMPLE = {"model_type": "recurrent_gemma", **_UNTOLD, "embeddings_scale_by_sqrt_dim": True}
+# These do not follow from the tensors' shapes. A wrong guess would give plausible nonsense: with
+# another window or soft cap the model still writes text.
+_UNINFERRED = {"attention_window_size": 2048, "logits_soft_cap": 30.0}
+_EXAMPLE = {"model_type": "recurrent_gemma", **_UNINFERRED, "embeddings_scale_by_sqrt_dim": True}
 
 
 class Found(NamedTuple):
     """An orbax checkpoint.
 
     Attributes:
-        folder: The one that orbax reads.
-        above: What leads from there to the folder that was given: `` or `../`, once or twice.
-        note: What was taken, where the folder given holds more.
+        folder: The folder that orbax reads.
+        above: The relative path from there to the folder that was given: ``, `../` or `../../`.
+        note: What was chosen, if the given folder holds more; else empty.
     """
 
     folder: Folder
@@ -83,7 +83,7 @@ def _steps(folder: Folder) -> list[str]:
 
 
 def _item(step: Folder) -> str | None:
-    """The item of a step that is likeliest to hold the parameters."""
+    """The item of a step that most likely holds the parameters."""
     names = sorted(name for name in step.names() if "." not in name)
     known = [name for name in _ITEMS if name in names]
     others = [name for name in names if name not in known and not _STEP.fullmatch(name)]
@@ -95,7 +95,7 @@ def _taken(what: str, steps: list[str]) -> str:
 
 
 _EMBEDDING = ("embedder", "input_embedding")
-_OTHERS = re.compile(r"opt|(^|_)(mu|nu|ema|avg)(_|$)")  # what parameters are not below
+_OTHERS = re.compile(r"opt|(^|_)(mu|nu|ema|avg)(_|$)")  # keys of other trees with the same names
 
 
 def open_folder(found: Found, cache: Path | None) -> Checkpoint:
@@ -124,15 +124,15 @@ def open_folder(found: Found, cache: Path | None) -> Checkpoint:
 
 
 def _completed(folder: Folder, inferred: GriffinConfig, above: str) -> GriffinConfig:
-    """Adds what shapes do not tell, from a file beside the tensors or a model of the same sizes.
+    """Adds what shapes don't show, from a file beside the tensors or a known model of the sizes.
 
-    `above` leads from the tensors' folder to the one that was given.
+    `above` is `Found.above`.
     """
     names = dict.fromkeys((*_CONFIG_FILES, *(above + name for name in _CONFIG_FILES)))
     for name in filter(folder.has, names):
         fields = folder.read_json(name)
         config = hf_folder.parsed(folder, name, fields, inferred)
-        faults = [f"{key} is missing" for key in _UNTOLD if key not in fields]
+        faults = [f"{key} is missing" for key in _UNINFERRED if key not in fields]
         faults += official_layout.differences(config, inferred)
         if faults:
             raise WeightsError(
@@ -153,14 +153,14 @@ def _completed(folder: Folder, inferred: GriffinConfig, above: str) -> GriffinCo
 class OfficialReader:
     """The parameters in an orbax folder, by their names joined with `/`.
 
-    They may be all that there is, or a part of a training state: `params` beside `opt_state` and
-    `step`. Orbax reads its own format from a local path only.
+    They may be the whole checkpoint, or a part of a training state: `params` beside `opt_state`
+    and `step`. Orbax reads its own format from a local path only.
 
     Attributes:
-        tensors: The parameters' tensors, as the checkpoint's metadata say; names are relative to
+        tensors: The parameters' tensors, from the checkpoint's metadata; names are relative to
             `inside`.
-        inside: What the names of all of them begin with in the checkpoint, such as `params`.
-        beside: What else is at the top of the checkpoint.
+        inside: The prefix of all their names in the checkpoint, such as `params`.
+        beside: The checkpoint's other top-level keys.
     """
 
     def __init__(self, folder: Folder) -> None:
@@ -221,9 +221,9 @@ class OfficialReader:
 
 
 def _prefix(paths: list[tuple[Any, ...]], where: str) -> tuple[Any, ...]:
-    """Where in the tree the parameters are.
+    """The path in the tree of the parameters.
 
-    An optimizer's moments and an average of the parameters have the same names below another key.
+    An optimizer's moments and an average of the parameters have the same names under another key.
     """
     found = {path[:-2] for path in paths if tuple(map(str, path[-2:])) == _EMBEDDING}
     own = [path for path in found if not any(_OTHERS.search(str(key)) for key in path)]

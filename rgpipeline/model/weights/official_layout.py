@@ -1,6 +1,6 @@
-"""Where a checkpoint of the official Flax library keeps what; names are joined with `/`.
+"""The official Flax library's layout: recipes from its tensors to parameters.
 
-Matrices are stored as [in out] there, the other way round from ours.
+Names are joined with `/`. Matrices are stored as [in out], transposed against ours.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,10 +9,10 @@ from rgpipeline.errors import WeightsError
 from rgpipeline.model.config import ATTENTION, RECURRENT, GriffinConfig
 from rgpipeline.model.weights.recipes import (
     Recipe,
+    concatenated,
     inner_transposed,
     reshaped,
     same,
-    side_by_side,
     stacked,
     then,
     transposed,
@@ -22,10 +22,10 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def inferred_config(shapes: Shapes, where: str) -> GriffinConfig:
-    """The configuration as far as the tensors' shapes tell it.
+    """The part of the configuration that follows from the tensors' shapes.
 
-    Window, soft cap and embedding scale leave no trace in the shapes, and are the dataclass's
-    defaults here. Source: `GriffinConfig.from_flax_params_or_variables` of the official library.
+    Window, soft cap and embedding scale don't: they are the dataclass's defaults here. Source:
+    `GriffinConfig.from_flax_params_or_variables` of the official library.
 
     Raises:
         WeightsError: Not the parameters of a Griffin.
@@ -37,19 +37,20 @@ def inferred_config(shapes: Shapes, where: str) -> GriffinConfig:
         heads, lru_width = _heads(shapes, kinds, width)
     except (KeyError, ValueError) as error:
         reason = f"no tensor {error}" if isinstance(error, KeyError) else str(error)
-        held = ", ".join(sorted(shapes)[:4]) or "nothing"
+        present = ", ".join(sorted(shapes)[:4]) or "nothing"
         raise WeightsError(
-            f"{where}: not a checkpoint of the official Griffin library: {reason}; it holds {held}"
+            f"{where}: not a checkpoint of the official Griffin library: {reason}; "
+            f"it holds {present}"
         ) from error
     return GriffinConfig(vocab_size, width, mlp_width, heads, lru_width, kinds)
 
 
 def differences(config: GriffinConfig, inferred: GriffinConfig) -> list[str]:
-    """Where a configuration contradicts the tensors, of what their shapes tell."""
-    told = ("vocab_size", "width", "mlp_width", "heads", "lru_width", "block_types")
+    """Where a configuration contradicts the tensors' shapes, one phrase each."""
+    names = ("vocab_size", "width", "mlp_width", "heads", "lru_width", "block_types")
     return [
         f"{name} is {getattr(config, name)!r}, the tensors say {getattr(inferred, name)!r}"
-        for name in told
+        for name in names
         if getattr(config, name) != getattr(inferred, name)
     ]
 
@@ -91,7 +92,7 @@ def _recurrent(config: GriffinConfig, block: str, name: str) -> Iterator[Recipe]
     yield Recipe((*at, "conv_bias"), ((f"{conv}/b", (e,)),), same)
     gates = (f"{name}/rg_lru/input_gate", f"{name}/rg_lru/a_gate")
     gate_kernels = tuple((f"{gate}/w", (n, e // n, e // n)) for gate in gates)
-    yield Recipe((*at, "gates", "kernel"), gate_kernels, side_by_side)
+    yield Recipe((*at, "gates", "kernel"), gate_kernels, concatenated)
     gate_biases = tuple((f"{gate}/b", (n, e // n)) for gate in gates)
     yield Recipe((*at, "gates", "bias"), gate_biases, stacked(0))
     yield Recipe((*at, "a_param"), ((f"{name}/rg_lru/a_param", (e,)),), same)
@@ -113,22 +114,22 @@ def _attention(config: GriffinConfig, block: str, name: str) -> Iterator[Recipe]
 
 
 def _kinds(shapes: Shapes) -> Iterator[str]:
-    """What each block is, by the first of its tensors that tells; a missing one is told later."""
-    told = {
+    """The kind of each block, by the names of its tensors; missing ones are reported later."""
+    kinds = {
         (name.split("/")[0], kind)
         for name in shapes
         for kind in (RECURRENT, ATTENTION)
         if f"/{kind}_block/" in name
     }
-    if not told:
+    if not kinds:
         raise KeyError("blocks.0/recurrent_block/…")
-    last = max(int(block.removeprefix("blocks.")) for block, _ in told)
+    last = max(int(block.removeprefix("blocks.")) for block, _ in kinds)
     for index in range(last + 1):
-        yield RECURRENT if (f"blocks.{index}", RECURRENT) in told else ATTENTION
+        yield RECURRENT if (f"blocks.{index}", RECURRENT) in kinds else ATTENTION
 
 
 def _heads(shapes: Shapes, kinds: tuple[str, ...], width: int) -> tuple[int, int]:
-    """Heads and the RG-LRU's width; a model without recurrent blocks has no use for the latter."""
+    """Heads and the RG-LRU's width, which a model without recurrent blocks does not use."""
     if RECURRENT in kinds:
         gate = f"blocks.{kinds.index(RECURRENT)}/recurrent_block/rg_lru/a_gate/w"
         blocks, size, _ = shapes[gate]

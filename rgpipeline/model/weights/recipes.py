@@ -1,4 +1,4 @@
-"""How tensors of a checkpoint become parameters, whatever the checkpoint's layout."""
+"""A checkpoint's tensors, and the recipes by which they become parameters."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -12,12 +12,12 @@ Build: TypeAlias = Callable[[Sequence[HostArray]], HostArray]
 
 
 class Recipe(NamedTuple):
-    """One parameter: where it goes, what it is made of, and how.
+    """How one parameter is made.
 
     Attributes:
-        path: Its place in the parameter tree.
+        path: Its path in the parameter tree.
         sources: Names and shapes of the checkpoint's tensors, in the order that `build` takes.
-        build: Makes the parameter of them; views are welcome, the caller converts and copies.
+        build: Makes the parameter from them; may return a view, the caller converts and copies.
     """
 
     path: ParamPath
@@ -25,39 +25,39 @@ class Recipe(NamedTuple):
     build: Build
 
 
-def same(parts: Sequence[HostArray]) -> HostArray:
+def same(tensors: Sequence[HostArray]) -> HostArray:
     """The tensor as it is."""
-    return parts[0]
+    return tensors[0]
 
 
-def transposed(parts: Sequence[HostArray]) -> HostArray:
-    """A matrix stored the other way round."""
-    return parts[0].T
+def transposed(tensors: Sequence[HostArray]) -> HostArray:
+    """The transpose of a matrix."""
+    return tensors[0].T
 
 
-def inner_transposed(parts: Sequence[HostArray]) -> HostArray:
-    """A row of matrices, each stored as [in out]."""
-    return parts[0].swapaxes(1, 2)
+def inner_transposed(tensors: Sequence[HostArray]) -> HostArray:
+    """A stack of matrices, each transposed."""
+    return tensors[0].swapaxes(1, 2)
 
 
 def reshaped(*shape: int) -> Build:
     """The tensor in another shape."""
-    return lambda parts: parts[0].reshape(shape)
+    return lambda tensors: tensors[0].reshape(shape)
 
 
 def stacked(axis: int, each: Build = same) -> Build:
-    """Several tensors side by side along a new axis."""
-    return lambda parts: np.stack([each([part]) for part in parts], axis=axis)
+    """Several tensors, stacked along a new axis."""
+    return lambda tensors: np.stack([each([tensor]) for tensor in tensors], axis=axis)
 
 
-def side_by_side(parts: Sequence[HostArray]) -> HostArray:
+def concatenated(tensors: Sequence[HostArray]) -> HostArray:
     """Several tensors, joined along the last axis."""
-    return np.concatenate(parts, axis=-1)
+    return np.concatenate(tensors, axis=-1)
 
 
 def then(first: Build, second: Build) -> Build:
-    """One arrangement after another."""
-    return lambda parts: second([first(parts)])
+    """`second` of what `first` makes."""
+    return lambda tensors: second([first(tensors)])
 
 
 class Stored(NamedTuple):
@@ -80,13 +80,13 @@ class TensorReader(Protocol):
 
 
 class Checkpoint(NamedTuple):
-    """A checkpoint opened, and not yet read.
+    """An opened checkpoint whose tensors are not read yet.
 
     Attributes:
         config: The model.
         reader: Its tensors.
         recipes: How they become parameters.
-        note: What was taken, where the folder holds more than one thing to take; else empty.
+        note: What was chosen, if the folder holds more than one checkpoint; else empty.
     """
 
     config: GriffinConfig

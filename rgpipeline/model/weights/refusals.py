@@ -1,4 +1,4 @@
-"""What a folder that can't be run holds instead of a model, and what to do about it."""
+"""Messages for folders that can't be loaded: what they hold, and what to do about it."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,14 +14,14 @@ _REMEDY = (
     "model.dequantize(), then save_pretrained); model.quantize: int8 quantizes them here"
 )
 
-# What the names of tensors say of the tool that quantized them.
+# Names of tensors that show which tool quantized them.
 _TOOLS = (
     ("bitsandbytes", (".absmax", ".SCB", ".quant_map", "__nf4", "__fp4", ".weight_format")),
     ("GPTQ or AWQ", (".qweight", ".qzeros", ".g_idx")),
     ("torchao", (".tensor_data",)),
 )
 
-# What a part of the names says of how the model was saved.
+# Parts of names that show how the model was saved.
 _WRAPPERS = {
     "_orig_mod.": "torch.compile wraps the model: save model._orig_mod",
     "base_model.model.": f"PEFT wraps the model: {_MERGE}",
@@ -36,16 +36,16 @@ def quantized_config(quantization: Mapping[str, object]) -> str:
 
 
 def quantized_tensor(kind: object, names: Iterable[str]) -> str:
-    """For a tensor of no float dtype, by the names in its file; empty if they say nothing."""
-    held = list(names)
-    tool = next((tool for tool, ends in _TOOLS if any(n.endswith(ends) for n in held)), None)
+    """For a tensor that isn't float, by the names in its file; empty if they show no tool."""
+    present = list(names)
+    tool = next((tool for tool, ends in _TOOLS if any(n.endswith(ends) for n in present)), None)
     if tool is None and str(kind).startswith("F8"):
         tool = "an fp8 tool"
     return f": the weights are quantized by {tool}; {_REMEDY}" if tool else ""
 
 
 def adapter(folder: Folder) -> str | None:
-    """For a folder with an adapter in it, with a whole model beside it or without; else None."""
+    """For a folder with an adapter in it, whether or not a model is beside it; else None."""
     names = folder.names()
     found = next(
         (n for n in ("adapter_config.json", "adapter_model.safetensors") if n in names), None
@@ -67,24 +67,24 @@ def no_model(folder: Folder) -> str:
     """For a folder that has neither a `config.json` nor an orbax checkpoint."""
     url, names = folder.url, sorted(folder.names())
     listed = ", ".join(names[:8]) + (", …" if len(names) > 8 else "") if names else "nothing"
-    told = (
+    message = (
         f"{url}: neither a Hugging Face folder (no config.json) nor an official Flax "
         f"checkpoint (no _METADATA); it holds {listed}"
     )
     if "snapshots" in names and "blobs" in names:
-        return f"{told}. It is the Hub's cache of one model; give {_snapshots(folder)}"
+        return f"{message}. It is the Hub's cache of one model; give {_snapshots(folder)}"
     cached = [match for match in map(_HUB.fullmatch, names) if match]
     if cached:
         models = ", ".join(f"hf://{match[1]}/{match[2]}" for match in cached[:_SHOWN])
         first = folder.child(cached[0][0])
-        return f"{told}. It is the Hub's cache; give {models}, or {_snapshots(first)}"
+        return f"{message}. It is the Hub's cache; give {models}, or {_snapshots(first)}"
     gguf = next((name for name in names if name.endswith(".gguf")), None)
     if gguf is not None:
-        return f"{told}. {gguf} is llama.cpp's format; take the model in safetensors"
+        return f"{message}. {gguf} is llama.cpp's format; take the model in safetensors"
     inside = [n for n in names[:_LOOKED_INTO] if "." not in n and folder.has(f"{n}/config.json")]
     if inside:
-        return f"{told}. Do you mean {' or '.join(f'{url}/{n}' for n in inside[:_SHOWN])}?"
-    return told
+        return f"{message}. Do you mean {' or '.join(f'{url}/{n}' for n in inside[:_SHOWN])}?"
+    return message
 
 
 def _snapshots(cached: Folder) -> str:
@@ -95,16 +95,16 @@ def _snapshots(cached: Folder) -> str:
     return " or ".join(f"{cached.url}/snapshots/{name}" for name in names[:_SHOWN])
 
 
-def misnamed(held: Sequence[str], needed: Sequence[str]) -> list[str]:
-    """For tensors of which none has a name that the model needs: what there is, and why."""
-    shown = ", ".join(sorted(held)[:_SHOWN]) or "nothing"
-    told = [
+def misnamed(present: Sequence[str], needed: Sequence[str]) -> list[str]:
+    """For a checkpoint without any of the tensors that the model needs; one line each."""
+    shown = ", ".join(sorted(present)[:_SHOWN]) or "nothing"
+    lines = [
         f"none of the {len(needed)} tensors it needs is there, such as {needed[0]}",
-        f"there are {len(held)}: {shown}{', …' if len(held) > _SHOWN else ''}",
+        f"there are {len(present)}: {shown}{', …' if len(present) > _SHOWN else ''}",
     ]
     for prefix, advice in _WRAPPERS.items():
-        if any(f".{prefix}" in f".{name}" for name in held):
-            told.append(f"names have {prefix} in them: {advice}")
-    if any("lora_" in name for name in held):
-        told.append(f"lora_… are an adapter's: {_MERGE}")
-    return told
+        if any(f".{prefix}" in f".{name}" for name in present):
+            lines.append(f"names have {prefix} in them: {advice}")
+    if any("lora_" in name for name in present):
+        lines.append(f"lora_… are an adapter's: {_MERGE}")
+    return lines

@@ -1,4 +1,4 @@
-"""Safetensors files, read tensor by tensor through fsspec; local ones are mapped, not read.
+"""Safetensors files, read tensor by tensor through fsspec; local files are memory-mapped.
 
 A file is 8 bytes (length of the header, little endian), a JSON header (name → dtype, shape,
 offsets), and the tensors' bytes.
@@ -29,7 +29,7 @@ _COMPARED = 4 << 20  # values at a time
 _MAX_HEADER = 100 << 20
 
 
-class _Place(NamedTuple):
+class _ByteRange(NamedTuple):
     """A tensor's bytes in its file."""
 
     start: int
@@ -40,19 +40,19 @@ class SafetensorsReader:
     """All tensors of some safetensors files in a folder, by name.
 
     Attributes:
-        tensors: What there is; filled from the headers alone.
+        tensors: All tensors, from the headers alone.
     """
 
     def __init__(self, folder: Folder, files: Sequence[str]) -> None:
         """Reads the headers.
 
         Raises:
-            WeightsError: Files are truncated or malformed; all said at once.
+            WeightsError: Files are truncated or malformed. The message names all of them.
             StoreError: A remote store failed again and again.
         """
         self._folder = folder
         self.tensors: dict[str, Stored] = {}
-        self._places: dict[str, _Place] = {}
+        self._ranges: dict[str, _ByteRange] = {}
         faults: list[str] = []
         for file in files:
             try:
@@ -63,9 +63,9 @@ class SafetensorsReader:
             raise WeightsError("\n  ".join([f"{folder.url}: unreadable weights:", *faults]))
 
     def read(self, name: str) -> HostArray:
-        """The tensor's values: a view of the file where it is local, else freshly read."""
-        tensor, place = self.tensors[name], self._places[name]
-        raw = self._folder.read_range(tensor.file, place.start, place.stop)
+        """The tensor's values: a view of a local file, or read from a remote one."""
+        tensor, span = self.tensors[name], self._ranges[name]
+        raw = self._folder.read_range(tensor.file, span.start, span.stop)
         return raw.view(tensor.dtype).reshape(tensor.shape)
 
     def equal(self, one: str, other: str) -> bool:
@@ -88,7 +88,7 @@ class SafetensorsReader:
 
     def _values(self, name: str, start: int, stop: int) -> HostArray:
         """Values `start` to `stop` of the flattened tensor."""
-        tensor, first = self.tensors[name], self._places[name].start
+        tensor, first = self.tensors[name], self._ranges[name].start
         size = tensor.dtype.itemsize
         raw = self._folder.read_range(tensor.file, first + start * size, first + stop * size)
         return raw.view(tensor.dtype)
@@ -105,11 +105,11 @@ class SafetensorsReader:
             if isinstance(kind, str) and kind not in _DTYPES:
                 why = quantized_tensor(kind, header) or f"; supported: {', '.join(_DTYPES)}"
                 raise WeightsError(f"{file}: tensor {name} has dtype {kind}{why}")
-            self.tensors[name], self._places[name] = _stored(file, name, entry, data, size)
+            self.tensors[name], self._ranges[name] = _stored(file, name, entry, data, size)
 
 
 def _header(folder: Folder, file: str, size: int) -> tuple[dict[str, Any], int]:
-    """The parsed header, and where the data starts."""
+    """The parsed header, and the offset of the data."""
     if size < 8:
         raise WeightsError(f"{file}: {size} bytes, not a safetensors file; copy it again")
     head = folder.read_range(file, 0, min(size, 64)).tobytes()
@@ -129,7 +129,7 @@ def _header(folder: Folder, file: str, size: int) -> tuple[dict[str, Any], int]:
     return header, 8 + length
 
 
-def _stored(file: str, name: str, entry: Any, data: int, size: int) -> tuple[Stored, _Place]:
+def _stored(file: str, name: str, entry: Any, data: int, size: int) -> tuple[Stored, _ByteRange]:
     match entry:
         case {
             "dtype": str(kind),
@@ -152,4 +152,4 @@ def _stored(file: str, name: str, entry: Any, data: int, size: int) -> tuple[Sto
             f"{file}: tensor {name} of shape {list(shape)} has {stop - start} bytes, "
             f"not {math.prod(shape) * dtype.itemsize}"
         )
-    return Stored(file, shape, dtype), _Place(start, stop)
+    return Stored(file, shape, dtype), _ByteRange(start, stop)
