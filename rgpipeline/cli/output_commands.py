@@ -39,24 +39,26 @@ def status(
       rgpipeline status out/demo --watch 10
     """
     from rgpipeline.output import JobFolder, read_status
+    from rgpipeline.tasks import task_of
 
     folder = JobFolder.open(output, storage_options(storage))
+    done = task_of(folder.job).done
     while True:
         now = read_status(folder)
         if as_json:
             typer.echo(json.dumps(now.to_json()))
         else:
             said = folder.heartbeat
-            typer.echo(status_text(output, now, said.details if said else {}))
+            typer.echo(status_text(output, now, said.details if said else {}, done))
         if watch is None or now.state in ("finished", "failed"):
             return 0
         time.sleep(watch)
         folder = folder.reread()
 
 
-def status_text(output: str, status: "Status", details: Mapping[str, Any]) -> str:
-    """A status as lines for a person; `details`: of the heartbeat."""
-    lines = [*_lines(status, bool(details.get("eta_at_most"))), *_notes(status, details)]
+def status_text(output: str, status: "Status", details: Mapping[str, Any], done: str) -> str:
+    """A status as lines for a person; `details`: of the heartbeat; `done`: see `Task.done`."""
+    lines = [*_lines(status, bool(details.get("eta_at_most")), done), *_notes(status, details)]
     return "\n".join([f"{output}: {status.state}", *(f"  {line}" for line in lines)])
 
 
@@ -74,14 +76,14 @@ def _notes(status: "Status", details: Mapping[str, Any]) -> Iterator[str]:
         yield f"warning  {warning}"
 
 
-def _lines(status: "Status", at_most: bool) -> Iterator[str]:
+def _lines(status: "Status", at_most: bool, done: str) -> Iterator[str]:
     finished = status.rows_done + status.rows_failed
     yield (
         f"rows     {count(finished)} of {count(status.rows)} ({share(finished, status.rows)}), "
         f"{count(status.rows_failed)} failed"
     )
     yield (
-        f"tokens   {count(status.completion_tokens)} generated, "
+        f"tokens   {count(status.completion_tokens)} {done}, "
         f"{count(status.prompt_tokens)} of prompts"
     )
     yield f"shards   {count(status.shards_finished)} of {count(status.shards)}"

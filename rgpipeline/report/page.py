@@ -31,6 +31,7 @@ from rgpipeline.report.sections import (
 from rgpipeline.spec import Job
 from rgpipeline.storage.filesystems import StorageOptions
 from rgpipeline.storage.store import Store
+from rgpipeline.tasks import task_of
 from rgpipeline.wording import count, counted, duration, rate, share, size
 
 
@@ -65,7 +66,8 @@ def render_report(url: str, storage_options: StorageOptions | None = None) -> st
         "status": status,
         "when": _when(status.updated),
         "runs": len(runs),
-        "tiles": tiles(status, runs, history),
+        "tiles": tiles(status, runs, history, task_of(job).done),
+        "done": task_of(job).done,
         "throughput": history and throughput_section(history),
         "positions": history and positions_chart(history),
         "occupancy": history and occupancy_chart(history),
@@ -84,8 +86,10 @@ def _when(updated: float | None) -> str:
     return "" if updated is None else f"{datetime.fromtimestamp(updated, UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def tiles(status: Status, runs: Sequence[Run], history: History | None) -> list[tuple[str, str]]:
-    """The figures at the top: (value, name)."""
+def tiles(
+    status: Status, runs: Sequence[Run], history: History | None, done: str
+) -> list[tuple[str, str]]:
+    """The figures at the top: (value, name). `done`: see `Task.done`."""
     finished = status.rows_done + status.rows_failed
     failed = f", {count(status.rows_failed)} failed" if status.rows_failed else ""
     figures = [
@@ -93,7 +97,7 @@ def tiles(status: Status, runs: Sequence[Run], history: History | None) -> list[
             count(finished),
             f"of {counted(status.rows, 'row')} ({share(finished, status.rows)}){failed}",
         ),
-        (count(status.completion_tokens), "tokens generated"),
+        (count(status.completion_tokens), f"tokens {done}"),
         (count(status.prompt_tokens), "tokens of prompts"),
     ]
     if history is not None:

@@ -15,6 +15,7 @@ from rgpipeline.storage.store import open_store
 from tests.published import done, failed, job_over, publish
 
 Captured = pytest.CaptureFixture[str]
+BEGUN = Path(__file__).parent.parent / "golden" / "begun"
 ROWS = [{"name": f"n{i}", "prompt": f"text {i}"} for i in range(4)]
 COLUMNS = {"columns": {"prompt": "prompt", "id": "name"}}
 
@@ -38,6 +39,19 @@ def test_status_in_words(output: str, capsys: Captured) -> None:
     assert told.startswith(f"{output}: finished\n")
     assert "rows     4 of 4 (100%), 1 failed" in told
     assert "tokens   9 generated, 6 of prompts" in told
+
+
+def test_status_and_report_of_a_score_job_say_scored(
+    tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = str(BEGUN / "score")
+    assert "tokens   175 scored, " in printed(capsys, "status", url)
+    printed(capsys, "report", url)
+    page = (tmp_path / "report.html").read_text()
+    assert "tokens scored" in page
+    assert "Tokens scored a second" in page
+    assert "generated" not in page
 
 
 def test_status_json_is_what_the_documentation_says(output: str, capsys: Captured) -> None:
