@@ -84,7 +84,7 @@ class Folder:
         return Path(self._root) if isinstance(self._fs, LocalFileSystem) else None
 
     def at(self, path: Path) -> "Folder":
-        """A copy of this folder on this machine; messages still name the original."""
+        """The copy of this folder at `path`; messages still name the original."""
         copy = Folder(str(path))
         copy.url = self.url
         return copy
@@ -98,13 +98,13 @@ class Folder:
         return list(self._files)
 
     def file(self, name: str) -> StoredFile:
-        """What the store said of a file in it when the folder was listed."""
+        """A file in it, as it was when the folder was listed."""
         return self._files[name]
 
     def file_now(self, name: str) -> StoredFile:
-        """What the store says of it at this moment. Raises StoreError."""
+        """A file in it, as it is now. Raises WeightsError, StoreError."""
         self._fs.invalidate_cache()
-        # Listed as the folder was: `info` of some stores spells times and etags in another way.
+        # By `ls`, as in the constructor: `info` of some stores formats times and etags differently.
         (entry,) = self._ask(name, lambda: self._fs.ls(self._path(name), detail=True))
         return self._stored(entry)
 
@@ -125,10 +125,10 @@ class Folder:
         return self._ask(name, found)
 
     def read_range(self, name: str, start: int, stop: int) -> NDArray[np.uint8]:
-        """Bytes `start` to `stop` of a file; mapped rather than read where it is local.
+        """Bytes `start` to `stop` of a file; a local file is mapped instead of read.
 
         Raises:
-            StoreError: A remote store failed again and again.
+            StoreError: The store failed for as long as it was tried again.
         """
         if start == stop:
             return np.empty(0, np.uint8)
@@ -148,7 +148,7 @@ class Folder:
         """Bytes `start` to `stop` of a file in one request.
 
         Raises:
-            StoreError: It failed, or came short, again and again.
+            StoreError: It failed, or came short, for as long as it was tried again.
         """
 
         def read() -> bytes:
@@ -164,14 +164,14 @@ class Folder:
 
         Raises:
             WeightsError: The file is not one.
-            StoreError: A remote store failed again and again.
+            StoreError: The store failed for as long as it was tried again.
         """
         raw: bytes = self._ask(name, lambda: self._fs.cat_file(self._path(name)))
         return json_object(raw, f"{self.url}/{name}")
 
     def _listed(self) -> list[dict[str, Any]]:
         def listed() -> list[dict[str, Any]]:
-            self._fs.invalidate_cache(self._root)  # it may have changed since another look
+            self._fs.invalidate_cache(self._root)  # it may have changed since it was listed last
             try:
                 entries: list[dict[str, Any]] = self._fs.ls(self._root, detail=True)
             except (FileNotFoundError, NotADirectoryError) as error:
@@ -207,7 +207,7 @@ def _read_bytes(fs: AbstractFileSystem, path: str, start: int, stop: int) -> byt
     """Bytes `start` to `stop` of a file in one request."""
     if type(fs).cat_file is not AbstractFileSystem.cat_file:
         return bytes(fs.cat_file(path, start=start, end=stop))
-    # fsspec's own goes through a buffered file, which reads ahead of what it was asked for.
+    # fsspec's own `cat_file` reads ahead, through a buffered file.
     with fs.open(path, "rb", cache_type="none") as file:
         file.seek(start)
         return bytes(file.read(stop - start))

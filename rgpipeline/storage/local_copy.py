@@ -1,11 +1,10 @@
 """Copies of remote weights on this machine's disk.
 
-A copy is made once for all processes of a machine, taken up where an interrupted one stopped, and
-checked against what the store knows of the original: size and version always, and the content's
-digest where the store has one.
+All processes of a machine share one copy. An interrupted copy is resumed. A finished one is checked
+against the store: size and version always, and the digest of the content if the store has one.
 
-    CACHE/NAME-HASH/files/...      the copy, as the folder has it
-    CACHE/NAME-HASH/journal/...    for each file: what it is a copy of, the pieces that are there
+    CACHE/NAME-HASH/files/...      the copied files, under their own names
+    CACHE/NAME-HASH/journal/...    for each file: which version it copies, and the pieces copied
 """
 
 import fcntl
@@ -31,44 +30,41 @@ _DONE = "done"
 def local_copy(folder: Folder, files: Sequence[StoredFile], cache: Path) -> Folder:
     """The folder, with these files of it on the local disk.
 
-    A process that finds another at it waits until that one is done, and takes over if it dies.
+    If another process is copying, this one waits for it, and takes over if it dies.
 
     Raises:
         WeightsError: The disk has too little room, or the originals changed meanwhile.
-        StoreError: The store failed; what was copied is kept for the next try.
+        StoreError: The store failed; the pieces copied so far are kept.
     """
     if folder.local is not None:
         return folder
-    name = folder.url.rpartition("/")[2]
-    place = (
-        local_path(str(cache), WeightsError)
-        / f"{name}-{hashlib.sha256(folder.url.encode()).hexdigest()[:12]}"
-    )
-    (place / "files").mkdir(parents=True, exist_ok=True)
-    with _alone(place):
-        copies = [_Copy(folder, file, place) for file in files]
+    digest = hashlib.sha256(folder.url.encode()).hexdigest()[:12]
+    target = local_path(str(cache), WeightsError) / f"{folder.url.rpartition('/')[2]}-{digest}"
+    (target / "files").mkdir(parents=True, exist_ok=True)
+    with _locked(target):
+        copies = [_Copy(folder, file, target) for file in files]
         missing = [copy for copy in copies if not copy.is_done()]
-        _require_room(place, sum(copy.file.size for copy in missing))
+        _require_room(target, sum(copy.file.size for copy in missing))
         for copy in missing:
             copy.finish()
-    return folder.at(place / "files")
+    return folder.at(target / "files")
 
 
 class _Copy:
-    """One file's copy, and the journal of it."""
+    """The copy of one file, and its journal."""
 
-    def __init__(self, folder: Folder, file: StoredFile, place: Path) -> None:
+    def __init__(self, folder: Folder, file: StoredFile, target: Path) -> None:
         self.file = file
         self._folder = folder
-        self._path = place / "files" / file.name
-        self._journal = place / "journal" / urllib.parse.quote(file.name, safe="")
+        self._path = target / "files" / file.name
+        self._journal = target / "journal" / urllib.parse.quote(file.name, safe="")
         self._header = json.dumps([file.size, file.version, folder.url])
 
     def is_done(self) -> bool:
         return self._entries()[-1:] == [_DONE]
 
     def finish(self) -> None:
-        """Copies what is missing, and checks the whole."""
+        """Copies the missing pieces, and checks the file."""
         there = [entry for entry in self._entries() if entry != _DONE]
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._journal.parent.mkdir(exist_ok=True)
@@ -80,7 +76,7 @@ class _Copy:
                 self._write(journal, _DONE)
 
     def _reopened(self, entries: list[str]) -> TextIO:
-        """The journal with these entries, written anew: its last line may have been cut short."""
+        """The journal, rewritten with these entries: its last line may have been cut short."""
         fresh = self._journal.with_suffix(".new")
         with fresh.open("w") as journal:
             self._write(journal, self._header, *entries)
@@ -94,7 +90,7 @@ class _Copy:
             start, stop = piece
             raw = self._folder.read_piece(self.file.name, start, stop)
             os.pwrite(target, raw, start)
-            os.fdatasync(target)  # the journal must not know of it before the disk does
+            os.fdatasync(target)  # the piece must be on disk before the journal says so
             with writing:
                 self._write(journal, str(start))
 
@@ -122,7 +118,7 @@ class _Copy:
             )
 
     def _entries(self) -> list[str]:
-        """The pieces that are there of this very version, and whether it was found right."""
+        """The copied pieces of this version, and `_DONE` if the file was checked."""
         try:
             header, *entries = self._journal.read_text().split("\n")
             whole = self._path.stat().st_size == self.file.size
@@ -137,17 +133,17 @@ class _Copy:
 
 
 @contextmanager
-def _alone(place: Path) -> Iterator[None]:
-    """While no other process of this machine is inside; the kernel frees what a dead one held."""
-    with (place / "lock").open("w") as lock:
+def _locked(target: Path) -> Iterator[None]:
+    """Locks out other processes of this machine; the kernel frees the lock of a dead one."""
+    with (target / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _require_room(place: Path, needed: int) -> None:
-    free = shutil.disk_usage(place).free
+def _require_room(target: Path, needed: int) -> None:
+    free = shutil.disk_usage(target).free
     if needed > free:
         raise WeightsError(
-            f"{place}: the weights' copy needs {needed / 1e9:.1f} GB, the disk has "
+            f"{target}: the weights' copy needs {needed / 1e9:.1f} GB, the disk has "
             f"{free / 1e9:.1f} GB left; name a folder on a larger one as workers.cache"
         )

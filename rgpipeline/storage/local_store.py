@@ -17,9 +17,9 @@ _SUFFIX = ".tmp"
 class LocalStore:
     """Files below one folder, created by temporary file and hard link.
 
-    `link` fails when the name exists, and shows a file whole or not at all; data and folder are
-    synced first and last, so what was committed outlives a power cut. Temporary files begin
-    with a dot, as readers of the folder expect of what isn't theirs.
+    `link` fails if the name exists, and a linked file is always whole. The data is synced before,
+    the folder after, so a committed file survives a power cut. Names of temporary files begin with
+    a dot, so other readers of the folder skip them.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -100,7 +100,7 @@ class LocalStore:
 
 
 def _write_temporary(path: Path, data: bytes) -> Path:
-    """A synced file with `data`, beside `path`, whose folder is made when missing."""
+    """Writes and syncs a temporary file beside `path`; makes the folder if it is missing."""
     _make_folder(path.parent)
     temporary = path.parent / f".{uuid.uuid4().hex}{_SUFFIX}"
     try:

@@ -1,6 +1,6 @@
 """Objects in S3 and Google Cloud Storage, created by conditional puts.
 
-Through s3fs and gcsfs, for pyarrow's own clients have no conditional put.
+It uses s3fs and gcsfs, because pyarrow's own clients have no conditional put.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from fsspec import AbstractFileSystem
 from rgpipeline.storage.filesystems import StorageOptions, open_filesystem
 from rgpipeline.storage.retries import causes
 
-# One request carries a whole object up to S3's own limit of 5 GB. An upload in pieces that loses
-# its last reply is aborted by s3fs, after which nobody can tell whether the object is there.
+# Each object is sent in one request, up to S3's own limit of 5 GB. If the last reply of a multipart
+# upload is lost, s3fs aborts the upload, and then nothing shows whether the object exists.
 _ONE_REQUEST = 5 * 2**30 - 1
 
 
@@ -46,7 +46,7 @@ class ObjectStore:
             return bytes(self._fs.cat_file(path, start=-length))
         except FileNotFoundError:
             raise
-        except Exception:  # an empty object has no last bytes: S3 and GCS answer 416
+        except Exception:  # S3 and GCS answer 416 for an empty object
             if self._size(path) == 0:
                 return b""
             raise
@@ -68,7 +68,7 @@ class ObjectStore:
         return sorted(name for name in names if name)
 
     def exists(self, name: str) -> bool:
-        try:  # `isfile` would take a store that fails for one without the object
+        try:  # `isfile` would report a failing store as an absent object
             return self._size(self._path(name)) is not None
         except FileNotFoundError:
             return False
@@ -84,7 +84,7 @@ class ObjectStore:
         return f"{self._url}/{name}" if name else self._url
 
     def _size(self, path: str) -> int | None:
-        """Bytes of an object; None of what is a folder only. Raises FileNotFoundError."""
+        """Bytes of an object, None for a folder. Raises FileNotFoundError."""
         self._fs.invalidate_cache()
         info = self._fs.info(path)
         return int(info["size"] or 0) if info["type"] == "file" else None
@@ -99,8 +99,8 @@ class ObjectStore:
 def _lost_the_race(error: BaseException) -> bool:
     """Whether a conditional put was refused because the object exists.
 
-    s3fs says OSError(EINVAL) and keeps botocore's answer as the cause; gcsfs says
-    FileExistsError or HttpError 412, by its version.
+    s3fs raises OSError(EINVAL), with botocore's answer as the cause; gcsfs raises FileExistsError
+    or HttpError 412, depending on its version.
     """
     for cause in causes(error):
         response = getattr(cause, "response", None)

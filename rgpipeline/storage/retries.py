@@ -69,7 +69,7 @@ _PASSING_STATUS = {408, 409, 429}
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same call may well succeed a little later."""
+    """Whether the same call may succeed a little later."""
     if isinstance(error, _LASTING_TYPES) or type(error).__name__ in _LASTING_NAMES:
         return False
     if _why_full(error) or is_forbidden(error):
@@ -117,8 +117,8 @@ def translate_error(what: str, error: Exception, fault: type[UserError]) -> Rgpi
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, what it was raised from, and so on to the first cause, each once."""
-    seen: set[int] = set()  # an error that was raised from itself is its own cause
+    """The error and its causes, back to the first, each once."""
+    seen: set[int] = set()  # an error may be its own cause
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         yield error
@@ -149,8 +149,8 @@ def _why_full(error: BaseException | None) -> str:
 class Retry:
     """Exponential back-off with jitter, up to a deadline.
 
-    `jitter` gives numbers in [0, 1); it spreads pauses over their upper half, so that workers
-    who failed together don't come back together.
+    `jitter` returns numbers in [0, 1). It spreads pauses over their upper half, so that workers
+    that failed together don't try again together.
     """
 
     deadline_s: float = 180.0
@@ -159,13 +159,13 @@ class Retry:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     jitter: Callable[[], float] = random.random
-    noticed: Callable[[Exception], None] = lambda error: None  # of every passing failure
+    noticed: Callable[[Exception], None] = lambda error: None  # called for each transient error
 
     def call(self, what: str, action: Callable[[], T]) -> T:
-        """`action()`, again while its errors are transient.
+        """The result of `action()`, repeated while its errors are transient.
 
-        `what` says it for a person: "writing s3://…/part". Raises StoreError when the deadline
-        has passed; lasting errors pass through at once, as they are.
+        `what` names the action in messages: "writing s3://…/part". Raises StoreError when the
+        deadline has passed; a lasting error is raised at once, as it is.
         """
         began = self.clock()
         pause = self.first_s
@@ -185,7 +185,7 @@ class Retry:
             pause = min(2 * pause, self.longest_s)
 
     def read(self, url: str, action: Callable[[], T], fault: type[UserError]) -> T:
-        """`call`, for reading `url`; what lasts is raised by `translate_error`."""
+        """`call`, for reading `url`; a lasting error is raised as `translate_error` says."""
         what = f"reading {url}"
         try:
             return self.call(what, action)

@@ -1,4 +1,4 @@
-"""A folder of objects, wherever it is: what the output of a job is written through."""
+"""Folders of immutable objects on a disk, in S3 or in Google Cloud Storage: where output goes."""
 
 import logging
 import time
@@ -14,7 +14,7 @@ from rgpipeline.storage.object_store import ObjectStore
 from rgpipeline.storage.retries import Retry, brief, translate_error
 
 T = TypeVar("T")
-_SLOW_S = 30.0  # a call that takes longer is worth a word
+_SLOW_S = 30.0  # a call that takes longer is reported
 
 _log = logging.getLogger(__name__)
 
@@ -22,38 +22,38 @@ _log = logging.getLogger(__name__)
 class Store(Protocol):
     """A folder of immutable objects. Names are relative, with `/` between their parts.
 
-    What one process has created, every other sees at once and whole. Reading what isn't there
-    raises FileNotFoundError; a store that fails for good raises StoreError, or OutputError where
-    the person can mend it (permissions, credentials, no such bucket).
+    An object that one process has created is visible to every other at once, and whole. Reading an
+    absent object raises FileNotFoundError. A lasting failure raises OutputError where the person
+    can mend it (permissions, credentials, no such bucket), else StoreError.
     """
 
     def create(self, name: str, data: bytes) -> bool:
         """Creates `name`, if absent, in one atomic step.
 
-        True when the object holds `data` now, False when it holds something else: somebody was
-        first. Repeating a call is harmless, so a reply lost on the way is no loss.
+        Returns True if the object holds `data` now; False if another writer created it first, with
+        other content. A call may be repeated, so a lost reply does no harm.
         """
 
     def replace(self, name: str, data: bytes) -> None:
-        """Writes `name`, whatever was there: for status under `_rgp/`, never for rows."""
+        """Writes `name`, and overwrites it if it exists: for status in `_rgp/`, never for rows."""
 
     def read(self, name: str) -> bytes:
         """The whole object."""
 
     def read_tail(self, name: str, length: int) -> bytes:
-        """Its last `length` bytes, or all of it when it has fewer."""
+        """The last `length` bytes of an object, or all of it if it has fewer."""
 
     def list(self, prefix: str = "") -> list[str]:
-        """Names that begin with `prefix`, in all subfolders, sorted."""
+        """Names that begin with `prefix`, including those in subfolders, sorted."""
 
     def entries(self) -> Sequence[str]:
-        """What lies directly in the folder: names of objects and of subfolders, sorted."""
+        """Names of the objects and subfolders directly in the folder, sorted."""
 
     def exists(self, name: str) -> bool:
         """Whether the object is there."""
 
     def delete(self, name: str) -> None:
-        """Removes the object; it is no error when there is none."""
+        """Removes the object, if it exists."""
 
     def url(self, name: str = "") -> str:
         """The full address of `name`, or of the folder, for messages and for other tools."""
@@ -64,8 +64,8 @@ def open_store(
 ) -> "RetryingStore":
     """The store at `url`: a local path, file://, s3:// or gs://.
 
-    Raises OutputError for any other protocol: where nothing can be created exactly once, two
-    writers could overwrite each other's rows; and for a misspelt address.
+    Raises OutputError for a misspelt address, and for any other protocol: the others can't create
+    an object exactly once, so two writers could overwrite each other's rows.
     """
     url = checked_address(url, OutputError)
     protocol = protocol_of(url)
@@ -83,23 +83,23 @@ def open_store(
 
 
 class RetryingStore:
-    """A store whose passing failures are tried again and whose lasting ones are explained."""
+    """A store that repeats calls after transient errors, and translates lasting errors."""
 
     def __init__(self, inner: Store, retry: Retry) -> None:
         self._inner = inner
         self._retry = replace(retry, noticed=self._notice)
-        self._under_way: dict[int, _Call] = {}  # by thread
-        self.errors = 0  # passing failures met so far, for metrics
+        self._calls: dict[int, _Call] = {}  # by thread
+        self.errors = 0  # transient errors so far, for metrics
 
     @property
     def waits_s(self) -> float:
-        """For how long the slowest call under way has been waited for; 0.0 while none is slow."""
+        """Seconds that the slowest call in progress has taken; 0.0 while none is slow."""
         call = self._slowest()
         return call.seconds if call is not None else 0.0
 
     @property
     def trouble(self) -> str:
-        """What a slow call waits for, for a person; empty while none is slow."""
+        """A message about the slowest call in progress; empty while none is slow."""
         call = self._slowest()
         if call is None:
             return ""
@@ -109,11 +109,11 @@ class RetryingStore:
     def create(self, name: str, data: bytes) -> bool:
         if self._call("writing", name, lambda: self._inner.create(name, data)):
             return True
-        # A reply may have been lost here or inside the client's own retries: then the one who
-        # was first is ourselves. Bytes tell, for each part carries its writer's attempt id.
+        # If a reply was lost, here or in the client's own retries, the object is ours. The bytes
+        # show it, because each part carries the attempt id of its writer.
         try:
             return self.read(name) == data
-        except FileNotFoundError:  # somebody was first, and has removed it since
+        except FileNotFoundError:  # another writer created it first, and it was removed since
             return False
 
     def replace(self, name: str, data: bytes) -> None:
@@ -142,19 +142,19 @@ class RetryingStore:
 
     def _notice(self, error: Exception) -> None:
         self.errors += 1
-        call = self._under_way[get_ident()]
+        call = self._calls[get_ident()]
         if not call.fault:
             call.fault = brief(error)
             _log.info("%s: %s; it is tried again", call.what, call.fault)
 
     def _slowest(self) -> "_Call | None":
-        calls = [call for call in self._under_way.copy().values() if call.seconds > _SLOW_S]
+        calls = [call for call in self._calls.copy().values() if call.seconds > _SLOW_S]
         return max(calls, key=lambda call: call.seconds, default=None)
 
     def _call(self, doing: str, name: str, action: Callable[[], T], absent: bool = False) -> T:
-        """`absent`: FileNotFoundError is an answer, not a fault."""
+        """`absent`: FileNotFoundError is passed on as it is."""
         call = _Call(f"{doing} {self.url(name)}")
-        self._under_way[get_ident()] = call
+        self._calls[get_ident()] = call
         try:
             result = self._retry.call(call.what, action)
             if call.fault:
@@ -169,15 +169,15 @@ class RetryingStore:
         except Exception as error:
             raise translate_error(call.what, error, OutputError) from error
         finally:
-            del self._under_way[get_ident()]
+            del self._calls[get_ident()]
 
 
 class _Call:
-    """One call of a store, under way."""
+    """One call of a store, in progress."""
 
     def __init__(self, what: str) -> None:
         self.what = what
-        self.fault = ""  # the first passing failure
+        self.fault = ""  # the first transient error
         self._began = time.monotonic()
 
     @property
