@@ -7,20 +7,20 @@ import pyarrow as pa
 _UNITS = ("s", "ms", "us", "ns")
 _SIGNED = {8: pa.int8(), 16: pa.int16(), 32: pa.int32(), 64: pa.int64()}
 _UNSIGNED = {8: pa.uint8(), 16: pa.uint16(), 32: pa.uint32(), 64: pa.uint64()}
-_DIGITS = {8: 3, 16: 5, 32: 10}  # of the greatest whole number of so many bits
+_DIGITS = {8: 3, 16: 5, 32: 10}  # decimal digits of the greatest integer of so many bits
 _DIGITS_OF_A_DOUBLE = 15  # decimal digits that survive a round trip
 _MOST_DIGITS = 76  # of a decimal
 
-# Arrow has no cast between the two types, or none that it trusts.
+# Arrow has no cast between the two types, or no safe one.
 _NO_CAST = (pa.ArrowNotImplementedError, pa.ArrowTypeError)
 _MISFITS = (pa.ArrowException, OverflowError, TypeError, ValueError)
 
 
 def common_type(one: pa.DataType, other: pa.DataType, small: bool = False) -> pa.DataType | None:
-    """The type that holds every value of both; None where there is none.
+    """The type that holds every value of both; None if there is none.
 
-    `small`: the 64-bit integers among them are known to be no greater than 2^53, so that float64
-    holds them. Otherwise they have no type in common with fractions.
+    `small`: all 64-bit integers among them lie within ±2^53, so that float64 holds them. Otherwise
+    64-bit integers and floats have no common type.
     """
     if one == other or pa.types.is_null(other):
         return one
@@ -136,7 +136,7 @@ def _of_decimals(kinds: list[pa.DataType]) -> pa.DataType | None:
 
 
 def _of_times(one: pa.DataType, other: pa.DataType, small: bool) -> pa.DataType | None:
-    """Of two units the finer; a value out of its range is a fault of its row."""
+    """Of two units the finer one; a value out of its range is a fault of its row."""
     kinds = (one, other)
     if all(map(pa.types.is_timestamp, kinds)):
         if (one.tz is None) != (other.tz is None):
@@ -187,16 +187,16 @@ def fitted(
 ) -> pa.Table:
     """`table` with exactly the columns of `schema`: missing ones null, types widened.
 
-    A value that its column's type can't hold becomes null, and a fault of its row, counted from
+    A value that doesn't fit its column's type becomes null, and a fault of its row, counted from
     `first`.
     """
-    places = {name: index for index, name in enumerate(table.column_names)}
+    indices = {name: index for index, name in enumerate(table.column_names)}
     columns = []
     for wanted in schema:
-        if wanted.name not in places:
+        if wanted.name not in indices:
             columns.append(pa.nulls(table.num_rows, wanted.type))
             continue
-        column = table.column(places[wanted.name])
+        column = table.column(indices[wanted.name])
         if column.type != wanted.type:
             pieces = list(_cast(column, wanted, faults, first))
             column = pa.chunked_array(pieces, wanted.type)
@@ -207,7 +207,7 @@ def fitted(
 def _cast(
     column: pa.ChunkedArray, wanted: pa.Field, faults: MutableMapping[int, str], first: int
 ) -> Iterator[pa.Array]:
-    """The column's values in another type; what doesn't fit is found by halving."""
+    """The column's values in another type; values that don't fit are found by halving."""
     try:
         yield from _converted(column, wanted.type).chunks
     except _MISFITS as error:
@@ -240,7 +240,7 @@ def _converted(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
 
 
 def _has_views(kind: pa.DataType) -> bool:
-    """Whether a type has list views in it: Arrow casts their items to nothing (seen in 26.0)."""
+    """Whether a type has list views in it: Arrow 26.0 loses their items in a cast."""
     if _is_list_view(kind):
         return True
     return any(_has_views(kind.field(index).type) for index in range(kind.num_fields))

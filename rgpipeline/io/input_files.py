@@ -1,4 +1,4 @@
-"""Opening one input file for reading, wherever it is, and saying what is wrong with it."""
+"""Opening input files, local and remote, and the errors met in reading them."""
 
 import errno
 import io
@@ -18,23 +18,23 @@ from rgpipeline.input_formats import COMPRESSIONS
 from rgpipeline.storage.filesystems import StorageOptions, open_filesystem, protocol_of, version_of
 from rgpipeline.storage.retries import is_forbidden, is_transient, translate_error
 
-_LINES_AHEAD = 1 << 18  # bytes; lines are cut from a buffer of so many
+_LINES_AHEAD = 1 << 18  # bytes of the buffer that lines are split from
 _READ_AHEAD = 4 << 20  # bytes; fsspec's own default for S3 is 50 MB
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file that the job's input names, before anyone looked inside."""
+    """A file of the job's input, as a listing shows it."""
 
     path: str  # full fsspec URL
     name: str  # relative to what the job named
     size: int  # bytes
     version: str  # etag, or modification time where the store has none
-    below: str = ""  # its path below what the job named: what Hive partitions are read from
+    below: str = ""  # its path below what the job named; Hive partitions are read from it
 
 
 def listing_filesystem(url: str, options: StorageOptions | None) -> tuple[AbstractFileSystem, str]:
-    """As `open_filesystem`; a local one looks through symbolic links."""
+    """As `open_filesystem`; a local one follows symbolic links."""
     fs, inside = open_filesystem(url, options)
     return (LocalFiles() if protocol_of(url) == "file" else fs), inside
 
@@ -53,9 +53,9 @@ def open_file(path: str, options: StorageOptions | None, read_ahead: bool = True
 
 
 def arrow_file(path: str, options: StorageOptions | None) -> pa.NativeFile | BinaryIO:
-    """The file's bytes for Arrow, which asks for the ranges it needs; reads nothing ahead.
+    """The file's bytes for Arrow, which asks for the ranges it needs; nothing is read ahead.
 
-    A local file is Arrow's own: its threads would need the interpreter to read a Python file.
+    A local file is opened by Arrow, because reading a Python file takes the interpreter's lock.
     Raises as `open_file`.
     """
     if protocol_of(path) != "file":
@@ -65,10 +65,10 @@ def arrow_file(path: str, options: StorageOptions | None) -> pa.NativeFile | Bin
 
 
 def decompressed(file: BinaryIO, path: str) -> IO[bytes]:
-    """The content of a .gz or .zst file, not seekable; any other's as it is.
+    """The content of a .gz or .zst file, not seekable; any other file as it is.
 
-    A truncated one raises OSError: by Arrow's decoders, because Python's zstandard takes a
-    truncated file for a shorter one.
+    A truncated file raises OSError. Arrow's decoders are used, because Python's zstandard reads a
+    truncated file as if it were complete.
     """
     codec = next((c for ending, c in COMPRESSIONS.items() if path.endswith(ending)), None)
     stream = file if codec is None else pa.CompressedInputStream(pa.PythonFile(file, "r"), codec)
@@ -76,9 +76,9 @@ def decompressed(file: BinaryIO, path: str) -> IO[bytes]:
 
 
 def current_version(path: str, options: StorageOptions | None) -> tuple[int, str]:
-    """(size, version) of a file as it is now; of a link, those of what it leads to.
+    """(size, version) of a file as it is now; of a link, those of its target.
 
-    Raises FileNotFoundError and clients' errors; InputError when it is a file no more.
+    Raises FileNotFoundError and clients' errors; InputError if it is no longer a file.
     """
     fs, inside = listing_filesystem(path, options)
     fs.invalidate_cache()
@@ -103,7 +103,7 @@ def input_error(path: str, error: Exception) -> Exception:
 
 
 def is_corruption(error: Exception) -> bool:
-    """Whether the bytes were had, and are wrong. Arrow's decoders say OSError, with no errno."""
+    """Whether the bytes were read and are wrong. Arrow's decoders raise OSError without errno."""
     if is_forbidden(error):
         return False
     return isinstance(error, pa.ArrowException | EOFError | zlib.error) or (
@@ -111,7 +111,7 @@ def is_corruption(error: Exception) -> bool:
     )
 
 
-# What an entry may be besides `file` and `directory`.
+# Types of entries besides `file` and `directory`.
 BROKEN = "broken link"  # or one that leads in a circle
 LOOP = "link to a folder above"
 _KINDS = {
@@ -124,7 +124,7 @@ _NOWHERE = {errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EACCES}
 
 
 class LocalFiles(LocalFileSystem):  # type: ignore[misc]
-    """fsspec's local files, where a link is what it leads to: its type, size and time of change.
+    """fsspec's local files; a link has the type, size and time of change of its target.
 
     `type` is `file`, `directory`, BROKEN, LOOP, or the name of another kind of file.
     """
@@ -152,12 +152,12 @@ class LocalFiles(LocalFileSystem):  # type: ignore[misc]
 
 
 def describe_link(path: str) -> str:
-    """What a broken link says: where it leads."""
+    """Where a broken link leads, for messages."""
     return f"a link to {Path(path).readlink()}, which is not there"
 
 
 def _look(entry: "os.DirEntry[str]") -> dict[str, Any] | None:
-    """What a folder's entry is; None when it went away meanwhile."""
+    """The info of a folder's entry; None if it was removed meanwhile."""
     link = entry.is_symlink()
     try:
         found = entry.stat()
@@ -180,7 +180,7 @@ def _info(name: str, found: os.stat_result) -> dict[str, Any]:
 
 
 def _leads_up(link: str) -> bool:
-    """Whether a linked folder holds a folder on the way to the link: its walk would not end."""
+    """Whether a linked folder contains the link itself, so that a walk would not end."""
     target = Path(link).resolve()
     way = [folder.resolve() for folder in Path(link).parents]
     return any(folder.is_relative_to(target) for folder in way)

@@ -1,10 +1,10 @@
-"""Arrow types for JSON values, which have none until one has seen them all.
+"""Arrow types for columns of JSON values, found by looking at all values.
 
-Values of one column that share a type get it: text, whole numbers, numbers, booleans, lists and
-objects (an object's keys are the union of all that occur). A column holds each value's JSON text
-instead, and says so in its field's metadata, where its values don't share a type (a list here,
-text there), where no type holds them all exactly (whole numbers below 0 and above 2^63 together, or
-beyond 2^53 beside fractions), and where its objects have no or very many keys.
+If the values of a column share a type, the column has it: text, whole numbers, numbers, booleans,
+lists and objects (with the union of all keys). Otherwise the column holds the JSON text of each
+value, and its field's metadata says so. That happens if the values have different types (a list
+here, text there), if no type holds them all exactly (whole numbers below 0 and above 2^63 together,
+or beyond 2^53 beside fractions), and if objects have no keys or very many.
 """
 
 import json
@@ -29,7 +29,7 @@ _MISFITS = (
 
 
 class JsonKinds:
-    """The kinds of values seen in one place: a column, a list's items, an object's key."""
+    """The kinds of values seen in a column, in the items of lists, or at one key of objects."""
 
     __slots__ = ("boolean", "depth", "floats", "items", "keys", "least", "most", "text")
 
@@ -59,7 +59,7 @@ class JsonKinds:
                 self.keys.add([value for value in values if type(value) is dict])
 
     def merge(self, other: "JsonKinds") -> None:
-        """Adds what `other` has seen."""
+        """Adds the values that `other` has seen."""
         self.text |= other.text
         self.boolean |= other.boolean
         self.floats |= other.floats
@@ -73,7 +73,7 @@ class JsonKinds:
             self.keys.merge(other.keys)
 
     def type(self) -> pa.DataType | None:
-        """The Arrow type that holds all values exactly; None where there is none."""
+        """The Arrow type that holds all values exactly; None if there is none."""
         whole = self.least is not None
         seen = (self.text, self.boolean, whole or self.floats, self.items, self.keys)
         if self.depth >= _DEEPEST or sum(kind not in (False, None) for kind in seen) > 1:
@@ -108,7 +108,7 @@ class KindsByKey:
     __slots__ = ("_depth", "_kinds", "_most", "crowded")
 
     def __init__(self, depth: int, most: int | None = None) -> None:
-        """`most`: keys to keep account of; with more the object is `crowded`, and is no record."""
+        """`most`: the largest number of keys; with more the object is `crowded`, and has no struct."""
         self._depth = depth
         self._most = most
         self._kinds: dict[str, JsonKinds] = {}
@@ -141,7 +141,7 @@ class KindsByKey:
         return {key: kinds.type() for key, kinds in self._kinds.items()}
 
     def record(self) -> pa.DataType | None:
-        """The struct of all keys; None where there is none."""
+        """The struct of all keys; None if there is none."""
         types = sorted(self.types().items())
         if self.crowded or not types or any(kind is None for _, kind in types):
             return None
@@ -175,11 +175,11 @@ class ColumnTypes:
         self._columns.add(rows)
 
     def merge(self, other: "ColumnTypes") -> None:
-        """Adds another file's rows, as if they stood in this one."""
+        """Adds another file's rows."""
         self._columns.merge(other._columns)
 
     def kinds(self, name: str) -> JsonKinds | None:
-        """What a column holds; None where no row has it."""
+        """The kinds of values of a column; None if no row has it."""
         return self._columns.get(name)
 
     def schema(self) -> pa.Schema:
@@ -194,7 +194,7 @@ class ColumnTypes:
 
 
 def is_json(field: pa.Field) -> bool:
-    """Whether a column holds JSON text for want of a common type."""
+    """Whether a column holds JSON text because its values have no common type."""
     return bool(field.metadata and b"rgp.json" in field.metadata)
 
 
@@ -221,8 +221,8 @@ def column_of(
 def json_text(value: Any, row: int, name: str, faults: MutableMapping[int, str]) -> str | None:
     """A value as JSON text; null stays null.
 
-    A value that no column of a type of its own could hold either, for half a surrogate in it or
-    for its depth, is a fault of its row.
+    A value with half a surrogate pair in it, or nested too deeply, becomes null and a fault of its
+    row: a column with a type couldn't hold it either.
     """
     if value is None:
         return None

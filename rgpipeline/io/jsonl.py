@@ -1,4 +1,4 @@
-"""JSON Lines input, plain or compressed: one object a line, whatever its keys."""
+"""JSON Lines input, plain or compressed: one object on each line, with any keys."""
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from rgpipeline.wording import encodable
 _MARK_ROWS = 1024  # rows between the byte offsets that a plan keeps of a plain file
 _BLOCK_ROWS = 4096  # rows whose types are found at once
 _BOM = b"\xef\xbb\xbf"
-_HALVES = (rb"\ud", rb"\uD")  # how JSON spells halves of surrogate pairs; UTF-8 has none
+_HALVES = (rb"\ud", rb"\uD")  # begin the escapes of half surrogate pairs, which UTF-8 lacks
 
 Row = dict[str, Any]
 
@@ -28,9 +28,9 @@ Row = dict[str, Any]
 class JsonLinesReader:
     """`Reader` of .jsonl, .jsonl.gz and .jsonl.zst.
 
-    Blank lines are no rows. A line that isn't a JSON object is a row with a fault. Types are
-    found over the whole file; see `json_types`. Nothing can be skipped in a compressed file: who
-    reads ranges of it in their order goes on where the range before ended.
+    Blank lines are skipped. A line that isn't a JSON object is a row with a fault. Types are found
+    from the whole file; see `json_types`. Ranges of a compressed file should be read in their
+    order: each continues where the one before ended, because nothing can be skipped.
     """
 
     def __init__(self, options: StorageOptions | None) -> None:
@@ -42,12 +42,12 @@ class JsonLinesReader:
         return parse_object(line)
 
     def known(self, line: bytes) -> Row:
-        """What of a line that `parse` refused can be told all the same."""
+        """The columns that can be read from a line that `parse` refused."""
         return {}
 
     def columns(self, types: ColumnTypes) -> tuple[pa.Schema, ColumnTypes | None]:
-        """The file's columns, from the types that its values showed; and these, where other
-        files may change them.
+        """The file's columns by its values' types; and these types, if other files may change
+        the columns.
         """
         return types.schema(), types
 
@@ -82,8 +82,8 @@ class JsonLinesReader:
         if good == 0:
             raise InputError(f"{file.path}: none of its {count} lines can be read ({fault})")
         schema, open_types = self.columns(types)
-        places = () if _is_compressed(file.path) else tuple(marks)
-        return Scan(count, schema, places, open_types)
+        offsets = () if _is_compressed(file.path) else tuple(marks)
+        return Scan(count, schema, offsets, open_types)
 
     def read(
         self, file: InputFile, start: int, stop: int, schema: pa.Schema, used: Sequence[str] = ()
@@ -112,7 +112,7 @@ class JsonLinesReader:
         return False  # its scans have `types`
 
     def lines(self, file: InputFile, rows: Collection[int]) -> list[bytes]:
-        """The lines of these rows, in order, as they stand in the file.
+        """The unparsed lines of these rows, in order.
 
         Raises InputError when the file has fewer rows.
         """
@@ -161,7 +161,7 @@ def parse_object(line: bytes) -> Row:
 
 
 def _with_encodable_keys(row: Mapping[str, Any]) -> Row:
-    """`row` by names that a column can have."""
+    """`row`, with keys that can be names of columns."""
     named = {encodable(key): value for key, value in row.items()}
     if len(named) < len(row):
         raise RowError("two of its keys differ only in how half a surrogate pair is spelled")
@@ -194,7 +194,7 @@ class _Lines:
         return line
 
     def skip_to(self, row: int, marks: tuple[int, ...]) -> None:
-        """Goes on to `row`, from the last known place before it."""
+        """Skips to `row`, from the nearest mark before it."""
         mark = min(row // _MARK_ROWS, len(marks) - 1)
         if mark > 0:
             self._stream.seek(marks[mark])
@@ -214,7 +214,7 @@ _COMMAS = f"objects with commas between them, {_WANTED}, and no comma after it"
 
 
 def document_fault(first: bytes, good: int, bad: int) -> str | None:
-    """What the file is instead of JSON Lines; None where it may be them.
+    """What kind of JSON file this is, if it isn't JSON Lines; None if it may be JSON Lines.
 
     Args:
       first: the first line that isn't blank, without white space around it.

@@ -1,11 +1,11 @@
-"""What a listing leaves out or doubts, told in a few lines."""
+"""Warnings about files that a listing left out, or that may be taken by mistake."""
 
 import posixpath
 from collections.abc import Iterator
 
 from rgpipeline.input_formats import ending_of, how_to_read
 
-_NAMED = 3  # examples in a line
+_EXAMPLES = 3  # in a line
 _LINES = 5  # of one kind
 _TABLES = {
     "Delta": "list in input.path what deltalake.DeltaTable({path!r}).file_uris() gives",
@@ -15,7 +15,7 @@ _TABLES = {
 
 
 class LeftOut:
-    """Collects what was found beside the input's files."""
+    """Collects what a listing found and did not take."""
 
     def __init__(self) -> None:
         self._endings: dict[tuple[str, str], list[str]] = {}  # by (folder, ending)
@@ -23,28 +23,28 @@ class LeftOut:
         self._tables: dict[str, str] = {}  # path: kind
 
     def by_ending(self, folder: str, path: str) -> None:
-        """A file of a folder whose ending is none of the format's."""
+        """Adds a file of a folder whose ending is not one of the format's."""
         self._endings.setdefault((folder, ending_of(path)), []).append(path)
 
     def no_file(self, path: str, what: str) -> None:
-        """Something that can't be read as a file or walked as a folder."""
+        """Adds something that can't be read as a file or listed as a folder."""
         self._other.setdefault(what, []).append(path)
 
     def table(self, path: str, kind: str) -> None:
-        """A folder that is a table: its files alone don't say which of them it holds now."""
+        """Adds a folder that is a table: its files alone don't show which are current."""
         self._tables[path] = kind
 
     def add(self, other: "LeftOut") -> None:
-        """Takes over what another listing left out."""
-        for place, paths in other._endings.items():
-            self._endings.setdefault(place, []).extend(paths)
+        """Adds what another listing left out."""
+        for key, paths in other._endings.items():
+            self._endings.setdefault(key, []).extend(paths)
         for what, paths in other._other.items():
             self._other.setdefault(what, []).extend(paths)
         self._tables |= other._tables
 
     def advice(self) -> str:
-        """What to do about the files left out for their ending; empty if there are none."""
-        return next((self._remedy(place, found) for place, found in self._endings.items()), "")
+        """How to read the files left out for their ending; empty if there are none."""
+        return next((_how_to_read(*key, found) for key, found in self._endings.items()), "")
 
     def warnings(self) -> Iterator[str]:
         """A line for each kind of thing left out."""
@@ -54,18 +54,12 @@ class LeftOut:
         yield from _few(self._table_lines(), "tables")
 
     def _ending_lines(self) -> Iterator[str]:
-        for place, found in self._endings.items():
-            folder, ending = place
+        for (folder, ending), found in self._endings.items():
             files = f"{len(found)} file{'s' if len(found) > 1 else ''}"
             ends = f"ending in {ending}" if ending else "without an ending"
             names = _named([posixpath.relpath(path, folder) for path in found])
-            yield f"{folder}: {files} {ends} left out ({names}); {self._remedy(place, found)}"
-
-    def _remedy(self, place: tuple[str, str], found: list[str]) -> str:
-        folder, ending = place
-        nested = any(posixpath.dirname(path) != folder.rstrip("/") for path in found)
-        glob = f"{folder.rstrip('/')}/{'**/' if nested else ''}*{ending}"
-        return how_to_read(found[0], glob)
+            advice = _how_to_read(folder, ending, found)
+            yield f"{folder}: {files} {ends} left out ({names}); {advice}"
 
     def _table_lines(self) -> Iterator[str]:
         for path, kind in self._tables.items():
@@ -76,9 +70,15 @@ class LeftOut:
             )
 
 
+def _how_to_read(folder: str, ending: str, found: list[str]) -> str:
+    nested = any(posixpath.dirname(path) != folder.rstrip("/") for path in found)
+    glob = f"{folder.rstrip('/')}/{'**/' if nested else ''}*{ending}"
+    return how_to_read(found[0], glob)
+
+
 def _named(paths: list[str]) -> str:
-    more = f", and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
-    return ", ".join(paths[:_NAMED]) + more
+    more = f", and {len(paths) - _EXAMPLES} more" if len(paths) > _EXAMPLES else ""
+    return ", ".join(paths[:_EXAMPLES]) + more
 
 
 def _few(lines: Iterator[str], what: str) -> Iterator[str]:

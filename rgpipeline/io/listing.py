@@ -1,4 +1,4 @@
-"""The files at one path of a store: a file, a folder with its subfolders, or a glob."""
+"""Listing the files at one path: a file, a folder with its subfolders, or a glob."""
 
 import glob as patterns
 import posixpath
@@ -16,7 +16,7 @@ from rgpipeline.storage.filesystems import version_of
 
 _GLOB = "*?["
 _LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
-# Beside Arrow files these are datasets' own notes, not JSON Lines.
+# Beside Arrow files these are metadata of Hugging Face `datasets`, not JSON Lines.
 _SAVED_TO_DISK = ("dataset_info.json", "state.json", "dataset_dict.json")
 
 
@@ -25,8 +25,8 @@ def find_files(
 ) -> Iterator[FoundFile]:
     """Files at a path without its protocol, sorted; their `path` lacks it too.
 
-    What is there and not taken goes into `left`. Raises InputError for a broken link that stands
-    for an input file, and for a path that is neither file nor folder; FileNotFoundError.
+    What is found and not taken is added to `left`. Raises InputError for a broken link in place of
+    an input file, and for a path that is neither file nor folder; FileNotFoundError.
     """
     try:
         info = fs.info(path)
@@ -84,16 +84,16 @@ def _glob(fs: AbstractFileSystem, path: str, left: LeftOut) -> dict[str, dict[st
 
 
 def _literal(fs: AbstractFileSystem, path: str) -> tuple[str, str]:
-    """The glob with the wildcards escaped that are in the names of folders there; and its base.
+    """The glob with those wildcards escaped that are in names of existing folders; and its base.
 
-    `data[1]/*.parquet` names a folder `data[1]`, if there is one. Empty strings if there is none.
+    `data[1]/*.parquet` names a folder `data[1]`, if it exists. Empty strings if none exists.
     """
     above, escaped = "", ""
     parts = path.split("/")
-    for place, part in enumerate(parts[:-1]):
-        literal = f"{above}/{part}" if place else part
+    for depth, part in enumerate(parts[:-1]):
+        literal = f"{above}/{part}" if depth else part
         if not is_glob(part):
-            escaped = f"{escaped}/{part}" if place else part
+            escaped = f"{escaped}/{part}" if depth else part
         elif fs.isdir(literal):
             escaped = f"{escaped}/{patterns.escape(part)}"
         else:
@@ -114,7 +114,7 @@ def _walk(
     others: dict[str, Any] = {}
     for path, info in sorted(fs.find(folder, detail=True, **_noticing(fs, left)).items()):
         inside = posixpath.relpath(path, folder)
-        if _is_tables_own(folder, inside, left) or is_hidden(inside):
+        if _is_table_metadata(folder, inside, left) or is_hidden(inside):
             continue
         fits = path.endswith(endings)
         if not _is_file(path, info, fits, left):
@@ -125,7 +125,9 @@ def _walk(
         elif format_of(path) is None and may_hold_rows(path):
             others[path] = info.get("ino")
     for path, inode in others.items():
-        if inode is None or inode not in read:  # else a link to it is read: the Hub's blobs
+        if (
+            inode is None or inode not in read
+        ):  # else it was read by a link: blobs of the Hub's cache
             left.by_ending(folder, path)
     if any(path.endswith(".arrow") for path in [*others, *(file.path for file in taken)]):
         rows = [file for file in taken if not file.path.endswith(_SAVED_TO_DISK)]
@@ -134,7 +136,7 @@ def _walk(
 
 
 def _noticing(fs: AbstractFileSystem, left: LeftOut) -> dict[str, Any]:
-    """Has a local disk's listing tell of folders that can't be read; fsspec leaves them out."""
+    """Makes a local listing report folders that can't be read, which fsspec leaves out."""
     if "file" not in fs.protocol:
         return {}
     return {"on_error": partial(_unreadable, left)}
@@ -146,7 +148,7 @@ def _unreadable(left: LeftOut, error: OSError) -> None:
 
 
 def _is_file(path: str, info: dict[str, Any], wanted: bool, left: LeftOut) -> bool:
-    """Whether an entry of a listing is a file; what else it is, is told."""
+    """Whether an entry of a listing is a file; any other kind is added to `left`."""
     kind = info["type"]
     if kind == BROKEN and wanted:
         raise InputError(
@@ -158,8 +160,8 @@ def _is_file(path: str, info: dict[str, Any], wanted: bool, left: LeftOut) -> bo
     return kind in ("file", "other")
 
 
-def _is_tables_own(folder: str, inside: str, left: LeftOut) -> bool:
-    """Whether a file is a table's record of its files rather than one of them."""
+def _is_table_metadata(folder: str, inside: str, left: LeftOut) -> bool:
+    """Whether a file is metadata of a table (Delta, Hudi, Iceberg), not one of its data files."""
     parts = inside.split("/")
     for mark, kind in _LOGS.items():
         if mark in parts[:-1]:

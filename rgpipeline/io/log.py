@@ -1,4 +1,4 @@
-"""A shard's append-only log of parts: one create-if-absent is commit, lock and recovery."""
+"""The append-only log of a shard's parts: creating the next part, if absent, is the commit."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,19 +14,19 @@ Build = Callable[[Sequence[OutputRow], int], bytes]  # rows and part number to t
 class ShardLog:
     """One writer's view of one shard's log. Not for several threads at once.
 
-    The log is all parts that are there: numbers may be absent, because a person may remove a
-    damaged part. A part is created by someone who has read all parts there are, under the number
-    after the highest: never under an absent lower one, since a writer that doesn't look there
-    again could miss it. Whoever loses the race for a number reads that part, drops what it holds
-    and goes on with the next: nobody waits, and no row comes twice.
+    The log is the set of existing parts. Numbers may be missing, because a person may remove a
+    damaged part. A writer first reads all existing parts, then creates the part after the highest
+    number; never one with a missing lower number, since other writers might not look there again.
+    A writer that loses the race for a number reads that part, drops the rows in it from its own,
+    and tries the next number. So nobody waits, and no row is published twice.
     """
 
     def __init__(self, store: Store, shard: int, fingerprint: str | None = None) -> None:
-        """`fingerprint`, of the plan, is what every part must carry, if given."""
+        """`fingerprint`: of the plan; if given, every part must have it."""
         self._store = store
         self._fingerprint = fingerprint
         self._read: set[int] = set()  # numbers of parts that `committed` has
-        self._absent: set[int] = set()  # lower numbers under which there was nothing
+        self._absent: set[int] = set()  # lower numbers without a part
         self._next = 0
         self.shard = shard
         self.committed = CommittedRows()
@@ -46,11 +46,11 @@ class ShardLog:
             pass
 
     def append(self, rows: Sequence[OutputRow], build: Build) -> list[OutputRow]:
-        """Publishes those of `rows` that the log doesn't hold, as one part; returns them.
+        """Publishes those of `rows` that the log lacks, as one part; returns them.
 
-        Several segments of one sample stand in their order. `build(rows, part)` makes the
-        part's bytes; it is called again with fewer rows each time somebody else was faster.
-        Raises StoreError when the store fails for good: nothing, or all of it, was published.
+        Segments of one sample must be in order. `build(rows, part)` makes the part's bytes; it is
+        called again, with fewer rows, each time another writer was faster. Raises StoreError when
+        the store fails for good: then all of the part was published, or nothing.
         """
         while True:
             self._read_listed()
@@ -68,7 +68,7 @@ class ShardLog:
                 raise self._inconsistent(self._next)
 
     def _read_listed(self) -> None:
-        """Reads the parts that a listing shows, and those it leaves out below the highest."""
+        """Reads the parts that a listing shows, and looks for those missing below the highest."""
         listed = part_numbers(self._store, self.shard)
         footers = {number: self._footer(number) for number in listed if number not in self._read}
         if gone := [number for number, footer in footers.items() if footer is None]:

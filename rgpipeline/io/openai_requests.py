@@ -39,7 +39,7 @@ class OpenAIBatchReader(JsonLinesReader):
         return parse_request(parse_object(line))
 
     def known(self, line: bytes) -> Row:
-        """The name and address of a refused request: by these its sender knows it."""
+        """`custom_id` and `url` of a refused request, by which its sender identifies it."""
         try:
             request = parse_object(line)
         except RowError:

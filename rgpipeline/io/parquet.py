@@ -1,4 +1,4 @@
-"""Parquet input: row groups by range, footers only for planning."""
+"""Parquet input: planning reads footers only, workers read ranges of row groups."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, MutableMapping, Sequence
@@ -17,8 +17,8 @@ from rgpipeline.records import InputFile
 from rgpipeline.storage.filesystems import StorageOptions
 
 _BATCH_ROWS = 1024  # decoded at once: bounds memory in row groups of millions
-# Bytes of a row group, in the columns wanted, that are fetched at once, by few requests; of a
-# larger one each column is read on as its rows are.
+# A row group with at most so many bytes in the wanted columns is fetched at once, by few requests.
+# Of a larger one each column is read as its rows are needed.
 _AT_ONCE = 32 << 20
 _AHEAD = 4 << 20  # bytes of a column
 _EXACT = 2**53  # the whole numbers up to it are exact in float64
@@ -32,8 +32,8 @@ class _Stretch(NamedTuple):
     stop: int
 
 
-class _Place(NamedTuple):
-    """A row group of a file, and which of its columns are read."""
+class _Source(NamedTuple):
+    """A row group of a file, and the columns that are read."""
 
     path: str
     group: int
@@ -42,15 +42,15 @@ class _Place(NamedTuple):
 
 @dataclass(slots=True)
 class _Cursor:
-    """A row group that is read from front to back, for rows can only be skipped by decoding."""
+    """A row group read from front to back: rows can only be skipped by decoding them."""
 
-    place: _Place
+    source: _Source
     batches: Iterator[pa.RecordBatch]
     batch: pa.RecordBatch | None = None  # the latest
     first: int = 0  # its first row, in the group
 
     def take(self, start: int, stop: int) -> list[pa.RecordBatch]:
-        """Rows [start, stop), none of them before those that were taken last."""
+        """Rows [start, stop); `start` must not lie before the rows taken last."""
         taken: list[pa.RecordBatch] = []
         while True:
             rows = self.batch.num_rows if self.batch is not None else 0
@@ -66,7 +66,7 @@ class _Cursor:
 class ParquetReader:
     """`Reader` of Parquet files. Nested, dictionary and large types come as they were written.
 
-    Who reads ranges of a row group in their order decodes it once: the next goes on where the
+    Ranges of a row group that are read in their order decode it once: each continues where the
     one before ended.
     """
 
@@ -128,17 +128,17 @@ class ParquetReader:
         first: int,
         faults: MutableMapping[int, str],
     ) -> pa.Table:
-        """The columns `schema` of a stretch; where they are corrupt, nulls and faults of its rows,
+        """The columns `schema` of a stretch. If they are corrupt: nulls, and faults of its rows,
         counted from `first`.
         """
         rows = stretch.stop - stretch.start
         if not len(schema):
             return nulls(rows, schema)
-        place = _Place(path, stretch.group, tuple(schema.names))
-        cursor, self._cursor = self._cursor, None  # lost, should this fail
+        source = _Source(path, stretch.group, tuple(schema.names))
+        cursor, self._cursor = self._cursor, None  # dropped if this fails
         try:
-            if cursor is None or cursor.place != place or cursor.first > stretch.start:
-                cursor = _Cursor(place, self._batches(place, parquet.metadata))
+            if cursor is None or cursor.source != source or cursor.first > stretch.start:
+                cursor = _Cursor(source, self._batches(source, parquet.metadata))
             table = pa.Table.from_batches(cursor.take(stretch.start, stretch.stop))
         except Exception as error:
             if not is_corruption(error):
@@ -150,10 +150,10 @@ class ParquetReader:
             self._cursor = cursor
         return table.select(schema.names)
 
-    def _batches(self, place: _Place, metadata: pq.FileMetaData) -> Iterator[pa.RecordBatch]:
-        at_once = _bytes_of(metadata.row_group(place.group), place.columns) <= _AT_ONCE
-        parquet = self._open(place.path, metadata, at_once)
-        groups, columns = [place.group], list(place.columns)
+    def _batches(self, source: _Source, metadata: pq.FileMetaData) -> Iterator[pa.RecordBatch]:
+        at_once = _bytes_of(metadata.row_group(source.group), source.columns) <= _AT_ONCE
+        parquet = self._open(source.path, metadata, at_once)
+        groups, columns = [source.group], list(source.columns)
         batches: Iterator[pa.RecordBatch] = parquet.iter_batches(
             _BATCH_ROWS, row_groups=groups, columns=columns, use_threads=False
         )
@@ -162,12 +162,12 @@ class ParquetReader:
     def _open(
         self, path: str, metadata: pq.FileMetaData | None = None, at_once: bool = True
     ) -> pq.ParquetFile:
-        source = arrow_file(path, self._options)
-        remote = not isinstance(source, pa.NativeFile)
+        file = arrow_file(path, self._options)
+        remote = not isinstance(file, pa.NativeFile)
         return pq.ParquetFile(
-            source,
+            file,
             metadata=metadata,
-            pre_buffer=at_once and remote,  # on a disk, one read costs nothing to save
+            pre_buffer=at_once and remote,  # on a disk, fewer reads save nothing
             buffer_size=0 if at_once else _AHEAD,
             page_checksum_verification=True,
         )
@@ -182,7 +182,7 @@ def _is_small(chunk: pq.ColumnChunkMetaData) -> bool:
 
 
 def _wanted(schema: pa.Schema, kept: Sequence[str], used: Sequence[str]) -> pa.Schema:
-    """The fields of the file that are read, each once."""
+    """The fields of the file that are read, without repetition."""
     fields = {field.name: field for field in schema}
     exact = (exact_name(name) if exact_name(name) in fields else name for name in used)
     names = dict.fromkeys([*kept, *exact])
@@ -191,15 +191,15 @@ def _wanted(schema: pa.Schema, kept: Sequence[str], used: Sequence[str]) -> pa.S
 
 def _used(table: pa.Table, used: Sequence[str]) -> pa.Table:
     """The columns `used` that the table has."""
-    places = {name: index for index, name in enumerate(table.column_names)}
-    found = {name: places.get(exact_name(name), places.get(name)) for name in used}
-    given = {name: place for name, place in found.items() if place is not None}
-    fields = [table.schema.field(place).with_name(name) for name, place in given.items()]
-    return pa.table([table.column(p) for p in given.values()], schema=pa.schema(fields))
+    indices = {name: index for index, name in enumerate(table.column_names)}
+    found = {name: indices.get(exact_name(name), indices.get(name)) for name in used}
+    given = {name: index for name, index in found.items() if index is not None}
+    fields = [table.schema.field(index).with_name(name) for name, index in given.items()]
+    return pa.table([table.column(i) for i in given.values()], schema=pa.schema(fields))
 
 
 def _bytes_of(group: pq.RowGroupMetaData, columns: Collection[str]) -> int:
-    """Of the named columns, with everything nested in them, compressed."""
+    """Compressed bytes of the named columns, with everything nested in them."""
     columns = set(columns)
     chunks = (group.column(index) for index in range(group.num_columns))
     return sum(

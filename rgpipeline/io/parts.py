@@ -1,4 +1,4 @@
-"""Parts: the Parquet objects that rows are published in."""
+"""Parts, the Parquet objects that rows are published in: writing them and reading their footers."""
 
 import json
 import re
@@ -33,25 +33,25 @@ def parse_part_name(name: str) -> tuple[int, int] | None:
 
 def part_names(store: Store, prefix: str = "part-") -> list[str]:
     """The names of all parts in a folder, by shard and part."""
-    places = {name: parse_part_name(name) for name in store.list(prefix)}
-    return sorted((name for name in places if places[name]), key=lambda name: places[name] or ())
+    found = {name: parse_part_name(name) for name in store.list(prefix)}
+    return sorted((name for name in found if found[name]), key=lambda name: found[name] or ())
 
 
 def part_numbers(store: Store, shard: int) -> list[int]:
     """The numbers of a shard's parts that are there, ascending."""
     names = part_names(store, f"part-{shard:05d}-")
-    return [place[1] for place in map(parse_part_name, names) if place and place[0] == shard]
+    return [found[1] for found in map(parse_part_name, names) if found and found[0] == shard]
 
 
 @dataclass(frozen=True, slots=True)
 class PartLabel:
-    """What a part is stamped with besides its rows."""
+    """What a part's footer says besides its rows."""
 
     shard: int
     part: int
     attempt: str
     fingerprint: str
-    about: Mapping[str, str]  # model, seed, versions: for people who find the file
+    about: Mapping[str, str]  # model, seed, version: for people who find the file
 
 
 def build_part(
@@ -59,8 +59,8 @@ def build_part(
 ) -> bytes:
     """A part as zstd Parquet: the kept input columns with their exact types, then ours.
 
-    `kept` has one row for each of `rows`, or no columns. The footer carries, under `rgp.*`, what
-    `read_footer` reads back.
+    `kept` has one row for each of `rows`, or no columns. `read_footer` reads back the footer's
+    entries, which are named `rgp.*`.
     """
     if kept.num_columns and kept.num_rows != len(rows):  # without columns Arrow counts no rows
         raise ValueError(f"{kept.num_rows} kept rows for {len(rows)} output rows")
@@ -72,7 +72,7 @@ def build_part(
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
         writer.write_table(pa.table(arrays, schema=schema))
-        # Beside the schema, not in it: Arrow stores what is in it a second time.
+        # Not in the schema's metadata, because Arrow stores that a second time.
         writer.add_key_value_metadata(entries)
     return bytes(sink.getvalue())
 
@@ -95,7 +95,7 @@ def footer_metadata(rows: Sequence[OutputRow], label: PartLabel) -> dict[str, st
 
 
 def _spell_entries(entries: Sequence[Entry]) -> str:
-    """Entries as JSON columns; one that holds nothing but its default is left out."""
+    """Entries as JSON columns; a column with only its default value is left out."""
     columns = {name: [entry[i] for entry in entries] for i, name in enumerate(Entry._fields)}
     defaults = ENTRY_DEFAULTS._asdict()
     told = {
@@ -107,12 +107,12 @@ def _spell_entries(entries: Sequence[Entry]) -> str:
 
 
 def _plain(field: pa.Field) -> pa.Field:
-    """The field without its source's notes (pandas' index, field ids), which no longer hold."""
+    """The field without metadata of its source (pandas' index, field ids)."""
     return field.remove_metadata()
 
 
 def _compact(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A dictionary column with only the values it uses: a part has few rows of a large table."""
+    """A dictionary column with only the values it uses: a part has few of the file's rows."""
     if not pa.types.is_dictionary(column.type):
         return column
     chunks = [chunk.dictionary_decode().dictionary_encode() for chunk in column.chunks]
@@ -128,11 +128,11 @@ _THREADS = 32  # waiting for the store, not working
 
 @dataclass(frozen=True, slots=True)
 class PartFooter:
-    """What a part says of itself without its rows being read."""
+    """The contents of a part's footer."""
 
     shard: int
     part: int
-    attempt: str  # whose it is: a worker's life
+    attempt: str  # the attempt id of its writer
     fingerprint: str  # of the plan
     entries: tuple[Entry, ...]  # one for each of its rows, in order
     prompt_tokens: int  # of rows whose first segment is here
@@ -147,11 +147,11 @@ def read_footer(store: Store, name: str, fingerprint: str | None = None) -> Part
 
     Raises:
       FileNotFoundError: there is no such part.
-      OutputError: it is damaged, or isn't one of ours, of this job, under its own name.
+      OutputError: it is damaged, of another job or program, or has another part's name.
     """
     try:
         metadata = _read_metadata(store, name)
-    except (pa.ArrowException, OSError):  # before it is called damaged, it is read once more
+    except (pa.ArrowException, OSError):  # a second read decides whether it is damaged
         try:
             metadata = _read_metadata(store, name)
         except (pa.ArrowException, OSError) as error:
@@ -184,7 +184,7 @@ def read_footers(
 
 
 def unusable(url: str, fault: str) -> str:
-    """The message for a part that can't be used: what is wrong with it, and what to do."""
+    """The message for a part that can't be used: the fault, and what to do."""
     return (
         f"{url}: {fault}; remove this file (with no run of the job going on) and run the job "
         f"again: it does the rows that are nowhere else again"
@@ -192,7 +192,7 @@ def unusable(url: str, fault: str) -> str:
 
 
 def _read_metadata(store: Store, name: str) -> pq.FileMetaData:
-    """Raises FileNotFoundError, and ArrowException or OSError when it isn't whole Parquet."""
+    """Raises FileNotFoundError; ArrowException or OSError if it isn't a complete Parquet file."""
     tail = store.read_tail(name, _TAIL)
     length = int.from_bytes(tail[-8:-4], "little") + 8
     if len(tail) < 12 or not tail.endswith(_MAGIC):
@@ -227,11 +227,11 @@ def _parse_footer(metadata: pq.FileMetaData, url: str) -> PartFooter:
 
 
 def _misplaced(footer: PartFooter, name: str, fingerprint: str | None) -> str:
-    """Why a part can't stand under this name in this job's folder; empty when it can."""
+    """Why a part does not belong under this name in this job's folder; empty if it does."""
     if fingerprint not in (None, footer.fingerprint):
         return f"written by {footer.attempt} for another job"
-    place = parse_part_name(name)
-    if place is not None and place != (footer.shard, footer.part):
+    named = parse_part_name(name)
+    if named is not None and named != (footer.shard, footer.part):
         return f"a copy of {part_name(footer.shard, footer.part)}"
     return ""
 

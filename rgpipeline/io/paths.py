@@ -29,7 +29,7 @@ class Inputs(NamedTuple):
 
     files: list[FoundFile]
     format: str  # one of FORMATS
-    warnings: tuple[str, ...] = ()  # what was left out, or may be taken by mistake
+    warnings: tuple[str, ...] = ()  # about files left out, or perhaps taken by mistake
 
 
 def expand_inputs(
@@ -39,10 +39,10 @@ def expand_inputs(
 
     Each entry's files are sorted by path, entries keep their order, and a file named twice is
     taken once. Folders and globs leave out names that begin with `_` or `.`; a folder gives the
-    files whose ending fits the format. A symbolic link is what it leads to, under its own name.
-    `auto` goes by the endings, which must agree.
-    Raises InputError naming a path that yields nothing, and what is near it; a link that leads
-    nowhere; a path that is neither file nor folder.
+    files whose ending fits the format. A symbolic link is followed, and keeps its own name.
+    `auto` finds the format by the endings, which must agree.
+    Raises InputError for a path with no files (naming similar ones), for a broken link, and for a
+    path that is neither file nor folder.
     """
     found: dict[str, FoundFile] = {}
     left = LeftOut()
@@ -55,14 +55,14 @@ def expand_inputs(
 
 
 def takes_in(path: str, file: str, format: str, options: StorageOptions | None = None) -> bool:
-    """Whether an entry of the input would take in `file` (a full address), were it there."""
+    """Whether an entry of the input would include `file` (a full address) if that existed."""
     if path == DEMO or protocol_of(path) != protocol_of(file):
         return False
     inside, target = (_inside(url, options) for url in (path, file))
     if protocol_of(path) != "file":
         return _would_take(inside, target, format)
-    places = (inside, target), (os.path.realpath(inside), os.path.realpath(target))
-    return any(_would_take(*place, format) for place in places)
+    pairs = (inside, target), (os.path.realpath(inside), os.path.realpath(target))
+    return any(_would_take(*pair, format) for pair in pairs)
 
 
 def _would_take(inside: str, target: str, format: str) -> bool:
@@ -103,7 +103,7 @@ def _expand(
 
 
 def _with_distinct_names(files: list[FoundFile]) -> list[FoundFile]:
-    """Names make ids, so two may not be alike: then all are taken from their common folder."""
+    """Names make ids and must differ: if two are equal, all become relative to a common folder."""
     if not files or max(Counter(file.name for file in files).values()) == 1:
         return files
     folder = posixpath.commonprefix([file.path for file in files]).rpartition("/")[0]
@@ -129,7 +129,7 @@ def _format_of(files: Sequence[FoundFile]) -> str:
 
 
 def _nothing_at(path: str, fs: AbstractFileSystem, inside: str, format: str, advice: str) -> str:
-    """The message for a path that yields no file; `advice`: about what it holds."""
+    """The message for a path without input files. `advice`: how to read the files that it has."""
     if protocol_of(path) == "file" and Path(inside).is_symlink():
         return f"{path}: {describe_link(inside)}"
     wanted = "" if format == "auto" else f" {format}"

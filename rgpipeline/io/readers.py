@@ -1,4 +1,4 @@
-"""Readers: one for each input format, with rows read by range."""
+"""What a reader of an input format does, and the rows it returns."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from rgpipeline.storage.filesystems import StorageOptions
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What planning learns of one file."""
+    """What planning needs to know of one file."""
 
     rows: int
     schema: pa.Schema
@@ -27,10 +27,10 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A range of rows, and what is wrong with some of them (by place in the table).
+    """A range of rows, and the faults of some of them, by index in the table.
 
-    A row with a fault has nulls where it could not be read. `used` holds the columns that prompts,
-    ids and sampling come from, as the file has them; see `used_values`.
+    A row with a fault has nulls where it could not be read. `used` has the columns that make
+    prompts, ids and sampling, with exact values; see `used_values`.
     """
 
     table: pa.Table
@@ -45,7 +45,7 @@ class Reader(Protocol):
         """Counts a file's rows (up to `limit`) and finds its columns.
 
         Raises InputError naming the file when it is empty, corrupt, truncated or of another
-        format; what the store's client raises when that may pass.
+        format; a transient error is raised as the store's client raised it.
         """
 
     def read(
@@ -54,9 +54,9 @@ class Reader(Protocol):
         """Rows [start, stop) with exactly the columns and types of `schema`, and those in `used`
         with the types that they have in the file.
 
-        Columns that the file lacks are null, or missing in `used`. Corrupt stretches come back as
-        faults, and so do values that don't fit their type; raises InputError when nothing of the
-        file can be read any more. Ranges read in their order, from one thread, are read fastest.
+        Columns that the file lacks are null, or missing in `used`. Rows that are corrupt, or have
+        values that don't fit their type, get faults. Raises InputError when nothing of the file can
+        be read. Reading ranges in their order, from one thread, is fastest.
         """
 
     def has_small_integers(self, path: str, column: str) -> bool:
@@ -72,8 +72,8 @@ def reader_for(format: str, options: StorageOptions | None) -> Reader:
 
 
 def validated(rows: Rows) -> Rows:
-    """`rows`, with a fault for each that holds what its column's type can't, such as text that
-    isn't UTF-8; nothing in such a row is to be relied on.
+    """`rows`, with nulls and a fault in each row that has a value invalid for its type, such as
+    text that isn't UTF-8.
     """
     tables = [rows.table] if rows.used is None else [rows.table, rows.used]
     bad: dict[int, str] = {}
@@ -87,12 +87,12 @@ def validated(rows: Rows) -> Rows:
 
 
 def nulls(rows: int, schema: pa.Schema) -> pa.Table:
-    """A table of `rows` rows with nothing in them."""
+    """A table of `rows` rows of nulls."""
     return pa.table([pa.nulls(rows, column.type) for column in schema], schema=schema)
 
 
 def joined(pieces: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
-    """The pieces one after another."""
+    """The pieces concatenated."""
     return pa.concat_tables(pieces) if pieces else schema.empty_table()
 
 
@@ -137,7 +137,7 @@ def take_rows(table: pa.Table, rows: Sequence[int | None]) -> pa.Table:
     """Some rows of a table, in this order; nulls for None."""
     try:
         return table.take(pa.array(rows, pa.int64()))
-    except pa.ArrowNotImplementedError:  # views of text and of lists have no such function
+    except pa.ArrowNotImplementedError:  # views of text and of lists have no `take`
         none = nulls(1, table.schema)
         pieces = [none if row is None else table.slice(row, 1) for row in rows]
         return pa.concat_tables(pieces) if pieces else table.slice(0, 0)

@@ -1,4 +1,4 @@
-"""A shard's input rows, from whichever files they lie in."""
+"""The input rows of a shard, read from one or several files."""
 
 import re
 from bisect import bisect_right
@@ -30,43 +30,43 @@ class InputRows:
     _spans: tuple[Span, ...]
     _starts: tuple[int, ...]  # of each span, in rows of the shard
     _used: tuple[pa.Table | None, ...]  # of each span
-    _names: tuple[str, ...]  # of the columns that `values` tells
+    _names: tuple[str, ...]  # of the columns that `values` returns
 
     def values(self, row: int) -> dict[str, Any]:
-        """What prompts, ids and sampling are made of, by column, as the row's own file has it.
+        """The values that make prompt, id and sampling of a row, by column, exact.
 
-        Null where the file has no such column. Raises RowError naming a column that can't be read.
+        None if the file has no such column. Raises RowError naming a column that can't be read.
         """
         index = bisect_right(self._starts, row) - 1
-        used, place = self._used[index], row - self._starts[index]
+        used, offset = self._used[index], row - self._starts[index]
         values: dict[str, Any] = dict.fromkeys(self._names)
         if used is not None:
             for field, column in zip(used.schema, used.columns, strict=True):
-                values[field.name] = value_of(field, column[place])
+                values[field.name] = value_of(field, column[offset])
         return values
 
     def longer_than(self, nbytes: int, rows: Sequence[int]) -> set[int]:
-        """Those of the rows whose used values take more bytes, about."""
+        """Those of the rows whose used values take more than about `nbytes` bytes."""
         if sum(used.nbytes for used in self._used if used is not None) <= nbytes:
             return set()
         return {row for row in rows if self._nbytes(row) > nbytes}
 
     def _nbytes(self, row: int) -> int:
         index = bisect_right(self._starts, row) - 1
-        used, place = self._used[index], row - self._starts[index]
+        used, offset = self._used[index], row - self._starts[index]
         columns = [] if used is None else used.columns
         # A slice of a dictionary column counts the whole dictionary.
-        return sum(c.slice(place, 1).nbytes for c in columns if not pa.types.is_dictionary(c.type))
+        return sum(c.slice(offset, 1).nbytes for c in columns if not pa.types.is_dictionary(c.type))
 
-    def place(self, row: int) -> tuple[str, int]:
-        """(name of the file, number of the row in it) that a row of the shard comes from."""
+    def origin(self, row: int) -> tuple[str, int]:
+        """The file that a row of the shard comes from: its name, and the row's number in it."""
         index = bisect_right(self._starts, row) - 1
         span = self._spans[index]
         return self._files[span.file].name, span.start + row - self._starts[index]
 
     def default_id(self, row: int) -> str:
         """`file#row`: the id of a row when the job maps no column to it."""
-        name, number = self.place(row)
+        name, number = self.origin(row)
         return f"{name}#{number}"
 
 
@@ -80,11 +80,11 @@ def read_shard(
     options: StorageOptions | None = None,
     retry: Retry | None = None,
 ) -> InputRows:
-    """A shard's rows: the columns `schema` to keep, and those in `used` value by value.
+    """The rows of a shard: the columns of `schema`, and the columns `used` with exact values.
 
-    Those in `partitions` come from folders' names. A file that has gone, changed or turned bad
-    since the plan was made costs its own rows only: they come back with a fault. Raises StoreError
-    when a store can't be reached for long.
+    Columns in `partitions` come from folders' names. If a file was removed, changed or damaged
+    since planning, only its own rows get a fault. Raises StoreError when a store fails for as long
+    as it is tried again.
     """
     retry = retry or Retry()
     tables: list[pa.Table] = []
@@ -176,9 +176,9 @@ def partition_values(path: str) -> dict[str, str | None]:
 
 
 def partition_fields(paths: Iterable[str]) -> list[pa.Field]:
-    """The partition columns of several files: int64 where every value is written as one is.
+    """The partition columns of several files: int64 if every value is spelled as an int64 is.
 
-    `01234`, `+5` and `1_000` would come back as other text, so they keep their column text.
+    With `01234`, `+5` or `1_000` a column stays text, since an integer would be spelled otherwise.
     """
     seen: dict[str, set[str | None]] = {}
     for path in paths:
@@ -193,7 +193,7 @@ def _type_of(values: Iterable[str | None]) -> pa.DataType:
 
 
 def _is_whole(value: str) -> bool:
-    """Whether the text is what an int64 is written as."""
+    """Whether an int64 is spelled so."""
     if not re.fullmatch(r"-?[0-9]{1,19}", value):
         return False
     return str(int(value)) == value and -(2**63) <= int(value) < 2**63

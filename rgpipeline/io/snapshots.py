@@ -38,17 +38,17 @@ _DTYPES: dict[str, Any] = {
 
 
 class SavedSequence(NamedTuple):
-    """A sequence as it was saved: the device's state, and the host's notes beside it."""
+    """A saved sequence: the state of the device, and notes of the host."""
 
     snapshot: Snapshot
-    notes: dict[str, Any]  # what detokenizer, stop matcher and segments need to go on
+    notes: dict[str, Any]  # of detokenizer, stop matcher and segments
 
 
 class Snapshots:
     """The saved states of a job's unfinished sequences.
 
-    A snapshot's name says whose it is and how many tokens had been generated; two workers who
-    save one sequence at the same length save the same bytes, so neither minds the other.
+    A snapshot's name says which sequence it is of, and how many tokens had been generated. Two
+    workers that save one sequence at the same length save the same bytes.
     """
 
     def __init__(self, store: Store) -> None:
@@ -77,9 +77,9 @@ class Snapshots:
     def newest(self, key: SampleKey, at_most: int | None = None) -> SavedSequence | None:
         """The snapshot of the greatest length (of `at_most` tokens); None when there is none.
 
-        One that vanishes meanwhile was removed by a worker that saved a newer one; the search
-        then begins again. So it does when one can't be read, which is removed: tokens that are
-        made again, from an older one or from the start, are the same.
+        If a snapshot vanishes meanwhile, a worker has saved a newer one, and the search starts
+        again. An unreadable snapshot is removed, and an older one is used: generating the tokens
+        again gives the same tokens.
         """
         while True:
             lengths = [n for n in self.lengths(key) if at_most is None or n <= at_most]
@@ -122,7 +122,7 @@ def _parsed(data: bytes) -> SavedSequence:
 
 
 def _checksum(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> str:
-    """Of all bits: with one of them changed a state goes on to other tokens, and nobody sees."""
+    """A checksum of everything: a changed bit would change tokens without any error."""
     crc = zlib.crc32(json.dumps(metadata, sort_keys=True).encode())
     for name in sorted(arrays):
         crc = zlib.crc32(arrays[name].reshape(-1).view(np.uint8).data, crc)
@@ -138,7 +138,7 @@ def _name(key: SampleKey, generated: int) -> str:
 
 
 def _metadata(data: bytes) -> dict[str, str]:
-    """safetensors' own loader of metadata wants a file; the header is JSON after its length."""
+    """The metadata in the header, which is JSON after its length; safetensors reads only files'."""
     length = int.from_bytes(data[:8], "little")
     header: dict[str, dict[str, str]] = json.loads(data[8 : 8 + length])
     return header["__metadata__"]

@@ -1,8 +1,8 @@
-"""Columns that prompts, ids and sampling come from: each row's value as it is in its file.
+"""Columns that make prompts, ids and sampling, with each row's value exactly as in its file.
 
-What a row says must not depend on other rows or files. So these columns get no common type: a
-column of a Parquet file keeps the file's own, and a column of JSON values that are not all text
-holds each value's JSON text.
+A value must not depend on other rows or files. So these columns get no common type: a column of a
+Parquet file keeps the file's type, and a column of JSON values that are not all text holds the JSON
+text of each value.
 """
 
 import json
@@ -24,7 +24,7 @@ Decode = Callable[[Any], Any]
 def json_column(
     name: str, values: Sequence[Any], faults: MutableMapping[int, str]
 ) -> tuple[pa.Field, pa.Array]:
-    """A column of JSON values, exact. A value that can't be held becomes null, and a fault."""
+    """A column of exact JSON values. A value that can't be encoded becomes null, and a fault."""
     if any(value is not None and type(value) is not str for value in values):
         texts = [json_text(value, row, name, faults) for row, value in enumerate(values)]
         field = exact_field(name)
@@ -45,10 +45,10 @@ def json_column(
 
 
 def value_of(field: pa.Field, scalar: pa.Scalar) -> Any:
-    """One value as Python has it: text, numbers, dates, lists, dicts for structs and maps.
+    """One value as a Python object: text, numbers, dates, lists, dicts for structs and maps.
 
-    JSON text, by the column's type or by our own mark, is decoded. Raises RowError naming the
-    column when it can't be.
+    JSON text is decoded if the column's type or metadata says that it is JSON. Raises RowError
+    naming the column if that fails.
     """
     if not scalar.is_valid:
         return None
@@ -67,7 +67,7 @@ def value_of(field: pa.Field, scalar: pa.Scalar) -> Any:
 
 
 def exact_name(name: str) -> str:
-    """The column that stands for a used one in the input of a retry, value by value as JSON."""
+    """The name, in a retry's input, of the column with the exact JSON text of a used one."""
     return f"rgp_exact.{name}"
 
 
@@ -77,12 +77,12 @@ def exact_field(name: str) -> pa.Field:
 
 
 def exact_text(value: object) -> str:
-    """A value as JSON text; what JSON has no type for is the text that it is used as."""
+    """A value as JSON text; a value of a type that JSON lacks is the text that it is used as."""
     return json.dumps(value, default=as_text)
 
 
 def as_text(value: object) -> str:
-    """A value's one spelling as text. Bytes are read as UTF-8, or else written as hex digits."""
+    """The text of a value. Bytes are decoded as UTF-8, or else written as hex digits."""
     if isinstance(value, Decimal):
         return format(value, "f")
     if not isinstance(value, bytes):
@@ -100,7 +100,7 @@ def is_json_type(kind: pa.DataType) -> bool:
 
 
 def _decoder(kind: pa.DataType) -> Decode | None:
-    """What decodes the JSON in values of a type; None for types without any."""
+    """A function that decodes the JSON in values of a type; None for types without JSON."""
     if is_json_type(kind):
         return json.loads
     if pa.types.is_dictionary(kind):
@@ -144,7 +144,7 @@ def _in_list(item: Decode) -> Decode:
 
 
 def _nanoseconds(scalar: pa.Scalar) -> datetime | str:
-    """A timestamp; as text where it is finer than Python's dates."""
+    """A timestamp; as text if it is finer than Python's dates."""
     micros, rest = divmod(scalar.value, _NANOSECONDS)
     date: datetime = pa.scalar(micros, pa.timestamp("us", scalar.type.tz)).as_py()
     if not rest:

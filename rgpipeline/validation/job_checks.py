@@ -106,7 +106,7 @@ def row_warnings(job: Job, plan: Plan) -> Iterator[str]:
             except RowError as error:
                 fault = str(error)
         if fault is not None:
-            name, number = input.place(row)
+            name, number = input.origin(row)
             bad.append(f"{name}, row {number:,}: {fault}")
     if bad:
         more = [f"… and {len(bad) - _SHOWN} more"] if len(bad) > _SHOWN else []

@@ -88,7 +88,7 @@ def _examples(input: InputRows, repeated: Sequence[Repeated]) -> str:
 
 
 def _places(input: InputRows, first: int, again: int) -> str:
-    (one, row), (other, another) = input.place(first), input.place(again)
+    (one, row), (other, another) = input.origin(first), input.origin(again)
     if one == other:
         return f"{one}, rows {count(row)} and {count(another)}"
     return f"{one}, row {count(row)}; {other}, row {count(another)}"

@@ -156,7 +156,7 @@ class _ShardMaker:
 
 def place_of(input: InputRows, row: int) -> str:
     """File and row of a shard's row, for messages."""
-    name, number = input.place(row)
+    name, number = input.origin(row)
     return f"{name}, row {number:,}"
 
 

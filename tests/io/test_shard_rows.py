@@ -39,7 +39,7 @@ def test_rows_of_several_files_are_one_table(files: list[InputFile]) -> None:
     rows = read(files, (0, 3, 5), (1, 0, 1))
     assert rows.table.column("prompt").to_pylist() == ["a3", "a4", "b0"]
     assert [rows.default_id(k) for k in range(3)] == ["a.parquet#3", "a.parquet#4", "b.parquet#0"]
-    assert rows.place(2) == ("b.parquet", 0)
+    assert rows.origin(2) == ("b.parquet", 0)
 
 
 def test_a_file_that_changed_costs_its_own_rows_and_is_named(files: list[InputFile]) -> None:
