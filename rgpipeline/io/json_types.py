@@ -108,7 +108,7 @@ class KindsByKey:
     __slots__ = ("_depth", "_kinds", "_most", "crowded")
 
     def __init__(self, depth: int, most: int | None = None) -> None:
-        """`most`: the largest number of keys; with more the object is `crowded` and has no struct."""
+        """`most`: the largest number of keys; with more the object is `crowded`, not a struct."""
         self._depth = depth
         self._most = most
         self._kinds: dict[str, JsonKinds] = {}
