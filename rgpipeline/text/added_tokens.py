@@ -1,10 +1,10 @@
 """Tokens that a folder's other files add to its tokenizer.model.
 
 transformers reads a tokenizer from several files. Fine-tuning scripts add tokens (`<|im_start|>`)
-to `added_tokens.json`, `tokenizer_config.json` or `tokenizer.json`, and leave tokenizer.model as it
-was. Read by tokenizer.model alone, such a token would be several pieces of text, so a folder is
-used only if tokenizer.model itself has every token that is declared beside it. Padding and the
-like, which no prompt has use for, may be missing; then a text that spells them out is refused.
+to `added_tokens.json`, `tokenizer_config.json` or `tokenizer.json`, and don't change
+tokenizer.model, which alone would split such a token into several pieces of text. So a folder is
+used only if its tokenizer.model has every token that the other files declare. Only tokens that
+prompts don't need, such as padding, may be missing; a text that contains one is then refused.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,12 +18,13 @@ from rgpipeline.storage.small_files import json_object, read_in
 
 _SPACE = "\u2581"  # how sentencepiece writes one
 _SHOWN = 5
-_UNUSED_ROLES = ("pad_token", "mask_token", "cls_token", "sep_token")  # by a causal model
+# A causal model does not use these.
+_UNUSED_ROLES = ("pad_token", "mask_token", "cls_token", "sep_token")
 
 
 class _Declared(NamedTuple):
     content: str
-    id: int | None  # None where the file leaves it to the loader
+    id: int | None  # None if the file does not say
     takes_spaces: bool = False  # transformers strips the text beside it, or wants whole words
 
 
@@ -92,7 +93,7 @@ def _of_config(found: Any, size: int) -> Iterator[_Declared]:
 
 
 def _of_tokenizer(found: Any, size: int) -> Iterator[_Declared]:
-    """tokenizer.json: its added tokens, and pieces beyond tokenizer.model's."""
+    """tokenizer.json: its added tokens, and the pieces that tokenizer.model lacks."""
     for token in found.get("added_tokens") or []:
         yield _Declared(token["content"], int(token["id"]), _takes_spaces(token))
     pieces = (found.get("model") or {}).get("vocab") or {}
@@ -121,7 +122,7 @@ def _is_known(token: _Declared, model: spm.SentencePieceProcessor) -> bool:
     if model.id_to_piece(index) != content or token.id not in (None, index):
         return False
     if model.is_control(index) or model.is_unknown(index):
-        return True  # such symbols are no part of texts, see `Tokenizer`
+        return True  # such symbols are never found in texts, see `Tokenizer`
     read = model.encode(token.content, out_type=str)
     return not token.takes_spaces and [piece for piece in read if piece != _SPACE] == [content]
 

@@ -1,4 +1,4 @@
-"""Chats to prompts: the Gemma turn template, or the checkpoint's own."""
+"""Chats to prompts: by the template of the job or the checkpoint, else by Gemma's turns."""
 
 import re
 from datetime import datetime
@@ -19,7 +19,7 @@ _TURN, _END = "<start_of_turn>", "<end_of_turn>"
 class ChatTemplate:
     """Turns a row's `messages` into a prompt that ends where the model's turn begins.
 
-    Without a template of the checkpoint's own, it is the official library's
+    Without a template of its own, a checkpoint gets the official library's format
     (`recurrentgemma.common.apply_it_formatter`), for any number of turns.
     """
 
@@ -52,10 +52,10 @@ class ChatTemplate:
     ) -> Self:
         """The template for the weights in the folder `url`, with their `tokenizer`.
 
-        The first that there is of: `template` (a template's text, or the address of its file), the
-        one in `url`, the one in `tokenizer_url` (where the tokenizer comes from, if not from
-        `url`), Gemma's turns. `now` is what `strftime_now` tells; default: this moment. Raises
-        WeightsError when that template is faulty, or there is none and the tokenizer has no turn
+        The first that exists of: `template` (a template's text, or the address of its file), the
+        one in `url`, the one in `tokenizer_url` (where the tokenizer is, if not in `url`), Gemma's
+        turns. `now` is the time that `strftime_now` formats; default: the current time. Raises
+        WeightsError when the template is faulty, or there is none and the tokenizer has no turn
         tokens.
         """
         folders = (url,) if tokenizer_url is None else (url, tokenizer_url)
@@ -72,14 +72,14 @@ class ChatTemplate:
         return cls(tokenizer, JinjaTemplate(source, name, special, now or datetime.now()))
 
     def render(self, messages: object) -> str:
-        """The prompt as text, for a person's eyes. Raises RowError naming message and field."""
+        """The prompt as text. Raises RowError naming message and field."""
         return self._own.render(messages) if self._own else _gemma_turns(messages)
 
     def encode(self, messages: object) -> list[int]:
         """The prompt's token ids, with one BOS. Raises RowError naming message and field.
 
-        BOS, EOS, unknown and padding that the checkpoint's own template spells out become those
-        tokens, as they do in transformers.
+        Where the checkpoint's own template writes the BOS, EOS, unknown or padding token as text,
+        it becomes that token, as in transformers.
         """
         text = self.render(messages)
         if self._own is None:
@@ -109,7 +109,7 @@ _CONFIG = "tokenizer_config.json"
 
 
 def read_template(url: str, storage_options: StorageOptions | None) -> str | None:
-    """The source of the chat template in the folder `url`, None when it has none.
+    """The source of the chat template in the folder `url`, None if it has none.
 
     chat_template.jinja, else the one in tokenizer_config.json (of several, the "default").
     Raises WeightsError when tokenizer_config.json cannot be read, or has several templates and
@@ -125,7 +125,7 @@ def read_template(url: str, storage_options: StorageOptions | None) -> str | Non
 def given_template(template: str, storage_options: StorageOptions | None) -> str:
     """The source of the template that a job gives: its text, or the file or folder it is in.
 
-    Raises WeightsError when nothing is there.
+    Raises WeightsError if there is no such file.
     """
     if is_template_text(template):
         return template
@@ -147,9 +147,9 @@ def given_template(template: str, storage_options: StorageOptions | None) -> str
 def special_tokens(
     tokenizer: Tokenizer, folders: tuple[str, ...], storage_options: StorageOptions | None
 ) -> dict[str, str]:
-    """The tokens that templates know by name: bos_token, eos_token, unk_token, pad_token, …
+    """The tokens that templates refer to by name: bos_token, eos_token, unk_token, pad_token, …
 
-    The tokenizer's own, and over them those of each folder's tokenizer_config.json.
+    Those in each folder's tokenizer_config.json override the tokenizer's own.
     """
     ids = {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id, "unk": tokenizer.unk_id}
     ids |= {} if tokenizer.pad_id is None else {"pad": tokenizer.pad_id}

@@ -1,4 +1,4 @@
-"""Chat messages as rows carry them, checked."""
+"""Chat messages of a row, parsed and checked."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 from rgpipeline.errors import RowError
 
-Message = dict[str, Any]  # role, content, and whatever else the row gives, as in transformers
+Message = dict[str, Any]  # role, content, and any other keys of the row, as in transformers
 
 _TURNS = {  # the roles of Gemma's turns, by the names that people use for them
     "system": "system",
@@ -22,8 +22,8 @@ def parse_messages(value: object, allowed: Collection[str] = ()) -> list[Message
     """The chat in a row's `messages`: a list of {"role", "content"}, or the same as JSON text.
 
     `content` is text or OpenAI's list of {"type": "text", "text"} parts. Keys whose value is null
-    are dropped. Of `TOOL_KEYS`, only those in `allowed` may have a value. Which roles there may be,
-    and in what order, is not checked here. Raises RowError naming message and field.
+    are dropped. Of `TOOL_KEYS`, only those in `allowed` may have a value. The roles and their order
+    are not checked here. Raises RowError naming message and field.
     """
     if isinstance(value, str):
         try:
@@ -47,7 +47,7 @@ def as_turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
     """Gemma's turns, (role, text) each: user and model in alternation.
 
     At most one system message, at the beginning; then user and model by turns, user first and
-    last. Other keys (a name, metadata) have no place in the prompt. Raises RowError.
+    last. Other keys (a name, metadata) are ignored. Raises RowError.
     """
     named: list[Message] = []
     for index, message in enumerate(messages):
@@ -74,7 +74,7 @@ def fold_system(messages: Sequence[Message]) -> list[Message]:
 
 
 def require_open_end(messages: Sequence[Message]) -> None:
-    """Raises RowError when the last message is the model's own: nothing is left to answer."""
+    """Raises RowError when the last message is the model's: it has nothing to answer."""
     if messages[-1]["role"] in ("assistant", "model"):
         raise RowError(
             f"messages[{len(messages) - 1}].role: the last message must be the user's, "

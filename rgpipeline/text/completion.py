@@ -1,4 +1,4 @@
-"""Text as it comes: token ids in, the text they make certain out."""
+"""A completion's text while its tokens arrive: detokenized, and cut at the first stop string."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, TypedDict
@@ -18,20 +18,20 @@ class DetokenizerState(TypedDict):
 class IncrementalDetokenizer:
     """Decodes one sequence piece by piece.
 
-    The pieces joined are exactly `tokenizer.decode` of all ids at once, however the ids were
-    split. Memory is constant: at most 3 bytes are held back. As with the official sampler, the
-    ids are a text of their own: what comes before them (the prompt) has no part in it.
+    The pieces joined are exactly `tokenizer.decode` of all ids at once, however the ids are split.
+    At most 3 bytes are held back, so memory is constant. As in the official sampler, the ids are
+    decoded alone, without the prompt before them.
     """
 
     def __init__(self, tokenizer: Tokenizer, state: DetokenizerState | None = None) -> None:
-        """Starts a text, or goes on from what `state()` gave."""
+        """Starts a text, or resumes one from what `state()` returned."""
         surfaces = tokenizer.surfaces
         self._surfaces = surfaces
         self._at_start = state["at_start"] if state else surfaces.start_matters
         self._joiner = ByteJoiner(bytes.fromhex(state["pending"]) if state else b"")
 
     def push(self, ids: TokenIds) -> str:
-        """The text that is certain now and was not before `ids`, [n] >= 0, were known.
+        """The text that has become certain with `ids`, [n] >= 0.
 
         Ids beyond the tokenizer's vocabulary read as the unknown piece. Raises ValueError on a
         negative id.
@@ -49,11 +49,11 @@ class IncrementalDetokenizer:
         return self._joiner.join("", final=True)
 
     def state(self) -> DetokenizerState:
-        """What a new detokenizer of the same tokenizer needs to go on from here."""
+        """What a new detokenizer of the same tokenizer needs to continue."""
         return {"at_start": self._at_start, "pending": self._joiner.pending.hex()}
 
     def _take_head(self, ids: list[int]) -> str:
-        """Removes from `ids` those at the start of the text; their surfaces there."""
+        """Removes the ids at the start of the text from `ids`; returns their surfaces there."""
         head = []
         for index in ids:
             head.append(self._surfaces.at_start(index))
@@ -73,15 +73,15 @@ class CompletionState(TypedDict):
 
 
 class Pushed(NamedTuple):
-    """What some tokens made certain."""
+    """The text that some tokens have made certain."""
 
-    emit: str  # text that no stop string can claim any more
+    emit: str  # text that can't be part of a stop string any more
     hit: str | None  # the stop string found; nothing after `emit` belongs to the completion
-    tokens: int  # of those pushed that belong to the sequence: up to the one that told of the hit
+    tokens: int  # pushed tokens that belong to the sequence: up to the one that completed the hit
 
 
 class SequenceText(Protocol):
-    """What becomes of a sequence's tokens as text."""
+    """Makes the text of a sequence's tokens."""
 
     def push(self, ids: TokenIds) -> Pushed:
         """Takes the next tokens."""
@@ -90,11 +90,11 @@ class SequenceText(Protocol):
         """The rest, when no more tokens follow."""
 
     def state(self) -> CompletionState | None:
-        """What goes beside a snapshot; None where there is nothing to remember."""
+        """What is saved with a snapshot; None if there is nothing to save."""
 
 
 class NoText:
-    """A sequence of a model without a tokenizer: all its tokens count, and none has a text."""
+    """A sequence of a model without a tokenizer: its tokens count, but have no text."""
 
     def push(self, ids: TokenIds) -> Pushed:
         return Pushed("", None, len(ids))
@@ -117,9 +117,9 @@ class CompletionText:
         unmatched: int = 0,
         state: CompletionState | None = None,
     ) -> None:
-        """Starts a text, or goes on from what `state()` gave for the same stops.
+        """Starts a text, or resumes one from what `state()` returned for the same stops.
 
-        Stop strings that end within the first `unmatched` tokens (min_tokens) don't count.
+        Stop strings that end within the first `unmatched` tokens (min_tokens) are ignored.
         """
         self._tokenizer = tokenizer
         self._detokenizer = IncrementalDetokenizer(tokenizer)
@@ -129,9 +129,9 @@ class CompletionText:
             self._restore(state)
 
     def push(self, ids: TokenIds) -> Pushed:
-        """Takes the next tokens, however many; once a stop string is found all others are dropped.
+        """Takes any number of next tokens; after a stop string all further ones are dropped.
 
-        The result is that of one token at a time, whichever way they are cut into calls.
+        The result does not depend on how the tokens are divided into calls.
         """
         plain = as_list(ids)
         if self._matcher.hit is not None:
@@ -151,7 +151,7 @@ class CompletionText:
         return Cut(last.emit + rest.emit, rest.hit)
 
     def state(self) -> CompletionState:
-        """What a new one for the same tokenizer and stops needs to go on from here."""
+        """What a new one for the same tokenizer and stops needs to continue."""
         return {
             "detokenizer": self._detokenizer.state(),
             "matcher": self._matcher.state(),
@@ -164,7 +164,7 @@ class CompletionText:
         self._unmatched = state["unmatched"]
 
     def _take(self, plain: list[int]) -> Cut:
-        if not self._unmatched:  # as for most, and for all after their first tokens
+        if not self._unmatched:  # the usual case
             return self._matcher.push(self._detokenizer.push(plain))
         free, matched = plain[: self._unmatched], plain[self._unmatched :]
         self._unmatched -= len(free)
@@ -173,7 +173,7 @@ class CompletionText:
         return Cut(before + cut.emit, cut.hit)
 
     def _replay(self, before: CompletionState, plain: list[int]) -> Pushed:
-        """Goes back, and finds the token that told of the hit: only those up to it count."""
+        """Restores `before`, and finds the token that completed the hit; later ones are dropped."""
         self._restore(before)
         emitted = []
         for count, index in enumerate(plain, start=1):

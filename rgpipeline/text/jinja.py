@@ -1,4 +1,4 @@
-"""A checkpoint's own chat template, run in the environment transformers gives it."""
+"""A checkpoint's own chat template, rendered in the same environment as in transformers."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ from rgpipeline.text.chat_messages import (
     text_of,
 )
 
-_WORDS = ("Hello-7f3a", "there-9b1c")  # nothing that a template writes by itself
+_WORDS = ("Hello-7f3a", "there-9b1c")  # no template contains them
 _PROBE: Message = {"role": "user", "content": _WORDS[0]}
 _PARTS = [{"type": "text", "text": word} for word in _WORDS]
 _USUAL_ROLES = {"model": "assistant", "developer": "system"}
@@ -35,17 +35,17 @@ class JinjaTemplate:
     As in transformers (`render_jinja_template`): an immutable sandbox, `trim_blocks` and
     `lstrip_blocks`, loop controls, `{% generation %}`, `raise_exception`, `strftime_now`, a
     `tojson` that keeps Unicode, the names of the special tokens, and messages with all their keys.
-    Which roles there may be is the template's own affair. In three things it goes further:
+    The template decides which roles are allowed. Three things differ from transformers:
 
     - Roles "model" and "developer" become "assistant" and "system", unless the template compares
       a role with them itself.
     - A template that refuses system messages (Gemma's does) gets them folded into the first turn.
-    - Content comes in the form, text or a list of parts, that the template can write.
+    - Content is passed as text or as a list of parts, whichever the template can render.
     """
 
     def __init__(self, source: str, name: str, special: Mapping[str, str], now: datetime) -> None:
-        """`special` are the template's names of tokens, such as bos_token; `now` is the moment
-        that `strftime_now` tells, the same for all rows.
+        """`special` are tokens by the names that templates use, such as bos_token; `now` is the
+        time that `strftime_now` formats, the same for all rows.
 
         Raises WeightsError when `source` cannot be parsed or does not render a plain question.
         """
@@ -61,7 +61,7 @@ class JinjaTemplate:
             ) from error
         compared = set(_compared(tree))
         self._roles = {old: new for old, new in _USUAL_ROLES.items() if old not in compared}
-        # A call's id is seldom written; a call that isn't written would be lost.
+        # Few templates write a call's id, which may be left out; a call may not.
         self._tool_keys = [key for key in TOOL_KEYS if key in source or key == "tool_call_id"]
         self._writes_parts = self._shows({**_PROBE, "content": _PARTS}, _WORDS)
         if self._writes_parts and not self._shows(_PROBE, _WORDS[:1]):
@@ -93,14 +93,14 @@ class JinjaTemplate:
                 documents=None,
                 **self._special,
             )
-        # The template is foreign code over a row's own data: it may fail in any way.
+        # The template is other people's code, and may raise anything.
         except Exception as error:
             raise RowError(
                 f"messages: refused by the chat template of {self._name}: {error}"
             ) from error
 
     def _with_content(self, message: Message) -> Message:
-        """The message with its content in a form that the template can write."""
+        """The message with its content in a form that the template can render."""
         content = message.get("content")
         if isinstance(content, str):
             if self._text_as_parts:
@@ -118,7 +118,7 @@ class JinjaTemplate:
             ) from error
 
     def _shows(self, message: Message, words: Sequence[str]) -> bool:
-        """Whether the prompt of a message has these words, and not as a list printed in Python."""
+        """Whether the prompt of a message has these words, not as a printed Python list."""
         try:
             prompt = self._render([message])
         except RowError:
@@ -151,9 +151,9 @@ def _compared(tree: nodes.Template) -> Iterator[Any]:
 
 
 class _Generation(Extension):
-    """`{% generation %}…{% endgeneration %}`: marks the model's turns for training, no more.
+    """`{% generation %}…{% endgeneration %}`: marks the model's turns, for training only.
 
-    As in transformers the block is a macro's body: what is set in it stays in it.
+    As in transformers the block is the body of a macro: variables set in it are local.
     """
 
     tags = {"generation"}  # noqa: RUF012 - declared so by jinja2

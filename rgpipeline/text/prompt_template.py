@@ -10,7 +10,7 @@ from uuid import UUID
 from rgpipeline.errors import JobError, RowError
 from rgpipeline.wording import kind_of
 
-_FILLS = (str, Number, date, time, UUID)  # what has one obvious spelling
+_FILLS = (str, Number, date, time, UUID)  # types with one obvious spelling
 
 
 class PromptTemplate:

@@ -1,4 +1,4 @@
-"""Stop strings, found in text that comes in pieces."""
+"""What ends a text: stop strings, found in text that arrives in pieces, and stop tokens."""
 
 import re
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ from rgpipeline.text.tokenizer import Tokenizer
 
 
 class Cut(NamedTuple):
-    """What a piece of text made certain."""
+    """The text that a piece has made certain."""
 
-    emit: str  # text that no stop string can claim any more
+    emit: str  # text that can't be part of a stop string any more
     hit: str | None  # the stop string found; nothing after `emit` belongs to the completion
 
 
@@ -23,15 +23,15 @@ class StopState(TypedDict):
 
 
 class StopMatcher:
-    """Cuts a text before the first place where one of `stops` begins.
+    """Cuts a text before the first occurrence of one of `stops`.
 
-    The result is that of searching the whole text, wherever it is split: of all places where a
-    stop string stands the leftmost counts, and if several begin there, the shortest is named.
-    Held back is only what may turn out to be a stop string, so always less than the longest one.
+    The result is that of searching the whole text, however it is split: the leftmost occurrence
+    counts, and if several begin there, the shortest. Only text that may become a stop string is
+    held back, so always less than the longest one.
     """
 
     def __init__(self, stops: Sequence[str], state: StopState | None = None) -> None:
-        """Starts a text, or goes on from what `state()` gave for the same stops.
+        """Starts a text, or resumes one from what `state()` returned for the same stops.
 
         Raises ValueError when a stop string is empty.
         """
@@ -69,11 +69,11 @@ class StopMatcher:
         return Cut(text[: found.start()], self.hit)
 
     def state(self) -> StopState:
-        """What a new matcher of the same stops needs to go on from here."""
+        """What a new matcher of the same stops needs to continue."""
         return {"held": self._held, "hit": self.hit}
 
     def _first_partial(self, text: str) -> int:
-        """Where the longest tail of `text` begins that begins a stop string; else its length."""
+        """The start of the longest end of `text` that begins a stop string; else its length."""
         first = len(text)
         for stop in self.stops:
             start = text.find(stop[0], max(0, len(text) - len(stop) + 1), first)
@@ -88,14 +88,15 @@ _NAME = re.compile(r"<[^<>\s]+>")
 
 
 def with_turn_end(sampling: Sampling, turn_end: Sequence[int]) -> Sampling:
-    """`sampling` for a chat: it ends where the model ends its turn, as at end-of-sequence."""
+    """`sampling` for a chat, which also ends at the token that ends the model's turn."""
     return sampling if sampling.ignore_eos else _with(sampling, turn_end)
 
 
 def with_named_tokens(sampling: Sampling, tokenizer: Tokenizer) -> Sampling:
-    """`sampling`, with `stop_ids` for the stop strings that name tokens without text.
+    """`sampling`, with `stop_ids` for stop strings that name tokens without text, such as `<eos>`.
 
-    The stop strings stay: a model may also spell one out, character by character.
+    No text ever contains such a token. The stop strings stay, because a model may also write one
+    character by character.
     """
     found = (token_without_text(stop, tokenizer) for stop in sampling.stop)
     named = [index for index in found if index is not None]
@@ -103,7 +104,7 @@ def with_named_tokens(sampling: Sampling, tokenizer: Tokenizer) -> Sampling:
 
 
 def never_found(stops: Sequence[str], tokenizer: Tokenizer) -> list[tuple[str, str]]:
-    """Stop strings with a token without text amid other text; each with that token's name."""
+    """Stop strings that contain a token without text beside other text; each with that token."""
     return [
         (stop, name)
         for stop in stops

@@ -1,14 +1,14 @@
 """What each token id adds to a text, looked up once for the whole vocabulary.
 
-Sentencepiece decodes a text as a whole, but only two things tie a piece to its neighbours:
+Sentencepiece decodes a text as a whole, but a piece depends on its neighbours in two cases only:
 
 - byte pieces (`<0xE6>`) join into characters, and each byte that does not is a U+FFFD;
 - at the start of the text, some models drop a leading space (Gemma's keep it).
 
-So one table of strings and one of exceptions at the start say all. A byte above ASCII stands in
-the tables as the lone surrogate that Python's `surrogateescape` (PEP 383) gives it, so that
-encoding a join of table entries yields the very bytes of the text. A control token must break a
-run of bytes, and then vanish: it stands as the byte 0xFF, which no character contains.
+So one table of strings, and one for the start of a text, are enough. A byte above ASCII is stored
+in them as the lone surrogate of Python's `surrogateescape` (PEP 383), so that encoding the joined
+entries gives the bytes of the text. A control token must end a run of bytes and then vanish: it is
+stored as the byte 0xFF, which no character contains.
 """
 
 import codecs
@@ -27,10 +27,10 @@ _REPLACEMENT = "\ufffd"
 
 
 class ByteJoiner:
-    """Makes text of surfaces, holding back the bytes of a character that may still be completed."""
+    """Joins surfaces to text; holds back the bytes of a character that is not complete yet."""
 
     def __init__(self, pending: bytes = b"") -> None:
-        """Goes on after `pending`, at most 3 bytes that begin a character."""
+        """Starts after `pending`, at most 3 bytes that begin a character."""
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._decoder.setstate((pending, 0))
 
@@ -40,7 +40,7 @@ class ByteJoiner:
         return bytes(self._decoder.getstate()[0])
 
     def join(self, surfaces: str, *, final: bool = False) -> str:
-        """The text that `surfaces` make certain; with `final`, all of it."""
+        """The text that has become certain with `surfaces`; with `final`, all text."""
         text = self._decoder.decode(surfaces.encode("utf-8", "surrogateescape"), final)
         if text.isascii():
             return text
@@ -49,7 +49,7 @@ class ByteJoiner:
 
 @dataclass(frozen=True)
 class Surfaces:
-    """The surface of every piece; `ByteJoiner` makes text of surfaces put together."""
+    """The surface of every piece; `ByteJoiner` joins surfaces to text."""
 
     body: list[str]  # what each id adds after other text
     head: list[str]  # what it adds at the very start
@@ -58,7 +58,7 @@ class Surfaces:
 
     @classmethod
     def of(cls, model: spm.SentencePieceProcessor, name: str = "tokenizer.model") -> Self:
-        """Asks `model` itself for the surface of each piece, in both places.
+        """Lets `model` decode each piece, after other text and at the start.
 
         Raises WeightsError when the pieces do not add up to what the model decodes (models with
         denormalization rules; no Griffin checkpoint has one).
@@ -68,8 +68,8 @@ class Surfaces:
         anchor = next(index for index in ids if alone[index])
         after = len(alone[anchor])
         body = [text[after:] for text in model.decode([[anchor, index] for index in ids])]
-        # A piece that leaves the start leaves it for every other; one that loses its space
-        # there tells whether it was.
+        # `probe` reads differently at the start. If it does so after a piece without text, then
+        # the text is still at its start after that piece.
         probe = next((index for index in ids if alone[index] != body[index]), anchor)
         keeps = {
             index

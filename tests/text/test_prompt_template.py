@@ -42,11 +42,6 @@ def test_numbers_and_dates_are_spelled() -> None:
     assert PromptTemplate("{n} {x} {day}").fill(row) == "3 0.5 2026-01-02"
 
 
-def test_head_is_what_all_prompts_begin_with() -> None:
-    assert PromptTemplate("a {{b}} {{c {d} e {f}").head == "a {b} {c "
-    assert PromptTemplate("{d} e").head == ""
-
-
 def test_fields_are_the_columns_used_each_once() -> None:
     assert PromptTemplate("{b}{a}{b}").fields == ("b", "a")
 
