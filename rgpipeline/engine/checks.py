@@ -20,44 +20,31 @@ NO_NUMBERS = (
 _MAX_FAILED = 32  # sequences without finite logits, while no other has any
 
 
-def token_fault(tokens: NDArray[np.integer[Any]], vocab: int) -> str | None:
-    """Why a text of these tokens can't be read; None if it can."""
+def check_tokens(tokens: NDArray[np.integer[Any]], vocab: int) -> None:
+    """Raises RowError if a text of these tokens can't be read."""
     if len(tokens) == 0:
-        return "the prompt has no tokens; give at least one (BOS for an empty text)"
+        raise RowError("the prompt has no tokens; give at least one (BOS for an empty text)")
     least, greatest = int(tokens.min()), int(tokens.max())
     if least < 0 or greatest >= vocab:
         worst = least if least < 0 else greatest
-        return f"token id {worst} is outside the model's vocabulary of {vocab}"
-    return None
-
-
-def request_fault(request: Request, vocab: int, eos_ids: tuple[int, ...]) -> str | None:
-    """Why a request can't be done; None if it can."""
-    fault = token_fault(request.tokens, vocab)
-    if fault is not None:
-        return fault
-    for field in ("logit_bias", "stop_ids"):
-        outside = [i for i in getattr(request.sampling, field) if not 0 <= i < vocab]
-        if outside:
-            return f"{field} names token id {outside[0]}, outside the vocabulary of {vocab}"
-    limit, snapshot = request.sampling.max_tokens, request.snapshot
-    if snapshot is not None and limit is not None and snapshot.generated >= limit:
-        return f"its snapshot holds {snapshot.generated} tokens, all of max_tokens {limit}"
-    if len(stop_ids(request, eos_ids)) > MAX_STOP_IDS:
-        return f"more than {MAX_STOP_IDS} stop ids (end-of-sequence included); name fewer"
-    return None
-
-
-def check_tokens(tokens: NDArray[np.integer[Any]], vocab: int) -> None:
-    """Raises RowError if a text of these tokens can't be read."""
-    if (fault := token_fault(tokens, vocab)) is not None:
-        raise RowError(fault)
+        raise RowError(f"token id {worst} is outside the model's vocabulary of {vocab}")
 
 
 def check_request(request: Request, vocab: int, eos_ids: tuple[int, ...]) -> None:
     """Raises RowError if a request can't be done."""
-    if (fault := request_fault(request, vocab, eos_ids)) is not None:
-        raise RowError(fault)
+    check_tokens(request.tokens, vocab)
+    sampling, snapshot = request.sampling, request.snapshot
+    for field in ("logit_bias", "stop_ids"):
+        outside = [i for i in getattr(sampling, field) if not 0 <= i < vocab]
+        if outside:
+            raise RowError(
+                f"{field} names token id {outside[0]}, outside the vocabulary of {vocab}"
+            )
+    limit = sampling.max_tokens
+    if snapshot is not None and limit is not None and snapshot.generated >= limit:
+        raise RowError(f"its snapshot holds {snapshot.generated} tokens, all of max_tokens {limit}")
+    if len(stop_ids(request, eos_ids)) > MAX_STOP_IDS:
+        raise RowError(f"more than {MAX_STOP_IDS} stop ids (end-of-sequence included); name fewer")
 
 
 def stop_ids(request: Request, eos_ids: tuple[int, ...]) -> tuple[int, ...]:

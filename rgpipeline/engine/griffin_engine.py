@@ -23,15 +23,14 @@ from rgpipeline.engine.programs.program_shapes import (
     score_rows_of,
 )
 from rgpipeline.engine.programs.score_head import score_positions
-from rgpipeline.engine.slot_fields import (
-    ENTRIES,
-    IN_SNAPSHOTS,
-    ON_DEMAND,
-    SamplingFeatures,
-    SlotParams,
-    rows_of,
+from rgpipeline.engine.slot_fields import ENTRIES, ON_DEMAND, SamplingFeatures, SlotParams, rows_of
+from rgpipeline.engine.slot_state import (
+    SlotState,
+    empty_fields,
+    empty_slots,
+    named_arrays,
+    snapshot_fields,
 )
-from rgpipeline.engine.slot_state import SlotState, empty_fields, empty_slots
 from rgpipeline.engine.step_tuner import MAX_STEPS
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.griffin_state import GriffinState, init_state
@@ -69,7 +68,7 @@ class GriffinEngine:
         self._quantized = settings.quantize == "int8"
         self._devices = devices = Devices.of(mesh)
         chips = devices.chips
-        self._model = model = Griffin(share_of(config, chips), self._dtype, kernels, chips)
+        model = Griffin(share_of(config, chips), self._dtype, kernels, chips)
         self._pack_shapes = pack_shapes_of(settings.prefill_chunk, pack_tokens, chips.count)
         self._any_steps = settings.steps_per_dispatch is None
         platform = devices.platform if kernels == "plain" else None
@@ -91,6 +90,10 @@ class GriffinEngine:
         return prefill_rows_of(self.slots, self._pack_shapes, self.parts)
 
     @property
+    def score_rows(self) -> int:
+        return score_rows_of(self._pack_shapes, self.parts)
+
+    @property
     def steps(self) -> int:
         return self.settings.steps_per_dispatch or MAX_STEPS
 
@@ -110,11 +113,6 @@ class GriffinEngine:
     def parts(self) -> int:
         return self._devices.chips.count
 
-    def init(self, features: SamplingFeatures) -> SlotState:
-        """See `api.Engine.init`."""
-        state: SlotState = self._devices.make(self._empty(features))
-        return state
-
     def shapes(self, features: SamplingFeatures) -> SlotState:
         """The shapes of what `init` returns."""
         shapes: SlotState = jax.eval_shape(self._empty(features))
@@ -125,10 +123,13 @@ class GriffinEngine:
         shapes: GriffinState = jax.eval_shape(partial(self._empty_rows, self.prefill_rows))
         return shapes
 
-    def _empty(self, features: SamplingFeatures) -> Callable[[], SlotState]:
-        return partial(
-            empty_slots, self.config, self.decode_rows, self._dtype, features, self._quantized
-        )
+    def programs(self, features: SamplingFeatures) -> Mapping[str, Any]:
+        """The programs that a job with these features calls again and again."""
+        return self._programs.frequent(features)
+
+    def init(self, features: SamplingFeatures) -> SlotState:
+        """See `api.Engine.init`."""
+        return self._devices.make(self._empty(features))
 
     def widen(self, state: SlotState, features: SamplingFeatures) -> SlotState:
         """See `api.Engine.widen`."""
@@ -145,18 +146,6 @@ class GriffinEngine:
             lambda _: {name: getattr(specs, name) for name in grown},
         )
         return state._replace(slots=replace(state.slots, **made))
-
-    def init_prefill_buffer(self) -> GriffinState:
-        """See `api.Engine.init_prefill_buffer`."""
-        buffer: GriffinState = self._devices.make(partial(self._empty_rows, self.prefill_rows))
-        return buffer
-
-    def prefill(self, buffer: GriffinState, pack: PrefillPack) -> GriffinState:
-        """See `api.Engine.prefill`."""
-        after: GriffinState = self._programs.prefill(
-            self._params, buffer, pack.tokens, pack.lengths, pack.buffer_rows, pack.fresh
-        )
-        return after
 
     def assign(self, state: SlotState, params: Mapping[int, SlotParams | None]) -> SlotState:
         """See `api.Engine.assign`."""
@@ -179,46 +168,42 @@ class GriffinEngine:
         state, rows = self._programs.decode(features)(self._params, state, *number)
         return state, DeviceBlock(rows, steps, self._rows_per_slot)
 
-    def programs(self, features: SamplingFeatures) -> Mapping[str, Any]:
-        """The programs that a job with these features calls again and again."""
-        return self._programs.frequent(features)
+    def init_prefill_buffer(self) -> GriffinState:
+        """See `api.Engine.init_prefill_buffer`."""
+        return self._devices.make(partial(self._empty_rows, self.prefill_rows))
+
+    def prefill(self, buffer: GriffinState, pack: PrefillPack) -> GriffinState:
+        """See `api.Engine.prefill`."""
+        return self._programs.prefill(
+            self._params, buffer, pack.tokens, pack.lengths, pack.buffer_rows, pack.fresh
+        )
 
     def insert(self, state: SlotState, slot: int, buffer: GriffinState, row: int) -> SlotState:
         """See `api.Engine.insert`."""
-        after: SlotState = self._programs.insert(state, slot * self._rows_per_slot, buffer, row)
-        return after
+        return self._programs.insert(state, slot * self._rows_per_slot, buffer, row)
 
     def copy_row(self, buffer: GriffinState, row: int) -> GriffinState:
         """See `api.Engine.copy_row`."""
-        copied: GriffinState = self._programs.copy_row(buffer, row)
-        return copied
+        return self._programs.copy_row(buffer, row)
 
     def write_row(self, buffer: GriffinState, row: int, copied: GriffinState) -> GriffinState:
         """See `api.Engine.write_row`."""
-        after: GriffinState = self._programs.write_row(buffer, row, copied)
-        return after
+        return self._programs.write_row(buffer, row, copied)
 
     def restore(self, state: SlotState, slot: int, copied: GriffinState) -> SlotState:
         """See `api.Engine.restore`."""
-        next_state: SlotState = self._programs.restore(state, slot * self._rows_per_slot, copied)
-        return next_state
+        return self._programs.restore(state, slot * self._rows_per_slot, copied)
 
     def download(self, state: SlotState, slot: int) -> Mapping[str, NDArray[np.generic]]:
         """See `api.Engine.download`: names are the model state's paths and the fields'."""
         row = slot * self._rows_per_slot
-        arrays: dict[str, Any] = _named(self.copy_row(state.model, row))
-        for name in IN_SNAPSHOTS:
-            array = getattr(state.slots, name)
-            if array.size:
-                arrays[name] = array[row]
-        return arrays
+        return named_arrays(self.copy_row(state.model, row)) | snapshot_fields(state.slots, row)
 
     def upload(self, arrays: Mapping[str, NDArray[np.generic]]) -> GriffinState:
         """See `api.Engine.upload`."""
         wanted = jax.eval_shape(lambda: self._empty_rows(1))
-        leaves, tree = jax.tree.flatten(wanted)
         found = []
-        for name, leaf in zip(_named(wanted), leaves, strict=True):
+        for name, leaf in named_arrays(wanted).items():
             array = arrays.get(name)
             if array is None or array.shape != leaf.shape or array.dtype != leaf.dtype:
                 seen = "nothing" if array is None else f"{array.dtype}{list(array.shape)}"
@@ -226,21 +211,16 @@ class GriffinEngine:
                     f"snapshot: {name} should be {leaf.dtype}{list(leaf.shape)}, found {seen}"
                 )
             found.append(array)
-        rows: GriffinState = self._devices.put(jax.tree.unflatten(tree, found), ROWS)
-        return rows
+        rows: GriffinState = jax.tree.unflatten(jax.tree.structure(wanted), found)
+        return self._devices.put(rows, ROWS)
 
     def wait(self, buffer: GriffinState) -> None:
         """See `api.Engine.wait`."""
         buffer.position.low.block_until_ready()
 
-    @property
-    def score_rows(self) -> int:
-        return score_rows_of(self._pack_shapes, self.parts)
-
     def init_score_buffer(self) -> GriffinState:
         """See `api.Engine.init_score_buffer`."""
-        buffer: GriffinState = self._make_score_buffer()
-        return buffer
+        return self._make_score_buffer()
 
     def score(
         self, buffer: GriffinState, pack: PrefillPack, targets: NDArray[np.int32]
@@ -254,11 +234,11 @@ class GriffinEngine:
         head = partial(self._programs.log_probabilities, self._params, hidden)
         return buffer, score_positions(head, targets, block, groups)
 
+    def _empty(self, features: SamplingFeatures) -> Callable[[], SlotState]:
+        return partial(
+            empty_slots, self.config, self.decode_rows, self._dtype, features, self._quantized
+        )
+
     def _empty_rows(self, count: int) -> GriffinState:
         """Empty model states."""
         return init_state(self.config, count, self._dtype, self._quantized)
-
-
-def _named(tree: Any) -> dict[str, Any]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path).strip("."): leaf for path, leaf in leaves}

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgpipeline.engine.api import UNLIMITED, Engine, Rows, State, TextRequest, TextResult
-from rgpipeline.engine.checks import NumberCheck, check_request, check_tokens, request_fault
+from rgpipeline.engine.checks import NumberCheck, check_request, check_tokens
 from rgpipeline.engine.prefill.admission import Admission
 from rgpipeline.engine.prefill.text_scorer import TextScorer, score_all
 from rgpipeline.engine.sequence import BlockRead, InFlight, Places, Sequence, params_of, snapshot
 from rgpipeline.engine.slot_fields import SamplingFeatures
 from rgpipeline.engine.step_tuner import DEFAULT_TOKENS, UNDISTURBED_BLOCKS, StepTuner
+from rgpipeline.errors import RowError
 from rgpipeline.records import Emission, Request
 
 # Prefill calls between two decode blocks, at most. A block takes the same time however many slots
@@ -133,13 +134,13 @@ class Loop(Generic[State, Rows]):
         self._slots.release(sequence.slot, sequence)
 
     def submit(self, requests: Iterable[Request]) -> None:
-        """Queues requests; one that can't be done comes back as an emission with its error."""
+        """Queues requests. One that can't be done comes back as an emission with its error."""
         for request in requests:
-            fault = request_fault(request, self._engine.vocab_size, self._engine.eos_ids)
-            if fault is None:
+            try:
+                self.check(request)
                 self._admission.add(request)
-            else:
-                self._refused.append(Emission(request.key, _NO_TOKENS, "error", error=fault))
+            except RowError as error:
+                self._refused.append(Emission(request.key, _NO_TOKENS, "error", error=str(error)))
 
     def cancel(self, key: Hashable) -> None:
         """Drops a sequence or a text; nothing more of it is emitted."""
@@ -148,14 +149,12 @@ class Loop(Generic[State, Rows]):
         for sequence in self._in_flight.sequences if self._in_flight else []:
             if sequence.request.key == key:
                 sequence.finish()
-        decoding = self._slots.find(key)
-        if decoding is not None:
+        if (decoding := self._slots.find(key)) is not None:
             self._evict(decoding)
 
     def request_snapshot(self, key: Hashable) -> None:
         """One of the sequence's next emissions carries the state after its tokens."""
-        sequence = self._slots.find(key)
-        if sequence is not None:
+        if (sequence := self._slots.find(key)) is not None:
             sequence.wants_snapshot = True
 
     def drain(self) -> list[Emission]:

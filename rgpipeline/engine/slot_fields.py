@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,10 +68,7 @@ class SamplingFeatures:
     @classmethod
     def union(cls, samplings: Iterable[Sampling]) -> SamplingFeatures:
         """The features that all of these need together."""
-        features = cls()
-        for sampling in samplings:
-            features = features | cls.of(sampling)
-        return features
+        return reduce(or_, map(cls.of, samplings), cls())
 
 
 def truncates(settings: Any) -> Any:
@@ -200,7 +199,6 @@ class SlotFields:
 ENTRIES: Mapping[str, SlotField] = {f.name: f.metadata["entry"] for f in fields(SlotFields)}
 BY_CHIP = frozenset(name for name, entry in ENTRIES.items() if entry.by_chip)
 ON_DEMAND = tuple(name for name, entry in ENTRIES.items() if entry.feature is not None)
-IN_SNAPSHOTS = tuple(name for name, entry in ENTRIES.items() if entry.in_snapshot)
 
 
 def rows_of(

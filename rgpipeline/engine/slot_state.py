@@ -7,7 +7,7 @@ that the worker has; of several chips, each finds out whether a number is in its
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +61,18 @@ def own_slots(fields: SlotFields, chips: Chips) -> SlotFields:
         return fields
     shared = {name: getattr(fields, name) for name in ENTRIES if name not in BY_CHIP}
     return replace(fields, **chips.local_slice(shared))
+
+
+def snapshot_fields(fields: SlotFields, slot: int) -> dict[str, jax.Array]:
+    """A slot's rows of the fields that belong in a snapshot, by name."""
+    arrays = {name: getattr(fields, name) for name, entry in ENTRIES.items() if entry.in_snapshot}
+    return {name: array[slot] for name, array in arrays.items() if array.size}
+
+
+def named_arrays(tree: Any) -> dict[str, Any]:
+    """The arrays of a tree by their paths in it, in the order of the tree."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path).strip("."): leaf for path, leaf in leaves}
 
 
 def assign(state: SlotState, chosen: jax.Array, rows: Mapping[str, jax.Array]) -> SlotState:

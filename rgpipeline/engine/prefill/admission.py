@@ -56,7 +56,7 @@ class Admission(Generic[State, Rows]):
     def add(self, request: Request) -> None:
         """Queues a request."""
         fresh = request.snapshot is None
-        prefixes = self._prefixes.expect(request.tokens[:-1]) if fresh else []
+        prefixes = self._prefixes.expect_prompt(request.tokens[:-1]) if fresh else []
         self._waiting.add(Sequence(request, prefixes))
 
     def drop(self, key: Hashable) -> None:

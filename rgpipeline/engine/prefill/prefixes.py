@@ -30,14 +30,11 @@ class PrefixCache(Generic[Rows]):
         self._owners: dict[Prefix, int] = {}
         self._states: OrderedDict[Prefix, Rows] = OrderedDict()
 
-    def expect(self, tokens: NDArray[np.int32]) -> list[Prefix]:
-        """Records that a request will read `tokens`; returns its prefixes, shortest first."""
-        if not self._capacity:
-            return []
-        ends = chunk_ends(0, len(tokens), self._chunk)
-        return self.expect_these(list(zip(ends, digests(tokens, ends), strict=True)))
+    def expect_prompt(self, tokens: NDArray[np.int32]) -> list[Prefix]:
+        """`expect` for the prefixes of a prompt, of which `tokens` are to be read."""
+        return self.expect(chunk_prefixes(tokens, self._chunk)) if self._capacity else []
 
-    def expect_these(self, prefixes: list[Prefix]) -> list[Prefix]:
+    def expect(self, prefixes: list[Prefix]) -> list[Prefix]:
         """Records that a request has these prefixes, shortest first.
 
         Returns them, or none of them if the cache keeps no states.
@@ -91,12 +88,12 @@ class PrefixCache(Generic[Rows]):
             self._states.popitem(last=False)
 
 
-def chunk_ends(start: int, stop: int, chunk: int) -> list[int]:
-    """Ends of the chunks of tokens [start, stop): of the full ones, and of the last."""
-    ends = list(range(start + chunk, stop + 1, chunk))
-    if (stop - start) % chunk:
-        ends.append(stop)
-    return ends
+def chunk_prefixes(tokens: NDArray[np.int32], chunk: int) -> list[Prefix]:
+    """The prefixes that end where a chunk of the tokens ends: at each full one, and at the last."""
+    ends = list(range(chunk, len(tokens) + 1, chunk))
+    if len(tokens) % chunk:
+        ends.append(len(tokens))
+    return list(zip(ends, digests(tokens, ends), strict=True))
 
 
 def digests(tokens: NDArray[np.int32], ends: Sequence[int]) -> list[bytes]:

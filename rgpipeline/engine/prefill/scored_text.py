@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgpipeline.engine.api import Rows, TextRequest
-from rgpipeline.engine.prefill.prefixes import Prefix, chunk_ends, digests
+from rgpipeline.engine.prefill.prefixes import Prefix, chunk_prefixes, digests
 
 
 @dataclass(slots=True, eq=False)
@@ -81,8 +81,7 @@ def prefixes_of(text: TextRequest, chunk: int, shortest: int) -> list[Prefix]:
     and on the token after the prefix, which is the prefix's last target.
     """
     tokens, split = text.tokens, split_of(text, shortest)
-    ends = chunk_ends(0, split, chunk)
-    prefixes = list(zip(ends, digests(tokens, ends), strict=True))
+    prefixes = chunk_prefixes(tokens[:split], chunk)
     ends = list(range(split + chunk, len(tokens) - 1, chunk))
     scored = digests(tokens, [end + 1 for end in ends])
     first = text.first.to_bytes(8, "little")

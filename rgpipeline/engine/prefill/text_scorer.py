@@ -103,7 +103,7 @@ class TextScorer(Generic[State, Rows]):
             self._finished.append(TextResult(request.key, 0, np.zeros((0,), np.float32)))
             return
         prefixes = prefixes_of(request, self._longest_chunk, self._shortest_chunk)
-        self._waiting.append((request, self._prefixes.expect_these(prefixes)))
+        self._waiting.append((request, self._prefixes.expect(prefixes)))
 
     def drop(self, key: Hashable | None = None) -> None:
         """Drops the text with this key, or all texts (None); nothing more of it is reported."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import jax
 from jax.sharding import Mesh, PartitionSpec
@@ -11,8 +11,10 @@ from jax.sharding import Mesh, PartitionSpec
 from rgpipeline.engine import slot_state
 from rgpipeline.engine.programs import forward, score_head
 from rgpipeline.engine.slot_fields import BY_CHIP, SamplingFeatures
+from rgpipeline.engine.slot_state import SlotState
 from rgpipeline.model import sharding
 from rgpipeline.model.collectives import ALONE, DATA, Chips
+from rgpipeline.model.griffin_state import GriffinState
 from rgpipeline.model.layers.griffin import Griffin
 
 _OPTIONS: dict[str, dict[str, int | bool]] = {
@@ -21,6 +23,9 @@ _OPTIONS: dict[str, dict[str, int | bool]] = {
 }
 
 Tree = Any
+Made = TypeVar("Made")
+ToBuffer = Callable[..., GriffinState]
+ToState = Callable[..., SlotState]
 Specs = Callable[[Tree], Tree]  # from a tree of arrays to its PartitionSpecs
 
 PARAMS: Specs = sharding.param_specs
@@ -89,22 +94,23 @@ class Devices:
         sharded.__name__ = _name(program)
         return compiled(sharded)
 
-    def make(self, make: Callable[[], Tree], specs: Specs = STATE) -> Tree:
+    def make(self, make: Callable[[], Made], specs: Specs = STATE) -> Made:
         """The arrays that `make` returns, each chip its parts."""
         return self.maker(make, specs)()
 
-    def maker(self, make: Callable[[], Tree], specs: Specs = STATE) -> Callable[[], Tree]:
+    def maker(self, make: Callable[[], Made], specs: Specs = STATE) -> Callable[[], Made]:
         """As `make`, for several calls: it is compiled once."""
         if self.mesh is None:
             return jax.jit(make)
         wanted = specs(jax.eval_shape(make))
         return jax.jit(make, out_shardings=sharding.shardings(self.mesh, wanted))
 
-    def put(self, tree: Tree, specs: Specs) -> Tree:
+    def put(self, tree: Made, specs: Specs) -> Made:
         """Arrays of the host, copied to the chips, each chip its parts."""
         if self.mesh is None:
-            return jax.tree.map(jax.numpy.asarray, tree)
-        return jax.device_put(tree, sharding.shardings(self.mesh, specs(tree)))
+            return cast("Made", jax.tree.map(jax.numpy.asarray, tree))
+        copied: Made = jax.device_put(tree, sharding.shardings(self.mesh, specs(tree)))
+        return copied
 
 
 def compiler_options(platform: str) -> dict[str, int | bool] | None:
@@ -140,7 +146,7 @@ class DevicePrograms:
         self._decode_specs = (PARAMS, STATE, everywhere) if any_number else (PARAMS, STATE)
         self._decode: dict[SamplingFeatures, Callable[..., Any]] = {}
         pack = (by_slot, by_slot, by_slot, by_slot)
-        self.prefill = devices.jit(
+        self.prefill: ToBuffer = devices.jit(
             partial(forward.prefill, model),
             (PARAMS, STATE, *pack),
             lambda params, buffer, *_: buffer,
@@ -163,12 +169,14 @@ class DevicePrograms:
         devices, chips = self._devices, self._devices.chips
         change = partial(devices.jit, out_specs=lambda state, *_: state, donated=(0,))
         row = everywhere
-        self.assign = change(slot_state.assign, (STATE, by_slot, by_slot))
-        self.assign_row = change(partial(slot_state.assign_row, chips), (STATE, row, everywhere))
-        self.insert = change(partial(slot_state.insert, chips), (STATE, row, STATE, row))
-        self.restore = change(partial(slot_state.restore, chips), (STATE, row, ROWS))
-        self.write_row = change(partial(slot_state.write_row, chips), (STATE, row, ROWS))
-        self.copy_row = devices.jit(
+        self.assign: ToState = change(slot_state.assign, (STATE, by_slot, by_slot))
+        self.assign_row: ToState = change(
+            partial(slot_state.assign_row, chips), (STATE, row, everywhere)
+        )
+        self.insert: ToState = change(partial(slot_state.insert, chips), (STATE, row, STATE, row))
+        self.restore: ToState = change(partial(slot_state.restore, chips), (STATE, row, ROWS))
+        self.write_row: ToBuffer = change(partial(slot_state.write_row, chips), (STATE, row, ROWS))
+        self.copy_row: ToBuffer = devices.jit(
             partial(slot_state.copy_row, chips), (STATE, row), lambda states, _: ROWS(states)
         )
 
