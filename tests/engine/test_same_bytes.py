@@ -107,7 +107,7 @@ class AnySteps(StepTuner):
     def steps(self) -> int:
         return self._random.choice((1, 2, 5, MAX_STEPS))
 
-    def read(self, steps: int, before: int, now: int, tokens: float = 0) -> None:
+    def record_block(self, steps: int, before: int, now: int, tokens: float = 0) -> None:
         pass
 
 
