@@ -69,7 +69,7 @@ def open_engine(
       mesh: how this process's chips are divided; None for one chip.
       cache: a local folder for copies of remote weights; see `loading.load`.
       devices: accelerators that this process was given; jax must see them all.
-      activity: is told about long operations, now and whenever a program is compiled.
+      activity: gets reports of long operations, now and whenever a program is compiled.
 
     Raises:
       WeightsError: the checkpoint can't be used.

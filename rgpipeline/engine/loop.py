@@ -17,7 +17,7 @@ from rgpipeline.engine.api import UNLIMITED, Engine, Rows, State, TextRequest, T
 from rgpipeline.engine.checks import NumberCheck, check_request, check_tokens
 from rgpipeline.engine.prefill.admission import Admission
 from rgpipeline.engine.prefill.text_scorer import TextScorer, score_all
-from rgpipeline.engine.sequence import BlockRead, InFlight, Places, Sequence, params_of, snapshot
+from rgpipeline.engine.sequence import BlockRead, IndexPool, InFlight, Sequence, params_of, snapshot
 from rgpipeline.engine.slot_fields import SamplingFeatures
 from rgpipeline.engine.step_tuner import DEFAULT_TOKENS, UNDISTURBED_BLOCKS, StepTuner
 from rgpipeline.errors import RowError
@@ -53,7 +53,7 @@ class Loop(Generic[State, Rows]):
         engine = self._engine
         self._features = SamplingFeatures()
         self._state = engine.init(self._features)
-        self._slots = Places(engine.slots, engine.parts)
+        self._slots = IndexPool(engine.slots, engine.parts)
         self._admission = Admission(engine, self._slots, self._prefix_states)
         self._scorer = TextScorer(engine, self._prefix_states)
         self._in_flight: InFlight | None = None
@@ -61,7 +61,7 @@ class Loop(Generic[State, Rows]):
         self._refused: list[Emission] = []
 
     def step(self) -> list[Emission]:
-        """Prefills, dispatches a block, and returns what the block before it brought."""
+        """Prefills, dispatches a block, and returns the emissions of the block before it."""
         self._prefill()
         previous, self._in_flight = self._in_flight, self._dispatch()
         if previous is None and self._in_flight is None:

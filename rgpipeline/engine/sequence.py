@@ -1,7 +1,7 @@
 """A request's way through the engine, and who has which slot: pure bookkeeping, no device.
 
-Tokens that the device brings late are credited to the sequence that had the slot when the block was
-dispatched, never to the slot: by then another sequence may have it.
+Tokens are read one block late. They are credited to the sequence that had the slot when the block
+was dispatched, never to the slot: by then another sequence may have it.
 """
 
 from collections.abc import Hashable, Iterator, Mapping
@@ -75,7 +75,7 @@ class Sequence:
 
 
 @dataclass(slots=True)
-class Places:
+class IndexPool:
     """Numbers [0, count), each free or taken: the slots, or the rows of a prefill buffer.
 
     They are in `parts` of equal size: [0, count / parts) is the first.
@@ -102,8 +102,8 @@ class Places:
         """The one whose request has this key."""
         return next((one for one in self if one.request.key == key), None)
 
-    def __getitem__(self, place: int) -> Sequence:
-        return self._taken[place]
+    def __getitem__(self, index: int) -> Sequence:
+        return self._taken[index]
 
     @property
     def free(self) -> int:
@@ -113,21 +113,21 @@ class Places:
         """How many are free in a part."""
         return len(self._free[part])
 
-    def part_of(self, place: int) -> int:
+    def part_of(self, index: int) -> int:
         """The part that it is in."""
-        return place * self.parts // self.count
+        return index * self.parts // self.count
 
     def take(self, sequence: Sequence, part: int) -> int:
         """Gives the sequence a free one of the part."""
-        place = self._free[part].pop()
-        self._taken[place] = sequence
-        return place
+        index = self._free[part].pop()
+        self._taken[index] = sequence
+        return index
 
-    def release(self, place: int, sequence: Sequence) -> None:
+    def release(self, index: int, sequence: Sequence) -> None:
         """Frees it, if the sequence still has it."""
-        if self._taken.get(place) is sequence:
-            del self._taken[place]
-            self._free[self.part_of(place)].append(place)
+        if self._taken.get(index) is sequence:
+            del self._taken[index]
+            self._free[self.part_of(index)].append(index)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,8 +44,12 @@ class SamplingFeatures:
     @property
     def read_logits(self) -> bool:
         """Whether the sampler needs the logits, not only a draw from the model's distribution."""
-        shapes = self.truncates or self.penalties or self.bias or self.bans
-        return shapes or self.logprobs > 0
+        return self.adjust_logits or self.truncates or self.logprobs > 0
+
+    @property
+    def adjust_logits(self) -> bool:
+        """Whether some slots' logits are changed before temperature and truncation."""
+        return self.penalties or self.bias or self.bans
 
     def __or__(self, other: SamplingFeatures) -> SamplingFeatures:
         """The features of both."""

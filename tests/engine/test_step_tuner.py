@@ -35,9 +35,9 @@ class Timed(FakeEngine):
         super().__init__(slots=3, steps=MAX_STEPS)
         self.call_s, self.seconds, self.asked = call_s, 0.0, list[int]()
 
-    def prefill(self, stage, pack):
+    def prefill(self, buffer, pack):
         self.seconds += 1
-        return super().prefill(stage, pack)
+        return super().prefill(buffer, pack)
 
     def decode(self, state, features, steps):
         self.seconds += (self.call_s + steps) / 100

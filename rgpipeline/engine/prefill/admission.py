@@ -11,7 +11,7 @@ from typing import Generic
 from rgpipeline.engine.api import Engine, Rows, State
 from rgpipeline.engine.prefill.prefixes import PrefixCache
 from rgpipeline.engine.prefill.queues import LONG_CHUNKS, PrefillQueue, WaitingQueue
-from rgpipeline.engine.sequence import Places, Sequence, SequenceStatus
+from rgpipeline.engine.sequence import IndexPool, Sequence, SequenceStatus
 from rgpipeline.records import Request
 
 _BLOCKED = SequenceStatus.BLOCKED_ON_PREFIX
@@ -22,11 +22,11 @@ _READY = SequenceStatus.READY
 class Admission(Generic[State, Rows]):
     """The sequences that have no slot yet."""
 
-    def __init__(self, engine: Engine[State, Rows], slots: Places, prefix_states: int) -> None:
+    def __init__(self, engine: Engine[State, Rows], slots: IndexPool, prefix_states: int) -> None:
         self._engine = engine
         self._slots = slots
         self._waiting = WaitingQueue(LONG_CHUNKS * max(size for _, size in engine.pack_shapes))
-        self._rows = Places(engine.prefill_rows, engine.parts)
+        self._rows = IndexPool(engine.prefill_rows, engine.parts)
         self._ready: list[Sequence] = []  # the first that became ready is first
         self._buffer: Rows | None = None
         self._queue = PrefillQueue(engine.pack_shapes, engine.prefill_rows, engine.parts)

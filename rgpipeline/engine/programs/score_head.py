@@ -71,8 +71,8 @@ class DeviceScores:
     def read(self) -> NDArray[np.float32]:
         """See `api.PendingScores.read`."""
         scores = np.zeros(self.shape, np.float32)
-        for positions, places, found in self.blocks:
-            scores.reshape(-1)[positions] = np.asarray(found)[places]
+        for positions, indices, found in self.blocks:
+            scores.reshape(-1)[positions] = np.asarray(found)[indices]
         return scores
 
 
@@ -97,10 +97,10 @@ def score_positions(
     blocks = []
     for start in range(0, max(map(len, wanted)), block):
         own = [positions[start : start + block] for positions in wanted]
-        places = np.concatenate([g * block + np.arange(len(part)) for g, part in enumerate(own)])
+        indices = np.concatenate([g * block + np.arange(len(part)) for g, part in enumerate(own)])
         positions = np.concatenate([g * each + part for g, part in enumerate(own)])
         asked, tokens = np.zeros((2, groups * block), np.int32)
-        asked[places] = np.concatenate(own)
-        tokens[places] = targets.reshape(-1)[positions]
-        blocks.append((positions, places, head(asked, tokens)))
+        asked[indices] = np.concatenate(own)
+        tokens[indices] = targets.reshape(-1)[positions]
+        blocks.append((positions, indices, head(asked, tokens)))
     return DeviceScores((targets.shape[0], targets.shape[1]), blocks)

@@ -41,12 +41,12 @@ class Sampled(NamedTuple):
         rows = self.token.shape[0]
         columns = [leaf.reshape(rows, -1) for leaf in self]
         bits = [lax.bitcast_convert_type(column, jnp.int32) for column in columns]
-        told = chips.all_gather_tiled(jnp.concatenate(bits, axis=1))
+        joined = chips.all_gather_tiled(jnp.concatenate(bits, axis=1))
         ends = np.cumsum([column.shape[1] for column in columns])[:-1]
-        parts = jnp.split(told, ends, axis=1)
+        parts = jnp.split(joined, ends, axis=1)
         return Sampled(
             *(
-                lax.bitcast_convert_type(part, leaf.dtype).reshape(told.shape[0], *leaf.shape[1:])
+                lax.bitcast_convert_type(part, leaf.dtype).reshape(joined.shape[0], *leaf.shape[1:])
                 for part, leaf in zip(parts, self, strict=True)
             )
         )
@@ -72,7 +72,7 @@ def sample(
     banned = jnp.where(slots.banned_for[:, None] > 0, slots.stop_ids, -1)
     wanted, draws = jnp.any(slots.active), slots.active & (slots.temperature > 0)
     shaped = logits
-    if features.bias or features.penalties or features.bans:
+    if features.adjust_logits:
         body, shaping = partial(adjust_logits, features=features), operands(Shaping, slots)
         shaped = fusion_barrier(wanted, body, logits, shaping, banned, otherwise=logits)
     token = argmax(shaped)
@@ -133,8 +133,8 @@ def _with_logprobs(
     picked = jnp.concatenate(
         [jnp.take_along_axis(logits, jnp.maximum(token, 0)[:, None], axis=1), top], axis=1
     )
-    told = fusion_barrier(wanted, _log_probabilities, logits, picked, otherwise=picked)
-    return Sampled(token, told[:, 0], ids.astype(jnp.int32), told[:, 1:])
+    logprobs = fusion_barrier(wanted, _log_probabilities, logits, picked, otherwise=picked)
+    return Sampled(token, logprobs[:, 0], ids.astype(jnp.int32), logprobs[:, 1:])
 
 
 def _log_probabilities(logits: jax.Array, picked: jax.Array) -> jax.Array:
