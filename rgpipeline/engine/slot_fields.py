@@ -115,8 +115,8 @@ class SlotField:
     fill: Callable[[SlotParams, Shape], Any]  # the slot's row, given its shape
     shape: Callable[[int], Shape] = lambda vocab: ()  # beside the slot axis
     idle: float = 0  # in slots that no sequence has had yet
-    # Allocated only while a batch has this feature (a bool of SamplingFeatures); else its shape
-    # beside the slot axis is all zeros. A field without one is always there.
+    # Allocated from the first request on that needs this feature (a bool of SamplingFeatures);
+    # until then, its shape beside the slot axis is zeros. None: always allocated.
     feature: str | None = None
     # On several chips: divided by slots among all chips, or only among groups of chips, so that
     # every chip of a group has the group's rows.
