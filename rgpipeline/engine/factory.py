@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from rgpipeline.engine.activity import Activity
 from rgpipeline.engine.checks import NumberCheck, without_numbers
@@ -30,6 +31,7 @@ from rgpipeline.engine.sizing import (
 from rgpipeline.engine.step_tuner import StepTuner
 from rgpipeline.errors import UserError, WeightsError
 from rgpipeline.model.collectives import ALONE, Chips
+from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.params import flatten
 from rgpipeline.model.platforms import kernels_for, skip_absent_tpu
 from rgpipeline.model.sharding import check_model, check_slots, chips_for, device_put_for, mesh_of
@@ -101,22 +103,37 @@ def open_engine(
         platform=jax.default_backend(),
         devices=chips.count,
     )
+    loop = _make_loop(config, params, settings, model.weights, chips, grid, memory)
+    return OpenedEngine(loop, settings)
+
+
+def _make_loop(
+    config: GriffinConfig,
+    params: Any,
+    settings: ResolvedSettings,
+    weights: str,
+    chips: Chips,
+    grid: Mesh,
+    memory: Memory,
+) -> Loop[Any, Any]:
+    """Checks that the slots fit; makes the engine and its loop. Raises UserError."""
     check_slots(settings.slots, chips, "engine.slots")
     needs = needs_of(config, tree_bytes(params), settings.dtype, settings.quantize)
     require_room(memory, needs, settings.slots, chips.count)
-    built = GriffinEngine(
+    platform = jax.default_backend()
+    engine = GriffinEngine(
         *(config, params, settings),
-        pack_tokens=pack_tokens(settings, jax.default_backend(), chips.data),
-        kernels=kernels_for(jax.default_backend()),
+        pack_tokens=pack_tokens(settings, platform, chips.data),
+        kernels=kernels_for(platform),
         mesh=grid,
     )
     loop = Loop(
-        built,
+        engine,
         prefix_states=min(settings.slots, PREFIX_BYTES // needs.slot),
         tuner=StepTuner(settings.steps_per_dispatch),
     )
-    loop.numbers = number_check(built, params, model.weights)
-    return OpenedEngine(loop, settings)
+    loop.numbers = number_check(engine, params, weights)
+    return loop
 
 
 def use_compilation_cache(folder: Path) -> None:
