@@ -1,4 +1,4 @@
-"""Places and packs in parts: each part's prompts go through the chip that has their places."""
+"""Buffer rows and packs in parts: each part's prompts go through the chip that has their rows."""
 
 import numpy as np
 
@@ -10,10 +10,10 @@ from tests.fake_engine import FakeEngine, by_hand
 PLACES, PARTS = 8, 4
 
 
-def queue_of(*places: int) -> PrefillQueue:
+def queue_of(*rows: int) -> PrefillQueue:
     queue = PrefillQueue([(8, 16)], PLACES, PARTS)
-    for place in places:
-        queue.add(place, np.full(5, place + 1, np.int32), 0, fresh=True)
+    for row in rows:
+        queue.add(row, np.full(5, row + 1, np.int32), 0, fresh=True)
     return queue
 
 
@@ -27,20 +27,20 @@ def test_a_prompt_goes_into_a_row_of_its_places_part() -> None:
 
 def test_what_a_part_has_no_row_for_waits_for_the_next_pack() -> None:
     queue = PrefillQueue([(4, 16)], PLACES, PARTS)
-    for place in (0, 1, 6):
-        queue.add(place, np.full(5, 9, np.int32), 0, fresh=True)
+    for row in (0, 1, 6):
+        queue.add(row, np.full(5, 9, np.int32), 0, fresh=True)
     first, second = queue.next_pack(flush=True), queue.next_pack(flush=True)
 
     assert first is not None
     assert second is not None
-    assert [place for place, _ in first[1]] == [0, 6]
-    assert [place for place, _ in second[1]] == [1]
+    assert [row for row, _ in first[1]] == [0, 6]
+    assert [row for row, _ in second[1]] == [1]
 
 
 def test_a_pack_is_full_when_every_part_has_what_it_can_take() -> None:
     queue = PrefillQueue([(4, 16)], PLACES, PARTS)
-    for place in (0, 1, 2, 4):
-        queue.add(place, np.full(5, 9, np.int32), 0, fresh=True)
+    for row in (0, 1, 2, 4):
+        queue.add(row, np.full(5, 9, np.int32), 0, fresh=True)
     assert queue.next_pack(flush=False) is None
 
     queue.add(6, np.full(5, 9, np.int32), 0, fresh=True)
@@ -62,7 +62,7 @@ def test_sequences_spread_over_the_parts() -> None:
 
 
 def test_each_is_seated_where_it_was_read() -> None:
-    """No state goes from chip to chip: the fake engine refuses a seat in another part."""
+    """No state goes from chip to chip: the fake engine refuses to insert into another part."""
     engine, loop = loop_of_parts()
     work = [([1, 2, 3 + i % 4, 1 + i % 7], 5 + i % 11) for i in range(40)]
     loop.submit(request(i, p, max_tokens=n) for i, (p, n) in enumerate(work))

@@ -58,17 +58,9 @@ class DeviceBlock:
         return DecodedBlock(sampled.token, steps.codes, logprobs)
 
 
-def prefill(
-    model: Griffin,
-    params: Params,
-    buffer: GriffinState,
-    tokens: jax.Array,
-    lengths: jax.Array,
-    buffer_rows: jax.Array,
-    fresh: jax.Array,
-) -> GriffinState:
-    """Reads the chunks of a pack into their rows of the buffer; shapes as in `api.PrefillPack`."""
-    return score(model, params, buffer, tokens, lengths, buffer_rows, fresh)[0]
+def prefill(model: Griffin, params: Params, buffer: GriffinState, *pack: jax.Array) -> GriffinState:
+    """Reads the chunks of a pack into their rows of the buffer; `pack` as for `score`."""
+    return score(model, params, buffer, *pack)[0]
 
 
 def score(
@@ -80,7 +72,10 @@ def score(
     buffer_rows: jax.Array,
     fresh: jax.Array,
 ) -> tuple[GriffinState, jax.Array]:
-    """As `prefill`, with the hidden values of all positions after the final norm, [r t d]."""
+    """Reads a pack as `prefill`; also returns all positions' hidden values, normed, [r t d].
+
+    Shapes as in `api.PrefillPack`.
+    """
     chips = model.chips
 
     def local_rows(by_chip: bool, leaf: jax.Array) -> jax.Array:

@@ -6,13 +6,13 @@ import pytest
 from rgpipeline.engine.prefill.queues import LONG_CHUNKS, LONG_SHARE, MAX_WAIT_STEPS, PrefillQueue
 
 SHAPES = [(1, 128), (2, 64), (4, 32), (8, 16)]
-PLACES = 16
+ROWS = 16
 
 
 def queue_of(*lengths: int) -> PrefillQueue:
-    queue = PrefillQueue(SHAPES, PLACES)
-    for place, length in enumerate(lengths):
-        queue.add(place, np.full(length, place + 1, np.int32), 0, fresh=True)
+    queue = PrefillQueue(SHAPES, ROWS)
+    for row, length in enumerate(lengths):
+        queue.add(row, np.full(length, row + 1, np.int32), 0, fresh=True)
     return queue
 
 
@@ -31,7 +31,7 @@ def chunks(length: int) -> list[tuple[int, int]]:
         (100, [(64, 64), (32, 32), (16, 4)]),
         (113, [(128, 113)]),  # all of the shorter ones together would be as long
         (16, [(16, 16)]),
-        (0, [(16, 0)]),  # nothing to read, but the place must be made fresh
+        (0, [(16, 0)]),  # nothing to read, but the row must be made fresh
     ],
 )
 def test_what_is_left_of_a_prompt_is_cut_into_ever_shorter_chunks(length, expected) -> None:
@@ -66,9 +66,9 @@ LONG = LONG_CHUNKS * 128 * 3
 
 
 def served(queue: PrefillQueue, calls: int, **how: bool) -> list[set[int]]:
-    """The places that each of the next calls reads in."""
+    """The rows that each of the next calls reads in."""
     made = [queue.next_pack(flush=True, **how) for _ in range(calls)]
-    return [{place for place, _ in call[1]} for call in made if call is not None]
+    return [{row for row, _ in call[1]} for call in made if call is not None]
 
 
 @pytest.mark.parametrize("short", [7, 100, 300, 1000])
