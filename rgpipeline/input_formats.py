@@ -109,7 +109,7 @@ def ending_of(path: str) -> str:
 
 
 def may_hold_rows(path: str) -> bool:
-    """Whether somebody may take a file of this name for input."""
+    """Whether a file of this name looks like input rather than documentation or code."""
     name = PurePosixPath(path).name.lower()
     return not name.endswith(_NO_DATA) and not name.startswith(_PAPERS)
 

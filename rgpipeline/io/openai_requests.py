@@ -83,8 +83,8 @@ def _custom_id(name: Any) -> str:
     if name is None:
         raise RowError("custom_id: missing or not text; give every request a text of its own")
     if not isinstance(name, str):
-        told = json.dumps(name)
-        raise RowError(f'custom_id: {told} is not text; write it in quotes, such as "r-{told}"')
+        found = json.dumps(name)
+        raise RowError(f'custom_id: {found} is not text; write it in quotes, such as "r-{found}"')
     if not name:
         raise RowError("custom_id: empty, so its answer can't be found; give it a text of its own")
     return name
@@ -208,6 +208,6 @@ def top_logprobs(body: Mapping[str, Any], chat: bool) -> int | None:
 
 
 def _asks_for_nothing(name: str, value: Any, chat: bool) -> bool:
-    if name == "add_special_tokens":  # a prompt has one BOS, whoever writes it
+    if name == "add_special_tokens":  # a prompt has exactly one BOS in any case
         return value is not chat and isinstance(value, bool)
     return name in _HARMLESS and _HARMLESS[name](value)

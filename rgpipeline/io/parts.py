@@ -98,12 +98,12 @@ def _spell_entries(entries: Sequence[Entry]) -> str:
     """Entries as JSON columns; a column with only its default value is left out."""
     columns = {name: [entry[i] for entry in entries] for i, name in enumerate(Entry._fields)}
     defaults = ENTRY_DEFAULTS._asdict()
-    told = {
+    written = {
         name: column
         for name, column in columns.items()
         if name == "row" or any(value != defaults[name] for value in column)
     }
-    return json.dumps(told, separators=(",", ":"))
+    return json.dumps(written, separators=(",", ":"))
 
 
 def _plain(field: pa.Field) -> pa.Field:
@@ -221,8 +221,8 @@ def _parse_footer(metadata: pq.FileMetaData, url: str) -> PartFooter:
         fault = f"its footer is not understood ({type(error).__name__}: {_in_a_line(error)})"
         raise OutputError(unusable(url, fault)) from error
     if len(footer.entries) != metadata.num_rows:
-        told = f"{metadata.num_rows} rows where {len(footer.entries)} were written"
-        raise OutputError(unusable(url, f"changed by another program: it has {told}"))
+        rows = f"{metadata.num_rows} rows where {len(footer.entries)} were written"
+        raise OutputError(unusable(url, f"changed by another program: it has {rows}"))
     return footer
 
 

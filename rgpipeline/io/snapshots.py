@@ -114,8 +114,8 @@ def _parsed(data: bytes) -> SavedSequence:
         key: np.frombuffer(view["data"], _DTYPES[view["dtype"]]).reshape(view["shape"])
         for key, view in safetensors.deserialize(data)  # type: ignore[no-untyped-call]
     }
-    told = metadata.pop("crc32", None)  # earlier versions kept none
-    if told not in (None, _checksum(arrays, metadata)):
+    crc = metadata.pop("crc32", None)  # earlier versions wrote none
+    if crc not in (None, _checksum(arrays, metadata)):
         raise ValueError("its checksum is another")
     snapshot = Snapshot(arrays, int(metadata["generated"]))
     return SavedSequence(snapshot, json.loads(metadata["notes"]))

@@ -1,4 +1,4 @@
-"""Stop strings are found as in the whole text, however the text comes; `str.find` is the oracle."""
+"""Stop strings are found as in the whole text, with `str.find` as oracle; some name tokens."""
 
 import json
 
@@ -6,7 +6,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rgpipeline.text.stops import Cut, StopMatcher
+from rgpipeline.spec import Sampling
+from rgpipeline.text.stops import Cut, StopMatcher, never_found, with_named_tokens
+from rgpipeline.text.tokenizer import Tokenizer
 
 letters = st.text(alphabet="ab\n", max_size=12)
 stop_lists = st.lists(st.text(alphabet="ab\n", min_size=1, max_size=5), max_size=4)
@@ -98,3 +100,24 @@ def test_without_stop_strings_all_text_passes() -> None:
 def test_an_empty_stop_string_is_refused() -> None:
     with pytest.raises(ValueError, match="empty"):
         StopMatcher(["a", ""])
+
+
+@pytest.mark.parametrize("name", ["<eos>", "<bos>", "<pad>"])
+def test_a_stop_string_that_names_a_silent_token_is_its_id_too(
+    tokenizer: Tokenizer, name: str
+) -> None:
+    sampling = with_named_tokens(Sampling(stop=("END", name), stop_ids=(9,)), tokenizer)
+    assert sampling.stop_ids == (9, tokenizer.piece_to_id(name))
+    assert sampling.stop == ("END", name)
+
+
+@pytest.mark.parametrize("stop", ["<end_of_turn>", "END", "\n\n", "<no_such_token>", "eos"])
+def test_a_stop_string_that_may_be_found_in_text_stays_text_alone(
+    tokenizer: Tokenizer, stop: str
+) -> None:
+    assert with_named_tokens(Sampling(stop=stop), tokenizer).stop_ids == ()
+
+
+def test_a_silent_token_amid_other_text_is_never_found(tokenizer: Tokenizer) -> None:
+    stops = ["a<eos>", "<eos>", "<end_of_turn>\n", "<b>", "a < b"]
+    assert never_found(stops, tokenizer) == [("a<eos>", "<eos>")]
