@@ -31,7 +31,6 @@ class Crawling:
     def __call__(self, *asked: Any) -> Opened:
         from rgpipeline.engine import factory
 
-        factory.use_compilation_cache(self.folder / "programs")
         opened = factory.open_engine(*asked)
         (self.folder / f"{os.getpid()}.pid").touch()
         step, steps = opened.loop.step, iter(range(BRISK_STEPS))
