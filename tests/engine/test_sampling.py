@@ -24,9 +24,13 @@ DRAWS = 20_000
 _jitted = jax.jit(sample, static_argnames="features")
 
 
-def run(logits: jax.Array, slots: SlotFields, position: Position) -> Sampled:
+def run(
+    logits: jax.Array, slots: SlotFields, position: Position, banned: jax.Array | None = None
+) -> Sampled:
     """One draw of every row, by a sampler that can do everything."""
-    return _jitted(logits, slots, position, features=ALL)
+    if banned is None:
+        banned = jnp.full((len(logits), 1), -1, jnp.int32)
+    return _jitted(logits, slots, position, banned, features=ALL)
 
 
 def state(rows: int, vocab: int, sampling: Sampling, seen=None, bias=None) -> SlotFields:
@@ -145,11 +149,9 @@ def test_generated_tokens_are_counted_for_active_slots_only() -> None:
 def test_banned_ids_are_never_drawn() -> None:
     rows = 1000
     position = Position(*(jnp.zeros((rows,), jnp.int32),) * 4)
-    slots = state(rows, 3, Sampling())
     banned = jnp.tile(jnp.array([[0, -1]]), (rows, 1))
-    slots = replace(slots, banned_for=jnp.ones(rows, jnp.int32), stop_ids=banned)
     logits = jnp.tile(jnp.array([[9.0, 0.0, 0.0]]), (rows, 1))
-    tokens = run(logits, slots, position).token
+    tokens = run(logits, state(rows, 3, Sampling()), position, banned).token
     assert set(tokens.tolist()) == {1, 2}
 
 

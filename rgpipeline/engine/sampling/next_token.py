@@ -82,10 +82,11 @@ def _sampled(
 ) -> Sampled:
     """A token for every slot; of several chips, each draws those of its own slots."""
     slots = state.slots
+    banned = jnp.where(slots.banned_for[:, None] > 0, slots.stop_ids, -1)
     drawn = sample(
         chips.all_to_all_slots(logits, 1),
         own_slots(slots, chips),
-        chips.local_slice(state.model.position),
+        *chips.local_slice((state.model.position, banned)),
         features,
         chips.local_slice(chosen),
     )

@@ -56,6 +56,7 @@ def sample(
     logits: jax.Array,
     slots: SlotFields,
     position: Position,
+    banned: jax.Array,
     features: SamplingFeatures,
     chosen: jax.Array | None = None,
 ) -> Sampled:
@@ -65,11 +66,11 @@ def sample(
       logits: float32 [s, v].
       slots: every slot's settings.
       position: of the token being drawn: the counter of its random bits.
+      banned: int32 [s, i], token ids that can't be drawn; -1 is none.
       features: what this program can do; no slot may have settings that need more.
       chosen: int32 [s], tokens drawn by the model's head, if it draws: for slots whose settings
         don't change the distribution.
     """
-    banned = jnp.where(slots.banned_for[:, None] > 0, slots.stop_ids, -1)
     wanted, draws = jnp.any(slots.active), slots.active & (slots.temperature > 0)
     shaped = logits
     if features.adjust_logits:
