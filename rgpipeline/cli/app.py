@@ -28,7 +28,7 @@ out, however long.
   rgpipeline generate --model demo "And God"    try a model, without a job
 
 \b
-Exit codes: 0 all rows done · 1 failed · 2 a mistake in what was asked (one message says which)
+Exit codes: 0 all rows done · 1 failed · 2 your mistake (one message says which)
 · 3 finished, some rows failed · 130 interrupted; run the same again to resume.
 """
 

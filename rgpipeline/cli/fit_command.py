@@ -95,8 +95,8 @@ def _fit_job(
     from rgpipeline.fit import fit_job
     from rgpipeline.jobfile import load_job
 
-    asked = None if slots is None else _slots(slots)
-    estimate = fit_job(load_job(path, overrides), topology, slots=asked, dump_hlo=dump_hlo)
+    wanted = None if slots is None else _slots(slots)
+    estimate = fit_job(load_job(path, overrides), topology, slots=wanted, dump_hlo=dump_hlo)
     return _answer(estimate.report, estimate.render(), as_json)
 
 

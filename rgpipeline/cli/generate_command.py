@@ -27,7 +27,7 @@ def generate(
         ),
     ],
     max_tokens: Annotated[
-        int, typer.Option("--max-tokens", min=0, help="0 goes on until the model or you stop it.")
+        int, typer.Option("--max-tokens", min=0, help="0: until the model or you stop it.")
     ] = 256,
     temperature: Annotated[float, typer.Option("--temperature", help="0 is greedy.")] = 1.0,
     top_k: Annotated[int, typer.Option("--top-k", help="0 keeps all.")] = 0,

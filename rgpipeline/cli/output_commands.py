@@ -48,8 +48,8 @@ def status(
         if as_json:
             typer.echo(json.dumps(now.to_json()))
         else:
-            said = folder.heartbeat
-            typer.echo(status_text(output, now, said.details if said else {}, done))
+            details = folder.heartbeat.details if folder.heartbeat else {}
+            typer.echo(status_text(output, now, details, done))
         if watch is None or now.state in ("finished", "failed"):
             return 0
         time.sleep(watch)
@@ -104,13 +104,13 @@ def stop(output: Output, storage: Storage = None) -> int:
     The job's own command ends with code 130; running it again resumes the job.
     """
     from rgpipeline.output import JobFolder
-    from rgpipeline.output.control_files import driver_at_work, request_stop
+    from rgpipeline.output.control_files import request_stop
 
-    store = JobFolder.open(output, storage_options(storage)).store
-    if not driver_at_work(store, time.time()):
+    folder = JobFolder.open(output, storage_options(storage))
+    if folder.heartbeat is None or not folder.heartbeat.runs_at(time.time()):
         typer.echo(f"{output}: no driver is running it; there is nothing to stop.")
         return 0
-    request_stop(store)
+    request_stop(folder.store)
     typer.echo(f"{output}: asked to stop; `rgpipeline status {output}` shows when it has.")
     return 0
 

@@ -13,7 +13,7 @@ from rgpipeline.storage.store import Store
 SUCCESS = "_SUCCESS"
 SUMMARY = "_rgp/summary.json"
 STOP = "_rgp/stop"
-FRESH_S = 60.0  # a driver without a heartbeat for longer counts as dead
+_FRESH_S = 60.0  # a driver without a heartbeat for longer counts as dead
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +30,10 @@ class Heartbeat:
     tokens_per_second: float = 0.0
     eta_seconds: float | None = None
     details: Mapping[str, Any] = field(default_factory=dict)  # for `report`
+
+    def runs_at(self, now: float) -> bool:
+        """Whether its driver runs at the time `now`, as far as can be known."""
+        return self.state == "running" and now - self.updated <= _FRESH_S
 
 
 def write_heartbeat(store: Store, heartbeat: Heartbeat) -> None:
@@ -49,12 +53,6 @@ def read_heartbeat(store: Store) -> Heartbeat | None:
     except (ValueError, TypeError) as error:
         _log.info("%s: not understood (%s)", store.url(SUMMARY), error)
         return None
-
-
-def driver_at_work(store: Store, now: float) -> bool:
-    """Whether a driver runs this job, by a heartbeat of the last minute. `now`: as `time.time`."""
-    said = read_heartbeat(store)
-    return said is not None and said.state == "running" and now - said.updated <= FRESH_S
 
 
 def request_stop(store: Store) -> None:

@@ -8,10 +8,9 @@ from typing import Any, Literal
 
 from rgpipeline.io.committed_rows import CommittedRows
 from rgpipeline.io.parts import PartFooter, part_name
-from rgpipeline.output.control_files import FRESH_S, SUMMARY, Heartbeat
+from rgpipeline.output.control_files import SUMMARY, Heartbeat
 from rgpipeline.output.job_folder import JobFolder
 from rgpipeline.records import Shard
-from rgpipeline.storage.store import Store
 from rgpipeline.wording import counted
 
 _NAMED = 5  # parts that a warning names
@@ -55,8 +54,8 @@ def _progress(shard: Shard, log: Mapping[int, PartFooter]) -> ShardProgress:
     """`log`: footers by part number, ascending."""
     committed, repeating = CommittedRows(), []
     for number, footer in log.items():
-        held = [entry for entry in footer.entries if not committed.add_one(entry)]
-        if held:
+        repeated = [entry for entry in footer.entries if not committed.add_one(entry)]
+        if repeated:
             repeating.append(part_name(shard.index, number))
     return ShardProgress(
         shard.index,
@@ -126,11 +125,12 @@ class Summary:
 
 def read_status(folder: JobFolder, now: float | None = None) -> Status:
     """A job's status: rows and tokens as published. `now`: in seconds since the epoch."""
-    said, marked = folder.heartbeat, folder.marked_finished
+    heartbeat, marked = folder.heartbeat, folder.marked_finished
     shards = read_progress(folder)
     plan = folder.plan
-    state = _state(said, shards, marked, time.time() if now is None else now)
-    running = said if said and state == "running" else None
+    state = _state(heartbeat, shards, marked, time.time() if now is None else now)
+    running = heartbeat if heartbeat and state == "running" else None
+    warnings = () if running else (*_damaged(folder), *_warnings(shards, marked))
     return Status(
         state=state,
         rows=plan.rows,
@@ -141,30 +141,31 @@ def read_status(folder: JobFolder, now: float | None = None) -> Status:
         shards=len(shards),
         shards_finished=sum(shard.finished for shard in shards),
         workers=running.workers if running else 0,
-        tokens_per_second=said.tokens_per_second if said else 0.0,
+        tokens_per_second=heartbeat.tokens_per_second if heartbeat else 0.0,
         eta_seconds=running.eta_seconds if running else None,
-        updated=said.updated if said else None,
-        warnings=() if running else (*_damaged(folder.store, said), *_warnings(shards, marked)),
+        updated=heartbeat.updated if heartbeat else None,
+        warnings=warnings,
     )
 
 
 def _state(
-    said: Heartbeat | None, shards: Sequence[ShardProgress], marked: bool, now: float
+    heartbeat: Heartbeat | None, shards: Sequence[ShardProgress], marked: bool, now: float
 ) -> State:
     if marked and all(shard.finished for shard in shards):
         return "finished"
-    if said is None:
+    if heartbeat is None:
         begun = marked or any(shard.parts for shard in shards)
         return "interrupted" if begun else "planned"
-    if said.state == "finished":  # it died before it wrote _SUCCESS, or parts were removed
+    if heartbeat.state == "finished":  # it died before it wrote _SUCCESS, or parts were removed
         return "interrupted"
-    if said.state == "running" and now - said.updated > FRESH_S:
+    if heartbeat.state == "running" and not heartbeat.runs_at(now):
         return "interrupted"
-    return said.state
+    return heartbeat.state
 
 
-def _damaged(store: Store, said: Heartbeat | None) -> Iterator[str]:
-    if said is None and store.exists(SUMMARY):
+def _damaged(folder: JobFolder) -> Iterator[str]:
+    store = folder.store
+    if folder.heartbeat is None and store.exists(SUMMARY):
         yield f"{store.url(SUMMARY)} can't be read; no row depends on it, and a run replaces it"
 
 

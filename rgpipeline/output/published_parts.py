@@ -76,7 +76,7 @@ class PublishedPart:
 def open_output(url: str, storage_options: StorageOptions | None = None) -> ds.Dataset:
     """What a job has published until now, as a dataset.
 
-    Columns: the kept input columns, then those that the job adds. Rows stand in the order of their
+    Columns: the kept input columns, then those that the job adds. Rows are in the order of their
     parts. All footers are read here. Raises OutputError when `url` is no job's output, or one of
     its parts is damaged or another job's.
     """

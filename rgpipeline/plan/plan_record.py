@@ -70,7 +70,7 @@ class Plan:
     ) -> InputRows:
         """The input rows of a shard, see `io.shard_rows.read_shard`.
 
-        To read many shards in order, pass the same `reader`: it goes on where it ended.
+        To read many shards in order, pass the same `reader`: it continues where it ended.
         """
         reader = reader or self.reader(options)
         return read_shard(

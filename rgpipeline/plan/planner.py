@@ -102,8 +102,8 @@ def find_inputs(job: Job, retry: Retry | None = None) -> Inputs:
     for path in job.input.path:
         if takes_in(path, part, job.input.format, options):
             raise JobError(
-                f"output.path: {job.output.path} lies where input.path {path} looks for prompts, "
-                f"which would take in the output; choose a folder apart"
+                f"output.path: {job.output.path} is where input.path {path} looks for prompts, "
+                f"so the output would be read as input; choose another folder"
             )
     named = ", ".join(job.input.path)
     return (retry or Retry()).call(

@@ -25,7 +25,7 @@ MeshShape = tuple[int, int]  # (data, model): parts of the slots and of the weig
 def record_settings(
     store: Store, engine: EngineSpec, settings: ResolvedSettings, mesh: MeshSpec = ONE_CHIP
 ) -> ResolvedSettings:
-    """Records the settings, if nobody has; returns the recorded ones, which hold for every worker.
+    """Records the settings unless there are some; returns the recorded ones, for every worker.
 
     `mesh`: how a worker's chips are divided, in numbers.
     """
@@ -52,7 +52,7 @@ def mesh_shapes(store: Store, engine: EngineSpec) -> dict[MeshShape, ResolvedSet
 
 
 def mesh_shape(mesh: MeshSpec) -> MeshShape:
-    """A mesh in numbers; `data: auto` counts as 1 where nobody has counted the chips."""
+    """A mesh in numbers; `data: auto` counts as 1 where the chips aren't counted yet."""
     return (1 if mesh.data == "auto" else mesh.data), mesh.model
 
 
@@ -64,7 +64,7 @@ def _read(store: Store, name: str) -> ResolvedSettings | None:
     except (ValueError, TypeError) as error:
         raise OutputError(
             f"{store.url(name)}: not understood ({error}); remove it and run the same job again, "
-            f"which records the settings anew"
+            f"which records new settings"
         ) from error
 
 

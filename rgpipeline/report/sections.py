@@ -132,7 +132,7 @@ def samples_section(rows: RowFacts, job: Job) -> list[dict[str, str]]:
     return [
         {
             "about": f"{text.id} · {count(text.completion_tokens)} tokens · "
-            f"{text.finish_reason or 'goes on'}",
+            f"{text.finish_reason or 'unfinished'}",
             "prompt": _cut(str(text.kept.get(job.input.columns.prompt or "") or "").lstrip()),
             "text": _cut(text.text.rstrip()),
         }

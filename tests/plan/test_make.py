@@ -304,7 +304,7 @@ def test_no_rows_at_all_is_a_mistake_and_some_files_without_are_told(tmp_path: P
 def test_an_output_among_the_input_is_refused(tmp_path: Path) -> None:
     prompts(tmp_path, 1)
     inside = job(tmp_path, output={"path": f"{tmp_path}/in/out"})
-    with pytest.raises(JobError, match=r"output.path: .*/in/out lies where input.path .*/in looks"):
+    with pytest.raises(JobError, match=r"output.path: .*/in/out is where input.path .*/in looks"):
         make_plan(inside)
 
 
