@@ -1,4 +1,4 @@
-"""Imports only point down the layers; jax and ray stay where they belong."""
+"""Imports only point down the layers; jax and ray stay where they belong; modules are small."""
 
 import ast
 import subprocess
@@ -127,9 +127,23 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
-def test_no_two_modules_have_one_name() -> None:
+def test_no_two_modules_have_the_same_name() -> None:
     names = Counter(path.name for path in MODULES if path.name != "__init__.py")
-    assert [name for name, times in names.items() if times > 1] == []
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_and_functions_are_short(path: Path) -> None:
+    """Of functions, the body counts. A kernel is one program, so its functions may be longer."""
+    text = path.read_text()
+    assert len(text.splitlines()) <= 250
+    most = 52 if "kernels" in path.parts else 40
+    for function in ast.walk(ast.parse(text)):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            has_docstring = ast.get_docstring(function) is not None
+            body = function.body[1 if has_docstring and len(function.body) > 1 else 0 :]
+            assert body[-1].end_lineno is not None
+            assert body[-1].end_lineno - body[0].lineno < most, function.name
 
 
 def test_every_module_has_a_layer() -> None:
