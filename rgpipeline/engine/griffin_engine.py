@@ -36,7 +36,7 @@ from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.griffin_state import GriffinState, init_state
 from rgpipeline.model.layers.griffin import Griffin
 from rgpipeline.model.platforms import Kernels
-from rgpipeline.model.sharding import share_of
+from rgpipeline.model.sharding import shard_config
 from rgpipeline.records import ResolvedSettings
 
 Params = Any
@@ -68,7 +68,7 @@ class GriffinEngine:
         self._quantized = settings.quantize == "int8"
         self._devices = devices = Devices.of(mesh)
         chips = devices.chips
-        model = Griffin(share_of(config, chips), self._dtype, kernels, chips)
+        model = Griffin(shard_config(config, chips), self._dtype, kernels, chips)
         self._pack_shapes = pack_shapes_of(settings.prefill_chunk, pack_tokens, chips.count)
         self._any_steps = settings.steps_per_dispatch is None
         platform = devices.platform if kernels == "plain" else None

@@ -28,7 +28,7 @@ class GriffinConfig:
         conv_width: Taps of the temporal convolution.
         bos_id: Token that starts every text.
         eos_ids: Tokens that end a text.
-        pad_id: Token that fills unused places; it never reaches the state.
+        pad_id: Token that fills unused positions; it has no effect on the state.
     """
 
     vocab_size: int

@@ -1,4 +1,4 @@
-"""The fixed-size state of a batch of sequences: immutable pytrees, one row per sequence."""
+"""The fixed-size state of a batch of sequences: immutable pytrees with one row per sequence."""
 
 from typing import NamedTuple
 
@@ -36,9 +36,9 @@ class RecurrentState(NamedTuple):
 
     Attributes:
         h: The RG-LRU's state, float32 [b e] whatever the model's dtype: it sums over thousands
-            of steps (the official library keeps it so too, `RGLRU.init_cache`).
-        conv: The convolution's last inputs, oldest first, conv_width-1 of [b e]. Apart, because
-            an accelerator would pad an axis this short.
+            of steps (so does the official library, `RGLRU.init_cache`).
+        conv: The convolution's last inputs, oldest first, conv_width-1 of [b e]. Separate
+            arrays, because an accelerator would pad so short an axis.
     """
 
     h: Array
@@ -61,8 +61,8 @@ class QuantizedAttentionState(NamedTuple):
     Attributes:
         keys: As in `AttentionState`.
         values: As in `AttentionState`.
-        scales: Of the keys and of the values, float32 [b 2 w]: side by side, so that one copy of
-            a few kilobytes brings both of a sequence.
+        scales: Of the keys and of the values, float32 [b 2 w]: in one array, so that one copy of
+            a few kilobytes reads both of a sequence.
     """
 
     keys: Array
@@ -75,7 +75,7 @@ BlockState = RecurrentState | Rings
 
 
 class GriffinState(NamedTuple):
-    """The whole of what generation needs to go on: positions and one state per block."""
+    """All that generation needs to continue: positions and one state per block."""
 
     position: Position
     blocks: tuple[BlockState, ...]
@@ -83,13 +83,13 @@ class GriffinState(NamedTuple):
 
 def start(batch: int) -> Position:
     """Position 0 for `batch` rows."""
-    # Four arrays and not one four times: a donated buffer may be given only once.
+    # Four arrays, not one four times: a buffer can be donated only once.
     high, low, ring, filled = (jnp.zeros(batch, jnp.int32) for _ in range(4))
     return Position(high, low, ring, filled)
 
 
 def advance(position: Position, count: Count, window: int) -> Position:
-    """Moves each row on by `count` tokens (0 leaves a row's bits as they are)."""
+    """Advances each row by `count` tokens (0 leaves a row's bits as they are)."""
     low = position.low + count
     return Position(
         high=position.high + (low >> LOW_BITS),

@@ -1,8 +1,8 @@
 """The parameter tree: a plain nested dict of arrays, laid out for speed.
 
-Matrices have their output axes first: a CPU multiplies by those up to twice as fast, and to an
-accelerator's compiler it is all the same. Only the gates' have them last: that is the order which
-XLA wants for a CPU's batched product, and it would copy any other into it at every step.
+Matrices have their output axes first: a CPU multiplies up to twice as fast by them, and for an
+accelerator the order makes no difference. Only the gates' matrices have them last: XLA needs that
+order for a CPU's batched product, and would copy any other into it at every step.
 
     embedder.embedding                  [v d]
     blocks_{i}.temporal_norm.scale      [d]
@@ -23,10 +23,10 @@ XLA wants for a CPU's batched product, and it would copy any other into it at ev
     lm_head.kernel                      [v d]           unless the embedding is the head
 
 A quantized model holds the embedding and all kernels but the gates' in int8, and beside each its
-scales, float32 and one axis shorter: `embedder.embedding_scale` [v], `….kernel_scale` [*o].
+scales, float32, without the last axis: `embedder.embedding_scale` [v], `….kernel_scale` [*o].
 
-Else kernels and the embedding have the model's dtype. The rest, a thousandth of the whole, is
-float32 always: it takes part in float32 arithmetic only (see `layers`).
+Otherwise kernels and the embedding have the model's dtype. The rest, a thousandth of the whole, is
+always float32: it is used in float32 arithmetic only (see `ops.primitives`).
 """
 
 import math
@@ -40,10 +40,13 @@ from jax.typing import DTypeLike
 
 from rgpipeline.model import quantize
 from rgpipeline.model.config import GriffinConfig
-from rgpipeline.model.layers.array_types import HostArray, ParamPath
+from rgpipeline.model.layers.array_types import HostArray, ParamPath, shape_of
 from rgpipeline.model.layers.griffin import Griffin
 
 Params: TypeAlias = dict[str, Any]
+
+# The paper draws the decay a (at gate 1) so that a^2 is uniform between these squared.
+_MIN_DECAY, _MAX_DECAY = 0.9, 0.999
 
 
 def param_shapes(config: GriffinConfig, dtype: DTypeLike, quantized: bool = False) -> Params:
@@ -54,10 +57,10 @@ def param_shapes(config: GriffinConfig, dtype: DTypeLike, quantized: bool = Fals
     structs = {}
     for path, leaf in shapes.items():
         if quantized and quantize.is_quantized(path):
-            structs[path] = _struct(leaf.shape, jnp.int8)
-            structs[quantize.scale_path(path)] = _struct(leaf.shape[:-1], jnp.float32)
+            structs[path] = shape_of(leaf.shape, jnp.int8)
+            structs[quantize.scale_path(path)] = shape_of(leaf.shape[:-1], jnp.float32)
         else:
-            structs[path] = _struct(leaf.shape, stored_dtype(path, dtype))
+            structs[path] = shape_of(leaf.shape, stored_dtype(path, dtype))
     return nest(structs)
 
 
@@ -83,7 +86,7 @@ def flatten(tree: Params, above: ParamPath = ()) -> dict[ParamPath, Any]:
 
 
 def nest(flat: dict[ParamPath, Any]) -> Params:
-    """The tree whose leaves stand at these paths: the inverse of `flatten`."""
+    """The tree with these leaves at these paths; the inverse of `flatten`."""
     tree: Params = {}
     for path, leaf in flat.items():
         branch = tree
@@ -91,15 +94,6 @@ def nest(flat: dict[ParamPath, Any]) -> Params:
             branch = branch.setdefault(key, {})
         branch[path[-1]] = leaf
     return tree
-
-
-def _struct(shape: tuple[int, ...], dtype: DTypeLike) -> jax.ShapeDtypeStruct:
-    struct: jax.ShapeDtypeStruct = jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
-    return struct
-
-
-# The paper draws the decay a (at gate 1) so that a^2 is uniform between these squared.
-_LEAST_DECAY, _GREATEST_DECAY = 0.9, 0.999
 
 
 def random_params(config: GriffinConfig, seed: int, dtype: DTypeLike) -> Params:
@@ -123,7 +117,7 @@ def _draw(
     rng: np.random.Generator, path: ParamPath, shape: tuple[int, ...], config: GriffinConfig
 ) -> HostArray:
     if path[-1] == "a_param":
-        square = rng.uniform(_LEAST_DECAY**2, _GREATEST_DECAY**2, shape)
+        square = rng.uniform(_MIN_DECAY**2, _MAX_DECAY**2, shape)
         decays: HostArray = np.log(np.expm1(-0.5 * np.log(square)))
         return decays
     return rng.standard_normal(shape, np.float32) * np.float32(_scale(path, shape, config))

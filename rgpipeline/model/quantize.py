@@ -1,12 +1,12 @@
-"""Eight-bit integers in place of floats: every row has a scale, the largest number in it is 127.
+"""Int8 quantization: each row has a float32 scale, with which its largest number is 127.
 
-    weights       a row of a matrix is what one output is made of; the embedding's rows are tokens
-    activations   a row is a token: scaled as they come, so that no row depends on its neighbours
+    weights       a row of a matrix makes one output; a row of the embedding is a token
+    activations   a row is a token, with a scale of its own: no row depends on its neighbours
     rings         a row is the key or the value of one token
 
-A product of two such matrices is exact in int32, so its bits depend on no order of summing; the
-two scales are applied to the result. Norms, biases, convolutions and the RG-LRU's gates and decays
-stay as they are: together a hundredth of the weights, and the state's memory hangs on them.
+A product of two such matrices is exact in int32, whatever the order of summing; both scales are
+applied to the result. Norms, biases, convolutions and the RG-LRU's gates and decays stay floats:
+together they are a hundredth of the weights, and the accuracy of the state depends on them.
 """
 
 import jax.numpy as jnp
@@ -19,23 +19,23 @@ from rgpipeline.model.layers.array_types import HostArray, ParamPath
 
 LARGEST = 127.0
 _HOST_VALUES = 1 << 20  # values that are float32 on the host at one time
-LEAST_SCALE = 1e-30  # one over it is still a number
+LEAST_SCALE = 1e-30  # its reciprocal is finite
 
 
 def is_quantized(path: ParamPath) -> bool:
-    """Whether int8 models hold the parameter at `path` in int8, with a scale beside it."""
+    """Whether int8 models hold the parameter at `path` in int8, with its scales beside it."""
     return path[-1] == "embedding" or (path[-1] == "kernel" and path[-2] != "gates")
 
 
 def scale_path(path: ParamPath) -> ParamPath:
-    """Where the scales of the parameter at `path` stand: one axis fewer, the last."""
+    """The path of the scales of the parameter at `path`; they lack its last axis."""
     return (*path[:-1], f"{path[-1]}_scale")
 
 
 def quantized_weights(value: HostArray) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """A matrix [*o i] of any float dtype as int8 [*o i] and float32 scales [*o], on the host.
 
-    Beside the two, float32 copies of a million values are needed at a time.
+    It needs memory for the result, and for float32 copies of a million values at a time.
     """
     matrix = value.reshape(-1, value.shape[-1])
     numbers = np.empty(matrix.shape, np.int8)
@@ -44,7 +44,7 @@ def quantized_weights(value: HostArray) -> tuple[NDArray[np.int8], NDArray[np.fl
     for first in range(0, len(matrix), step):
         rows = matrix[first : first + step].astype(np.float32)
         scale = np.maximum(np.abs(rows).max(axis=1) / np.float32(LARGEST), LEAST_SCALE)
-        with np.errstate(invalid="ignore"):  # NaN and infinity: the row's scale is one, too
+        with np.errstate(invalid="ignore"):  # NaN: the row's scale is NaN too
             rows *= (1 / scale)[:, None]
             numbers[first : first + step] = np.rint(rows, out=rows)
         scales[first : first + step] = scale

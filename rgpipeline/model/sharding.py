@@ -1,16 +1,16 @@
-"""Several chips: what each of them holds, as one table.
+"""How parameters and state are divided among several chips, as one table.
 
 The axes of a mesh:
 
-    data     the slots in parts, with a whole copy of the weights for each
-    model    the weights in parts: heads, gate blocks with their channels, the MLP's inner channels,
+    data     divides the slots; each group of chips has a whole copy of the weights
+    model    divides the weights: heads, gate blocks with their channels, the MLP's inner channels,
              the vocabulary
 
-State that has channels is divided by them on the model axis. What has none (the ring of the one
-head of keys and values, a row of the vocabulary's settings) is divided by slots there too, so that
-no chip holds or reads what another does: with 9B and 256 slots on four chips, rings on every chip
-would be 6.4 GB of the 11 that a step reads, and are 1.6 of 6.4 so. The price is two exchanges of
-activations in each layer of attention (see `chips`), half a millisecond a step against six.
+On the model axis, state with channels is divided by channel. State without (the ring of the one
+head of keys and values, a slot's row of vocabulary settings) is divided by slot there too, so that
+no chip holds or reads a copy: with 9B and 256 slots on four chips, rings copied to every chip would
+be 6.4 GB of the 11 that a step reads; divided, they are 1.6 of 6.4. The cost is two exchanges of
+activations in each attention layer (see `collectives`): half a millisecond a step, against six.
 """
 
 from collections.abc import Callable, Sequence, Set
@@ -26,8 +26,8 @@ from rgpipeline.model.collectives import CHIPS, DATA, MODEL, Chips
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.layers.array_types import ParamPath
 
-# Parameters by the end of their path, and the axis that the model axis divides. What is not here
-# is on every chip: norms, keys' and values' projection, biases of what is summed over chips.
+# Parameters by the end of their path, and which of their axes the model axis divides. All others
+# are on every chip: norms, the projection of keys and values, biases added after a sum over chips.
 _PARAMETERS: dict[ParamPath, int] = {
     ("embedder", "embedding"): 0,
     ("lm_head", "kernel"): 0,
@@ -46,21 +46,21 @@ _PARAMETERS: dict[ParamPath, int] = {
     ("down", "kernel"): 1,
 }
 
-# Layers whose input is divided: what stands beside their kernels for each output is on every chip.
+# Layers whose input is divided: their scales, one for each output, are on every chip.
 _SUMMED = {"linear_out", "out", "down"}
 
-# State by the names of its fields. The rest is small, and known to every chip of a group.
+# State by the names of its fields. The rest is small, and on every chip of a group.
 _BY_CHANNEL = {"h", "conv"}
 _BY_CHIP = {"keys", "values", "scales"}
 
-# Of a chip's memory, what weights may take at most where the parts are for us to choose.
+# The largest share of a chip's memory for weights, where `mesh_shape_for` chooses the mesh.
 _WEIGHTS_SHARE = 0.4
 
 Tree = Any
 
 
 def param_spec(path: ParamPath) -> PartitionSpec:
-    """How the parameter at `path` is divided; its scales, if it has some, go with it."""
+    """How the parameter at `path` is divided, or the scales of one."""
     name = path[-1].removesuffix("_scale")
     axis = _PARAMETERS.get((path[-2], name))
     if axis is None or (name != path[-1] and path[-2] in _SUMMED):
@@ -82,8 +82,8 @@ def state_specs(state: Tree, by_chip: Set[str] = frozenset()) -> Tree:
     """
 
     def spec(path: Any, leaf: Any) -> PartitionSpec:
-        # Programs give arrays without elements back undivided: say so at once, or each program
-        # would be compiled twice.
+        # Programs return arrays without elements undivided. If they were divided before, each
+        # program would be compiled twice.
         return (
             _spec()
             if getattr(leaf, "size", 1) == 0
@@ -94,7 +94,7 @@ def state_specs(state: Tree, by_chip: Set[str] = frozenset()) -> Tree:
 
 
 def row_specs(rows: Tree) -> Tree:
-    """How the state of one sequence is divided: as in a slot, but for the slots."""
+    """How the state of one sequence is divided: as that of a slot, without the axis of slots."""
     return jax.tree_util.tree_map_with_path(
         lambda path, _: _state_spec(path, _BY_CHIP, slots=False), rows
     )
@@ -125,16 +125,16 @@ def shardings(mesh: Mesh, specs: Tree) -> Tree:
 
 
 def device_put_for(mesh: Mesh) -> Callable[[ParamPath, Any], jax.Array] | None:
-    """What puts a parameter, given its path and its host array, to its place on the chips.
+    """A function that puts a parameter, given its path and its host array, on the chips.
 
-    None for a mesh of one: then the default device will do.
+    None for a mesh of one chip: the default device is used.
     """
     if mesh.size == 1:
         return None
 
     def put(path: ParamPath, value: Any) -> jax.Array:
-        placed: jax.Array = jax.device_put(value, shardings(mesh, param_spec(path)))
-        return placed
+        array: jax.Array = jax.device_put(value, shardings(mesh, param_spec(path)))
+        return array
 
     return put
 
@@ -149,19 +149,19 @@ def chips_for(data: int | str, model: int, available: int, where: str) -> Chips:
     """How chips are divided between the axes.
 
     Args:
-        data: Parts of the slots, or `auto`: as many as `model` leaves chips for.
-        model: Parts of the weights.
-        available: Chips there are.
-        where: What messages call the mesh.
+        data: Size of the data axis, or `auto`: as large as `available` and `model` allow.
+        model: Size of the model axis.
+        available: Number of chips.
+        where: The mesh's name in messages.
 
     Raises:
-        UserError: There are not so many.
+        UserError: There are too few chips, or `auto` would leave some unused.
     """
-    parts = max(1, available // model) if data == "auto" else int(data)
-    chips = Chips(parts, model)
+    size = max(1, available // model) if data == "auto" else int(data)
+    chips = Chips(size, model)
     if chips.count > available:
         raise UserError(
-            f"{where}: data {parts} × model {model} is {chips.count} chips; there are {available}"
+            f"{where}: data {size} × model {model} is {chips.count} chips; there are {available}"
         )
     if data == "auto" and chips.count < available:
         raise UserError(
@@ -171,17 +171,17 @@ def chips_for(data: int | str, model: int, available: int, where: str) -> Chips:
     return chips
 
 
-def parts_for(
+def mesh_shape_for(
     config: GriffinConfig, weights_bytes: int, count: int, hbm_bytes: int
 ) -> tuple[int, int]:
-    """How `count` chips of so much memory are best divided: (data, model).
+    """The best mesh (data, model) of `count` chips with `hbm_bytes` of memory each.
 
-    In as few parts of the weights as leave a chip room for many slots: each further part costs
-    collectives, and without slots the reading of the weights is shared by few.
+    The model axis is as small as leaves each chip room for many slots: a larger one costs
+    collectives, and with few slots each step's reading of the weights serves few tokens.
     """
-    able = [parts for parts in range(1, count + 1) if not count % parts and divides(config, parts)]
-    roomy = [parts for parts in able if weights_bytes / parts <= _WEIGHTS_SHARE * hbm_bytes]
-    model = min(roomy, default=max(able))
+    sizes = [size for size in range(1, count + 1) if not count % size and divides(config, size)]
+    roomy = [size for size in sizes if weights_bytes / size <= _WEIGHTS_SHARE * hbm_bytes]
+    model = min(roomy, default=max(sizes))
     return count // model, model
 
 
@@ -190,16 +190,16 @@ def check_model(config: GriffinConfig, chips: Chips, where: str) -> None:
     sizes = _divided(config)
     undivided = [f"{size} {what}" for what, size in sizes.items() if size % chips.model]
     if undivided:
-        able = ", ".join(str(parts) for parts in range(1, 17) if divides(config, parts))
+        possible = ", ".join(str(size) for size in range(1, 17) if divides(config, size))
         raise UserError(
             f"{where}.model: this model has {' and '.join(undivided)}, which {chips.model} does "
-            f"not divide; it can be {able}"
+            f"not divide; it can be {possible}"
         )
 
 
-def divides(config: GriffinConfig, parts: int) -> bool:
-    """Whether the model can be divided in so many parts."""
-    return not any(size % parts for size in _divided(config).values())
+def divides(config: GriffinConfig, model: int) -> bool:
+    """Whether the model can be divided by a model axis of this size."""
+    return not any(size % model for size in _divided(config).values())
 
 
 def _divided(config: GriffinConfig) -> dict[str, int]:
@@ -220,17 +220,17 @@ def check_slots(slots: int, chips: Chips, where: str) -> None:
         )
 
 
-def share_of(config: GriffinConfig, chips: Chips) -> GriffinConfig:
-    """The model as one chip has it: its part of all that the model axis divides."""
+def shard_config(config: GriffinConfig, chips: Chips) -> GriffinConfig:
+    """The configuration of one chip's shard of the model."""
     if chips.model == 1:
         return config
     divided = ("vocab_size", "mlp_width", "heads", "lru_width")
-    parts = {name: getattr(config, name) // chips.model for name in divided}
-    return _Share(**(vars(config) | parts), of=chips.model)
+    sizes = {name: getattr(config, name) // chips.model for name in divided}
+    return _Shard(**(vars(config) | sizes), of=chips.model)
 
 
 @dataclass(frozen=True)
-class _Share(GriffinConfig):
+class _Shard(GriffinConfig):
     of: int = 1
 
     @property

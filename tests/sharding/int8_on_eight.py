@@ -22,7 +22,7 @@ from rgpipeline.model.layers import rings
 from rgpipeline.model.layers.griffin import Griffin
 from rgpipeline.model.params import flatten, nest, random_params
 from rgpipeline.model.quantize import is_quantized, quantized_weights, scale_path
-from rgpipeline.model.sharding import mesh_of, share_of
+from rgpipeline.model.sharding import mesh_of, shard_config
 
 LAYOUTS = ((1, 1), (8, 1), (2, 4))  # data, model
 SIZES = GriffinConfig(256, 128, 256, 8, 128, (RECURRENT, ATTENTION), window=16, tied=False)
@@ -67,7 +67,7 @@ def outcome(layout: tuple[int, int], params: Any, *, quantized: bool) -> tuple[A
     chips = Chips(*layout)
     devices = Devices.of(mesh_of(jax.devices(), chips))
     program = devices.jit(
-        partial(read, Griffin(share_of(SIZES, chips), jnp.float32, chips=chips)),
+        partial(read, Griffin(shard_config(SIZES, chips), jnp.float32, chips=chips)),
         (PARAMS, by_slot, STATE),
         lambda params, tokens, state: (PartitionSpec(DATA, None, MODEL), state),
     )

@@ -34,7 +34,7 @@ from rgpipeline.errors import UserError, WeightsError
 from rgpipeline.model.collectives import Chips
 from rgpipeline.model.config import GriffinConfig, known_config
 from rgpipeline.model.params import param_shapes
-from rgpipeline.model.sharding import check_model, check_slots, mesh_of, parts_for
+from rgpipeline.model.sharding import check_model, check_slots, mesh_of, mesh_shape_for
 from rgpipeline.model.weights.checkpoint import read_config
 from rgpipeline.records import ResolvedSettings
 from rgpipeline.spec import EngineSpec
@@ -154,7 +154,7 @@ def _chips(
     """How the topology's chips are divided: as asked, or by the size of the weights."""
     asked, count = request["mesh"], len(devices)
     if asked is None:
-        asked = parts_for(config, tree_bytes(params), count, request["hbm_bytes"])
+        asked = mesh_shape_for(config, tree_bytes(params), count, request["hbm_bytes"])
     chips = Chips(*asked)
     if chips.count != count:
         raise UserError(

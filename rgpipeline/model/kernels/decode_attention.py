@@ -1,8 +1,8 @@
 """One token's attention over the ring of each sequence, and the ring's update, in one pass.
 
-XLA reads keys and values at half the memory's rate, because nothing else goes on meanwhile. Here
-they come into VMEM while the sequences before them are worked on; parts of a ring that hold
-nothing are not read; and of a ring only the tile with the new token is written back.
+XLA reads keys and values at half the memory's rate, because it doesn't overlap the reads with
+anything. Here they are copied into VMEM while the sequences before them are computed. Chunks of a
+ring that hold nothing are not read, and only the tile with the new token is written back.
 
     step       0        1        2            the grid: one step more than there are groups
     fetches    group 0  group 1  -            into one half of the buffers
@@ -35,7 +35,7 @@ Decode = Callable[..., tuple[Array, Rings]]
 
 
 def select(kernels: Kernels, state: Rings) -> Decode | None:
-    """A counterpart of `attention.decode` for these rings; None where the TPU's tiles forbid it."""
+    """`decode` for these rings; None where shapes aren't whole memory tiles of a TPU."""
     batch, window, size = state.keys.shape
     fits = batch % _group(state) == 0 and window % CHUNK == 0 and size % 128 == 0
     if not on_tpu(kernels) or not fits or state.keys.dtype == jnp.float32:
@@ -53,11 +53,7 @@ def decode(
     *,
     interpret: Any = False,
 ) -> tuple[Array, Rings]:
-    """The same as `attention.decode`; `interpret` as in `pallas_call`.
-
-    Donate the state, and the rings are updated in place. What rows that are not active gather is
-    meaningless.
-    """
+    """As `temporal.attention_decode`, whose arguments it takes; `interpret` as in `pallas_call`."""
     batch, _, asked, size = queries.shape
     heads = asked if isinstance(state, AttentionState) else pl.cdiv(asked, _SUBLANES) * _SUBLANES
     queries = jnp.pad(queries[:, 0], ((0, 0), (0, heads - asked), (0, 0)))
@@ -91,22 +87,22 @@ def decode(
 
 
 def _group(state: Rings) -> int:
-    """Sequences a step: one's products fill the other's waits."""
+    """Sequences per step: the products of one fill the waits of the others."""
     return 2 if isinstance(state, AttentionState) else 4
 
 
 def _new(keys: Array, values: Array, state: Rings) -> tuple[Array, list[Array]]:
-    """The new tokens, [b 2 h], and what of them is a scalar."""
+    """The new tokens' keys and values, [b 2 h], and their scales if they are quantized."""
     if isinstance(state, AttentionState):
         return jnp.concatenate([keys, values], axis=1), []
-    held = to_storage(keys, values, state)
-    assert isinstance(held, QuantizedAttentionState)
-    new = jnp.concatenate([held.keys, held.values], axis=1).astype(jnp.int32)
-    return new, [held.scales.reshape(-1)]
+    stored = to_storage(keys, values, state)
+    assert isinstance(stored, QuantizedAttentionState)
+    new = jnp.concatenate([stored.keys, stored.values], axis=1).astype(jnp.int32)
+    return new, [stored.scales.reshape(-1)]
 
 
 def _computed(group: int, *shape: int) -> pl.BlockSpec:
-    """The block of the group that a step computes: the one before the one it fetches."""
+    """The block of the group that a step computes: the one before the group it fetches."""
     return pl.BlockSpec(
         (group, *shape), lambda step, *_: (jnp.maximum(step - 1, 0),) + (0,) * len(shape)
     )
@@ -138,7 +134,7 @@ def _kernel(*refs: Any, arrays: int) -> None:
 def _sorted(refs: tuple[Any, ...], arrays: int) -> Refs:
     """Scalars, queries, new tokens, rings, results, rings again, buffers, tiles, semaphores.
 
-    `arrays` are a ring's; of scalars there are as many.
+    `arrays` is the number of a ring's arrays; there are as many scalars.
     """
     ring, count, *new_scales = refs[:arrays]
     queries, new = refs[arrays : arrays + 2]
@@ -150,7 +146,7 @@ def _sorted(refs: tuple[Any, ...], arrays: int) -> Refs:
 
 
 def _attend(refs: Refs, group: Array, member: int) -> None:
-    """Softmax attention of one sequence: to its ring as it was, and to the new token."""
+    """Softmax attention of one sequence over its ring before the token, and the token."""
     queries = refs.queries[member]
     new_key, new_value = _new_token(refs, group, member)
     scale = queries.shape[-1] ** -0.5
@@ -202,8 +198,8 @@ def _product(left: Array, right: Array, axis: int) -> Array:
 def _int8_product(left: Array, right: Array, axis: int) -> Array:
     """Floats [n k] by int8, with n a multiple of 8.
 
-    `left` becomes two digits of 7 bits, one below the other. So all of `right` goes through the
-    matrix units as it is, once; to convert it would take longer than the product.
+    `left` becomes two digits of 7 bits, stacked. So `right` goes through the matrix units once and
+    unconverted; a conversion would take longer than the product.
     """
     left = left.astype(jnp.float32)
     rows = left.shape[0]

@@ -1,15 +1,15 @@
-"""The head fused with the choice of a block of the vocabulary: logits that never leave VMEM.
+"""The head fused with the choice of a block of the vocabulary; logits never leave VMEM.
 
-A sampler that reads logits takes longer than the product that makes them, and they are larger
-than all else that a step needs. Here every block of `BLOCK` tokens is weighed against the best so
-far while the next one's product keeps the matrix units busy:
+A sampler that reads logits from memory takes longer than the product that makes them, and they are
+larger than all other temporaries of a step. Here each block of `BLOCK` tokens is compared with the
+best one so far, while the matrix units compute the next one's product:
 
     weight of a block     sum of exp(logit / temperature)
     choice                the largest of log(weight) + Gumbel noise: each block is chosen with
                           probability weight / sum of all weights (the Gumbel-max trick)
 
-What is left of a row is the logits of the block chosen, among which a token is to be drawn. Of a
-row with NaN among its logits, a block with NaN in it is chosen.
+The result is the logits of the chosen block, from which the caller draws a token. For a row with
+NaN among its logits, a block with NaN in it is chosen.
 """
 
 from collections.abc import Callable
@@ -26,16 +26,16 @@ from rgpipeline.model.layers.array_types import shape_of
 from rgpipeline.model.platforms import Kernels, on_tpu
 
 BLOCK = 256
-LOWEST = -3.4e38  # the logit of what is past the vocabulary
-_STEP_BLOCKS = 4  # blocks a grid step
+LOWEST = -3.4e38  # the logit of tokens past the vocabulary
+_STEP_BLOCKS = 4  # per grid step
 _TILE = {jnp.dtype(jnp.bfloat16): 16, jnp.dtype(jnp.int8): 32}  # rows of a memory tile
-_MOST_ROWS = 256  # rows a product
+_MAX_ROWS = 256  # per product
 _LANES = 128
 _VMEM_BYTES = 64 << 20
 
 
 class Choice(NamedTuple):
-    """One block for each row: its logits, float32 [b BLOCK], and which it is, int32 [b]."""
+    """A block for each row: its logits, float32 [b BLOCK], and its index, int32 [b]."""
 
     logits: Array
     block: Array
@@ -45,7 +45,7 @@ Choose = Callable[[Array, Array, Array | None, Array, Array], Choice]
 
 
 def select(kernels: Kernels, batch: int, table: Any, soft_cap: float) -> Choose | None:
-    """`choose` for these shapes; None where the TPU's tiles forbid it."""
+    """`choose` for these shapes; None where they aren't whole memory tiles of a TPU."""
     if not on_tpu(kernels) or batch % 16 or table.shape[1] % _LANES or table.dtype not in _TILE:
         return None
     return partial(choose, soft_cap=soft_cap, interpret=kernels == "interpret")
@@ -69,7 +69,7 @@ def choose(
         scale: float32 [v], of a table in int8.
         rate: float32 [b], one over the temperature; 0 takes the block with the largest logit, the
             first such if there are several.
-        noise: float32 [b v/BLOCK], rounded up: a Gumbel variate for each block.
+        noise: float32 [b ceil(v/BLOCK)]: a Gumbel variate for each block.
         soft_cap: Bound of the logits; 0 for none.
         interpret: As in `pallas_call`.
     """
@@ -105,8 +105,8 @@ def choose(
 
 
 def _rows(batch: int, tile: int) -> tuple[int, int]:
-    """Rows a product, of as few products as may be, and rows of all: at least the batch."""
-    products = pl.cdiv(batch, _MOST_ROWS)
+    """Rows per product, of as few products as possible, and rows in all: at least the batch."""
+    products = pl.cdiv(batch, _MAX_ROWS)
     rows = pl.cdiv(pl.cdiv(batch, products), tile) * tile
     return rows, products * rows
 
@@ -127,10 +127,10 @@ def _kernel(
     vocab: int,
     soft_cap: float,
 ) -> None:
-    """`highest` [b 1] is the largest logit of the block chosen so far, `bonus` what it gets on top.
+    """`highest` [b 1]: the largest logit of the block chosen so far; `bonus`: log(weight) + noise.
 
     Two blocks are compared by the difference of their largest logits, so that a low temperature
-    costs no digits.
+    loses no precision.
     """
     *scales, chosen, block, highest, bonus = refs
     step = pl.program_id(0)
@@ -143,8 +143,8 @@ def _kernel(
         highest[...] = jnp.full_like(highest, LOWEST)
         bonus[...] = jnp.zeros_like(bonus)
 
-    def some_rows(index: Any, _: None) -> None:
-        these = pl.ds(pl.multiple_of(index * rows, rows), rows)
+    def some_rows(group: Any, _: None) -> None:
+        these = pl.ds(pl.multiple_of(group * rows, rows), rows)
         product = lax.dot_general(
             hidden[these],
             table[...],
@@ -158,7 +158,7 @@ def _kernel(
         logits = jnp.where(token < vocab, capped, LOWEST)
         speed = rate[these]
         draws = speed > 0
-        best, extra, place, kept = highest[these], bonus[these], block[these], chosen[these]
+        best, extra, index, kept = highest[these], bonus[these], block[these], chosen[these]
         for one in range(_STEP_BLOCKS):
             inside = logits[:, one * BLOCK : (one + 1) * BLOCK]
             most = jnp.max(inside, axis=-1, keepdims=True)
@@ -171,9 +171,9 @@ def _kernel(
             # no comparison with NaN is true.
             better = (ahead > extra - more) | (more != more)
             best, extra = jnp.where(better, most, best), jnp.where(better, more, extra)
-            place = jnp.where(better, step * _STEP_BLOCKS + one, place)
+            index = jnp.where(better, step * _STEP_BLOCKS + one, index)
             kept = jnp.where(better, inside, kept)
-        highest[these], bonus[these], block[these], chosen[these] = best, extra, place, kept
+        highest[these], bonus[these], block[these], chosen[these] = best, extra, index, kept
 
     if batch == rows:
         some_rows(0, None)

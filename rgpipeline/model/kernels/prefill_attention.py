@@ -1,9 +1,8 @@
-"""A chunk's attention to the ring as it was and to itself, and the ring's update, in one pass.
+"""A chunk's attention over the ring before it and over itself, and the ring's update, in one pass.
 
-Scores never reach memory, where XLA's take most of the time, and the ring is not gathered anew.
-
-Queries are taken in tiles, and keys block by block as `prefill_plan` has it; blocks of which a tile
-sees nothing are not computed.
+Scores never reach memory; XLA spends most of the time on them. The ring is updated without a
+gather. Queries are processed in tiles, and keys block by block (see `prefill_tiles`); blocks of
+which a tile sees nothing are skipped.
 """
 
 from collections.abc import Callable
@@ -18,14 +17,14 @@ from jax.typing import DTypeLike
 
 from rgpipeline.model.griffin_state import AttentionState, Position
 from rgpipeline.model.kernels.prefill_tiles import LANES, Plan, Sums
-from rgpipeline.model.kernels.ring_copies import written
+from rgpipeline.model.kernels.ring_copies import clip_finite
 from rgpipeline.model.layers import rope
 from rgpipeline.model.layers.array_types import shape_of
 from rgpipeline.model.platforms import Kernels, on_tpu
 
 _TILE = 256  # queries of a tile and keys of a block, at most
-_MOST_TOKENS = 4096  # of a chunk, which lies in VMEM
-_ROWS = 16  # of a bfloat16 tile in memory, the least that can be written
+_MAX_TOKENS = 4096  # of a chunk, which must fit into VMEM
+_ROWS = 16  # of a bfloat16 memory tile, the smallest unit of a write
 _VMEM_BYTES = 64 << 20
 
 Prefill = Callable[..., tuple[Array, AttentionState]]
@@ -39,7 +38,7 @@ def select(
     Its shapes must be whole memory tiles of a TPU.
     """
     _, window, size = ring
-    fits = length % _ROWS == 0 and length <= _MOST_TOKENS
+    fits = length % _ROWS == 0 and length <= _MAX_TOKENS
     fits = fits and window % LANES == 0 and size // 2 % LANES == 0
     if not on_tpu(kernels) or not fits or dtype != jnp.bfloat16:
         return None
@@ -64,7 +63,7 @@ def prefill(
         angles: Of the tokens.
         state: The rings before the chunk.
         position: Where each row is before the chunk.
-        lengths: int32 [b]; what tokens beyond a row's length gather is finite, and meaningless.
+        lengths: int32 [b]; the output of tokens past a row's length is finite and meaningless.
         interpret: As in `pallas_call`.
 
     Returns:
@@ -123,7 +122,7 @@ def _padded(array: Array) -> Array:
 
 
 def _turns(angles: rope.Angles) -> tuple[Array, Array]:
-    """What the first half of a head is multiplied by, and what its turned half is."""
+    """RoPE's factors for the first half of a head and for its rolled half."""
     cos, sin = angles
     return jnp.concatenate([cos, cos], axis=-1), jnp.concatenate([-sin, sin], axis=-1)
 
@@ -162,9 +161,9 @@ def _kernel(
     def take(step: Array, _: None) -> None:
         block = plan.chunk_block(tile, step)
         in_ring = block < 0
-        held = ~in_ring | plan.holds(tile, step, ring[row], filled[row])
+        needed = ~in_ring | plan.holds(tile, step, ring[row], filled[row])
 
-        @pl.when((tile * plan.tile < lengths[row]) & held)
+        @pl.when((tile * plan.tile < lengths[row]) & needed)
         def see() -> None:
             old = pl.multiple_of(plan.ring_block(tile, step, ring[row]) * plan.tile, plan.tile)
             new = pl.multiple_of(jnp.maximum(block, 0) * plan.tile, plan.tile)
@@ -188,9 +187,9 @@ def _turned(x: Array, cos: Array, sin: Array) -> Array:
 
 
 def _write(after: Any, new: Any, ring: Array, length: Array) -> None:
-    """Puts the tokens of a chunk that count into a ring, one tile of it after the other.
+    """Writes the tokens of a chunk that count into a ring, tile by tile.
 
-    Where a chunk begins inside a tile, each tile takes from two neighbours of the chunk's.
+    If a chunk begins inside a tile, each of the ring's tiles takes tokens from two of the chunk's.
     """
     first = ring & (_ROWS - 1)
     window, tiles = after.shape[1], new.shape[0] // _ROWS
@@ -203,13 +202,13 @@ def _write(after: Any, new: Any, ring: Array, length: Array) -> None:
         counts = (index >= 0) & (index < length)
         slots = pl.ds(pl.multiple_of(lax.rem(ring - first + tile * _ROWS, window), _ROWS), _ROWS)
         old = after[0, slots].astype(jnp.float32)
-        now = jnp.where(counts, written(turned[_ROWS:], after.dtype), old)
+        now = jnp.where(counts, clip_finite(turned[_ROWS:], after.dtype), old)
         after[0, slots] = now.astype(after.dtype)
 
     lax.fori_loop(0, tiles + 1, put, None)
 
 
 def _either(first: Array, one: Array, other: Array) -> Array:
-    """By a scalar, one array or the other; as float32, for masks are made for 32 bits."""
+    """One array or the other, by a scalar; in float32, because masks have 32 bits."""
     chosen = jnp.where(first, one.astype(jnp.float32), other.astype(jnp.float32))
     return chosen.astype(one.dtype)

@@ -1,6 +1,7 @@
-"""Which blocks of keys the queries of a chunk see, tile by tile: some in the ring, some its own.
+"""Attention tile by tile: which blocks of keys a tile sees, and the softmax over them.
 
-A tile of S queries sees the window before it: W/S blocks of keys and a part of one more.
+`Plan`: a tile of S queries sees the window before it, which is W/S blocks of keys and a part of one
+more; some are in the ring, some in the chunk.
 
     ring (W = 4S), to be written next in its block 2   chunk
     [ b0 | b1 | youngest, oldest | b3 ]                [ c0 | c1 | c2 ]
@@ -9,8 +10,11 @@ A tile of S queries sees the window before it: W/S blocks of keys and a part of 
     tile 1        3 0 1     c0 c1      and 2
     tile 2        0 1       c0 c1 c2   and 2
 
-The block in which the ring's end meets its beginning holds the oldest keys and the youngest, so a
-tile that is past the oldest needs it all the same: last.
+The block in which the ring's end meets its beginning holds both the oldest and the youngest keys.
+So a tile that is past the oldest still needs it, as its last block.
+
+`Sums`: weights are relative to the highest score so far. When a block has a higher score, the sums
+so far are scaled down.
 """
 
 import math
@@ -25,7 +29,7 @@ from rgpipeline.model.layers.attention import MASKED
 
 
 class Plan(NamedTuple):
-    """The steps of every tile. Arguments and results are scalars unless it says otherwise."""
+    """The steps of every tile. Arguments and results are scalars unless stated otherwise."""
 
     tile: int  # queries of a tile and keys of a block; a power of two
     window: int
@@ -38,7 +42,7 @@ class Plan(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """Of a tile. A chunk's first tile has no need of the last one."""
+        """Of a tile. A chunk's first tile doesn't need the last one."""
         return self.blocks + (2 if self.tiles > 1 else 1)
 
     def chunk_block(self, tile: Array, step: Array) -> Array:
@@ -73,15 +77,15 @@ class Plan(NamedTuple):
 
 
 LANES = 128
-# What can't be seen scores less than the highest score is to begin with: so it weighs nothing,
-# even in a block of which a query sees nothing at all.
+# MASKED is below this initial highest score, so a masked key weighs nothing, even in a block of
+# which a query sees nothing.
 _LOWEST = -1e30
 
 
 class Sums(NamedTuple):
     """The sums so far, for each head; all float32, in VMEM.
 
-    Columns are alike in all 128 lanes: of one lane, they would be spread out again at every use.
+    A column has the same value in all 128 lanes; with one lane, each use would broadcast it again.
     """
 
     total: Any  # [n s h], values by their weights
@@ -90,23 +94,23 @@ class Sums(NamedTuple):
 
     @classmethod
     def scratch(cls, heads: int, queries: int, size: int) -> "Sums":
-        """The memory that it takes."""
+        """The scratch memory for it."""
         column = pltpu.VMEM((heads, queries, LANES), jnp.float32)
         return cls(pltpu.VMEM((heads, queries, size), jnp.float32), column, column)
 
     def heads(self) -> Iterator[slice]:
-        """Where each head stands in [s n*h]."""
+        """The lanes of each head in [s n*h]."""
         count, _, size = self.total.shape
         return (slice(head * size, (head + 1) * size) for head in range(count))
 
     def begin(self) -> None:
-        """Nothing was seen yet."""
+        """Resets the sums."""
         self.total[...] = jnp.zeros_like(self.total)
         self.highest[...] = jnp.full_like(self.highest, _LOWEST)
         self.weight[...] = jnp.zeros_like(self.weight)
 
     def add(self, queries: Any, keys: Array, values: Array, visible: Array) -> None:
-        """Takes in a block of keys.
+        """Adds a block of keys.
 
         Args:
             queries: [s n*h].
@@ -120,25 +124,25 @@ class Sums(NamedTuple):
             scores = jnp.where(visible, _product(queries[:, lanes], turned), MASKED)
             before = self.highest[head]
             most = jnp.maximum(before, jnp.max(scores, axis=-1, keepdims=True))
-            weights = jnp.exp2((scores - _spread(most, scores.shape[1])) * speed)
+            weights = jnp.exp2((scores - _broadcast(most, scores.shape[1])) * speed)
             kept = jnp.exp2((before - most) * speed)
             added = jnp.sum(weights, axis=-1, keepdims=True)
             mixed = _product(weights.astype(values.dtype), values)
             self.weight[head] = kept * self.weight[head] + added
-            self.total[head] = _spread(kept, size) * self.total[head] + mixed
+            self.total[head] = _broadcast(kept, size) * self.total[head] + mixed
             self.highest[head] = most
 
     def finish(self, mixed: Any) -> None:
-        """What each query gathered, to `mixed` [1 s n*h]: zeros where it saw nothing."""
+        """Writes each query's output to `mixed` [1 s n*h]: zeros if it saw nothing."""
         for head, lanes in enumerate(self.heads()):
-            # The highest score of all weighs 1, so a sum below 1 is that of nothing.
+            # The highest score has weight 1, so a sum below 1 means that nothing was seen.
             share = 1.0 / jnp.maximum(self.weight[head], 1.0)
-            of_head = self.total[head] * _spread(share, lanes.stop - lanes.start)
+            of_head = self.total[head] * _broadcast(share, lanes.stop - lanes.start)
             mixed[0, :, lanes] = of_head.astype(mixed.dtype)
 
 
-def _spread(column: Array, lanes: int) -> Array:
-    """[s 128], alike in all lanes, to [s lanes]."""
+def _broadcast(column: Array, lanes: int) -> Array:
+    """[s 128], the same in all lanes, to [s lanes]."""
     return jnp.concatenate([column] * (lanes // LANES), axis=1)
 
 

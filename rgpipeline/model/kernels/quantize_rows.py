@@ -1,7 +1,7 @@
 """Rows of activations in int8, in one pass.
 
-XLA makes two passes of it, one for each row's largest number and one for the rest, and moves what
-it knows of a row from one layout into another in between: five times as long.
+XLA makes two passes, one for each row's largest number and one for the rest, and changes the layout
+of the scales in between: five times as long.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from rgpipeline.model.platforms import Kernels, on_tpu
 from rgpipeline.model.quantize import LARGEST, LEAST_SCALE
 
 _TILE = 32  # rows of a memory tile of int8
-_MOST_ROWS = 128  # rows a grid step
+_MAX_ROWS = 128  # per grid step
 _LANES = 128
 _VMEM_BYTES = 64 << 20
 
@@ -26,7 +26,7 @@ Quantize = Callable[[Array], tuple[Array, Array]]
 
 
 def select(kernels: Kernels, width: int) -> Quantize | None:
-    """`quantized_rows` for rows of this width; None where the TPU's tiles forbid it."""
+    """`quantized_rows` for this width; None where it isn't whole memory tiles of a TPU."""
     if not on_tpu(kernels) or width % _LANES:
         return None
     return partial(quantized_rows, interpret=kernels == "interpret")
@@ -36,7 +36,7 @@ def quantized_rows(x: Array, *, interpret: Any = False) -> tuple[Array, Array]:
     """The same as `quantize.quantized_rows`, of [r i]; `interpret` as in `pallas_call`."""
     count, width = x.shape
     whole = pl.cdiv(count, _TILE) * _TILE
-    rows = max(n for n in range(_TILE, _MOST_ROWS + 1, _TILE) if whole % n == 0)
+    rows = max(n for n in range(_TILE, _MAX_ROWS + 1, _TILE) if whole % n == 0)
     block = pl.BlockSpec((rows, width), lambda step: (step, 0))
     numbers, scale = pl.pallas_call(
         _kernel,

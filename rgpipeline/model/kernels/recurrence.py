@@ -1,8 +1,8 @@
 """One token through a recurrent block, from its input projection to its output projection.
 
-Left to XLA it is some forty small fusions, which read the state piece by piece and several times;
-here state and activations are read once and written once. A grid step takes one diagonal block of
-the gates, and the channels it works on.
+XLA makes some forty small fusions, which read the state piece by piece and several times. Here
+state and activations are read once and written once. A grid step computes one diagonal block of
+the gates, and its channels.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from rgpipeline.model.layers.array_types import shape_of
 from rgpipeline.model.layers.rglru import C, RecurrentWeights
 from rgpipeline.model.platforms import Kernels, on_tpu
 
-_MOST_ROWS = 128  # rows worked on together: what they need fits the registers' neighbourhood
+_MAX_ROWS = 128  # computed together; more would not fit into registers
 _VMEM_BYTES = 64 << 20
 
 
@@ -30,7 +30,7 @@ Step = Callable[
 
 
 def select(kernels: Kernels, state: RecurrentState, gates: Array) -> Step | None:
-    """`step` for these shapes; None where the TPU's tiles forbid it."""
+    """`step` for these shapes; None where they aren't whole memory tiles of a TPU."""
     batch = state.h.shape[0]
     fits = batch % 16 == 0 and gates.shape[1] % 128 == 0
     if not on_tpu(kernels) or not fits or state.conv[0].dtype != jnp.bfloat16:
@@ -54,7 +54,7 @@ def step(
         weights: The block's.
         starts: bool [b], the token is the first of its sequence.
         active: bool [b]; the state of other rows stays as it is, bit for bit.
-        state: Donate it, and it is updated in place.
+        state: Before the token; if donated, it is updated in place.
         interpret: As in `pallas_call`.
 
     Returns:
@@ -117,7 +117,7 @@ def _kernel(
     taps = (len(refs) - 2) // 2
     tail, (out, h_after, *tail_after) = refs[:taps], refs[taps:]
     batch = x.shape[0]
-    rows = max(n for n in range(16, _MOST_ROWS + 1, 16) if batch % n == 0)
+    rows = max(n for n in range(16, _MAX_ROWS + 1, 16) if batch % n == 0)
     speed = speed_of(a_param[...])
 
     def some_rows(index: Any, _: None) -> None:
@@ -135,8 +135,8 @@ def _kernel(
         out[these] = (reached * gate).astype(out.dtype)
         h_after[these] = jnp.where(moves, reached, before)
         for tap in range(taps):
-            # Compared and chosen as float32: a mask of one column goes with 32-bit tiles.
-            old, new = (inputs[place].astype(jnp.float32) for place in (tap, tap + 1))
+            # In float32: a mask of one column needs 32-bit tiles.
+            old, new = (inputs[at].astype(jnp.float32) for at in (tap, tap + 1))
             tail_after[tap][these] = jnp.where(moves, new, old).astype(tail_after[tap].dtype)
 
     if batch == rows:
@@ -146,7 +146,7 @@ def _kernel(
 
 
 def speed_of(a_param: Array) -> Array:
-    """How fast a state decays, at an open gate; `rglru`'s -c softplus(a)."""
+    """The log of the decay at an open gate, as in `rglru`: -c softplus(a)."""
     softplus = jnp.maximum(a_param, 0.0) + jnp.log1p(jnp.exp(-jnp.abs(a_param)))
     return -C * softplus
 
@@ -154,7 +154,7 @@ def speed_of(a_param: Array) -> Array:
 def gating(
     x: Array, first: Array, gates: Array, gates_bias: Array, speed: Array
 ) -> tuple[Array, Array]:
-    """Decay and drive of each token, as `rglru.gate` has them.
+    """Decay and drive of each token, as in `rglru.gate`.
 
     Args:
         x: The convolution's output, float32 [t i], of one diagonal block.

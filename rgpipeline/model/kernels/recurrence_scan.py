@@ -1,13 +1,13 @@
 """A chunk of tokens through a recurrent block, from its input projection to its output projection.
 
-A recurrence is a chain, and a step of it is far too little work for a TPU. So eight tokens, the
-rows of a register, are joined at once:
+A recurrence is sequential, and a single step is far too little work for a TPU. So eight tokens, the
+rows of a register, are computed together:
 
     h[t] = decay[t] * h[t-1] + drive[t]
          = (decay[t] ... decay[8k]) * h[8k-1] + (what the drives since 8k come to)
 
-Both parts in parentheses are found by three doublings, for all registers side by side; only the
-step from one register to the next is a chain. Registers begin at multiples of 8 tokens, so any
+Both terms in parentheses are computed by three doublings, for all registers at once; only the step
+from one register to the next is sequential. Registers begin at multiples of 8 tokens, so any
 division of a sequence into chunks of multiples of 8 gives the same bits.
 """
 
@@ -27,8 +27,8 @@ from rgpipeline.model.layers.array_types import shape_of
 from rgpipeline.model.layers.rglru import RecurrentWeights
 from rgpipeline.model.platforms import Kernels, on_tpu
 
-_MOST_TOKENS = 256  # tokens a grid step
-_SUBLANES = 8  # tokens a register
+_MAX_TOKENS = 256  # per grid step
+_SUBLANES = 8  # tokens per register
 _VMEM_BYTES = 64 << 20
 
 Scan = Callable[
@@ -37,7 +37,7 @@ Scan = Callable[
 
 
 def select(kernels: Kernels, length: int, state: RecurrentState, gates: Array) -> Scan | None:
-    """`scan` for these shapes; None where the TPU's tiles forbid it."""
+    """`scan` for these shapes; None where they aren't whole memory tiles of a TPU."""
     fits = length % 16 == 0 and gates.shape[1] % 128 == 0 and len(state.conv) < _SUBLANES
     if not on_tpu(kernels) or not fits or state.conv[0].dtype != jnp.bfloat16:
         return None
@@ -59,7 +59,7 @@ def scan(
         both: The recurrence's input and the gate's, bfloat16 [2 b t e].
         weights: The block's.
         starts: bool [b], the chunk's first token is the first of its sequence.
-        lengths: int32 [b]; the tokens of a row that count. A row of none keeps its state.
+        lengths: int32 [b]; the tokens of a row that count. A row of length 0 keeps its state.
         state: Before the chunk.
         interpret: As in `pallas_call`.
 
@@ -69,7 +69,7 @@ def scan(
     _, batch, length, inner = both.shape
     blocks, size, _ = weights.gates.shape
     taps = len(state.conv)
-    tokens = max(n for n in range(16, _MOST_TOKENS + 1, 16) if length % n == 0)
+    tokens = max(n for n in range(16, _MAX_TOKENS + 1, 16) if length % n == 0)
     grid = (blocks, batch, length // tokens)
 
     def branch(which: int) -> pl.BlockSpec:
@@ -132,7 +132,7 @@ def _kernel(
     h: Any,
     *refs: Any,
 ) -> None:
-    """`inputs` [8+t e] ends with the tile's inputs; right before them stand those before it."""
+    """`inputs` [8+t e]: the last 8 inputs before the tile, then the tile's."""
     taps = (len(refs) - 5) // 2
     tail, (out, h_after), tail_after = refs[:taps], refs[taps : taps + 2], refs[taps + 2 : -3]
     inputs, states, carry = refs[-3:]
@@ -163,12 +163,12 @@ def _kernel(
     _chain(jnp.where(counts, decay, 1.0), jnp.where(counts, drive, 0.0), carry, states)
     out[0] = (states[...] * jax.nn.gelu(y[0].astype(jnp.float32))).astype(out.dtype)
 
-    # Tokens that do not count change nothing, so the last state is the one wanted.
+    # Tokens that do not count change nothing, so the last state is the result.
     h_after[0] = jnp.where(lengths[row] > 0, carry[...], h[0])
-    place = lax.broadcasted_iota(jnp.int32, inputs.shape, 0) + (tile * tokens - _SUBLANES)
-    is_new = (place >= tile * tokens) | ((tile == 0) & (place >= -taps))
+    position = lax.broadcasted_iota(jnp.int32, inputs.shape, 0) + (tile * tokens - _SUBLANES)
+    is_new = (position >= tile * tokens) | ((tile == 0) & (position >= -taps))
     for tap in range(taps):
-        here = is_new & (place == lengths[row] - taps + tap)
+        here = is_new & (position == lengths[row] - taps + tap)
         found = jnp.sum(jnp.where(here, inputs[...], 0.0), axis=0, keepdims=True)
         before = jnp.where(tile == 0, 0.0, tail_after[tap][0].astype(jnp.float32))
         tail_after[tap][0] = (before + found).astype(tail_after[tap].dtype)

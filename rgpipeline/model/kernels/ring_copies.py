@@ -1,7 +1,7 @@
-"""What the decode attention kernel brings in of the rings, and what it writes back.
+"""The decode attention kernel's copies: rings into VMEM, and the new tokens back.
 
 A ring of 16 bits is two arrays, keys and values; one of 8 bits has a third, their scales. Each is
-brought in by chunks of slots, and of each the memory tile with the new token is written back.
+fetched in chunks of slots, and its memory tile with the new token is written back.
 """
 
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ from jax.typing import DTypeLike
 
 from rgpipeline.model.griffin_state import Rings
 
-CHUNK = 512  # slots of a ring that are read together
-_TILE_BYTES = 32  # of a column of a memory tile, the least that can be written: 16 of bfloat16
+CHUNK = 512  # slots of a ring that are fetched together
+_TILE_BYTES = 32  # per column of a memory tile, the smallest unit of a write: 16 rows of bfloat16
 _LANES = 128
 
 
 class Refs(NamedTuple):
-    """What the kernel works with; in VMEM, the first axis is the half that is in turn."""
+    """The kernel's operands, results and buffers; buffers in VMEM have two halves, used in turn."""
 
     ring: Any  # int32 [b], in SMEM
     count: Any  # int32 [b], in SMEM: slots that hold a token, or -1 where a row is not active
@@ -35,13 +35,13 @@ class Refs(NamedTuple):
     mixed: Any  # [g n h]
     rings: tuple[Any, ...]  # [b w h] twice and perhaps [b 2 w], in HBM
     buffers: tuple[Any, ...]  # [2 g w h] or [2 g 2 w], the rings of two groups
-    tiles: tuple[Any, ...]  # [2 g t h] or [2 g 2 t], what is written back
+    tiles: tuple[Any, ...]  # [2 g t h] or [2 g 2 t], to be written back
     reads: Any  # semaphores [2 3], of keys, values and scales
     writes: Any  # semaphores [2 3]
 
     @property
     def group(self) -> int:
-        """Sequences a step."""
+        """Sequences per step."""
         members: int = self.queries.shape[0]
         return members
 
@@ -67,38 +67,39 @@ def scratch(state: Rings, group: int) -> list[Any]:
 
 
 def fetch(refs: Refs, group: Array) -> None:
-    """Starts to bring into VMEM what a group's rings hold."""
-    for held, copies in _reads(refs, group):
+    """Starts copying a group's rings into VMEM."""
+    for needed, copies in _reads(refs, group):
 
-        @pl.when(held)
+        @pl.when(needed)
         def start(copies: list[Any] = copies) -> None:
             for copy in copies:
                 copy.start()
 
 
 def finish_fetch(refs: Refs, group: Array) -> None:
-    """Waits until it is there."""
-    for held, copies in _reads(refs, group):
+    """Waits for the copies of `fetch`."""
+    for needed, copies in _reads(refs, group):
 
-        @pl.when(held)
+        @pl.when(needed)
         def wait(copies: list[Any] = copies) -> None:
             for copy in copies:
                 copy.wait()
 
 
 def _reads(refs: Refs, group: Array) -> Iterator[tuple[Array, list[Any]]]:
-    """Each chunk of a group's rings: whether to read it, and how.
+    """Each chunk of a group's rings: whether to read it, and its copies.
 
-    What is not read keeps what was there, of another row perhaps. Its weight is 0, so it must be
-    a number: hence the first groups read all, and `written` lets nothing else in.
+    A chunk that isn't read leaves stale data in the buffer, perhaps of another row. Stale buffers
+    get weight 0, so they must be finite (0 · NaN = NaN): hence the first groups read all chunks,
+    and rings hold finite numbers only (see `clip_finite`).
     """
     half = group & 1
     for member, first in product(range(refs.group), range(0, refs.window, CHUNK)):
         row, slots = group * refs.group + member, pl.ds(first, CHUNK)
         copies = [
             pltpu.make_async_copy(
-                ring.at[row, *_place(which, slots)],
-                refs.buffers[which].at[half, member, *_place(which, slots)],
+                ring.at[row, *_index(which, slots)],
+                refs.buffers[which].at[half, member, *_index(which, slots)],
                 refs.reads.at[half, which],
             )
             for which, ring in enumerate(refs.rings)
@@ -106,18 +107,18 @@ def _reads(refs: Refs, group: Array) -> Iterator[tuple[Array, list[Any]]]:
         yield (refs.count[row] > first) | (group < 2), copies
 
 
-def _place(which: int, slots: Any) -> tuple[Any, ...]:
+def _index(which: int, slots: Any) -> tuple[Any, ...]:
     """Some slots of one sequence's keys or values, [w h], or of their scales, [2 w]."""
     return (slots,) if which < 2 else (slice(None), slots)
 
 
 def write(refs: Refs, group: Array, member: int) -> None:
-    """Starts to write the tiles in which the row's new token stands."""
+    """Starts writing the tiles that contain the row's new token."""
     half, row = group & 1, group * refs.group + member
     for which, tiles in enumerate(refs.tiles):
         tile, buffer = tiles.at[half, member], refs.buffers[which]
         slots = _slots_of_tile(refs, which, row)
-        old = buffer[half, member, *_place(which, slots)]
+        old = buffer[half, member, *_index(which, slots)]
         slot = lax.broadcasted_iota(jnp.int32, tile.shape, 0 if which < 2 else 1)
         here = slot == (refs.ring[row] & (slots.size - 1))
         tile[...] = _with_new(refs, which, row, member, old, here)
@@ -137,19 +138,19 @@ def _with_new(refs: Refs, which: int, row: Array, member: int, old: Array, here:
     new = refs.new[member, which][None]
     if old.dtype == jnp.int8:
         return jnp.where(here, new, old.astype(jnp.int32)).astype(jnp.int8)
-    new = written(new.astype(jnp.float32), old.dtype)
+    new = clip_finite(new.astype(jnp.float32), old.dtype)
     return jnp.where(here, new, old.astype(jnp.float32)).astype(old.dtype)
 
 
-def written(new: Array, dtype: DTypeLike) -> Array:
-    """What goes into a ring: always a number, so that no row can spoil another (see `_reads`)."""
+def clip_finite(new: Array, dtype: DTypeLike) -> Array:
+    """New keys or values, float32, as finite numbers of the rings' dtype (see `_reads`)."""
     largest = float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
     return jnp.where(new != new, 0.0, jnp.clip(new, -largest, largest))
 
 
 def finite(new: Array) -> Array:
-    """`written` of new keys or values in the rings' dtype, outside of a kernel."""
-    return written(new.astype(jnp.float32), new.dtype).astype(new.dtype)
+    """`clip_finite` of new keys or values in the rings' dtype, outside of a kernel."""
+    return clip_finite(new.astype(jnp.float32), new.dtype).astype(new.dtype)
 
 
 def finish_write(refs: Refs, group: Array) -> None:
@@ -167,7 +168,7 @@ def _writes(refs: Refs, group: Array, member: int) -> list[Any]:
     return [
         pltpu.make_async_copy(
             refs.tiles[which].at[half, member],
-            ring.at[row, *_place(which, _slots_of_tile(refs, which, row))],
+            ring.at[row, *_index(which, _slots_of_tile(refs, which, row))],
             refs.writes.at[half, which],
         )
         for which, ring in enumerate(refs.rings)
@@ -175,6 +176,6 @@ def _writes(refs: Refs, group: Array, member: int) -> list[Any]:
 
 
 def _slots_of_tile(refs: Refs, which: int, row: Array) -> Any:
-    """The slots of the tile that the row's new token is in."""
+    """The slots of the tile that contains the row's new token."""
     slots = refs.tiles[which].shape[2 if which < 2 else 3]
     return pl.ds(pl.multiple_of(refs.ring[row] & -slots, slots), slots)

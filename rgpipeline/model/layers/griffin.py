@@ -19,16 +19,16 @@ class Griffin(nn.Module):
     """Griffin, Hawk or RecurrentGemma (arXiv:2402.19427, arXiv:2404.07839).
 
     Call through `model.apply({"params": params}, ..., method="prefill")` and the like; the
-    parameters are a plain nested dict, as `params.py` describes.
+    parameters are a plain nested dict, described in `params.py`.
 
     Attributes:
-        config: Shapes and constants; of one chip's share, if there are several.
-        dtype: What activations are rounded to where they cross memory, and the dtype of rings
-            and conv tails: float32 or bfloat16. Weights bring their own dtype.
-        kernels: Whether Pallas kernels may be used (see `kernels`).
-        chips: Those that the model is divided among; state and tokens are this chip's then, as
-            `sharding` says. Hidden values are the same on all chips of a group, logits are of
-            this chip's part of the vocabulary.
+        config: Shapes and constants; of one chip's shard, if there are several chips.
+        dtype: float32 or bfloat16: what activations are rounded to where they cross memory, and
+            the dtype of rings and conv tails. Weights have their own dtype.
+        kernels: Which Pallas kernels may be used.
+        chips: The chips among which the model is divided. State and tokens are then this chip's,
+            as `sharding` says. Hidden values are the same on all chips of a group; logits are of
+            this chip's shard of the vocabulary.
     """
 
     config: GriffinConfig
@@ -58,9 +58,9 @@ class Griffin(nn.Module):
         return self.forward(tokens)
 
     def forward(self, tokens: Tokens) -> Logits:
-        """Logits of every place of whole sequences, int32 [b t] to float32 [b t v].
+        """Logits at every position of whole sequences, int32 [b t] to float32 [b t v].
 
-        For training and for checking; it may be differentiated, and keeps no state.
+        For training and for tests; it can be differentiated, and keeps no state.
         """
         batch, length = tokens.shape
         chunk = self._chunk(start(batch), length)
@@ -72,17 +72,17 @@ class Griffin(nn.Module):
     def prefill(
         self, tokens: Tokens, lengths: Lengths, state: GriffinState
     ) -> tuple[Activations, GriffinState]:
-        """Reads one chunk of each row's tokens, going on from `state`.
+        """Reads one chunk of each row's tokens, continuing from `state`.
 
         Args:
             tokens: int32 [b t]; t may be shorter or longer than the window.
-            lengths: int32 [b]; only the first `lengths[i]` tokens of row i count. The rest may be
-                anything and leaves no trace: a row of length 0 keeps its state bit for bit.
+            lengths: int32 [b]; only the first `lengths[i]` tokens of row i count. The rest have no
+                effect: a row of length 0 keeps its state bit for bit.
             state: The state before the chunk.
 
         Returns:
-            Hidden values after the final norm, float32 [b t d] (past a row's length they mean
-            nothing), and the state after each row's last counted token.
+            Hidden values after the final norm, float32 [b t d] (meaningless past a row's length),
+            and the state after each row's last counted token.
         """
         chunk = self._chunk(state.position, tokens.shape[1])
         x = self.embedder.encode(tokens)

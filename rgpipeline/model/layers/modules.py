@@ -1,4 +1,4 @@
-"""The small modules that own parameters; their arithmetic is in `layers`."""
+"""The small modules that own parameters: linear layers, norms, embeddings, the head."""
 
 import math
 
@@ -21,20 +21,20 @@ _NORM_EPSILON = 1e-6
 def param(
     module: nn.Module, name: str, init: nn.initializers.Initializer, shape: tuple[int, ...]
 ) -> Array:
-    """As `module.param`, without its look at the shape of one that is there.
+    """As `module.param`, without its check of the shape of a given parameter.
 
-    For that it traces `init` anew for each: a tenth of what a worker's start takes. Shapes are
-    looked at where weights are read.
+    For that check it traces `init` for each: a tenth of the time of a worker's start. Shapes are
+    checked when weights are opened.
     """
     if module.has_variable("params", name):
-        held: Array = module.get_variable("params", name)
-        return held
+        given: Array = module.get_variable("params", name)
+        return given
     made: Array = module.param(name, init, shape)
     return made
 
 
 def _scale(module: nn.Module, name: str) -> Array | None:
-    """The scales of a parameter that is in int8; None if it is not."""
+    """The scales of a parameter in int8; None for one in floats."""
     name = quantize.scale_path((name,))[-1]
     return module.get_variable("params", name) if module.has_variable("params", name) else None
 
@@ -49,7 +49,7 @@ class Linear(nn.Module):
         out: The output's axes, o.
         biased: Whether there is a bias.
         split: The chips among which the input is divided; their products are summed.
-        kernels: Whether Pallas kernels may be used (see `kernels`).
+        kernels: Which Pallas kernels may be used.
     """
 
     width: int
@@ -108,7 +108,7 @@ class BlockDiagonal(nn.Module):
 
 
 class Norm(nn.Module):
-    """RMSNorm with a learnt `scale` [d], stored less one."""
+    """RMSNorm with a learnt `scale` [d], stored minus 1."""
 
     width: int
 
@@ -129,7 +129,7 @@ class Embedder(nn.Module):
         width: d.
         scaled: Whether embeddings are multiplied by sqrt(d).
         soft_cap: Bound of the logits; 0 for none.
-        chips: Those among which the vocabulary is divided; v is this one's part of it.
+        chips: The chips among which the vocabulary is divided; v is this chip's shard of it.
     """
 
     vocab_size: int
@@ -160,7 +160,7 @@ class Embedder(nn.Module):
 class Head(nn.Module):
     """A last layer with weights of its own; `kernel` [v d].
 
-    In int8, there is a `kernel_scale` [v] too. Of several chips, each has its part of v.
+    In int8, there is a `kernel_scale` [v] too. Of several chips, each has a shard of v.
     """
 
     vocab_size: int

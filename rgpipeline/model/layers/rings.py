@@ -29,10 +29,10 @@ def read(state: Rings, dtype: DTypeLike) -> AttentionState:
 
 
 def to_storage(keys: Keys, values: Keys, like: Rings) -> Rings:
-    """New tokens, [b t h], in the form in which the rings hold them.
+    """New tokens, [b t h], in the dtype in which the rings hold them.
 
-    Quantized rings hold numbers only: read in bulk, what overflowed in one row must not leave
-    anything that another could trip over.
+    Quantized rings hold finite numbers only. A kernel may read another row's stale tokens with
+    weight 0, and 0 · NaN = NaN.
     """
     if isinstance(like, AttentionState):
         return AttentionState(keys.astype(like.keys.dtype), values.astype(like.values.dtype))
@@ -49,7 +49,7 @@ def to_storage(keys: Keys, values: Keys, like: Rings) -> Rings:
 def write_chunk(
     state: Rings, keys: Keys, values: Keys, position: Position, lengths: Lengths
 ) -> Rings:
-    """The ring once the first `lengths` tokens of each row are in it, the newest in each slot."""
+    """The ring after the first `lengths` tokens of each row; each slot holds its newest token."""
     window = state.keys.shape[1]
     offset = _offset(position, window)
     last_lap = jnp.maximum(lengths[:, None] - 1 - offset, 0) // window
@@ -63,7 +63,7 @@ def write_chunk(
 
 
 def requantize(state: Rings, after: AttentionState, position: Position, lengths: Lengths) -> Rings:
-    """`write_chunk`, where the rings after it are there already, as floats."""
+    """As `write_chunk`, from the rings after the chunk as floats; quantizes the new tokens only."""
     if isinstance(state, AttentionState):
         return after
     written = (_offset(position, after.keys.shape[1]) < lengths[:, None])[..., None]
@@ -77,7 +77,7 @@ def write_one(
     """Puts one token, [b 1 h], into the rings of the rows that are active.
 
     Returns:
-        The rings after it, and what it overwrote, [b 1 h]: the token `window` before it, if the
+        The rings after it, and the tokens it overwrote, [b 1 h]: those `window` before it, if the
         ring was full.
     """
     rows = jnp.arange(keys.shape[0])
@@ -91,7 +91,7 @@ def write_one(
 
 
 def _each(function: Callable[..., Array], *states: Rings) -> Rings:
-    """`function` of the arrays that several rings have in the same place, each [b w ...]."""
+    """`function` of the keys, of the values and of the scales of several rings, each [b w ...]."""
     keys = function(*(state.keys for state in states))
     values = function(*(state.values for state in states))
     scales = [s.scales.swapaxes(1, 2) for s in states if isinstance(s, QuantizedAttentionState)]
@@ -101,5 +101,5 @@ def _each(function: Callable[..., Array], *states: Rings) -> Rings:
 
 
 def _offset(position: Position, window: int) -> Array:
-    """How many tokens on each slot of the ring is written, int32 [b w]."""
+    """How many tokens later each slot of the ring is written, int32 [b w]."""
     return (jnp.arange(window) - position.ring[:, None]) % window

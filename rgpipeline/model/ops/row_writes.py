@@ -1,9 +1,9 @@
-"""Parts of large arrays written anew, in place where they are donated.
+"""Writes of rows into large arrays, in index if the array is donated.
 
-XLA's CPU backend can put nothing into an array of bfloat16: for a scatter or a dynamic-update-slice
-it converts the whole array to float32 and back, and for a select, too. But a select between bits
-becomes a loop that stores the new ones and passes over the others: 0.02 ms for eight rows of 64 of
-[512 128], where a scatter takes 1.0.
+XLA's CPU backend can't update an array of bfloat16: for a scatter, a dynamic-update-slice or a
+select it converts the whole array to float32 and back. But a select between the bits, as integers,
+becomes a loop that stores the new ones and skips the others: 0.02 ms for eight rows of 64 of
+[512 128]; a scatter takes 1.0.
 """
 
 from collections.abc import Callable
@@ -13,58 +13,58 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 
-def set_row(array: Array, place: Array, row: Array) -> Array:
-    """`array` [s ...] with `row` [1 ...] at `place`, int32 []."""
-    return _in_place(_update_row, _select_row, array, place, row)
+def set_row(array: Array, index: Array, row: Array) -> Array:
+    """`array` [s ...] with `row` [1 ...] at `index`, int32 []."""
+    return _in_place(_update_row, _select_row, array, index, row)
 
 
-def set_rows(array: Array, places: Array, rows: Array) -> Array:
-    """`array` [s ...] with `rows` [r ...] at `places`, int32 [r], no two of them the same.
+def set_rows(array: Array, indices: Array, rows: Array) -> Array:
+    """`array` [s ...] with `rows` [r ...] at `indices`, int32 [r], all different.
 
-    Rows whose place is past the end are dropped.
+    Rows whose index is past the end are dropped.
     """
-    return _in_place(_scatter_rows, _select_rows, array, places, rows)
+    return _in_place(_scatter_rows, _select_rows, array, indices, rows)
 
 
-def set_one_in_each_row(array: Array, places: Array, new: Array) -> Array:
-    """`array` [b w h] with `new` [b h] at each row's place, int32 [b]."""
-    return _in_place(_scatter_ones, _select_ones, array, places, new)
+def set_one_in_each_row(array: Array, indices: Array, new: Array) -> Array:
+    """`array` [b w h] with `new` [b h] at each row's index, int32 [b]."""
+    return _in_place(_scatter_ones, _select_ones, array, indices, new)
 
 
 def _in_place(
     default: Callable[..., Array], select: Callable[..., Array], array: Array, *operands: Any
 ) -> Array:
-    """Both ways are functions of this module: jax traces these once for all arrays of a shape."""
+    """`select` on a CPU, if the array is bfloat16; else `default`."""
     if array.dtype != jnp.bfloat16:
         return default(array, *operands)
     written: Array = lax.platform_dependent(array, *operands, cpu=select, default=default)
     return written
 
 
-def _update_row(array: Array, place: Array, row: Array) -> Array:
-    return lax.dynamic_update_slice_in_dim(array, row, place, 0)
+def _update_row(array: Array, index: Array, row: Array) -> Array:
+    return lax.dynamic_update_slice_in_dim(array, row, index, 0)
 
 
-def _select_row(array: Array, place: Array, row: Array) -> Array:
-    return _select(jnp.arange(array.shape[0]) == place, row, array)
+def _select_row(array: Array, index: Array, row: Array) -> Array:
+    return _select(jnp.arange(array.shape[0]) == index, row, array)
 
 
-def _scatter_rows(array: Array, places: Array, rows: Array) -> Array:
-    return array.at[places].set(rows, mode="drop", unique_indices=True)
+def _scatter_rows(array: Array, indices: Array, rows: Array) -> Array:
+    return array.at[indices].set(rows, mode="drop", unique_indices=True)
 
 
-def _select_rows(array: Array, places: Array, rows: Array) -> Array:
-    here = places[:, None] == jnp.arange(array.shape[0])
-    row = jnp.sum(jnp.where(here, jnp.arange(places.shape[0])[:, None], 0), axis=0)
+def _select_rows(array: Array, indices: Array, rows: Array) -> Array:
+    here = indices[:, None] == jnp.arange(array.shape[0])
+    row = jnp.sum(jnp.where(here, jnp.arange(indices.shape[0])[:, None], 0), axis=0)
     return _select(jnp.any(here, axis=0), rows[row], array)
 
 
-def _scatter_ones(array: Array, places: Array, new: Array) -> Array:
-    return array.at[jnp.arange(array.shape[0]), places].set(new)
+def _scatter_ones(array: Array, indices: Array, new: Array) -> Array:
+    return array.at[jnp.arange(array.shape[0]), indices].set(new)
 
 
-def _select_ones(array: Array, places: Array, new: Array) -> Array:
-    return _select(jnp.arange(array.shape[1]) == places[:, None], new[:, None], array)
+def _select_ones(array: Array, indices: Array, new: Array) -> Array:
+    return _select(jnp.arange(array.shape[1]) == indices[:, None], new[:, None], array)
 
 
 def _select(here: Array, new: Array, array: Array) -> Array:
