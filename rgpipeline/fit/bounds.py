@@ -122,7 +122,7 @@ def _state(compiled: Compiled) -> int:
     """
     decode = compiled.programs.get("decode")
     padded = 0 if decode is None else decode.argument_bytes - compiled.weights_bytes
-    return max(compiled.state_bytes, padded) + compiled.stage_bytes
+    return max(compiled.state_bytes, padded) + compiled.prefill_buffer_bytes
 
 
 def _temporary(program: CompiledProgram, weights_and_state: int) -> int:

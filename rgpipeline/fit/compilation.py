@@ -96,7 +96,7 @@ class Compiled:
     weights_bytes: int
     decode_weights_bytes: int  # of these, what a decode step reads
     state_bytes: int
-    stage_bytes: int
+    prefill_buffer_bytes: int
     programs: Mapping[str, CompiledProgram]
     mesh: tuple[int, int] = (1, 1)  # data, model
     decode_int8_flops: int = 0  # of `decode_flops`

@@ -23,7 +23,7 @@ def compiled(**programs: CompiledProgram) -> Compiled:
         weights_bytes=6 * GIB,
         decode_weights_bytes=6 * GIB,
         state_bytes=2 * GIB,
-        stage_bytes=0,
+        prefill_buffer_bytes=0,
         programs=programs,
     )
 

@@ -80,7 +80,7 @@ def compile_request(request: dict[str, Any], folder: Path) -> dict[str, Any]:
         "weights_bytes": tree_bytes(worker.params),
         "decode_weights_bytes": decode_weights_bytes(worker.params),
         "state_bytes": tree_bytes(worker.state),
-        "stage_bytes": tree_bytes(worker.buffer),
+        "prefill_buffer_bytes": tree_bytes(worker.buffer),
         "programs": {name: _compile(worker, name, folder) for name in request["programs"]},
     }
 
