@@ -5,7 +5,7 @@ So where segments end, and which is the last, depends on the tokens alone. The e
 snapshot at any token; its notes carry what has gathered since the last segment ended.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from rgpipeline.tasks.generate_task import sequence_text
 from rgpipeline.tasks.task import Notes, SequenceWork, TextWork, error_text
 from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.worker.segment_logprobs import SegmentLogprobs
-from rgpipeline.worker.shared import ActiveAssignment
+from rgpipeline.worker.shared import ActiveAssignment, WorkerPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,3 +179,50 @@ def latest_completion(rows: Sequence[OutputRow]) -> str | None:
     """The text of the last finished completion, shortened for a progress display."""
     texts = [row.completion for row in rows if row.final and row.completion]
     return texts[-1][:300] if texts else None
+
+
+class SnapshotSchedule:
+    """Requests a state after each segment, and when a death would lose too much work.
+
+    Slots that began together end their segments together. Few states are requested at a time,
+    because host memory can't hold those of all slots.
+    """
+
+    def __init__(
+        self, policy: WorkerPolicy, segment_tokens: int, request: Callable[[SampleKey], None]
+    ) -> None:
+        self._policy = policy
+        self._worth = min(policy.snapshot_tokens, segment_tokens)
+        self._request = request
+        self._due: dict[SampleKey, None] = {}  # oldest first
+        self._requested: set[SampleKey] = set()
+
+    def consider(self, sample: RunningSample, now: float, cut: bool) -> None:
+        """Looks at a sample that has got tokens; `cut`: a segment of it has just ended."""
+        if sample.saved_at is None:
+            sample.saved_at = now
+        late = now - sample.saved_at >= self._policy.snapshot_s and self.worth(sample)
+        if (cut or late) and sample.key not in self._requested:
+            self._due[sample.key] = None
+
+    def worth(self, sample: RunningSample) -> bool:
+        """Whether the tokens since the last save take longer to generate than a state to load."""
+        return sample.generated - sample.saved >= self._worth
+
+    def request(self, saving: int) -> None:
+        """Requests the states that are due, within the limit; `saving` already wait to be saved."""
+        room = self._policy.snapshots_at_once - saving - len(self._requested)
+        for key in list(self._due)[: max(0, room)]:
+            del self._due[key]
+            self._requested.add(key)
+            self._request(key)
+
+    def saved(self, sample: RunningSample, now: float) -> None:
+        """Notes that a sample's state went to the publisher."""
+        self.forget(sample.key)
+        sample.saved, sample.saved_at = sample.generated, now
+
+    def forget(self, key: SampleKey) -> None:
+        """Removes a sample that has ended or was saved."""
+        self._due.pop(key, None)
+        self._requested.discard(key)

@@ -17,6 +17,7 @@ from rgpipeline.worker.running_sample import (
     CompletionFormat,
     RunningSample,
     RunningText,
+    SnapshotSchedule,
     latest_completion,
 )
 from rgpipeline.worker.shard_output import Save
@@ -27,7 +28,6 @@ from rgpipeline.worker.shared import (
     Unfinished,
     WorkerPolicy,
 )
-from rgpipeline.worker.snapshot_schedule import SnapshotSchedule
 from rgpipeline.worker.worker_stats import EngineView, WorkerStats, view_of
 
 _MAX_ROUNDS = 3
