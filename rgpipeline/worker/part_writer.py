@@ -1,19 +1,131 @@
-"""Publishes rows as parts of their shard's log; a row that can't be written becomes an error."""
+"""What waits to be published to one shard."""
 
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from rgpipeline.assignments import ShardDone
+from rgpipeline.io.log import ShardLog
 from rgpipeline.io.parts import build_part
 from rgpipeline.io.readers import take_rows
 from rgpipeline.io.shard_rows import InputRows
+from rgpipeline.io.snapshots import Snapshots
 from rgpipeline.plan import Plan
-from rgpipeline.records import OutputRow
+from rgpipeline.records import OutputRow, SampleKey, Snapshot
 from rgpipeline.spec import Job
 from rgpipeline.tasks import added_columns
-from rgpipeline.tasks.task import RowLabel, error_text
+from rgpipeline.tasks.task import Notes, RowLabel, error_text
 from rgpipeline.worker.row_maker import place_of
-from rgpipeline.worker.shard_output import ShardOutput
+from rgpipeline.worker.shared import ActiveAssignment, WorkerPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """A sequence's state to save; the rows of all its complete segments were added before it."""
+
+    key: SampleKey
+    snapshot: Snapshot
+    notes: Notes
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self.snapshot.arrays.values())
+
+
+@dataclass(slots=True)
+class Pending:
+    """What waits for a shard, in the order of publishing."""
+
+    rows: list[OutputRow] = field(default_factory=list)
+    saves: list[Save] = field(default_factory=list)  # after the rows
+    forget: list[SampleKey] = field(default_factory=list)  # final samples: their snapshots go
+    nbytes: int = 0
+    since: float | None = None  # when the first of it was added
+
+
+@dataclass(slots=True, eq=False)
+class ShardOutput:
+    """One shard's log and what waits for it; the publisher's lock guards everything but `log`."""
+
+    log: ShardLog
+    refreshed: float  # when the log was last read
+    input: InputRows | None = None
+    assignments: list[ActiveAssignment] = field(default_factory=list)
+    pending: Pending = field(default_factory=Pending)
+    row_bytes: float = 0.0  # of kept input columns, for one row
+
+    def add(self, rows: Iterable[OutputRow], now: float) -> int:
+        """Adds rows; returns their size in bytes, approximately."""
+        added = 0
+        for row in rows:
+            self.pending.rows.append(row)
+            added += int(self.row_bytes) + _nbytes(row)
+        return self._grow(added, now)
+
+    def save(self, save: Save, now: float) -> int:
+        """Adds a snapshot; returns its size in bytes."""
+        self.pending.saves.append(save)
+        return self._grow(save.nbytes, now)
+
+    def forget(self, key: SampleKey, now: float) -> None:
+        """Has the snapshots of a final sample removed, after its rows are published."""
+        self.pending.forget.append(key)
+        self._grow(0, now)
+
+    def due_at(self, policy: WorkerPolicy) -> float:
+        """The time to publish, or to read the log again; `-inf` for at once."""
+        pending = self.pending
+        closing = any(active.closing and not active.dropped for active in self.assignments)
+        if closing or pending.nbytes >= policy.part_bytes:
+            return -math.inf
+        look = self.refreshed + policy.refresh_s if self.assignments else math.inf
+        if pending.since is None:
+            return look
+        return min(look, pending.since + (policy.save_s if pending.saves else policy.part_s))
+
+    def _grow(self, nbytes: int, now: float) -> int:
+        self.pending.nbytes += nbytes
+        if self.pending.since is None:
+            self.pending.since = now
+        return nbytes
+
+
+def write_snapshots(snapshots: Snapshots, output: ShardOutput, pending: Pending) -> None:
+    """Saves the last state of each sample that isn't final, and removes its older ones.
+
+    Removes all snapshots of `pending.forget`.
+    """
+    last = {save.key: save for save in pending.saves}
+    for key, save in last.items():
+        if not output.log.committed.final(key.row, key.sample):
+            snapshots.save(key, save.snapshot, save.notes)
+            snapshots.remove(key, below=save.snapshot.generated)
+    for key in pending.forget:
+        snapshots.remove(key)
+
+
+def shard_done(output: ShardOutput, active: ActiveAssignment) -> ShardDone | None:
+    """The report of an assignment whose rows are all finished; None when some are not."""
+    committed = output.log.committed
+    _, start, stop = active.assignment.key
+    rows = range(start, stop)
+    if not all(committed.row_finished(row) for row in rows):
+        return None
+    failed = sum(committed.row_failed(row) for row in rows)
+    return ShardDone(output.log.shard, len(rows), failed, active.assignment.rows)
+
+
+def row_bytes(input: InputRows, kept: Sequence[str]) -> float:
+    """Memory of one row's kept columns in bytes, approximately."""
+    return float(input.table.select(list(kept)).nbytes / max(1, input.table.num_rows))
+
+
+def _nbytes(row: OutputRow) -> int:
+    text = len(row.completion or "") + len(row.error or "")
+    ids = len(row.completion_ids or ()) * 4
+    return 200 + text + ids + len(row.logprobs or ()) * 4
+
 
 _log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from rgpipeline.io.shard_rows import InputRows
 from rgpipeline.io.snapshots import Snapshots
 from rgpipeline.records import OutputRow, SampleKey
 from rgpipeline.storage.store import Store
-from rgpipeline.worker.part_writer import PartWriter
-from rgpipeline.worker.shard_output import (
+from rgpipeline.worker.part_writer import (
+    PartWriter,
     Pending,
     Save,
     ShardOutput,

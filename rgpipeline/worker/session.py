@@ -12,6 +12,7 @@ from rgpipeline.records import Emission, SampleKey, Snapshot
 from rgpipeline.tasks.task import SequenceWork, TextWork
 from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.worker.feeder import Feeder
+from rgpipeline.worker.part_writer import Save
 from rgpipeline.worker.publisher import Publisher
 from rgpipeline.worker.running_sample import (
     CompletionFormat,
@@ -20,7 +21,6 @@ from rgpipeline.worker.running_sample import (
     SnapshotSchedule,
     latest_completion,
 )
-from rgpipeline.worker.shard_output import Save
 from rgpipeline.worker.shared import (
     ActiveAssignment,
     Batch,

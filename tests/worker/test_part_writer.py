@@ -11,8 +11,7 @@ import pytest
 import rgpipeline.worker.part_writer as part_writer
 from rgpipeline.io.log import ShardLog
 from rgpipeline.records import OutputRow
-from rgpipeline.worker.part_writer import PartWriter
-from rgpipeline.worker.shard_output import ShardOutput
+from rgpipeline.worker.part_writer import PartWriter, ShardOutput
 from tests.worker.planned_jobs import Given, finish, plan_job
 
 ROWS = [{"ids": [1, 2], "word": f"w{n}"} for n in range(8)]

@@ -8,7 +8,7 @@ import pytest
 from rgpipeline.io.log import ShardLog
 from rgpipeline.records import OutputRow, SampleKey, Snapshot
 from rgpipeline.storage.store import open_store
-from rgpipeline.worker.shard_output import Save, ShardOutput
+from rgpipeline.worker.part_writer import Save, ShardOutput
 from rgpipeline.worker.shared import WorkerPolicy
 
 POLICY = WorkerPolicy(part_s=30.0, save_s=1.0)
