@@ -7,8 +7,7 @@ import pytest
 
 from rgpipeline.errors import RowError
 from rgpipeline.spec import Columns, Sampling
-from rgpipeline.tasks.row_prompts import Prompts
-from rgpipeline.tasks.row_sampling import row_sampling
+from rgpipeline.tasks.row_prompts import Prompts, row_sampling
 from rgpipeline.text.chat import ChatTemplate
 from rgpipeline.text.prompt_template import PromptTemplate
 from rgpipeline.text.tokenizer import Tokenizer
