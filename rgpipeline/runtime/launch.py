@@ -9,8 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from rgpipeline.dispatch import Dispatch, JobEnded, Policy
-from rgpipeline.dispatch.job_view import JobView, PublishedTotals, waiting_view
-from rgpipeline.dispatch.throughput import RowTokens
+from rgpipeline.dispatch.job_view import JobView, PublishedTotals, RowTokens, waiting_view
 from rgpipeline.errors import Interrupted, UserError
 from rgpipeline.jobfile import load_job
 from rgpipeline.output import (

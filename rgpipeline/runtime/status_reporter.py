@@ -22,8 +22,14 @@ from rgpipeline.dispatch import (
     WorkerReported,
     WorkerStarted,
 )
-from rgpipeline.dispatch.job_view import JobView, PublishedTotals, generated, view
-from rgpipeline.dispatch.throughput import RowTokens, TokenRates
+from rgpipeline.dispatch.job_view import (
+    JobView,
+    PublishedTotals,
+    RowTokens,
+    TokenRates,
+    generated,
+    view,
+)
 from rgpipeline.events import RunBegan, RunEnded, WorkerChange, WorkerChanged, WorkerFigures
 from rgpipeline.output import Heartbeat
 from rgpipeline.output.job_status import Summary

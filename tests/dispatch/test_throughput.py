@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from rgpipeline.dispatch.throughput import Eta, RowTokens, eta
+from rgpipeline.dispatch.job_view import Eta, RowTokens, eta
 from rgpipeline.jobfile import parse_job
 from rgpipeline.spec import Columns, Job
 

@@ -12,8 +12,7 @@ import ray
 
 from rgpipeline.assignments import WorkerReport
 from rgpipeline.dispatch import Event, WorkerDied, WorkerReported
-from rgpipeline.dispatch.job_view import PublishedTotals
-from rgpipeline.dispatch.throughput import RowTokens
+from rgpipeline.dispatch.job_view import PublishedTotals, RowTokens
 from rgpipeline.output import Heartbeat, JobFolder
 from rgpipeline.records import OutputRow
 from rgpipeline.report import render_report
