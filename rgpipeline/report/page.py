@@ -16,8 +16,7 @@ from rgpipeline.output import JobFolder, Status, read_status
 from rgpipeline.plan import Plan
 from rgpipeline.plan.resolved_settings import mesh_shapes
 from rgpipeline.report.row_figures import row_facts
-from rgpipeline.report.run_events import Run, read_runs
-from rgpipeline.report.run_history import History, read_history
+from rgpipeline.report.run_history import History, Run, read_history, read_runs
 from rgpipeline.report.sections import (
     failures_section,
     lengths_section,

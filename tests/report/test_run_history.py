@@ -15,8 +15,7 @@ from rgpipeline.events import (
     event_file_name,
     event_line,
 )
-from rgpipeline.report.run_events import read_runs
-from rgpipeline.report.run_history import History, read_history
+from rgpipeline.report.run_history import History, read_history, read_runs
 from rgpipeline.storage.store import Store, open_store
 
 
