@@ -104,7 +104,7 @@ def stop(output: Output, storage: Storage = None) -> int:
     The job's own command ends with code 130; running it again resumes the job.
     """
     from rgpipeline.output import JobFolder
-    from rgpipeline.output.control_files import request_stop
+    from rgpipeline.output.job_folder import request_stop
 
     folder = JobFolder.open(output, storage_options(storage))
     if folder.heartbeat is None or not folder.heartbeat.runs_at(time.time()):

@@ -3,14 +3,14 @@
 Layer 4. Needs the folder alone: no Ray, and no running driver.
 """
 
-from rgpipeline.output.control_files import (
+from rgpipeline.output.job_folder import (
     Heartbeat,
+    JobFolder,
     read_heartbeat,
     withdraw_success,
     write_heartbeat,
     write_success,
 )
-from rgpipeline.output.job_folder import JobFolder
 from rgpipeline.output.job_status import ShardProgress, Status, read_progress, read_status
 from rgpipeline.output.published_parts import open_output
 from rgpipeline.output.whole_texts import WholeText, whole_texts

@@ -8,8 +8,7 @@ from typing import Any, Literal
 
 from rgpipeline.io.committed_rows import CommittedRows
 from rgpipeline.io.parts import PartFooter, part_name
-from rgpipeline.output.control_files import SUMMARY, Heartbeat
-from rgpipeline.output.job_folder import JobFolder
+from rgpipeline.output.job_folder import SUMMARY, Heartbeat, JobFolder
 from rgpipeline.records import Shard
 from rgpipeline.wording import counted
 

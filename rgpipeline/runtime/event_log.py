@@ -13,7 +13,7 @@ from typing import TypeVar
 from rgpipeline.errors import RgpipelineError, StoreFullError
 from rgpipeline.events import Event, event_file_name, event_line
 from rgpipeline.output import Heartbeat, write_heartbeat
-from rgpipeline.output.control_files import read_stop
+from rgpipeline.output.job_folder import read_stop
 from rgpipeline.storage.store import RetryingStore
 
 _log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import pytest
 from rgpipeline import run
 from rgpipeline.dispatch.job_view import JobView
 from rgpipeline.errors import OutputError
-from rgpipeline.output.control_files import request_stop
+from rgpipeline.output.job_folder import request_stop
 from rgpipeline.runtime.ray_workers import require_same_output
 from rgpipeline.storage.store import open_store
 from tests.runtime.engines import Slow, broken, unopenable

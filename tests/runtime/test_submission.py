@@ -19,7 +19,7 @@ from ray.job_submission import JobSubmissionClient
 from rgpipeline import open_output
 from rgpipeline.errors import JobError, RgpipelineError, UserError
 from rgpipeline.output import JobFolder, read_status
-from rgpipeline.output.control_files import request_stop
+from rgpipeline.output.job_folder import request_stop
 from rgpipeline.runtime.submission import submit
 from tests.ports import free_ports
 from tests.storage.servers import Place
