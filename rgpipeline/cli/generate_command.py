@@ -110,7 +110,7 @@ def _print(
     echo: bool,
 ) -> None:
     from rgpipeline.generator import Generator
-    from rgpipeline.generator.call_progress import StageLines
+    from rgpipeline.generator.calls import StageLines
 
     stages = StageLines(sys.stderr)
     with Generator.load(model, **options, slots=1, progress=stages) as generator:

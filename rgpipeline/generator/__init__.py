@@ -6,7 +6,7 @@ g = Generator.load("path-or-url", slots=8)
 g.generate(["In the beginning"], {"max_tokens": 40})
 """
 
-from rgpipeline.generator.call_progress import Progress
+from rgpipeline.generator.calls import Progress
 from rgpipeline.generator.generator import Generator
 from rgpipeline.generator.running_sequence import Completion
 

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from rgpipeline.engine.activity import Activity
 from rgpipeline.errors import RowError, UserError
 from rgpipeline.generator.arguments import Prompt, SamplingLike, plain, prompt_value, section
-from rgpipeline.generator.call_progress import Watch, stages_for, watch_for
-from rgpipeline.generator.calls import completions, pieces, scores
+from rgpipeline.generator.calls import Watch, completions, pieces, scores, stages_for, watch_for
 from rgpipeline.generator.request_maker import Messages, RequestMaker, Samplings, open_model
 from rgpipeline.generator.running_sequence import Completion
 from rgpipeline.records import Request, ResolvedSettings

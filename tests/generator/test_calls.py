@@ -11,7 +11,7 @@ import sentencepiece as spm
 from rgpipeline import Generator
 from rgpipeline.errors import RowError, UserError, WeightsError
 from rgpipeline.generator import Progress
-from rgpipeline.generator.call_progress import StageLines
+from rgpipeline.generator.calls import StageLines
 from rgpipeline.text.chat import ChatTemplate
 from rgpipeline.text.tokenizer import Tokenizer
 from tests.generator.conftest import HF, TOKENIZER, load
