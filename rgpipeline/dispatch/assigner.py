@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from rgpipeline.assignments import ShardDone
 from rgpipeline.dispatch.driver_messages import SetAssignments
 from rgpipeline.dispatch.fleet import Fleet, Member
 from rgpipeline.dispatch.work_queue import WorkQueue, WorkUnit
+from rgpipeline.records import ShardDone
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ can't be taken for those of a living one.
 from dataclasses import dataclass
 from typing import Literal
 
-from rgpipeline.assignments import Assignment, WorkerReport
+from rgpipeline.records import Assignment, WorkerReport
 
 Loss = Literal[
     "crashed",  # its process died: the rows assigned to it are suspected

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rgpipeline.assignments import AssignmentKey, Fault
+from rgpipeline.records import AssignmentKey, Fault
 from rgpipeline.spec import FaultsSpec
 
 _SILENCE_S = 120.0

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
-from rgpipeline.assignments import AssignmentKey, WorkerReport
 from rgpipeline.dispatch.work_queue import WorkUnit
+from rgpipeline.records import AssignmentKey, WorkerReport
 
 _START_S = 120.0  # a process starts within this time, where there is room for it
 

@@ -1,6 +1,5 @@
 """The driver as a state machine: events in, commands out."""
 
-from rgpipeline.assignments import WorkerReport
 from rgpipeline.dispatch.assigner import Assigner
 from rgpipeline.dispatch.driver_messages import (
     Command,
@@ -21,6 +20,7 @@ from rgpipeline.dispatch.driver_messages import (
 from rgpipeline.dispatch.failure_tracker import Failure, FailureTracker, Policy
 from rgpipeline.dispatch.fleet import Fleet, Member, Phase
 from rgpipeline.dispatch.work_queue import WorkQueue
+from rgpipeline.records import WorkerReport
 
 _ACTIVE = (Phase.PENDING, Phase.STARTING, Phase.READY)
 

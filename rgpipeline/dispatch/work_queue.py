@@ -4,8 +4,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from rgpipeline.assignments import Assignment, AssignmentKey, ShardDone
-from rgpipeline.records import Shard
+from rgpipeline.records import Assignment, AssignmentKey, Shard, ShardDone
 
 
 @dataclass(slots=True, eq=False)

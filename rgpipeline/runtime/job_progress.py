@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Sequence
 
-from rgpipeline.assignments import ShardDone
 from rgpipeline.dispatch import JobEnded, WorkQueue
 from rgpipeline.dispatch.job_view import PublishedTotals
 from rgpipeline.errors import OutputError, StoreError
@@ -12,6 +11,7 @@ from rgpipeline.io.snapshots import Snapshots
 from rgpipeline.output import ShardProgress, read_heartbeat, write_success
 from rgpipeline.output.job_status import Outcome, Summary
 from rgpipeline.plan import Plan
+from rgpipeline.records import ShardDone
 from rgpipeline.storage.store import Store
 from rgpipeline.wording import count, counted
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from ray.util.metrics import Counter, Gauge
 
-from rgpipeline.assignments import WorkerReport
+from rgpipeline.records import WorkerReport
 
 _WORKER_TAGS = ("rgp_job", "rgp_worker")
 _JOB_TAGS = ("rgp_job",)

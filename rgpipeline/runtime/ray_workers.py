@@ -18,11 +18,11 @@ import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 
 from rgpipeline.addresses import DEMO
-from rgpipeline.assignments import Assignment, Fault, WorkerReport
 from rgpipeline.engine.activity import Activity
 from rgpipeline.errors import OutputError, RgpipelineError, StoreError, UserError
 from rgpipeline.plan import Plan
 from rgpipeline.plan.plan_files import PLAN
+from rgpipeline.records import Assignment, Fault, WorkerReport
 from rgpipeline.runtime.cluster_nodes import Node, is_alive
 from rgpipeline.runtime.metrics import WorkerMetrics
 from rgpipeline.runtime.placement import Placement

@@ -13,9 +13,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from rgpipeline.assignments import Assignment, WorkerReport
 from rgpipeline.dispatch import Event, WorkerDied, WorkerDraining, WorkerReported, WorkerStarted
 from rgpipeline.dispatch.driver_messages import Loss
+from rgpipeline.records import Assignment, WorkerReport
 from rgpipeline.runtime.worker_transport import (
     Exited,
     Reply,

@@ -5,7 +5,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from rgpipeline.assignments import Assignment, Fault, WorkerReport
+from rgpipeline.records import Assignment, Fault, WorkerReport
 
 
 @dataclass(frozen=True, slots=True)

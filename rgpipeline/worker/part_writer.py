@@ -5,14 +5,13 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from rgpipeline.assignments import ShardDone
 from rgpipeline.io.log import ShardLog
 from rgpipeline.io.parts import build_part
 from rgpipeline.io.readers import take_rows
 from rgpipeline.io.shard_rows import InputRows
 from rgpipeline.io.snapshots import Snapshots
 from rgpipeline.plan import Plan
-from rgpipeline.records import OutputRow, SampleKey, Snapshot
+from rgpipeline.records import OutputRow, SampleKey, ShardDone, Snapshot
 from rgpipeline.spec import Job
 from rgpipeline.tasks import added_columns
 from rgpipeline.tasks.task import Notes, RowLabel, error_text

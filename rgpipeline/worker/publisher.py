@@ -7,11 +7,10 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from threading import Condition, Thread
 
-from rgpipeline.assignments import ShardDone
 from rgpipeline.io.log import ShardLog
 from rgpipeline.io.shard_rows import InputRows
 from rgpipeline.io.snapshots import Snapshots
-from rgpipeline.records import OutputRow, SampleKey
+from rgpipeline.records import OutputRow, SampleKey, ShardDone
 from rgpipeline.storage.store import Store
 from rgpipeline.worker.part_writer import (
     PartWriter,

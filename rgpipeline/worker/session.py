@@ -4,11 +4,10 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from rgpipeline.assignments import Assignment, AssignmentKey
 from rgpipeline.engine.loop import Loop
 from rgpipeline.errors import WorkerError
 from rgpipeline.io.committed_rows import CommittedRows
-from rgpipeline.records import Emission, SampleKey, Snapshot
+from rgpipeline.records import Assignment, AssignmentKey, Emission, SampleKey, Snapshot
 from rgpipeline.tasks.task import SequenceWork, TextWork
 from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.worker.feeder import Feeder

@@ -5,11 +5,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from rgpipeline.assignments import Assignment
 from rgpipeline.io.committed_rows import CommittedRows
 from rgpipeline.io.log import ShardLog
 from rgpipeline.io.shard_rows import InputRows
-from rgpipeline.records import OutputRow
+from rgpipeline.records import Assignment, OutputRow
 from rgpipeline.tasks.task import RowWork
 
 

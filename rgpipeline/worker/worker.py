@@ -7,11 +7,11 @@ from dataclasses import replace
 from threading import Event, Lock
 from typing import Any
 
-from rgpipeline.assignments import Assignment, Fault, WorkerReport
 from rgpipeline.engine.activity import Activity
 from rgpipeline.engine.loop import Loop
 from rgpipeline.errors import RgpipelineError, StoreError, StoreFullError, UserError
 from rgpipeline.plan import Plan
+from rgpipeline.records import Assignment, Fault, WorkerReport
 from rgpipeline.spec import Job
 from rgpipeline.storage.filesystems import resolve_options
 from rgpipeline.storage.store import RetryingStore, Store

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from rgpipeline.assignments import AssignmentKey, ShardDone, WorkerReport
 from rgpipeline.dispatch import (
     Command,
     DesiredWorkers,
@@ -17,7 +16,7 @@ from rgpipeline.dispatch import (
     WorkerStarted,
     WorkQueue,
 )
-from rgpipeline.records import SampleKey, Shard, Span
+from rgpipeline.records import AssignmentKey, SampleKey, Shard, ShardDone, Span, WorkerReport
 
 C = TypeVar("C")
 

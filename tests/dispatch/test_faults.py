@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from rgpipeline.assignments import AssignmentKey, ShardDone
 from rgpipeline.dispatch import (
     DesiredWorkers,
     DrainWorker,
@@ -18,6 +17,7 @@ from rgpipeline.dispatch import (
     WorkerStarted,
     WorkQueue,
 )
+from rgpipeline.records import AssignmentKey, ShardDone
 from tests.dispatch.driver_harness import DriverHarness, shards
 
 

@@ -1,7 +1,7 @@
 """Slots never drain while there is work, and nobody idles at the tail."""
 
-from rgpipeline.assignments import AssignmentKey
 from rgpipeline.dispatch import StartWorker
+from rgpipeline.records import AssignmentKey
 from tests.dispatch.driver_harness import DriverHarness, shards
 
 

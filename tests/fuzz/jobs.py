@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow.parquet as pq
 from hypothesis import HealthCheck, settings
 
-from rgpipeline.assignments import Assignment
 from rgpipeline.errors import InputError, JobError
 from rgpipeline.jobfile import parse_job
 from rgpipeline.plan import open_or_create
+from rgpipeline.records import Assignment
 from rgpipeline.storage.store import open_store
 from rgpipeline.worker import Worker
 from tests.worker.planned_jobs import finish

@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 import ray
 
-from rgpipeline.assignments import WorkerReport
 from rgpipeline.dispatch import Event, WorkerDied, WorkerReported
 from rgpipeline.dispatch.job_view import PublishedTotals, RowTokens
 from rgpipeline.output import Heartbeat, JobFolder
-from rgpipeline.records import OutputRow
+from rgpipeline.records import OutputRow, WorkerReport
 from rgpipeline.report import render_report
 from rgpipeline.report.charts import between, doublings, exact, linear
 from rgpipeline.report.row_figures import histogram, row_facts

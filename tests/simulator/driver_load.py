@@ -7,7 +7,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from rgpipeline.assignments import Assignment, ShardDone, WorkerReport
 from rgpipeline.dispatch import (
     DesiredWorkers,
     Dispatch,
@@ -20,7 +19,7 @@ from rgpipeline.dispatch import (
     WorkQueue,
 )
 from rgpipeline.plan.planner import cut_shards, rows_of_a_shard
-from rgpipeline.records import SampleKey
+from rgpipeline.records import Assignment, SampleKey, ShardDone, WorkerReport
 from rgpipeline.runtime.worker_pool import WorkerPool
 from rgpipeline.runtime.worker_transport import (
     Exited,

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from unittest import mock
 
-from rgpipeline.assignments import ShardDone
 from rgpipeline.dispatch import (
     Command,
     DesiredWorkers,
@@ -23,6 +22,7 @@ from rgpipeline.dispatch import (
 )
 from rgpipeline.io.committed_rows import CommittedRows
 from rgpipeline.io.parts import parse_part_name
+from rgpipeline.records import ShardDone
 from rgpipeline.runtime.worker_pool import WorkerPool
 from tests.simulator.hosts import Hosts
 from tests.simulator.invariants import InvariantBroken, PublishedRows, check_commands, check_driver

@@ -5,7 +5,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
-from rgpipeline.assignments import Assignment, WorkerReport
+from rgpipeline.records import Assignment, WorkerReport
 from rgpipeline.runtime.worker_transport import (
     Exited,
     Reply,

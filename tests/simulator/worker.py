@@ -4,10 +4,16 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from rgpipeline.assignments import Assignment, AssignmentKey, ShardDone, WorkerReport
 from rgpipeline.errors import StoreError
 from rgpipeline.io.log import ShardLog
-from rgpipeline.records import OutputRow, SampleKey
+from rgpipeline.records import (
+    Assignment,
+    AssignmentKey,
+    OutputRow,
+    SampleKey,
+    ShardDone,
+    WorkerReport,
+)
 from rgpipeline.storage.retries import Retry
 from rgpipeline.storage.store import RetryingStore
 from tests.simulator.scenario import Scenario

@@ -12,12 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rgpipeline.assignments import Assignment, WorkerReport
 from rgpipeline.io.parts import build_part
 from rgpipeline.jobfile import parse_job
 from rgpipeline.plan import Plan, open_or_create
 from rgpipeline.plan.planner import cut_shards
-from rgpipeline.records import OutputRow
+from rgpipeline.records import Assignment, OutputRow, WorkerReport
 from rgpipeline.spec import Job
 from rgpipeline.storage.store import Store, open_store
 from rgpipeline.tasks import added_columns

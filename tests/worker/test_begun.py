@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rgpipeline.assignments import WorkerReport
 from rgpipeline.engine.factory import open_engine
 from rgpipeline.jobfile import load_job
 from rgpipeline.output import open_output
 from rgpipeline.plan import open_or_create
+from rgpipeline.records import WorkerReport
 from rgpipeline.storage.store import open_store
 from tests.worker.planned_jobs import Given, finish
 

@@ -5,10 +5,9 @@ from threading import Condition
 import numpy as np
 import pytest
 
-from rgpipeline.assignments import Assignment
 from rgpipeline.engine.api import TextRequest
 from rgpipeline.errors import StoreError
-from rgpipeline.records import Shard
+from rgpipeline.records import Assignment, Shard
 from rgpipeline.tasks.task import RowLabel, TextWork
 from rgpipeline.worker.feeder import Feeder
 from rgpipeline.worker.shared import ActiveAssignment, Batch

@@ -8,9 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rgpipeline.assignments import Assignment, ShardDone
 from rgpipeline.errors import StoreError
-from rgpipeline.records import OutputRow
+from rgpipeline.records import Assignment, OutputRow, ShardDone
 from rgpipeline.storage.retries import Retry
 from rgpipeline.storage.store import RetryingStore
 from rgpipeline.worker.shared import WorkerPolicy
