@@ -10,12 +10,11 @@ import typer
 
 from rgpipeline import __version__
 from rgpipeline.cli.cat_command import cat
-from rgpipeline.cli.exits import HardExit, guarded, interruptible
+from rgpipeline.cli.exits import HardExit, accept_any_text, guarded, interruptible
 from rgpipeline.cli.fit_command import fit
 from rgpipeline.cli.generate_command import generate
 from rgpipeline.cli.job_commands import run, submit, validate
 from rgpipeline.cli.output_commands import report, retry, status, stop
-from rgpipeline.cli.terminal import accept_any_text
 
 _HELP = """
 Batch generation with RecurrentGemma (Griffin) models: a table of prompts in, every completion

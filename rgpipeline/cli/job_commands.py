@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rgpipeline.cli.exits import say_error, say_warning
 from rgpipeline.cli.shared_options import Address, JobFile, Json, Overrides
-from rgpipeline.cli.terminal import say_error, say_warning
 from rgpipeline.wording import counted
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ def run_job(
     ticker: bool = False,
 ) -> int:
     """Runs a job with its progress shown; returns the exit code."""
+    from rgpipeline.cli.exits import console
     from rgpipeline.cli.summary_view import print_samples, print_summary, summary_json
-    from rgpipeline.cli.terminal import console
 
     screen = console(sys.stderr if as_json else sys.stdout)
     screen.print(f"{job.name}: {job.model.weights} → {job.output.path}")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rgpipeline.cli.exits import say_warning
 from rgpipeline.cli.shared_options import Address, Json, Output, Overrides, Storage, storage_options
-from rgpipeline.cli.terminal import say_warning
 from rgpipeline.wording import count, counted, duration, rate, share, time_left
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from rgpipeline.cli.terminal import console
+from rgpipeline.cli.exits import console
 from rgpipeline.dispatch.fleet import Phase
 from rgpipeline.dispatch.job_view import JobView
 from rgpipeline.wording import count, counted, duration, one_line, rate, share, time_left
