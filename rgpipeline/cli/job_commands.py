@@ -59,7 +59,7 @@ def run(
 
     loaded = load_job(job, overrides or ())
     if dry_run:
-        from rgpipeline.cli.dry_run import print_dry_run
+        from rgpipeline.cli.run_output import print_dry_run
 
         return print_dry_run(loaded, as_json=as_json)
     return run_job(loaded, address=address, as_json=as_json, samples=samples, ticker=ticker)
@@ -75,7 +75,7 @@ def run_job(
 ) -> int:
     """Runs a job with its progress shown; returns the exit code."""
     from rgpipeline.cli.exits import console
-    from rgpipeline.cli.summary_view import print_samples, print_summary, summary_json
+    from rgpipeline.cli.run_output import print_samples, print_summary, summary_json
 
     screen = console(sys.stderr if as_json else sys.stdout)
     screen.print(f"{job.name}: {job.model.weights} → {job.output.path}")
