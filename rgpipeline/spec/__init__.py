@@ -12,8 +12,7 @@ from rgpipeline.spec.compute_spec import (
     WorkersSpec,
     is_template_text,
 )
-from rgpipeline.spec.data_spec import Columns, InputSpec, OutputSpec
-from rgpipeline.spec.job_spec import Job
+from rgpipeline.spec.job_spec import Columns, InputSpec, Job, OutputSpec
 from rgpipeline.spec.sampling_spec import MAX_LOGPROBS, Sampling, openai_names
 from rgpipeline.spec.spec_base import NamedUrl, Spec, facts_of
 
