@@ -2,7 +2,7 @@
 
 import pytest
 
-from rgpipeline.fit.slot_search import Trial, most_slots
+from rgpipeline.fit.estimate import Trial, most_slots
 
 WEIGHTS, SLOT, CAPACITY = 5_000, 17.0, 16_000
 
