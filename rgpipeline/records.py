@@ -1,6 +1,7 @@
-"""The records that pass between layers: plan → shard → requests → emissions → rows → part.
+"""The records that pass between layers, and the messages between the driver and its workers.
 
-Layer 0. Plain immutable data; arrays are numpy.
+Layer 0. Plain immutable data; arrays are numpy. Plan → shard → requests → emissions → rows → part;
+assigned shards and reports of progress.
 """
 
 import hashlib

@@ -13,7 +13,6 @@ import pytest
 ROOT = Path(__file__).parent.parent / "rgpipeline"
 LAYERS = {
     "addresses": 0,
-    "assignments": 0,
     "errors": 0,
     "input_formats": 0,
     "events": 0,

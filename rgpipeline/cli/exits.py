@@ -1,4 +1,4 @@
-"""Output to the terminal: colours where wanted, errors and warnings on stderr."""
+"""What a command says on stderr, and how it ends: an exit code, then the end of the process."""
 
 import atexit
 import errno

@@ -1,4 +1,4 @@
-"""What `run` prints at its end: the summary, and some completions."""
+"""What `run` prints: its summary and some completions, or with `--dry-run` what would run."""
 
 import json
 from collections.abc import Iterator
@@ -121,15 +121,15 @@ def print_dry_run(job: Job, *, as_json: bool) -> int:
         folder = JobFolder(store, job, begun, job.storage_options)
         done = sum(shard.rows_done + shard.rows_failed for shard in read_progress(folder))
     if as_json:
-        typer.echo(json.dumps(_facts(job, plan, done, warnings)))
+        typer.echo(json.dumps(_dry_run_json(job, plan, done, warnings)))
         return 0
-    typer.echo("\n".join(_lines(job, plan, done, begun is not None)))
+    typer.echo("\n".join(_dry_run_lines(job, plan, done, begun is not None)))
     for warning in (*warnings, *plan.warnings):
         typer.echo(f"  warning  {warning}")
     return 0
 
 
-def _facts(job: Job, plan: Plan, done: int, warnings: tuple[str, ...]) -> dict[str, Any]:
+def _dry_run_json(job: Job, plan: Plan, done: int, warnings: tuple[str, ...]) -> dict[str, Any]:
     return {
         "name": job.name,
         "task": job.task,
@@ -145,7 +145,7 @@ def _facts(job: Job, plan: Plan, done: int, warnings: tuple[str, ...]) -> dict[s
     }
 
 
-def _lines(job: Job, plan: Plan, done: int, begun: bool) -> Iterator[str]:
+def _dry_run_lines(job: Job, plan: Plan, done: int, begun: bool) -> Iterator[str]:
     files = f"{counted(len(plan.files), 'file')}, {size(sum(file.size for file in plan.files))}"
     sampling = job.sampling.model_dump(mode="json", exclude_defaults=True)
     changed = ", ".join(f"{n} {json.dumps(v)}" for n, v in sampling.items()) or "as by default"

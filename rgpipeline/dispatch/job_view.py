@@ -1,4 +1,4 @@
-"""How fast a job generates, and how long it still takes."""
+"""How a job stands, for people: its speed, the time left, and every worker."""
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence

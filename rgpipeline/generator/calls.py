@@ -1,4 +1,4 @@
-"""Shows the progress of a long call."""
+"""One call: sequences to generate or texts to read, its progress, and what the caller gets."""
 
 import sys
 import time

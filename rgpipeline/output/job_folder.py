@@ -1,4 +1,7 @@
-"""Small files by which drivers and commands communicate: heartbeat, stop request, `_SUCCESS`."""
+"""A job's output folder: the small files in it, and the whole of it opened for a command.
+
+Drivers and commands communicate by the files: heartbeat, stop request, `_SUCCESS`.
+"""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""The event log of a job's output, read; and the time axis that its runs stand on."""
+"""What the event log shows: runs, rates, occupancy, lives of workers, speed against position."""
 
 import re
 from collections import defaultdict
@@ -17,6 +17,12 @@ from rgpipeline.events import (
 )
 from rgpipeline.storage.store import Store
 
+_BINS = 160
+_SHOWN_WORKERS = 7  # more are drawn as one layer
+_ENDS = ("died", "killed", "drained", "left")
+_MIN_POSITION_S = 0.1  # of slots' time at a position; a speed from less is noise
+_POSITION = re.compile(r"position_(\d+)_(tokens|s)")
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -31,6 +37,11 @@ class Run:
     @property
     def ended(self) -> float:
         return self.events[-1].t
+
+    @property
+    def settings(self) -> RunBegan | None:
+        """The event of its begin; None where the log lacks it."""
+        return next((event for event in self.events if isinstance(event, RunBegan)), None)
 
 
 def read_runs(store: Store) -> list[Run]:
@@ -91,13 +102,6 @@ class Bins:
             low = max(start, index * self.width)
             high = stop if index == self.count - 1 else min(stop, (index + 1) * self.width)
             into[index] += amount * max(0.0, high - low) / (stop - start)
-
-
-_BINS = 160
-_SHOWN_WORKERS = 7  # more are drawn as one layer
-_ENDS = ("died", "killed", "drained", "left")
-_MIN_POSITION_S = 0.1  # of slots' time at a position; a speed from less is noise
-_POSITION = re.compile(r"position_(\d+)_(tokens|s)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +166,8 @@ def read_history(runs: Sequence[Run]) -> History | None:
         _occupancy(figures, axis, bins),
         [life for index, run in enumerate(runs) for life in _lives(index, run, axis)],
         _positions(events[-1] for workers in figures for events in workers.values()),
-        next((began for run in reversed(runs) if (began := _began(run))), None),
+        next((run.settings for run in reversed(runs) if run.settings), None),
     )
-
-
-def _began(run: Run) -> RunBegan | None:
-    return next((event for event in run.events if isinstance(event, RunBegan)), None)
 
 
 FiguresByWorker = dict[str, list[WorkerFigures]]
@@ -181,38 +181,36 @@ def _figures_by_worker(run: Run) -> FiguresByWorker:
     return found
 
 
-def _layers(runs: Sequence[FiguresByWorker], axis: TimeAxis, bins: Bins) -> list[Layer]:
-    tokens: dict[str, list[float]] = {}
+def _intervals(
+    runs: Sequence[FiguresByWorker], axis: TimeAxis
+) -> Iterator[tuple[WorkerFigures, WorkerFigures, float, float]]:
+    """A worker's figures before and after each interval, and its start and stop on the axis."""
     for run, workers in enumerate(runs):
-        for name, events in workers.items():
-            into = tokens.setdefault(name, [0.0] * bins.count)
+        for events in workers.values():
             for before, after in pairwise(events):
-                gained = after.completion_tokens - before.completion_tokens
-                bins.spread(into, axis.place(run, before.t), axis.place(run, after.t), gained)
+                yield before, after, axis.place(run, before.t), axis.place(run, after.t)
+
+
+def _layers(runs: Sequence[FiguresByWorker], axis: TimeAxis, bins: Bins) -> list[Layer]:
+    tokens = {name: [0.0] * bins.count for workers in runs for name in workers}
+    for before, after, start, stop in _intervals(runs, axis):
+        gained = after.completion_tokens - before.completion_tokens
+        bins.spread(tokens[before.worker], start, stop, gained)
     ranked = sorted(tokens, key=lambda name: -sum(tokens[name]))[:_SHOWN_WORKERS]
-    layers = [Layer(name, _per_second(tokens[name], bins)) for name in tokens if name in ranked]
+    shown = [(name, values) for name, values in tokens.items() if name in ranked]
     rest = [values for name, values in tokens.items() if name not in ranked]
     if rest:
-        together = [sum(column) for column in zip(*rest, strict=True)]
-        layers.append(Layer("", _per_second(together, bins)))
-    return layers
-
-
-def _per_second(values: Sequence[float], bins: Bins) -> list[float]:
-    return [value / bins.width for value in values]
+        shown.append(("", [sum(column) for column in zip(*rest, strict=True)]))
+    return [Layer(name, [value / bins.width for value in values]) for name, values in shown]
 
 
 def _occupancy(runs: Sequence[FiguresByWorker], axis: TimeAxis, bins: Bins) -> list[float | None]:
     """Slot-seconds in use over slot-seconds in all; None where there were no slots."""
     used, present = [0.0] * bins.count, [0.0] * bins.count
-    for run, workers in enumerate(runs):
-        for events in workers.values():
-            for before, after in pairwise(events):
-                start, stop = axis.place(run, before.t), axis.place(run, after.t)
-                slots = (before.slots + after.slots) / 2
-                occupied = (before.occupied + after.occupied) / 2
-                bins.spread(used, start, stop, occupied * (stop - start))
-                bins.spread(present, start, stop, slots * (stop - start))
+    for before, after, start, stop in _intervals(runs, axis):
+        slots, occupied = (before.slots + after.slots) / 2, (before.occupied + after.occupied) / 2
+        bins.spread(used, start, stop, occupied * (stop - start))
+        bins.spread(present, start, stop, slots * (stop - start))
     return [busy / slots if slots else None for busy, slots in zip(used, present, strict=True)]
 
 
@@ -221,14 +219,13 @@ def _lives(index: int, run: Run, axis: TimeAxis) -> Iterator[WorkerLife]:
     for event in run.events:
         if isinstance(event, WorkerChanged):
             changes[event.worker].append(event)
-    began = _began(run)
     for worker, events in changes.items():
         ready = next((event for event in events if event.what == "ready"), None)
         end = next((event for event in events if event.what in _ENDS), None)
         yield WorkerLife(
             worker=worker,
             host=next((event.host for event in events if event.host), ""),
-            chips=began.chips if began else 0,
+            chips=run.settings.chips if run.settings else 0,
             start=axis.place(index, events[0].t),
             ready=None if ready is None else axis.place(index, ready.t),
             end=axis.place(index, end.t if end else run.ended),

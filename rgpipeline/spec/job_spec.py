@@ -1,4 +1,4 @@
-"""The `input:` and `output:` sections: where prompts come from and completions go."""
+"""A whole job: its input and output, all other sections, and the rules across them."""
 
 import re
 from collections.abc import Iterator

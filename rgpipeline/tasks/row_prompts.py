@@ -1,4 +1,4 @@
-"""The sampling of a row: its own values in place of the job's."""
+"""Makes prompts of rows: their token ids, and their own sampling in place of the job's."""
 
 import json
 from collections.abc import Mapping, Sequence

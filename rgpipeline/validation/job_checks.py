@@ -1,4 +1,4 @@
-"""The checks of `validate`: the model, the output folder, the first rows."""
+"""The checks of `validate`: the model, the output folder, the first rows and their ids."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -25,8 +25,10 @@ from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.wording import count, counted
 from rgpipeline.worker.worker_setup import open_prompts
 
-_ROWS = 1000  # looked at
+_ROWS = 1000  # of which prompts are made
+_ID_ROWS = 200_000  # of which ids are read: takes about 40 MB of memory and two seconds
 _SHOWN = 3
+Repeated = tuple[str, int, int]  # an id, the first row with it, this row
 
 
 def model_findings(job: Job, plan: Plan | None) -> tuple[list[str], list[str]]:
@@ -131,12 +133,7 @@ def _stop_warnings(job: Job, tokenizer: Tokenizer | None) -> Iterator[str]:
         )
 
 
-ROWS = 200_000  # read: takes about 40 MB of memory and two seconds
-_SHOWN = 3
-Repeated = tuple[str, int, int]  # an id, the first row with it, this row
-
-
-def id_warnings(job: Job, plan: Plan, rows: int = ROWS) -> Iterator[str]:
+def id_warnings(job: Job, plan: Plan, rows: int = _ID_ROWS) -> Iterator[str]:
     """Warnings about the ids of the first `rows` rows; reads only their column.
 
     Default ids (`file#row`) all differ and are not read. Raises StoreError.

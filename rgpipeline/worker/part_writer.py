@@ -1,4 +1,7 @@
-"""What waits to be published to one shard."""
+"""What waits to be published to one shard, and the parts made of it.
+
+A row that can't be written becomes an error.
+"""
 
 import logging
 import math
