@@ -4,10 +4,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from rgpipeline.dispatch import (
+from rgpipeline.dispatch.driver_messages import (
     Command,
     DesiredWorkers,
-    Dispatch,
     DrainWorker,
     Event,
     JobEnded,
@@ -19,6 +18,7 @@ from rgpipeline.dispatch import (
     Tick,
     WorkerDraining,
 )
+from rgpipeline.dispatch.state_machine import Dispatch
 from rgpipeline.runtime.cluster_nodes import Cluster, NodeWatch
 from rgpipeline.runtime.placement import WorkerDemand
 from rgpipeline.runtime.status_reporter import StatusReporter

@@ -4,8 +4,9 @@ import logging
 import time
 from collections.abc import Sequence
 
-from rgpipeline.dispatch import JobEnded, WorkQueue
+from rgpipeline.dispatch.driver_messages import JobEnded
 from rgpipeline.dispatch.job_view import PublishedTotals
+from rgpipeline.dispatch.work_queue import WorkQueue
 from rgpipeline.errors import OutputError, StoreError
 from rgpipeline.io.snapshots import Snapshots
 from rgpipeline.output import ShardProgress, read_heartbeat, write_success

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from rgpipeline.dispatch import Dispatch, JobEnded, Policy
+from rgpipeline.dispatch.driver_messages import JobEnded
+from rgpipeline.dispatch.failure_tracker import Policy
 from rgpipeline.dispatch.job_view import JobView, PublishedTotals, RowTokens, waiting_view
+from rgpipeline.dispatch.state_machine import Dispatch
 from rgpipeline.errors import Interrupted, UserError
 from rgpipeline.jobfile import load_job
 from rgpipeline.output import (

@@ -11,9 +11,8 @@ from dataclasses import asdict, dataclass
 import ray
 
 from rgpipeline import __version__
-from rgpipeline.dispatch import (
+from rgpipeline.dispatch.driver_messages import (
     Command,
-    Dispatch,
     DrainWorker,
     Event,
     KillWorker,
@@ -30,6 +29,7 @@ from rgpipeline.dispatch.job_view import (
     generated,
     view,
 )
+from rgpipeline.dispatch.state_machine import Dispatch
 from rgpipeline.events import RunBegan, RunEnded, WorkerChange, WorkerChanged, WorkerFigures
 from rgpipeline.output import Heartbeat
 from rgpipeline.output.job_status import Summary

@@ -13,8 +13,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from rgpipeline.dispatch import Event, WorkerDied, WorkerDraining, WorkerReported, WorkerStarted
-from rgpipeline.dispatch.driver_messages import Loss
+from rgpipeline.dispatch.driver_messages import (
+    Event,
+    Loss,
+    WorkerDied,
+    WorkerDraining,
+    WorkerReported,
+    WorkerStarted,
+)
 from rgpipeline.records import Assignment, WorkerReport
 from rgpipeline.runtime.worker_transport import (
     Exited,

@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from rgpipeline.dispatch import (
+from rgpipeline.dispatch.driver_messages import (
     Command,
     DesiredWorkers,
-    Dispatch,
     Event,
-    Policy,
     SetAssignments,
     StartWorker,
     WorkerDied,
     WorkerReported,
     WorkerStarted,
-    WorkQueue,
 )
+from rgpipeline.dispatch.failure_tracker import Policy
+from rgpipeline.dispatch.state_machine import Dispatch
+from rgpipeline.dispatch.work_queue import WorkQueue
 from rgpipeline.records import AssignmentKey, SampleKey, Shard, ShardDone, Span, WorkerReport
 
 C = TypeVar("C")

@@ -1,6 +1,6 @@
 """What workers do before there are tokens, as the display tells it."""
 
-from rgpipeline.dispatch import WorkerStarted
+from rgpipeline.dispatch.driver_messages import WorkerStarted
 from tests.dispatch.driver_harness import DriverHarness, shards
 
 

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from rgpipeline.dispatch import (
+from rgpipeline.dispatch.driver_messages import (
     DesiredWorkers,
     DrainWorker,
     JobEnded,
     KillWorker,
-    Policy,
     StartWorker,
     StopRequested,
     StoreFull,
@@ -15,8 +14,9 @@ from rgpipeline.dispatch import (
     WorkerDied,
     WorkerDraining,
     WorkerStarted,
-    WorkQueue,
 )
+from rgpipeline.dispatch.failure_tracker import Policy
+from rgpipeline.dispatch.work_queue import WorkQueue
 from rgpipeline.records import AssignmentKey, ShardDone
 from tests.dispatch.driver_harness import DriverHarness, shards
 

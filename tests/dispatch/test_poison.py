@@ -2,7 +2,8 @@
 
 import pytest
 
-from rgpipeline.dispatch import JobEnded, Policy, StartWorker, Tick, WorkerDied
+from rgpipeline.dispatch.driver_messages import JobEnded, StartWorker, Tick, WorkerDied
+from rgpipeline.dispatch.failure_tracker import Policy
 from tests.dispatch.driver_harness import DriverHarness, shards
 
 

@@ -1,6 +1,6 @@
 """Slots never drain while there is work, and nobody idles at the tail."""
 
-from rgpipeline.dispatch import StartWorker
+from rgpipeline.dispatch.driver_messages import StartWorker
 from rgpipeline.records import AssignmentKey
 from tests.dispatch.driver_harness import DriverHarness, shards
 

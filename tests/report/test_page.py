@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import ray
 
-from rgpipeline.dispatch import Event, WorkerDied, WorkerReported
+from rgpipeline.dispatch.driver_messages import Event, WorkerDied, WorkerReported
 from rgpipeline.dispatch.job_view import PublishedTotals, RowTokens
 from rgpipeline.output import Heartbeat, JobFolder
 from rgpipeline.records import OutputRow, WorkerReport

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rgpipeline.dispatch import JobEnded
+from rgpipeline.dispatch.driver_messages import JobEnded
 from rgpipeline.output import Heartbeat, ShardProgress
 from rgpipeline.runtime.event_log import EventLog
 from rgpipeline.runtime.job_progress import summary_of

@@ -7,17 +7,17 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from rgpipeline.dispatch import (
+from rgpipeline.dispatch.driver_messages import (
     DesiredWorkers,
-    Dispatch,
     JobEnded,
     KillWorker,
-    Policy,
     SetAssignments,
     StartWorker,
     Tick,
-    WorkQueue,
 )
+from rgpipeline.dispatch.failure_tracker import Policy
+from rgpipeline.dispatch.state_machine import Dispatch
+from rgpipeline.dispatch.work_queue import WorkQueue
 from rgpipeline.plan.planner import cut_shards, rows_of_a_shard
 from rgpipeline.records import Assignment, SampleKey, ShardDone, WorkerReport
 from rgpipeline.runtime.worker_pool import WorkerPool

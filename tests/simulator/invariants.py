@@ -3,8 +3,8 @@
 import json
 from collections.abc import Sequence
 
-from rgpipeline.dispatch import Dispatch, SetAssignments
-from rgpipeline.dispatch.driver_messages import Command
+from rgpipeline.dispatch.driver_messages import Command, SetAssignments
+from rgpipeline.dispatch.state_machine import Dispatch
 from rgpipeline.io.parts import parse_part_name
 from rgpipeline.records import Shard
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from random import Random
 
-from rgpipeline.dispatch import Policy
+from rgpipeline.dispatch.failure_tracker import Policy
 from rgpipeline.records import Shard, Span
 
 

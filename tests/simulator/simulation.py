@@ -5,10 +5,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from unittest import mock
 
-from rgpipeline.dispatch import (
+from rgpipeline.dispatch.driver_messages import (
     Command,
     DesiredWorkers,
-    Dispatch,
     DrainWorker,
     Event,
     JobEnded,
@@ -18,8 +17,9 @@ from rgpipeline.dispatch import (
     StopRequested,
     Tick,
     WorkerDraining,
-    WorkQueue,
 )
+from rgpipeline.dispatch.state_machine import Dispatch
+from rgpipeline.dispatch.work_queue import WorkQueue
 from rgpipeline.io.committed_rows import CommittedRows
 from rgpipeline.io.parts import parse_part_name
 from rgpipeline.records import ShardDone
