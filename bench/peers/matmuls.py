@@ -27,8 +27,8 @@ from bench.peers.ours import settings_for
 from rgpipeline.engine.factory import use_compilation_cache
 from rgpipeline.engine.programs.program_shapes import pack_tokens
 from rgpipeline.model.config import GriffinConfig
-from rgpipeline.model.cpu.cpu_primitives import transposed_matmul
 from rgpipeline.model.ops import primitives
+from rgpipeline.model.ops.cpu_primitives import transposed_matmul
 from rgpipeline.model.params import flatten
 from rgpipeline.model.weights import loading
 from rgpipeline.model.weights.loading import Dtype

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import posixpath
 import stat
 import zlib
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from rgpipeline.input_formats import COMPRESSIONS
 from rgpipeline.storage.filesystems import StorageOptions, open_filesystem, protocol_of, version_of
 from rgpipeline.storage.retries import is_forbidden, is_transient, translate_error
 
+_GLOB = "*?["
 _LINES_AHEAD = 1 << 18  # bytes of the buffer that lines are split from
 _READ_AHEAD = 4 << 20  # bytes; fsspec's own default for S3 is 50 MB
 
@@ -37,6 +39,21 @@ def listing_filesystem(url: str, options: StorageOptions | None) -> tuple[Abstra
     """As `open_filesystem`; a local one follows symbolic links."""
     fs, inside = open_filesystem(url, options)
     return (LocalFiles() if protocol_of(url) == "file" else fs), inside
+
+
+def is_glob(path: str) -> bool:
+    """Whether the path has a wildcard in it."""
+    return any(character in path for character in _GLOB)
+
+
+def glob_base(path: str) -> str:
+    """The folder above a glob's first wildcard."""
+    return posixpath.dirname(path[: min(path.find(c) for c in _GLOB if c in path)])
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a part of the name begins with `_` or `.`."""
+    return any(part.startswith(("_", ".")) for part in name.split("/"))
 
 
 def open_file(path: str, options: StorageOptions | None, read_ahead: bool = True) -> BinaryIO:

@@ -1,4 +1,6 @@
-"""Listing the files at one path: a file, a folder with its subfolders, or a glob."""
+"""Listing the files at one path (a file, a folder with its subfolders, a glob), and warnings about
+those left out or perhaps taken by mistake.
+"""
 
 import glob as patterns
 import posixpath
@@ -9,15 +11,101 @@ from typing import Any
 from fsspec import AbstractFileSystem
 
 from rgpipeline.errors import InputError
-from rgpipeline.input_formats import endings_of, format_of, may_hold_rows
-from rgpipeline.io.input_files import BROKEN, FoundFile, describe_link
-from rgpipeline.io.left_out import LeftOut
+from rgpipeline.input_formats import ending_of, endings_of, format_of, how_to_read, may_hold_rows
+from rgpipeline.io.input_files import (
+    BROKEN,
+    FoundFile,
+    describe_link,
+    glob_base,
+    is_glob,
+    is_hidden,
+)
 from rgpipeline.storage.filesystems import version_of
 
-_GLOB = "*?["
 _LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
 # Beside Arrow files these are metadata of Hugging Face `datasets`, not JSON Lines.
 _SAVED_TO_DISK = ("dataset_info.json", "state.json", "dataset_dict.json")
+_EXAMPLES = 3  # in a line
+_LINES = 5  # of one kind
+_TABLES = {
+    "Delta": "list in input.path what deltalake.DeltaTable({path!r}).file_uris() gives",
+    "Iceberg": "list in input.path the files that pyiceberg's table.scan().plan_files() names",
+    "Hudi": "write its current snapshot as Parquet files",
+}
+
+
+class LeftOut:
+    """Collects what a listing found and did not take."""
+
+    def __init__(self) -> None:
+        self._endings: dict[tuple[str, str], list[str]] = {}  # by (folder, ending)
+        self._other: dict[str, list[str]] = {}  # by what it is
+        self._tables: dict[str, str] = {}  # path: kind
+
+    def by_ending(self, folder: str, path: str) -> None:
+        """Adds a file of a folder whose ending is not one of the format's."""
+        self._endings.setdefault((folder, ending_of(path)), []).append(path)
+
+    def no_file(self, path: str, what: str) -> None:
+        """Adds something that can't be read as a file or listed as a folder."""
+        self._other.setdefault(what, []).append(path)
+
+    def table(self, path: str, kind: str) -> None:
+        """Adds a folder that is a table: its files alone don't show which are current."""
+        self._tables[path] = kind
+
+    def add(self, other: "LeftOut") -> None:
+        """Adds what another listing left out."""
+        for key, paths in other._endings.items():
+            self._endings.setdefault(key, []).extend(paths)
+        for what, paths in other._other.items():
+            self._other.setdefault(what, []).extend(paths)
+        self._tables |= other._tables
+
+    def advice(self) -> str:
+        """How to read the files left out for their ending; empty if there are none."""
+        return next((_how_to_read(*key, found) for key, found in self._endings.items()), "")
+
+    def warnings(self) -> Iterator[str]:
+        """A line for each kind of thing left out."""
+        yield from _few(self._ending_lines(), "endings")
+        for what, paths in self._other.items():
+            yield f"left out, {what}: {_named(paths)}"
+        yield from _few(self._table_lines(), "tables")
+
+    def _ending_lines(self) -> Iterator[str]:
+        for (folder, ending), found in self._endings.items():
+            files = f"{len(found)} file{'s' if len(found) > 1 else ''}"
+            ends = f"ending in {ending}" if ending else "without an ending"
+            names = _named([posixpath.relpath(path, folder) for path in found])
+            advice = _how_to_read(folder, ending, found)
+            yield f"{folder}: {files} {ends} left out ({names}); {advice}"
+
+    def _table_lines(self) -> Iterator[str]:
+        for path, kind in self._tables.items():
+            current = _TABLES[kind].format(path=path)
+            yield (
+                f"{path} is a table ({kind}): its folder may hold files that are no longer part of "
+                f"it, and they are read too; for the current version {current}"
+            )
+
+
+def _how_to_read(folder: str, ending: str, found: list[str]) -> str:
+    nested = any(posixpath.dirname(path) != folder.rstrip("/") for path in found)
+    glob = f"{folder.rstrip('/')}/{'**/' if nested else ''}*{ending}"
+    return how_to_read(found[0], glob)
+
+
+def _named(paths: list[str]) -> str:
+    more = f", and {len(paths) - _EXAMPLES} more" if len(paths) > _EXAMPLES else ""
+    return ", ".join(paths[:_EXAMPLES]) + more
+
+
+def _few(lines: Iterator[str], what: str) -> Iterator[str]:
+    found = list(lines)
+    yield from found[:_LINES]
+    if len(found) > _LINES:
+        yield f"… and {len(found) - _LINES} more {what}"
 
 
 def find_files(
@@ -41,21 +129,6 @@ def find_files(
         yield _file(path, posixpath.basename(path), info)
     else:
         raise InputError(f"{path}: is a {info['type']}, not a file; write its rows into one")
-
-
-def is_glob(path: str) -> bool:
-    """Whether the path has a wildcard in it."""
-    return any(character in path for character in _GLOB)
-
-
-def glob_base(path: str) -> str:
-    """The folder above a glob's first wildcard."""
-    return posixpath.dirname(path[: min(path.find(c) for c in _GLOB if c in path)])
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a part of the name begins with `_` or `.`."""
-    return any(part.startswith(("_", ".")) for part in name.split("/"))
 
 
 def _matches(fs: AbstractFileSystem, path: str, format: str, left: LeftOut) -> Iterator[FoundFile]:
@@ -125,9 +198,8 @@ def _walk(
         elif format_of(path) is None and may_hold_rows(path):
             others[path] = info.get("ino")
     for path, inode in others.items():
-        if (
-            inode is None or inode not in read
-        ):  # else it was read by a link: blobs of the Hub's cache
+        # An inode that was read was read by a link: these are blobs of the Hub's cache.
+        if inode is None or inode not in read:
             left.by_ending(folder, path)
     if any(path.endswith(".arrow") for path in [*others, *(file.path for file in taken)]):
         rows = [file for file in taken if not file.path.endswith(_SAVED_TO_DISK)]

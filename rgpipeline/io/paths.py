@@ -16,9 +16,16 @@ from fsspec.utils import glob_translate
 from rgpipeline.addresses import DEMO, DEMO_FOLDER
 from rgpipeline.errors import InputError
 from rgpipeline.input_formats import FORMATS, endings_of, format_of, how_to_read
-from rgpipeline.io.input_files import FoundFile, describe_link, input_error, listing_filesystem
-from rgpipeline.io.left_out import LeftOut
-from rgpipeline.io.listing import find_files, glob_base, is_glob, is_hidden
+from rgpipeline.io.input_files import (
+    FoundFile,
+    describe_link,
+    glob_base,
+    input_error,
+    is_glob,
+    is_hidden,
+    listing_filesystem,
+)
+from rgpipeline.io.listing import LeftOut, find_files
 from rgpipeline.storage.filesystems import StorageOptions, open_filesystem, protocol_of
 
 _DEMO_PROMPTS = f"{DEMO_FOLDER}/prompts.parquet"

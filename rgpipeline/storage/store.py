@@ -8,9 +8,8 @@ from threading import get_ident
 from typing import Protocol, TypeVar
 
 from rgpipeline.errors import OutputError, RgpipelineError
+from rgpipeline.storage.backends import LocalStore, ObjectStore
 from rgpipeline.storage.filesystems import StorageOptions, checked_address, local_path, protocol_of
-from rgpipeline.storage.local_store import LocalStore
-from rgpipeline.storage.object_store import ObjectStore
 from rgpipeline.storage.retries import Retry, brief, translate_error
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ import yaml
 
 from rgpipeline.cli.app import call
 from rgpipeline.cli.cat_command import json_line
-from rgpipeline.storage.local_store import LocalStore
+from rgpipeline.storage.backends import LocalStore
 from tests.published import done, job_over, publish
 
 TEXT = "«naïve» 語 →"

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rgpipeline.engine.sampling.block_draw import noise, rate_of, token_of
+from rgpipeline.engine.sampling.draw import noise, rate_of, token_of
 from rgpipeline.model.griffin_state import Position
 from rgpipeline.model.kernels.head import BLOCK, LOWEST, Choice, choose, select
 from rgpipeline.model.ops.primitives import logits

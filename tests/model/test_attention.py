@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from jax import Array
 
-from rgpipeline.model.cpu.cpu_attention import attend_token
 from rgpipeline.model.layers.attention import Source, TokenSources, attend
+from rgpipeline.model.ops.temporal import attend_token_on_cpu
 
 BATCH, HEADS, WINDOW, SIZE = 3, 2, 8, 4
 SLOT = jnp.asarray([0, 5, 7])
@@ -33,4 +33,6 @@ def token(above: float, *, full: bool) -> tuple[Array, TokenSources]:
 def test_a_token_attends_to_the_ring_and_to_what_it_overwrote(above: float, full: bool) -> None:
     queries, sources = token(above, full=full)
     expected = attend(queries, (sources.ring, sources.overwritten))
-    np.testing.assert_allclose(attend_token(queries, sources), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        attend_token_on_cpu(queries, sources), expected, rtol=1e-4, atol=1e-5
+    )

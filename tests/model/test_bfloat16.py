@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.peers.official_params import official_params
-from rgpipeline.model.cpu import cpu_primitives
+from rgpipeline.model.ops import cpu_primitives
 from rgpipeline.model.weights.loading import load
 from tests.model.held_out import DEMO, Logprobs, held_out, logprobs
 from tests.model.official import Official

@@ -13,7 +13,7 @@ from rgpipeline.jobfile import load_job
 from rgpipeline.output import JobFolder, read_status
 from rgpipeline.plan import open_or_create
 from rgpipeline.plan.plan_files import PLAN
-from rgpipeline.storage.local_store import LocalStore
+from rgpipeline.storage.backends import LocalStore
 from rgpipeline.storage.retries import Retry
 from rgpipeline.storage.store import RetryingStore, open_store
 from tests.io.schedules import FaultyStore, Killed, MemoryStore, Schedule, interleave, patient

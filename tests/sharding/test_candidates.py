@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rgpipeline.engine.programs.score_head import reduce_softmax, softmax_share
-from rgpipeline.engine.sampling.block_draw import (
+from rgpipeline.engine.sampling.draw import (
     local_candidate,
     noise,
     rate_of,

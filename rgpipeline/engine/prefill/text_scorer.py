@@ -1,6 +1,6 @@
 """Log-probabilities of given texts, computed in prefill calls.
 
-Texts are read in a buffer of their own, as prompts are. `scored_text` says how they are cut and
+Texts are read in a buffer of their own, as prompts are. `prefixes` says how they are cut and
 what they share.
 """
 
@@ -22,15 +22,16 @@ from rgpipeline.engine.api import (
     TextRequest,
     TextResult,
 )
-from rgpipeline.engine.prefill.prefixes import Prefix, PrefixCache
-from rgpipeline.engine.prefill.queues import PrefillQueue
-from rgpipeline.engine.prefill.scored_text import (
+from rgpipeline.engine.prefill.prefixes import (
+    Prefix,
+    PrefixCache,
     ScoredChunk,
     ScoredText,
     SharedScores,
     prefixes_of,
     split_of,
 )
+from rgpipeline.engine.prefill.queues import PrefillQueue
 
 # Calls that the device may still work on while the next one is prepared.
 _IN_FLIGHT = 1

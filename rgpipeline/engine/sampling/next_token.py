@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rgpipeline.engine.sampling.block_draw import (
+from rgpipeline.engine.sampling.draw import (
+    fusion_barrier,
     local_candidate,
     noise,
     rate_of,
     reduce_candidates,
     token_of,
 )
-from rgpipeline.engine.sampling.draw import fusion_barrier
 from rgpipeline.engine.sampling.sampler import Sampled, sample, without_logprobs
 from rgpipeline.engine.slot_fields import SamplingFeatures
 from rgpipeline.engine.slot_state import SlotState, own_slots

@@ -13,7 +13,7 @@
       recurrent_prefill                                        recurrence_scan     gpu_scan
       recurrent_decode                                         recurrence
       attention_prefill                                        prefill_attention
-      attention_decode               cpu_attention             decode_attention
+      attention_decode               attend_token_on_cpu       decode_attention
 
 An empty cell is the plain implementation: `jax.lax` operations, or the mathematics in
 `model.layers`. The engine's sampler chooses one more, `kernels.head`.

@@ -18,9 +18,9 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import DTypeLike
 
-from rgpipeline.model.cpu import cpu_primitives
 from rgpipeline.model.kernels import quantize_rows
 from rgpipeline.model.layers.array_types import Logits
+from rgpipeline.model.ops import cpu_primitives
 from rgpipeline.model.platforms import Kernels, on_tpu, precision_of
 from rgpipeline.model.quantize import quantized_rows
 
