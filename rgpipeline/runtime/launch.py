@@ -52,7 +52,7 @@ from rgpipeline.runtime.worker_pool import WorkerPool
 from rgpipeline.spec import Job
 from rgpipeline.storage.reachable import check_reachable
 from rgpipeline.storage.store import RetryingStore, open_store
-from rgpipeline.validation.job_checks import id_warnings
+from rgpipeline.validation.repeated_ids import id_warnings
 from rgpipeline.worker import EngineFactory
 
 # A cluster that was started a moment ago may still lack its hosts; an autoscaler's come late.

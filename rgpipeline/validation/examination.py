@@ -17,12 +17,8 @@ from rgpipeline.spec import Job
 from rgpipeline.storage.reachable import check_reachable
 from rgpipeline.storage.retries import Retry
 from rgpipeline.storage.store import open_store
-from rgpipeline.validation.job_checks import (
-    id_warnings,
-    model_findings,
-    output_warnings,
-    row_warnings,
-)
+from rgpipeline.validation.job_checks import model_findings, output_warnings, row_warnings
+from rgpipeline.validation.repeated_ids import id_warnings
 
 T = TypeVar("T")
 _PATIENCE = Retry(deadline_s=15.0)  # the person waits

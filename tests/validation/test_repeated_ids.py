@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rgpipeline.validation.job_checks import id_warnings
+from rgpipeline.validation.repeated_ids import id_warnings
 from tests.worker.planned_jobs import Given, plan_job
 
 BY_NAME = {"prompt_ids": "ids", "id": "name"}
