@@ -13,7 +13,8 @@ from functools import cached_property
 from typing import Any, Literal
 
 from rgpipeline.errors import OutputError
-from rgpipeline.io.parts import PartFooter, part_names, read_footer, read_footers
+from rgpipeline.io.log import PartFooter, read_footer, read_footers
+from rgpipeline.io.parts import part_names
 from rgpipeline.plan import Plan
 from rgpipeline.plan.plan_files import PLAN, WITHOUT_JOB, read_job, read_plan
 from rgpipeline.spec import Job

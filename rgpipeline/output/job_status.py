@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from rgpipeline.io.committed_rows import CommittedRows
-from rgpipeline.io.parts import PartFooter, part_name
+from rgpipeline.io.log import PartFooter
+from rgpipeline.io.parts import part_name
 from rgpipeline.output.job_folder import SUMMARY, Heartbeat, JobFolder
 from rgpipeline.records import Shard
 from rgpipeline.wording import counted

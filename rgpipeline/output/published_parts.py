@@ -11,7 +11,7 @@ from pyarrow.fs import FSSpecHandler, LocalFileSystem, PyFileSystem
 
 from rgpipeline.errors import OutputError, StoreError
 from rgpipeline.io.committed_rows import CommittedRows, Entry
-from rgpipeline.io.parts import unusable
+from rgpipeline.io.log import unusable
 from rgpipeline.output.job_folder import JobFolder
 from rgpipeline.storage.filesystems import StorageOptions, open_filesystem, protocol_of
 from rgpipeline.storage.store import Store

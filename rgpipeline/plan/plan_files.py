@@ -10,7 +10,8 @@ from typing import Any
 from rgpipeline import __version__
 from rgpipeline.errors import OutputError
 from rgpipeline.io.input_files import FoundFile
-from rgpipeline.io.parts import parse_part_name, part_names, read_footer
+from rgpipeline.io.log import read_footer
+from rgpipeline.io.parts import parse_part_name, part_names
 from rgpipeline.io.shard_rows import partition_values
 from rgpipeline.plan.plan_record import Plan, identity
 from rgpipeline.plan.planner import find_inputs, make_plan

@@ -13,8 +13,7 @@ import pyarrow as pa
 
 from rgpipeline import __version__
 from rgpipeline.input_formats import brings_prompts
-from rgpipeline.io.columns import AddedColumns
-from rgpipeline.io.parts import PartLabel
+from rgpipeline.io.parts import AddedColumns, PartLabel
 from rgpipeline.io.readers import Reader, reader_for
 from rgpipeline.io.shard_rows import InputRows, read_shard
 from rgpipeline.records import InputFile, Shard, Span

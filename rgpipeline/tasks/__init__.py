@@ -4,7 +4,7 @@ Layer 3. Imports the engine's jax-free half, io and text; knows no plan and no w
 a module with a `Task`, and a line in `_TASKS`.
 """
 
-from rgpipeline.io.columns import AddedColumns
+from rgpipeline.io.parts import AddedColumns
 from rgpipeline.spec import Job
 from rgpipeline.tasks.generate_task import GenerateTask
 from rgpipeline.tasks.score_task import ScoreTask

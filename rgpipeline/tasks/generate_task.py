@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from rgpipeline.io.columns import ERROR, PROMPT_TOKENS, SEGMENT_COLUMNS, Column
+from rgpipeline.io.parts import ERROR, PROMPT_TOKENS, SEGMENT_COLUMNS, Column
 from rgpipeline.records import OutputRow, Request, draw_words
 from rgpipeline.spec import Job, Sampling
 from rgpipeline.tasks.row_prompts import Prompts

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rgpipeline.engine.api import TextRequest, TextResult
 from rgpipeline.engine.checks import NO_NUMBERS, without_numbers
 from rgpipeline.errors import RowError
-from rgpipeline.io.columns import ERROR, PROMPT_TOKENS, SEGMENT_COLUMNS, Column
+from rgpipeline.io.parts import ERROR, PROMPT_TOKENS, SEGMENT_COLUMNS, Column
 from rgpipeline.records import OutputRow
 from rgpipeline.spec import Job
 from rgpipeline.tasks.generate_task import may_have_logprobs

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from rgpipeline.engine.api import TextRequest, TextResult
 from rgpipeline.errors import RowError
-from rgpipeline.io.columns import Column
+from rgpipeline.io.parts import Column
 from rgpipeline.records import OutputRow, Request, SampleKey, Snapshot
 from rgpipeline.spec import Job
 from rgpipeline.tasks.row_prompts import Prompts

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rgpipeline.io.columns import AddedColumns
 from rgpipeline.io.committed_rows import entry_of
+from rgpipeline.io.log import read_footer
 from rgpipeline.io.parts import (
+    AddedColumns,
     PartLabel,
     build_part,
     parse_part_name,
     part_name,
     part_names,
-    read_footer,
 )
 from rgpipeline.jobfile import parse_job
 from rgpipeline.records import OutputRow

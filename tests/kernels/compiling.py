@@ -23,7 +23,7 @@ from rgpipeline.model.kernels import (
     recurrence,
     recurrence_scan,
 )
-from rgpipeline.model.layers import rglru, rope
+from rgpipeline.model.layers import attention, rglru
 from rgpipeline.model.params import param_shapes
 
 SLOTS = 64
@@ -95,7 +95,7 @@ def of_chunks(weights: rglru.RecurrentWeights):
     quarter = numbers(*CHUNKS, CONFIG.head_dim // 4)
     operands = (
         *(numbers(*CHUNKS, CONFIG.heads, CONFIG.head_dim), numbers(2, *CHUNKS, CONFIG.head_dim)),
-        *(rope.Angles(quarter, quarter), state.blocks[2], state.position, counts),
+        *(attention.Angles(quarter, quarter), state.blocks[2], state.position, counts),
     )
     yield "prefill_attention", prefill_attention.prefill, operands, 3
 

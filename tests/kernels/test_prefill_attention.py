@@ -8,7 +8,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from rgpipeline.model.griffin_state import AttentionState, Position
 from rgpipeline.model.kernels import prefill_attention
-from rgpipeline.model.layers import attention, rope
+from rgpipeline.model.layers import attention
 
 INTERPRET = pltpu.InterpretParams(uninitialized_memory="nan")
 HEADS, SIZE, WINDOW = 2, 256, 512
@@ -34,7 +34,7 @@ class Case:
         rings = (random(batch, WINDOW, SIZE, dtype="bfloat16") for _ in range(2))
         self.state = AttentionState(*rings)
         self.position = Position(before * 0, before, before % WINDOW, jnp.minimum(before, WINDOW))
-        self.angles = rope.angles(self.position, length, SIZE)
+        self.angles = attention.angles(self.position, length, SIZE)
 
     def kernel(self) -> tuple[np.ndarray, AttentionState]:
         assert prefill_attention.select(
@@ -47,7 +47,7 @@ class Case:
         return np.asarray(mixed.astype(jnp.float32)), after
 
     def plain(self) -> tuple[np.ndarray, AttentionState]:
-        turned = (rope.rotate(one, self.angles) for one in (self.queries, self.key_value[0]))
+        turned = (attention.rotate(one, self.angles) for one in (self.queries, self.key_value[0]))
         projected = (one.astype(jnp.bfloat16) for one in (*turned, self.key_value[1]))
         mixed, after = attention.prefill(*projected, self.state, self.position, self.lengths)
         return np.asarray(mixed), after

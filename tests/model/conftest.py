@@ -17,7 +17,6 @@ ARITHMETIC = (
     "layers.modules",
     "layers.rglru",
     "layers.rings",
-    "layers.rope",
     "ops.primitives",
 )
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rgpipeline.model.config import ATTENTION, RECURRENT, GriffinConfig
-from rgpipeline.model.layers import rglru, rope
+from rgpipeline.model.layers import attention, rglru
 from rgpipeline.model.params import random_params
 from tests.model.official import pair
 from tests.model.running import Runner, worst
@@ -20,7 +20,7 @@ FAR = [8190, 2**16 + 5, 2**31 - 3, 2**31 + 8190, 2**40 + 1]
 @pytest.mark.parametrize("place", [0, 100, *FAR])
 def test_angles_are_those_of_exact_arithmetic(place: int) -> None:
     head_dim, count = 64, 20
-    found = rope.angles(position_at(place, 16), count, head_dim)
+    found = attention.angles(position_at(place, 16), count, head_dim)
     frequencies = [float(np.float32(1) / np.float32(10_000 ** (i / 16))) for i in range(16)]
     # Whole turns are taken off in integers: a float64 product has too few digits at 2^40.
     parts = [(f * 2**60).as_integer_ratio()[0] for f in frequencies]

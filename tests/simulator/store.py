@@ -5,7 +5,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from rgpipeline.io.committed_rows import Entry, entry_of
-from rgpipeline.io.parts import PartFooter, parse_part_name
+from rgpipeline.io.log import PartFooter
+from rgpipeline.io.parts import parse_part_name
 from rgpipeline.records import OutputRow
 from rgpipeline.storage.store import Store
 from tests.simulator.invariants import PublishedRows

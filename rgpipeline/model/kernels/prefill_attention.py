@@ -18,7 +18,7 @@ from jax.typing import DTypeLike
 from rgpipeline.model.griffin_state import AttentionState, Position
 from rgpipeline.model.kernels.prefill_tiles import LANES, Plan, Sums
 from rgpipeline.model.kernels.ring_copies import clip_finite
-from rgpipeline.model.layers import rope
+from rgpipeline.model.layers import attention
 from rgpipeline.model.layers.array_types import shape_of
 from rgpipeline.model.platforms import Kernels, on_tpu
 
@@ -48,7 +48,7 @@ def select(
 def prefill(
     queries: Array,
     key_value: Array,
-    angles: rope.Angles,
+    angles: attention.Angles,
     state: AttentionState,
     position: Position,
     lengths: Array,
@@ -121,7 +121,7 @@ def _padded(array: Array) -> Array:
     return jnp.pad(array, [*[(0, 0)] * (array.ndim - 2), (0, missing), (0, 0)])
 
 
-def _turns(angles: rope.Angles) -> tuple[Array, Array]:
+def _turns(angles: attention.Angles) -> tuple[Array, Array]:
     """RoPE's factors for the first half of a head and for its rolled half."""
     cos, sin = angles
     return jnp.concatenate([cos, cos], axis=-1), jnp.concatenate([-sin, sin], axis=-1)
@@ -179,7 +179,7 @@ def _kernel(
 
 
 def _turned(x: Array, cos: Array, sin: Array) -> Array:
-    """RoPE of [s h], `rope.rotate` with the pairs side by side."""
+    """RoPE of [s h], `attention.rotate` with the pairs side by side."""
     half = cos.shape[-1]
     first = x[:, :half]
     first = first * cos + pltpu.roll(first, half // 2, axis=1) * sin

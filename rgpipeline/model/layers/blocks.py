@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 from rgpipeline.model.collectives import ALONE, Chips
 from rgpipeline.model.config import RECURRENT, GriffinConfig
 from rgpipeline.model.griffin_state import BlockState, Position, RecurrentState, Rings
-from rgpipeline.model.layers import attention, rglru, rope
+from rgpipeline.model.layers import attention, rglru
 from rgpipeline.model.layers.array_types import Activations, Active, Lengths, Start
 from rgpipeline.model.layers.modules import BlockDiagonal, Linear, Norm, param
 from rgpipeline.model.ops import primitives, temporal
@@ -32,7 +32,7 @@ class Chunk(NamedTuple):
     """
 
     position: Position
-    angles: rope.Angles
+    angles: attention.Angles
     starts: Start
 
 
@@ -134,14 +134,16 @@ class AttentionBlock(nn.Module):
         Of several chips, each gets all heads for its own slots, because that is where their rings
         are.
         """
-        queries = rope.rotate(self.query(x), chunk.angles).astype(self.dtype)
+        queries = attention.rotate(self.query(x), chunk.angles).astype(self.dtype)
         queries = self.chips.all_to_all_slots(queries, 2)
         x, angles = self.chips.local_slice((x, chunk.angles))
         key_value = self.key_value(x)
-        keys = rope.rotate(key_value[..., 0, :], angles).astype(self.dtype)
+        keys = attention.rotate(key_value[..., 0, :], angles).astype(self.dtype)
         return queries, keys, key_value[..., 1, :].astype(self.dtype)
 
-    def _project_unrotated(self, x: Activations, chunk: Chunk) -> tuple[Array, Array, rope.Angles]:
+    def _project_unrotated(
+        self, x: Activations, chunk: Chunk
+    ) -> tuple[Array, Array, attention.Angles]:
         """Queries [b t n h], keys and values [2 b t h], float32 before RoPE, and the angles."""
         queries = self.chips.all_to_all_slots(self.query(x), 2)
         x, angles = self.chips.local_slice((x, chunk.angles))

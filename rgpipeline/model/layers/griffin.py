@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 from rgpipeline.model.collectives import ALONE, Chips
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.griffin_state import GriffinState, Position, advance, at_start, start
-from rgpipeline.model.layers import rope
+from rgpipeline.model.layers import attention
 from rgpipeline.model.layers.array_types import Activations, Active, Lengths, Logits, Token, Tokens
 from rgpipeline.model.layers.blocks import Chunk, ResidualBlock
 from rgpipeline.model.layers.modules import Embedder, Head, Norm
@@ -123,6 +123,6 @@ class Griffin(nn.Module):
         first = jnp.arange(length) == 0
         return Chunk(
             position=position,
-            angles=rope.angles(position, length, self.config.head_dim),
+            angles=attention.angles(position, length, self.config.head_dim),
             starts=at_start(position)[:, None] & first,
         )

@@ -17,7 +17,7 @@ from rgpipeline.model.kernels import (
     recurrence_scan,
     ring_copies,
 )
-from rgpipeline.model.layers import attention, rglru, rings, rope
+from rgpipeline.model.layers import attention, rglru, rings
 from rgpipeline.model.layers.array_types import Active, Keys, Lengths, Queries, Start
 from rgpipeline.model.layers.attention import MASKED, TokenSources, scores
 from rgpipeline.model.layers.rglru import RecurrentWeights
@@ -87,7 +87,7 @@ def _fused_prefill(
     dtype: DTypeLike,
     queries: Array,
     key_value: Array,
-    angles: rope.Angles,
+    angles: attention.Angles,
     state: Rings,
     position: Position,
     lengths: Lengths,
