@@ -43,7 +43,7 @@ Params = Any
 
 
 class GriffinEngine:
-    """`api.Engine` over a Griffin model; one device state, programs compiled at first use."""
+    """`api.Engine` over a Griffin model, methods as described there; compiled at first use."""
 
     def __init__(
         self,
@@ -128,11 +128,9 @@ class GriffinEngine:
         return self._programs.frequent(features)
 
     def init(self, features: SamplingFeatures) -> SlotState:
-        """See `api.Engine.init`."""
         return self._devices.make(self._empty(features))
 
     def widen(self, state: SlotState, features: SamplingFeatures) -> SlotState:
-        """See `api.Engine.widen`."""
         make = partial(empty_fields, self.decode_rows, self.vocab_size, features)
         shapes = jax.eval_shape(make)
         grown = [
@@ -148,7 +146,6 @@ class GriffinEngine:
         return state._replace(slots=replace(state.slots, **made))
 
     def assign(self, state: SlotState, params: Mapping[int, SlotParams | None]) -> SlotState:
-        """See `api.Engine.assign`."""
         rows = {slot * self._rows_per_slot: one for slot, one in params.items()}
         state = self._programs.assign(state, *rows_of(self.decode_rows, rows))
         shapes = {name: getattr(state.slots, name).shape[1:] for name in ON_DEMAND}
@@ -163,35 +160,28 @@ class GriffinEngine:
     def decode(
         self, state: SlotState, features: SamplingFeatures, steps: int
     ) -> tuple[SlotState, PendingBlock]:
-        """See `api.Engine.decode`."""
         number = (np.int32(steps),) if self._any_steps else ()
         state, rows = self._programs.decode(features)(self._params, state, *number)
         return state, DeviceBlock(rows, steps, self._rows_per_slot)
 
     def init_prefill_buffer(self) -> GriffinState:
-        """See `api.Engine.init_prefill_buffer`."""
         return self._devices.make(partial(self._empty_rows, self.prefill_rows))
 
     def prefill(self, buffer: GriffinState, pack: PrefillPack) -> GriffinState:
-        """See `api.Engine.prefill`."""
         return self._programs.prefill(
             self._params, buffer, pack.tokens, pack.lengths, pack.buffer_rows, pack.fresh
         )
 
     def insert(self, state: SlotState, slot: int, buffer: GriffinState, row: int) -> SlotState:
-        """See `api.Engine.insert`."""
         return self._programs.insert(state, slot * self._rows_per_slot, buffer, row)
 
     def copy_row(self, buffer: GriffinState, row: int) -> GriffinState:
-        """See `api.Engine.copy_row`."""
         return self._programs.copy_row(buffer, row)
 
     def write_row(self, buffer: GriffinState, row: int, copied: GriffinState) -> GriffinState:
-        """See `api.Engine.write_row`."""
         return self._programs.write_row(buffer, row, copied)
 
     def restore(self, state: SlotState, slot: int, copied: GriffinState) -> SlotState:
-        """See `api.Engine.restore`."""
         return self._programs.restore(state, slot * self._rows_per_slot, copied)
 
     def download(self, state: SlotState, slot: int) -> Mapping[str, NDArray[np.generic]]:
@@ -200,7 +190,6 @@ class GriffinEngine:
         return named_arrays(self.copy_row(state.model, row)) | snapshot_fields(state.slots, row)
 
     def upload(self, arrays: Mapping[str, NDArray[np.generic]]) -> GriffinState:
-        """See `api.Engine.upload`."""
         wanted = jax.eval_shape(lambda: self._empty_rows(1))
         found = []
         for name, leaf in named_arrays(wanted).items():
@@ -215,17 +204,14 @@ class GriffinEngine:
         return self._devices.put(rows, ROWS)
 
     def wait(self, buffer: GriffinState) -> None:
-        """See `api.Engine.wait`."""
         buffer.position.low.block_until_ready()
 
     def init_score_buffer(self) -> GriffinState:
-        """See `api.Engine.init_score_buffer`."""
         return self._make_score_buffer()
 
     def score(
         self, buffer: GriffinState, pack: PrefillPack, targets: NDArray[np.int32]
     ) -> tuple[GriffinState, PendingScores]:
-        """See `api.Engine.score`."""
         buffer, hidden = self._programs.score(
             self._params, buffer, pack.tokens, pack.lengths, pack.buffer_rows, pack.fresh
         )

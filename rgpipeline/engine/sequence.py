@@ -58,7 +58,6 @@ class Sequence:
 
     @property
     def finished(self) -> bool:
-        """Whether it ended or was cancelled."""
         return self.status is SequenceStatus.FINISHED
 
     def finish(self) -> None:
@@ -110,15 +109,12 @@ class IndexPool:
         return sum(map(len, self._free))
 
     def free_in(self, part: int) -> int:
-        """How many are free in a part."""
         return len(self._free[part])
 
     def part_of(self, index: int) -> int:
-        """The part that it is in."""
         return index * self.parts // self.count
 
     def take(self, sequence: Sequence, part: int) -> int:
-        """Gives the sequence a free one of the part."""
         index = self._free[part].pop()
         self._taken[index] = sequence
         return index

@@ -52,7 +52,6 @@ class SamplingFeatures:
         return self.penalties or self.bias or self.bans
 
     def __or__(self, other: SamplingFeatures) -> SamplingFeatures:
-        """The features of both."""
         return SamplingFeatures(
             **{f.name: max(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
         )
@@ -124,7 +123,6 @@ class SlotField:
     in_snapshot: bool = False  # under the field's name, and filled from there
 
     def row_shape(self, vocab: int, features: SamplingFeatures) -> Shape:
-        """The array's shape beside the slot axis."""
         shape = self.shape(vocab)
         if self.feature is not None and not getattr(features, self.feature):
             return (0,) * len(shape)

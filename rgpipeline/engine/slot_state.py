@@ -45,7 +45,6 @@ def empty_slots(
 
 
 def empty_fields(slots: int, vocab: int, features: SamplingFeatures) -> SlotFields:
-    """The fields of idle slots."""
     # Each array is made anew, even where two are equal: a donated buffer may be given only once.
     return SlotFields(
         **{
@@ -125,7 +124,6 @@ def insert(
 
 
 def restore(chips: Chips, state: SlotState, slot: jax.Array, copied: GriffinState) -> SlotState:
-    """Writes a copied state into a slot."""
     return state._replace(model=write_row(chips, state.model, slot, copied))
 
 

@@ -26,7 +26,6 @@ class Entry(NamedTuple):
 
 
 def entry_of(row: OutputRow) -> Entry:
-    """The footer's entry for an output row."""
     if row.error is not None:
         progress = Progress.FAILED
     else:

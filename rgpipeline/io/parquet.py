@@ -190,7 +190,6 @@ def _wanted(schema: pa.Schema, kept: Sequence[str], used: Sequence[str]) -> pa.S
 
 
 def _used(table: pa.Table, used: Sequence[str]) -> pa.Table:
-    """The columns `used` that the table has."""
     indices = {name: index for index, name in enumerate(table.column_names)}
     found = {name: indices.get(exact_name(name), indices.get(name)) for name in used}
     given = {name: index for name, index in found.items() if index is not None}

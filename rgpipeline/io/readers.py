@@ -87,17 +87,14 @@ def validated(rows: Rows) -> Rows:
 
 
 def nulls(rows: int, schema: pa.Schema) -> pa.Table:
-    """A table of `rows` rows of nulls."""
     return pa.table([pa.nulls(rows, column.type) for column in schema], schema=schema)
 
 
 def joined(pieces: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
-    """The pieces concatenated."""
     return pa.concat_tables(pieces) if pieces else schema.empty_table()
 
 
 def _without(table: pa.Table, rows: Sequence[int]) -> pa.Table:
-    """`table` with nulls in these rows."""
     if not table.num_columns:
         return table
     pieces: list[pa.Table] = []

@@ -48,12 +48,10 @@ class GriffinConfig:
 
     @property
     def head_dim(self) -> int:
-        """Width of one attention head."""
         return self.width // self.heads
 
     @property
     def depth(self) -> int:
-        """Number of residual blocks."""
         return len(self.block_types)
 
 

@@ -30,7 +30,6 @@ def kernels_for(platform: str) -> Kernels:
 
 
 def on_tpu(kernels: Kernels) -> bool:
-    """Whether these are the TPU's kernels."""
     return kernels in ("tpu", "interpret")
 
 

@@ -69,7 +69,6 @@ def param_spec(path: ParamPath) -> PartitionSpec:
 
 
 def param_specs(params: Tree) -> Tree:
-    """How a tree of parameters is divided."""
     return jax.tree_util.tree_map_with_path(
         lambda path, _: param_spec(tuple(key.key for key in path)), params
     )

@@ -204,7 +204,6 @@ def pieces(start: int, stop: int) -> Iterable[tuple[int, int]]:
 
 
 def _read_bytes(fs: AbstractFileSystem, path: str, start: int, stop: int) -> bytes:
-    """Bytes `start` to `stop` of a file in one request."""
     if type(fs).cat_file is not AbstractFileSystem.cat_file:
         return bytes(fs.cat_file(path, start=start, end=stop))
     # fsspec's own `cat_file` reads ahead, through a buffered file.

@@ -64,7 +64,6 @@ class _Copy:
         return self._entries()[-1:] == [_DONE]
 
     def finish(self) -> None:
-        """Copies the missing pieces, and checks the file."""
         there = [entry for entry in self._entries() if entry != _DONE]
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._journal.parent.mkdir(exist_ok=True)

@@ -35,7 +35,6 @@ class Admission(Generic[State, Rows]):
 
     @property
     def waiting(self) -> int:
-        """Sequences without a slot."""
         return len(self._waiting) + len(self._rows)
 
     @property
@@ -54,7 +53,6 @@ class Admission(Generic[State, Rows]):
         return in_buffer + (self._waiting.first(room) if room else [])
 
     def add(self, request: Request) -> None:
-        """Queues a request."""
         fresh = request.snapshot is None
         prefixes = self._prefixes.expect_prompt(request.tokens[:-1]) if fresh else []
         self._waiting.add(Sequence(request, prefixes))

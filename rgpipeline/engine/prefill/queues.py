@@ -57,11 +57,9 @@ class WaitingQueue:
         return len(self._long) + len(self._short)
 
     def is_long(self, request: Request) -> bool:
-        """Whether the request has a long prompt to read."""
         return request.snapshot is None and len(request.tokens) > self._long_tokens
 
     def add(self, sequence: Sequence) -> None:
-        """Queues a sequence."""
         request = sequence.request
         limit = request.sampling.max_tokens
         work = _ENDLESS if limit is None else limit

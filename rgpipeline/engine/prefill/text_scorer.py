@@ -99,7 +99,6 @@ class TextScorer(Generic[State, Rows]):
         return list(dict.fromkeys(keys))
 
     def add(self, request: TextRequest) -> None:
-        """Queues a text."""
         if request.first >= len(request.tokens):
             self._finished.append(TextResult(request.key, 0, np.zeros((0,), np.float32)))
             return
@@ -166,12 +165,10 @@ class TextScorer(Generic[State, Rows]):
         self._queue_part(text, fresh=shared is None)
 
     def _queue_part(self, text: ScoredText, *, fresh: bool) -> None:
-        """Queues the part of the text that is next."""
         stop = text.split if text.done < text.split else text.inputs
         self._queue.add(text.row, text.request.tokens[:stop], text.done, fresh)
 
     def _dispatch(self, pack: PrefillPack, progress: list[tuple[int, int]]) -> _Call:
-        """Gives a pack to the device."""
         pack_rows = {int(row): index for index, row in enumerate(pack.buffer_rows)}
         targets = np.full(pack.tokens.shape, -1, np.int32)
         used = []

@@ -47,7 +47,6 @@ _OUT_OF_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|Ran out of memory")
 
 
 def main(arguments: list[str]) -> None:
-    """Reads the request, compiles, writes the results."""
     request = json.loads(Path(arguments[0]).read_text())
     folder = Path(arguments[1])
     try:

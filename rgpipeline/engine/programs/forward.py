@@ -48,7 +48,6 @@ class DeviceBlock:
     rows_per_slot: int  # the first row of each is the slot's
 
     def read(self) -> DecodedBlock:
-        """See `api.PendingBlock.read`."""
         found = jax.device_get(self.steps)
         steps = jax.tree.map(lambda rows: rows[: self.count, :: self.rows_per_slot], found)
         sampled = steps.sampled

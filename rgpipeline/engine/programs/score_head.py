@@ -69,7 +69,6 @@ class DeviceScores:
     blocks: list[tuple[NDArray[np.int64], NDArray[np.int64], Any]]
 
     def read(self) -> NDArray[np.float32]:
-        """See `api.PendingScores.read`."""
         scores = np.zeros(self.shape, np.float32)
         for positions, indices, found in self.blocks:
             scores.reshape(-1)[positions] = np.asarray(found)[indices]

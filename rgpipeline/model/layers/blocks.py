@@ -1,8 +1,9 @@
 """Residual blocks: a temporal half (recurrent or attention) and a gated MLP.
 
 Every temporal block has three methods: `forward` (whole sequences from an empty state, for
-training), `prefill` (a chunk that continues a state) and `decode` (one token of each row). The
-residual stream is float32 throughout; inner activations are rounded to `dtype`.
+training), `prefill` (a chunk that continues a state) and `decode` (one token of each row, t = 1).
+Each maps activations [b t d] to float32 [b t d]. The residual stream is float32 throughout; inner
+activations are rounded to `dtype`.
 """
 
 from typing import Any, NamedTuple
@@ -56,14 +57,12 @@ class RecurrentBlock(nn.Module):
         self.linear_out = Linear(inner, (width,), split=self.chips, kernels=self.kernels)
 
     def forward(self, x: Activations, chunk: Chunk) -> Activations:
-        """Whole sequences from an empty state: [b t d] to float32 [b t d]."""
         mixed = rglru.forward(self._project(x), self._weights(), chunk.starts)
         return self.linear_out(mixed)
 
     def prefill(
         self, x: Activations, chunk: Chunk, lengths: Lengths, state: RecurrentState
     ) -> tuple[Activations, RecurrentState]:
-        """A chunk that continues `state`."""
         mixed, after = temporal.recurrent_prefill(
             self._project(x), self._weights(), chunk.starts, lengths, state, self.kernels
         )
@@ -72,7 +71,6 @@ class RecurrentBlock(nn.Module):
     def decode(
         self, x: Activations, chunk: Chunk, active: Active, state: RecurrentState
     ) -> tuple[Activations, RecurrentState]:
-        """One token of each row, [b 1 d]."""
         mixed, after = temporal.recurrent_decode(
             self._project(x), self._weights(), chunk.starts, active, state, self.kernels
         )
@@ -104,7 +102,6 @@ class AttentionBlock(nn.Module):
         self.out = Linear(heads * size, (width,), split=self.chips, kernels=self.kernels)
 
     def forward(self, x: Activations, chunk: Chunk) -> Activations:
-        """Whole sequences from an empty state: [b t d] to float32 [b t d]."""
         queries, keys, values = self._project(x, chunk)
         own = attention.chunk_source(keys, values, self.config.window)
         return self._out(attention.attend(queries, (own,)))
@@ -112,7 +109,6 @@ class AttentionBlock(nn.Module):
     def prefill(
         self, x: Activations, chunk: Chunk, lengths: Lengths, state: Rings
     ) -> tuple[Activations, Rings]:
-        """A chunk that continues `state`."""
         position, lengths = self.chips.local_slice((chunk.position, lengths))
         attend = temporal.attention_prefill(x.shape[1], state, self.dtype, self.kernels)
         project = self._project_unrotated if attend.applies_rope else self._project
@@ -122,7 +118,6 @@ class AttentionBlock(nn.Module):
     def decode(
         self, x: Activations, chunk: Chunk, active: Active, state: Rings
     ) -> tuple[Activations, Rings]:
-        """One token of each row, [b 1 d]."""
         projected = self._project(x, chunk)
         position, active = self.chips.local_slice((chunk.position, active))
         mixed, after = temporal.attention_decode(*projected, state, position, active, self.kernels)
@@ -194,20 +189,17 @@ class ResidualBlock(nn.Module):
         self.mlp = Mlp(self.config, self.dtype, self.kernels, self.chips)
 
     def forward(self, x: Activations, chunk: Chunk) -> Activations:
-        """Whole sequences from an empty state."""
         return self._channels(x + self.temporal.forward(self.temporal_norm(x), chunk))
 
     def prefill(
         self, x: Activations, chunk: Chunk, lengths: Lengths, state: BlockState
     ) -> tuple[Activations, BlockState]:
-        """A chunk that continues `state`."""
         mixed, after = self.temporal.prefill(self.temporal_norm(x), chunk, lengths, state)
         return self._channels(x + mixed), after
 
     def decode(
         self, x: Activations, chunk: Chunk, active: Active, state: BlockState
     ) -> tuple[Activations, BlockState]:
-        """One token of each row, [b 1 d]."""
         mixed, after = self.temporal.decode(self.temporal_norm(x), chunk, active, state)
         return self._channels(x + mixed), after
 

@@ -36,7 +36,6 @@ _MAX_HALVED_ROWS = 512  # in all: every 64 are a product of their own, and the p
 
 
 def is_faster(rows: int) -> bool:
-    """Whether transposed products are faster for so many rows."""
     return rows <= _MAX_TRANSPOSED_ROWS
 
 
