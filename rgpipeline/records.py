@@ -197,6 +197,19 @@ class ShardDone:
 
 
 @dataclass(frozen=True, slots=True)
+class PublishedTotals:
+    """What a job has published at one moment, in this run and before."""
+
+    rows: int = 0  # of the whole job
+    shards: int = 0
+    rows_done: int = 0  # final, without an error
+    rows_failed: int = 0
+    shards_finished: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerReport:
     """A worker's state when the driver asks for it; counters only grow."""
 

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,13 +76,13 @@ def run_job(
 ) -> int:
     """Runs a job with its progress shown; returns the exit code."""
     from rgpipeline.cli.exits import console
-    from rgpipeline.cli.run_output import print_samples, print_summary, summary_json
+    from rgpipeline.cli.run_output import print_samples, print_summary
 
     screen = console(sys.stderr if as_json else sys.stdout)
     screen.print(f"{job.name}: {job.model.weights} → {job.output.path}")
     summary = _run(job, address, screen, ticker)
     if as_json:
-        print(summary_json(summary))
+        print(json.dumps(asdict(summary)))
         return summary.exit_code
     wanted = (3 if screen.is_terminal else 0) if samples is None else samples
     if wanted and summary.outcome == "finished" and not summary.already_done:

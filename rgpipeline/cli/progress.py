@@ -95,7 +95,7 @@ class Progress:
 
 
 def show_progress(*, ticker: bool = False) -> Progress:
-    """Progress on stdout or in a notebook's cell; `ticker` adds the latest_completion completion.
+    """Progress on stdout or in a notebook's cell; `ticker` adds the latest completion.
 
     with show_progress() as progress:
         run(job, watch=progress)

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
@@ -31,11 +30,6 @@ def print_summary(console: Console, job: Job, summary: Summary) -> None:
     console.print(Text(_heading(summary), f"bold {_HEADINGS[summary.outcome]}"))
     for name, value in _facts(job, summary):
         console.print(Text.assemble((f"  {name:<9}", "dim"), value))
-
-
-def summary_json(summary: Summary) -> str:
-    """What `run --json` prints: the summary's fields."""
-    return json.dumps(asdict(summary))
 
 
 def print_samples(console: Console, job: Job, wanted: int) -> None:

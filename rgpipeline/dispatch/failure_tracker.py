@@ -58,17 +58,8 @@ class Recurrence:
     def __init__(self) -> None:
         self.count = 0
         self.since = 0.0  # when the first of them was lost
-        self._failure = Failure("")
-        self._shared: list[AssignmentKey] = []  # rows that were assigned to all of them
-
-    @property
-    def in_engine(self) -> bool:
-        return self._failure.in_engine
-
-    @property
-    def has_shared_rows(self) -> bool:
-        """Whether some row was assigned to all of them: it may be the cause."""
-        return bool(self._shared)
+        self.failure = Failure("")
+        self.shared: list[AssignmentKey] = []  # rows assigned to all of them: may be the cause
 
     def end(self) -> None:
         """Some worker made progress, so not all of them meet the exception."""
@@ -78,14 +69,14 @@ class Recurrence:
         """A worker was lost to which these rows were assigned."""
         if not failure.raised_at:
             self.count = 0
-        elif self.count and failure == self._failure:
+        elif self.count and failure == self.failure:
             self.count += 1
-            self._shared = [
-                rows for a in self._shared for b in assigned if (rows := _common_rows(a, b))
+            self.shared = [
+                rows for a in self.shared for b in assigned if (rows := _common_rows(a, b))
             ]
         else:
             self.count, self.since = 1, now
-            self._failure, self._shared = failure, list(assigned)
+            self.failure, self.shared = failure, list(assigned)
 
 
 class FailureTracker:
@@ -184,7 +175,7 @@ class FailureTracker:
         met = self.recurrence
         if met.count < 2 or self._failed_starts:
             return False
-        return not met.in_engine or not (self.made_progress or met.has_shared_rows)
+        return not met.failure.in_engine or not (self.made_progress or met.shared)
 
 
 def _common_rows(one: AssignmentKey, other: AssignmentKey) -> AssignmentKey | None:

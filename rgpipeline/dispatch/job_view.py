@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 
 from rgpipeline.dispatch.fleet import Member
 from rgpipeline.dispatch.state_machine import Dispatch
+from rgpipeline.records import PublishedTotals
 from rgpipeline.spec import Columns, Job
 from rgpipeline.tasks import task_of
 from rgpipeline.wording import amount
@@ -112,16 +113,9 @@ class WorkerView:
 
 
 @dataclass(frozen=True, slots=True)
-class JobView:
-    """The whole job; rates in tokens generated a second."""
+class JobView(PublishedTotals):
+    """The whole job, with rows under way; rates in tokens generated a second."""
 
-    rows: int
-    shards: int
-    rows_done: int = 0  # final, without an error
-    rows_failed: int = 0
-    shards_finished: int = 0
-    prompt_tokens: int = 0  # of rows done, in this run and before
-    completion_tokens: int = 0
     tokens_per_second: float = 0.0  # of the last 30 s
     mean_tokens_per_second: float = 0.0  # of this run
     eta_seconds: float | None = None
@@ -143,19 +137,6 @@ class JobView:
         if self.tokens_per_second or not tokens:
             return ""
         return f"reading prompts: {amount(done)} of {amount(tokens)} tokens"
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedTotals:
-    """What a job has published at one moment, such as the begin of a run."""
-
-    rows: int = 0  # of the whole job
-    shards: int = 0
-    rows_done: int = 0
-    rows_failed: int = 0
-    shards_finished: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
 
 
 def view(

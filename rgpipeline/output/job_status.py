@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ from rgpipeline.io.committed_rows import CommittedRows
 from rgpipeline.io.log import PartFooter
 from rgpipeline.io.parts import part_name
 from rgpipeline.output.job_folder import SUMMARY, Heartbeat, JobFolder
-from rgpipeline.records import Shard
+from rgpipeline.records import PublishedTotals, Shard
 from rgpipeline.wording import counted
 
 _NAMED = 5  # parts that a warning names
@@ -70,18 +70,24 @@ def _progress(shard: Shard, log: Mapping[int, PartFooter]) -> ShardProgress:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+def published_totals(progress: Sequence[ShardProgress]) -> PublishedTotals:
+    """Sums over all shards of the job."""
+    return PublishedTotals(
+        rows=sum(shard.rows for shard in progress),
+        shards=len(progress),
+        rows_done=sum(shard.rows_done for shard in progress),
+        rows_failed=sum(shard.rows_failed for shard in progress),
+        shards_finished=sum(shard.finished for shard in progress),
+        prompt_tokens=sum(shard.prompt_tokens for shard in progress),
+        completion_tokens=sum(shard.completion_tokens for shard in progress),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status(PublishedTotals):
     """A job's status. `status --json` prints `to_json()`."""
 
     state: State
-    rows: int
-    rows_done: int  # finished without an error
-    rows_failed: int
-    prompt_tokens: int
-    completion_tokens: int
-    shards: int
-    shards_finished: int
     workers: int
     tokens_per_second: float
     eta_seconds: float | None
@@ -127,19 +133,12 @@ def read_status(folder: JobFolder, now: float | None = None) -> Status:
     """A job's status: rows and tokens as published. `now`: in seconds since the epoch."""
     heartbeat, marked = folder.heartbeat, folder.marked_finished
     shards = read_progress(folder)
-    plan = folder.plan
     state = _state(heartbeat, shards, marked, time.time() if now is None else now)
     running = heartbeat if heartbeat and state == "running" else None
     warnings = () if running else (*_damaged(folder), *_warnings(shards, marked))
     return Status(
         state=state,
-        rows=plan.rows,
-        rows_done=sum(shard.rows_done for shard in shards),
-        rows_failed=sum(shard.rows_failed for shard in shards),
-        prompt_tokens=sum(shard.prompt_tokens for shard in shards),
-        completion_tokens=sum(shard.completion_tokens for shard in shards),
-        shards=len(shards),
-        shards_finished=sum(shard.finished for shard in shards),
+        **asdict(published_totals(shards)),
         workers=running.workers if running else 0,
         tokens_per_second=heartbeat.tokens_per_second if heartbeat else 0.0,
         eta_seconds=running.eta_seconds if running else None,

@@ -44,9 +44,9 @@ def open_or_create(job: Job, store: Store) -> Plan:
         require_usable(store)
         store.create(JOB, _as_json(job))
         saved = read_job(store) or job
-        _require_same_job(job, saved, store)
+        _require_same_facts(identity(saved), job, store)
         return _create(plan, store)
-    _require_same_job(job, saved, store)
+    _require_same_facts(identity(saved), job, store)
     found = read_plan(store)
     if found is None:  # the first driver died before it made the plan, or someone removed it
         plan = make_plan(job)
@@ -65,7 +65,7 @@ def check_folder(job: Job, store: Store) -> tuple[str, ...]:
     if saved is None:
         _require_free(job, store)
         return ()
-    _require_same_job(job, saved, store)
+    _require_same_facts(identity(saved), job, store)
     found = read_plan(store)
     if found is not None:
         _require_same_inputs(job, found, store)
@@ -159,10 +159,6 @@ def _require_fitting_parts(plan: Plan, store: Store) -> None:
                 f"{store.url(PLAN)}: is not there, and the parts belong to another plan; "
                 f"restore it from a copy, or {_NEW}"
             )
-
-
-def _require_same_job(job: Job, saved: Job, store: Store) -> None:
-    _require_same_facts(identity(saved), job, store)
 
 
 def _require_same_facts(saved: Mapping[str, Any], job: Job, store: Store) -> None:

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TypeVar
 
 from rgpipeline.events import (
     EVENTS_FOLDER,
@@ -17,6 +18,7 @@ from rgpipeline.events import (
 )
 from rgpipeline.storage.store import Store
 
+E = TypeVar("E", WorkerChanged, WorkerFigures)
 _BINS = 160
 _SHOWN_WORKERS = 7  # more are drawn as one layer
 _ENDS = ("died", "killed", "drained", "left")
@@ -158,7 +160,7 @@ def read_history(runs: Sequence[Run]) -> History | None:
         return None
     axis = TimeAxis.of(runs)
     bins = Bins(axis.total, _BINS)
-    figures = [_figures_by_worker(run) for run in runs]
+    figures = [_by_worker(run, WorkerFigures) for run in runs]
     return History(
         axis,
         bins,
@@ -173,10 +175,10 @@ def read_history(runs: Sequence[Run]) -> History | None:
 FiguresByWorker = dict[str, list[WorkerFigures]]
 
 
-def _figures_by_worker(run: Run) -> FiguresByWorker:
-    found: FiguresByWorker = defaultdict(list)
+def _by_worker(run: Run, kind: type[E]) -> dict[str, list[E]]:
+    found: dict[str, list[E]] = defaultdict(list)
     for event in run.events:
-        if isinstance(event, WorkerFigures):
+        if isinstance(event, kind):
             found[event.worker].append(event)
     return found
 
@@ -215,11 +217,7 @@ def _occupancy(runs: Sequence[FiguresByWorker], axis: TimeAxis, bins: Bins) -> l
 
 
 def _lives(index: int, run: Run, axis: TimeAxis) -> Iterator[WorkerLife]:
-    changes: dict[str, list[WorkerChanged]] = defaultdict(list)
-    for event in run.events:
-        if isinstance(event, WorkerChanged):
-            changes[event.worker].append(event)
-    for worker, events in changes.items():
+    for worker, events in _by_worker(run, WorkerChanged).items():
         ready = next((event for event in events if event.what == "ready"), None)
         end = next((event for event in events if event.what in _ENDS), None)
         yield WorkerLife(

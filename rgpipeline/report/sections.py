@@ -43,7 +43,7 @@ def throughput_section(history: History) -> dict[str, Any]:
 
 
 def occupancy_chart(history: History) -> Markup:
-    """Choice of slots in use over time."""
+    """Share of slots in use over time."""
     y = Axis(0.0, 1.0, (0.0, 0.25, 0.5, 0.75, 1.0), lambda value: f"{100 * value:.0f}%")
     points = list(zip(history.bins.middles(), history.occupancy, strict=True))
     return line(points, _time_axis(history), y, dots=False)

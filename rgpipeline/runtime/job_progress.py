@@ -5,14 +5,13 @@ import time
 from collections.abc import Sequence
 
 from rgpipeline.dispatch.driver_messages import JobEnded
-from rgpipeline.dispatch.job_view import PublishedTotals
 from rgpipeline.dispatch.work_queue import WorkQueue
 from rgpipeline.errors import OutputError, StoreError
 from rgpipeline.io.snapshots import Snapshots
 from rgpipeline.output import ShardProgress, read_heartbeat, write_success
-from rgpipeline.output.job_status import Outcome, Summary
+from rgpipeline.output.job_status import Outcome, Summary, published_totals
 from rgpipeline.plan import Plan
-from rgpipeline.records import ShardDone
+from rgpipeline.records import PublishedTotals, ShardDone
 from rgpipeline.storage.store import Store
 from rgpipeline.wording import count, counted
 
@@ -21,19 +20,6 @@ _log = logging.getLogger(__name__)
 STOPPED = "stopped; what is finished is published, and the same job again goes on from here"
 _NAMED = 5
 _HEARTBEAT_FRESH_S = 30.0
-
-
-def published_totals(progress: Sequence[ShardProgress]) -> PublishedTotals:
-    """Sums over all shards of the job."""
-    return PublishedTotals(
-        rows=sum(shard.rows for shard in progress),
-        shards=len(progress),
-        rows_done=sum(shard.rows_done for shard in progress),
-        rows_failed=sum(shard.rows_failed for shard in progress),
-        shards_finished=sum(shard.finished for shard in progress),
-        prompt_tokens=sum(shard.prompt_tokens for shard in progress),
-        completion_tokens=sum(shard.completion_tokens for shard in progress),
-    )
 
 
 def work_left(plan: Plan, progress: Sequence[ShardProgress]) -> WorkQueue:

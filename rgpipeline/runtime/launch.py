@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rgpipeline.dispatch.driver_messages import JobEnded
 from rgpipeline.dispatch.failure_tracker import Policy
-from rgpipeline.dispatch.job_view import JobView, PublishedTotals, RowTokens, waiting_view
+from rgpipeline.dispatch.job_view import JobView, RowTokens, waiting_view
 from rgpipeline.dispatch.state_machine import Dispatch
 from rgpipeline.errors import Interrupted, UserError
 from rgpipeline.jobfile import load_job
@@ -21,9 +21,10 @@ from rgpipeline.output import (
     read_progress,
     withdraw_success,
 )
-from rgpipeline.output.job_status import Summary
+from rgpipeline.output.job_status import Summary, published_totals
 from rgpipeline.plan import Plan, open_or_create
 from rgpipeline.plan.resolved_settings import few_rows_warning
+from rgpipeline.records import PublishedTotals
 from rgpipeline.runtime.cluster_connection import connected
 from rgpipeline.runtime.cluster_nodes import Cluster, NodeWatch, read_cluster
 from rgpipeline.runtime.driver import Driver
@@ -31,7 +32,6 @@ from rgpipeline.runtime.event_log import EventLog
 from rgpipeline.runtime.job_progress import (
     mark_finished,
     other_driver_warning,
-    published_totals,
     summary_of,
     verify_complete,
     work_left,

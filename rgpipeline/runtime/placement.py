@@ -26,7 +26,6 @@ _SPELLINGS = {"TPU-V5E": "TPU-V5LITEPOD", "TPU-V5LITE": "TPU-V5LITEPOD"}
 # Cores of one worker by default. XLA's matrix multiplies of 64 rows gain little from more; and
 # fewer cores would mean more workers, each with its own copy of the weights.
 _CORES = 8
-# Chips of one host as a grid, for libtpu.
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -40,23 +40,15 @@ from rgpipeline.storage.store import Store, open_store
 from rgpipeline.worker import EngineFactory, Worker
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerConfig:
-    """What a worker's process is started with."""
-
-    name: str  # the driver's name of it
-    attempt: str  # differs from that of any other process, ever
-    placement: Placement
-
-
 class WorkerActor:
     """One worker in a process of its own. All methods return at once.
 
     The driver calls `locate` first, to know the node, and then `begin`.
     """
 
-    def __init__(self, config: WorkerConfig) -> None:
-        self._config = config
+    def __init__(self, name: str, attempt: str, placement: Placement) -> None:
+        """`name`: the driver's name of it; `attempt`: differs from that of any other, ever."""
+        self._name, self._attempt, self._placement = name, attempt, placement
         self._worker: Worker | None = None
         self._metrics: WorkerMetrics | None = None
         self._cores: IO[str] | None = None  # the lock on them
@@ -73,10 +65,9 @@ class WorkerActor:
         """Prepares the process for jax and starts the worker in a thread; does so once."""
         if self._worker is not None:
             return
-        config = self._config
-        log_to_stderr(job=job.name, worker=config.name)
+        log_to_stderr(job=job.name, worker=self._name)
         chips = ray.get_runtime_context().get_accelerator_ids().get("TPU", ())
-        self._cores = prepare_for_jax(config.placement, node, [str(chip) for chip in chips])
+        self._cores = prepare_for_jax(self._placement, node, [str(chip) for chip in chips])
         store = open_store(job.output.path, resolve_options(job.storage_options))
         require_same_output(store)
         activity = Activity()
@@ -84,11 +75,11 @@ class WorkerActor:
             job,
             plan,
             store,
-            attempt=config.attempt,
-            open_engine=factory or _open_engine(job, config.placement, activity),
+            attempt=self._attempt,
+            open_engine=factory or _open_engine(job, self._placement, activity),
             activity=activity,
         )
-        self._metrics = WorkerMetrics(job.name, config.name)
+        self._metrics = WorkerMetrics(job.name, self._name)
         if self._leaving:
             self._worker.drain()
         threading.Thread(target=self._worker.run, name="worker", daemon=True).start()
@@ -167,7 +158,7 @@ class RayTransport:
         )
 
     def start(self, name: str, attempt: str) -> Any:
-        return self._make.remote(WorkerConfig(name, attempt, self._placement))
+        return self._make.remote(name, attempt, self._placement)
 
     def kill(self, actor: Any) -> None:
         ray.kill(actor, no_restart=True)

@@ -21,18 +21,12 @@ from rgpipeline.dispatch.driver_messages import (
     WorkerReported,
     WorkerStarted,
 )
-from rgpipeline.dispatch.job_view import (
-    JobView,
-    PublishedTotals,
-    RowTokens,
-    TokenRates,
-    generated,
-    view,
-)
+from rgpipeline.dispatch.job_view import JobView, RowTokens, TokenRates, generated, view
 from rgpipeline.dispatch.state_machine import Dispatch
 from rgpipeline.events import RunBegan, RunEnded, WorkerChange, WorkerChanged, WorkerFigures
 from rgpipeline.output import Heartbeat
 from rgpipeline.output.job_status import Summary
+from rgpipeline.records import PublishedTotals
 from rgpipeline.runtime.event_log import EventLog
 from rgpipeline.runtime.metrics import JobMetrics
 from rgpipeline.runtime.placement import Placement

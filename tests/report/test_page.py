@@ -11,9 +11,9 @@ import pytest
 import ray
 
 from rgpipeline.dispatch.driver_messages import Event, WorkerDied, WorkerReported
-from rgpipeline.dispatch.job_view import PublishedTotals, RowTokens
+from rgpipeline.dispatch.job_view import RowTokens
 from rgpipeline.output import Heartbeat, JobFolder
-from rgpipeline.records import OutputRow, WorkerReport
+from rgpipeline.records import OutputRow, PublishedTotals, WorkerReport
 from rgpipeline.report import render_report
 from rgpipeline.report.charts import between, doublings, exact, linear
 from rgpipeline.report.row_figures import histogram, row_facts
