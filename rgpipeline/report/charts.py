@@ -37,9 +37,9 @@ def linear(high: float, format: Format, wanted: int = 5) -> Axis:
     return Axis(0.0, step * count, [step * index for index in range(count + 1)], format)
 
 
-def between(low: float, high: float, format: Format, wanted: int = 6) -> Axis:
+def between(low: float, high: float, format: Format) -> Axis:
     """An axis from exactly `low` to exactly `high`, with ticks at round numbers."""
-    step = max(1.0, _round_step(max(high - low, 1e-9) / wanted))
+    step = max(1.0, _round_step(max(high - low, 1e-9) / 6))
     first = math.ceil(low / step - 1e-9)
     ticks = [step * index for index in range(first, int(high / step + 1e-9) + 1)]
     return Axis(low, high, ticks, format)

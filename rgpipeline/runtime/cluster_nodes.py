@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,9 +81,8 @@ def read_cluster() -> Cluster:
 class NodeWatch:
     """Reads the cluster's nodes again and again, in a thread, since this may take long."""
 
-    def __init__(self, first: Cluster, read: Callable[[], Cluster] = read_cluster) -> None:
+    def __init__(self, first: Cluster) -> None:
         self.cluster = first
-        self._read_cluster = read
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="nodes", daemon=True)
 
@@ -110,7 +109,7 @@ class NodeWatch:
 
     def _read(self) -> None:
         try:
-            self.cluster = self._read_cluster()
+            self.cluster = read_cluster()
         except Exception as error:  # Ray raises many kinds; the next time may succeed
             _log.warning("the cluster's nodes can't be listed: %s", error)
 

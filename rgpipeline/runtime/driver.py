@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Callable
 
 from rgpipeline.dispatch.driver_messages import (
     Command,
@@ -39,7 +38,6 @@ class Driver:
         demand: WorkerDemand,
         reporter: StatusReporter,
         stop: threading.Event,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`stop`: once set, workers are told to publish what they have and leave."""
         self._dispatch = dispatch
@@ -48,7 +46,6 @@ class Driver:
         self._demand = demand
         self._reporter = reporter
         self._stop = stop
-        self._clock = clock
         self._seen: Cluster | None = None
         self._wanted = -1  # workers
         self._stopping = False
@@ -58,7 +55,7 @@ class Driver:
     def run(self) -> JobEnded:
         """Drives the job to its end; returns how it ended."""
         while self._end is None:
-            now = self._clock()
+            now = time.monotonic()
             if self._stop.is_set() and not self._stopping:
                 self._stopping = True
                 self._handle(StopRequested(now))
@@ -71,7 +68,7 @@ class Driver:
                 self._reporter.report(now, self._wanted, self._waiting_for())
             for event in self._pool.events(_WAIT_S if self._end is None else 0.0):
                 self._handle(event)
-        self._reporter.report(self._clock(), self._wanted, self._waiting_for(), last=True)
+        self._reporter.report(time.monotonic(), self._wanted, self._waiting_for(), last=True)
         return self._end
 
     def _handle(self, event: Event) -> None:

@@ -59,7 +59,6 @@ class StatusReporter:
         metrics: JobMetrics,
         job: JobFacts,
         watch: Callable[[JobView], None] | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`watch` is called with every view of the job."""
         self._dispatch = dispatch
@@ -68,7 +67,7 @@ class StatusReporter:
         self._metrics = metrics
         self._job = job
         self._watch = watch
-        self._began = clock()
+        self._began = time.monotonic()
         self._warnings = list(job.warnings)
         self._ready: set[str] = set()  # workers whose engines have been open
         self._left: set[str] = set()  # workers that have left by themselves
@@ -137,7 +136,7 @@ class StatusReporter:
         """Brings display, heartbeat, event log and metrics up to date.
 
         Args:
-          now: of the clock given at the start.
+          now: of the monotonic clock.
           wanted: how many workers the job wants.
           waiting_for: what the job waits for, in words; empty when nothing is missing.
           last: the job has ended.
