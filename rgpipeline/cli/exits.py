@@ -56,12 +56,10 @@ def console(stream: TextIO | None = None) -> "Console":
 
 
 def say_error(message: str) -> None:
-    """Prints an error message on stderr."""
     _say("error", "31", message)
 
 
 def say_warning(message: str) -> None:
-    """Prints a warning on stderr."""
     _say("warning", "33", message)
 
 

@@ -176,18 +176,15 @@ class NotebookDisplay:
     """A display in a notebook's running cell, as plain text; needs only IPython."""
 
     def __init__(self, width: int) -> None:
-        """`width` in characters."""
-        self._width = width
+        self._width = width  # characters
         self._handle: Any = None
 
     def start(self) -> None:
-        """Creates the display in the cell."""
         from IPython.display import display
 
         self._handle = display(_bundle(""), raw=True, display_id=True)
 
     def update(self, shown: RenderableType, *, refresh: bool) -> None:
-        """Replaces what the display shows."""
         file = io.StringIO()
         Console(file=file, width=self._width, force_jupyter=False).print(shown)
         self._handle.update(_bundle(file.getvalue()), raw=True)

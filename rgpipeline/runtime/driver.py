@@ -18,7 +18,7 @@ from rgpipeline.dispatch.driver_messages import (
     WorkerDraining,
 )
 from rgpipeline.dispatch.state_machine import Dispatch
-from rgpipeline.runtime.cluster_nodes import Cluster, NodeWatch
+from rgpipeline.runtime.cluster import Cluster, NodeWatch
 from rgpipeline.runtime.placement import WorkerDemand
 from rgpipeline.runtime.status_reporter import StatusReporter
 from rgpipeline.runtime.worker_pool import WorkerPool

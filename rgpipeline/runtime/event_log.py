@@ -46,11 +46,9 @@ class EventLog:
         return self._store.trouble or self._failed
 
     def open(self) -> None:
-        """Starts the thread."""
         self._thread.start()
 
     def append(self, event: Event) -> None:
-        """Adds an event to the log."""
         with self._lock:
             self._lines.append(event_line(event))
 

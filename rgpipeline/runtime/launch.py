@@ -25,8 +25,7 @@ from rgpipeline.output.job_status import Summary, published_totals
 from rgpipeline.plan import Plan, open_or_create
 from rgpipeline.plan.resolved_settings import few_rows_warning
 from rgpipeline.records import PublishedTotals
-from rgpipeline.runtime.cluster_connection import connected
-from rgpipeline.runtime.cluster_nodes import Cluster, NodeWatch, read_cluster
+from rgpipeline.runtime.cluster import Cluster, NodeWatch, connected, read_cluster
 from rgpipeline.runtime.driver import Driver
 from rgpipeline.runtime.event_log import EventLog
 from rgpipeline.runtime.job_progress import (

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from rgpipeline.errors import UserError
 from rgpipeline.plan.resolved_settings import mesh_shape, mesh_shapes
-from rgpipeline.runtime.cluster_nodes import Cluster, Node
+from rgpipeline.runtime.cluster import Cluster, Node
 from rgpipeline.spec import Job, WorkersSpec
 from rgpipeline.storage.store import Store
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from rgpipeline.runtime.cluster_nodes import Node
+from rgpipeline.runtime.cluster import Node
 from rgpipeline.runtime.placement import Placement
 from rgpipeline.worker.shared import logged_shard
 

@@ -23,7 +23,7 @@ from rgpipeline.errors import OutputError, RgpipelineError, StoreError, UserErro
 from rgpipeline.plan import Plan
 from rgpipeline.plan.plan_files import PLAN
 from rgpipeline.records import Assignment, Fault, WorkerReport
-from rgpipeline.runtime.cluster_nodes import Node, is_alive
+from rgpipeline.runtime.cluster import Node, is_alive
 from rgpipeline.runtime.metrics import WorkerMetrics
 from rgpipeline.runtime.placement import Placement
 from rgpipeline.runtime.process_setup import compilation_cache, log_to_stderr, prepare_for_jax

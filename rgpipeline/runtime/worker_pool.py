@@ -107,7 +107,6 @@ class WorkerPool:
             self._transport.kill(worker.actor)
 
     def kill_all(self) -> None:
-        """Ends all workers."""
         for name in list(self._workers):
             self.kill(name)
 

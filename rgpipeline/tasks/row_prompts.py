@@ -92,8 +92,6 @@ _NAMES = (str, int, Decimal, date, time, UUID, bytes)  # types that can name a r
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A row's prompt."""
-
     tokens: list[int]
     sampling: Sampling
 

@@ -38,7 +38,6 @@ class Feeder:
         return self._maker.at
 
     def feed(self, active: ActiveAssignment) -> None:
-        """Queues an assignment."""
         with self._changed:
             self._assigned.append(active)
             self._changed.notify_all()

@@ -8,7 +8,7 @@ from rgpipeline.errors import UserError
 from rgpipeline.jobfile import parse_job
 from rgpipeline.plan import record_settings
 from rgpipeline.records import ResolvedSettings
-from rgpipeline.runtime.cluster_nodes import Cluster, Node
+from rgpipeline.runtime.cluster import Cluster, Node
 from rgpipeline.runtime.placement import (
     Placement,
     check_mesh,

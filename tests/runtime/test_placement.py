@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from rgpipeline.errors import UserError
-from rgpipeline.runtime.cluster_nodes import Cluster, Node
+from rgpipeline.runtime.cluster import Cluster, Node
 from rgpipeline.runtime.placement import Placement, WorkerDemand, choose
 from rgpipeline.runtime.process_setup import core_shares, environment
 from rgpipeline.spec import WorkersSpec

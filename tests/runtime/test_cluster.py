@@ -10,11 +10,11 @@ import pytest
 import ray
 
 from rgpipeline.errors import UserError
-from rgpipeline.runtime.cluster_connection import connected, scratch_folder
+from rgpipeline.runtime.cluster import connected, scratch_folder
 from tests.ports import free_ports
 
 _CONNECT = """
-from rgpipeline.runtime.cluster_connection import connected
+from rgpipeline.runtime.cluster import connected
 with connected("auto") as address:
     print(address)
 """

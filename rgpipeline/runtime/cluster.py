@@ -1,11 +1,14 @@
-"""Connects to a Ray cluster: one that exists, or a small one started on this machine."""
+"""The Ray cluster: connects to one or starts a small one on this machine, and reads its nodes."""
 
 import contextlib
 import logging
 import os
 import socket
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -19,6 +22,11 @@ _SESSION = "/session_2026-11-29_12-14-48_986932_1234567/sockets/plasma_store.12"
 _LONGEST = 107 - len(_SESSION)  # bytes
 _SHORT_FOLDERS = ("/tmp/ray", "/var/tmp/ray", "/dev/shm/ray")
 _OBJECT_STORE = 128 << 20  # bytes; only plans and jobs are put into it
+_PAUSE_S = 2.0  # between two readings of the nodes
+_NODES_PER_S = 1000.0  # the most entries of Ray's node table that are read
+_TYPE = "accelerator_type:"
+_GROUP = "ray.io/node-group"
+_TOPOLOGY = "ray.io/tpu-topology"
 
 
 @contextlib.contextmanager
@@ -123,3 +131,108 @@ def scratch_folder(wanted: str, others: Sequence[str]) -> str:
         f"{wanted}: Ray can't keep its sockets there (the path is longer than {_LONGEST} "
         f"characters, or not writable), nor in {', '.join(others)}; set RAY_TMPDIR to a short path"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One host of the cluster."""
+
+    id: str
+    host: str  # name, or address
+    resources: Mapping[str, float]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    leaving: bool = False  # it drains: nothing new is placed there
+
+    def amount(self, resource: str) -> int:
+        """How many of `CPU`, `GPU` or `TPU` it has in all."""
+        return int(self.resources.get(resource, 0))
+
+    @property
+    def accelerator_types(self) -> tuple[str, ...]:
+        """`TPU-V5LITEPOD`, `A100`…"""
+        return tuple(r.removeprefix(_TYPE) for r in self.resources if r.startswith(_TYPE))
+
+    @property
+    def topology(self) -> str | None:
+        """Of the TPU slice it belongs to: `2x4`; None when Ray doesn't know."""
+        return self.labels.get(_TOPOLOGY) or None
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The nodes of a cluster at one moment."""
+
+    nodes: tuple[Node, ...]
+
+    @property
+    def staying(self) -> tuple[Node, ...]:
+        return tuple(node for node in self.nodes if not node.leaving)
+
+    @property
+    def grows(self) -> bool:
+        """Whether an autoscaler can add nodes: it labels each node that it starts with a group."""
+        return any(_GROUP in node.labels for node in self.nodes)
+
+
+def read_cluster() -> Cluster:
+    """The cluster as it is now. Raises whatever Ray does when its head can't be reached."""
+    leaving = ray_internals.draining_nodes()
+    alive = (entry for entry in _entries() if entry["Alive"])
+    return Cluster(
+        tuple(
+            Node(
+                entry["NodeID"],
+                entry.get("NodeManagerHostname") or entry["NodeManagerAddress"],
+                entry["Resources"],
+                entry.get("Labels") or {},
+                entry["NodeID"] in leaving,
+            )
+            for entry in alive
+        )
+    )
+
+
+class NodeWatch:
+    """Reads the cluster's nodes again and again, in a thread, since this may take long."""
+
+    def __init__(self, first: Cluster) -> None:
+        self.cluster = first
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="nodes", daemon=True)
+
+    def open(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing.set()
+
+    def node(self, node_id: str) -> Node | None:
+        """The node with this id; None when there is none. Reads the nodes again if it is new."""
+        known = self._find(node_id)
+        if known is None:
+            self._read()
+            known = self._find(node_id)
+        return known
+
+    def _find(self, node_id: str) -> Node | None:
+        return next((node for node in self.cluster.nodes if node.id == node_id), None)
+
+    def _run(self) -> None:
+        while not self._closing.wait(max(_PAUSE_S, len(self.cluster.nodes) / _NODES_PER_S)):
+            self._read()
+
+    def _read(self) -> None:
+        try:
+            self.cluster = read_cluster()
+        except Exception as error:  # Ray raises many kinds; the next time may succeed
+            _log.warning("the cluster's nodes can't be listed: %s", error)
+
+
+def is_alive(node_id: str) -> bool:
+    """Whether Ray takes the node to be alive."""
+    return any(entry["NodeID"] == node_id and entry["Alive"] for entry in _entries())
+
+
+def _entries() -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return entries
