@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from rgpipeline.spec import Sampling
 
 FinishReason = Literal["stop", "length", "error"]
+# For UserError, StoreFullError, another StoreError, and anything else
+Fault = Literal["user", "full", "store", "worker"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +154,6 @@ def draw_words(seed: int, row_id: str, sample: int) -> tuple[int, int]:
     text = f"{seed}\x00{sample}\x00{row_id}".encode("utf-8", "surrogatepass")
     digest = hashlib.sha256(text).digest()
     return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")
-
-
-# For UserError, StoreFullError, another StoreError, and anything else
-Fault = Literal["user", "full", "store", "worker"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ from rgpipeline.errors import RgpipelineError, missing_package
 
 if TYPE_CHECKING:
     from rich.console import Console
+INTERRUPTED = 130
+P = ParamSpec("P")
 
 
 def accept_any_text() -> None:
@@ -66,10 +68,6 @@ def say_warning(message: str) -> None:
 def _say(word: str, colour: str, message: str) -> None:
     word = f"\x1b[1;{colour}m{word}:\x1b[0m" if colours(sys.stderr) else f"{word}:"
     print(f"{word} {message}", file=sys.stderr)
-
-
-INTERRUPTED = 130
-P = ParamSpec("P")
 
 
 def interruptible(command: Callable[P, int]) -> Callable[P, int]:

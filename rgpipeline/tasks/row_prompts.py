@@ -20,6 +20,12 @@ from rgpipeline.text.stops import with_named_tokens, with_turn_end
 from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.wording import kind_of
 
+Row = Mapping[str, Any]
+
+_MAX_ID = 2**31
+_EXACT = 2**53  # above it, a float64 stands for several whole numbers
+_NAMES = (str, int, Decimal, date, time, UUID, bytes)  # types that can name a row
+
 # Parameters that may be null, such as `max_tokens` without a limit.
 _NULLABLE = [
     name for name, info in Sampling.model_fields.items() if type(None) in get_args(info.annotation)
@@ -81,13 +87,6 @@ def _parse(text: str, column: str) -> Mapping[str, Any]:
         raise RowError(f"{column!r} holds JSON that is not an object of sampling keys")
     nulls = {name: None for name in _NULLABLE if value.get(name, 0) is None}
     return {**_given(value), **nulls}
-
-
-Row = Mapping[str, Any]
-
-_MAX_ID = 2**31
-_EXACT = 2**53  # above it, a float64 stands for several whole numbers
-_NAMES = (str, int, Decimal, date, time, UUID, bytes)  # types that can name a row
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ from rgpipeline.tasks.task import Notes, RowLabel, error_text
 from rgpipeline.worker.row_maker import place_of
 from rgpipeline.worker.shared import ActiveAssignment, WorkerPolicy
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Save:
@@ -127,9 +129,6 @@ def _nbytes(row: OutputRow) -> int:
     text = len(row.completion or "") + len(row.error or "")
     ids = len(row.completion_ids or ()) * 4
     return 200 + text + ids + len(row.logprobs or ()) * 4
-
-
-_log = logging.getLogger(__name__)
 
 
 class _UnbuildableError(Exception):
