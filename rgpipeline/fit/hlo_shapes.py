@@ -28,7 +28,12 @@ class Array:
     @property
     def bits(self) -> int:
         """Bits of one element."""
-        return _bits(self.dtype)
+        if self.dtype in _BITS:
+            return _BITS[self.dtype]
+        match = re.match(r"(?:bf|f|s|u)(\d+)", self.dtype)
+        if match is None:
+            raise ValueError(f"unknown element type {self.dtype!r}")
+        return int(match[1])
 
     @property
     def bytes(self) -> int:
@@ -110,12 +115,3 @@ def _array(dtype: str, dims: str, layout: str | None) -> Array:
         tuple(int(size) for size in tile[1].split(",") if size) if tile else (),
         int(space[1]) if space else HBM,
     )
-
-
-def _bits(dtype: str) -> int:
-    if dtype in _BITS:
-        return _BITS[dtype]
-    match = re.match(r"(?:bf|f|s|u)(\d+)", dtype)
-    if match is None:
-        raise ValueError(f"unknown element type {dtype!r}")
-    return int(match[1])

@@ -40,7 +40,7 @@ def watch_for(progress: bool | Watch) -> Watch:
     """Where progress goes: to the caller's function, to stderr for True, or nowhere."""
     if callable(progress):
         return progress
-    return _Line(sys.stderr) if progress else _nobody
+    return _Line(sys.stderr) if progress else lambda _: None
 
 
 def stages_for(progress: bool | Callable[[str], None]) -> Callable[[str], None]:
@@ -100,10 +100,6 @@ class _Line:
             line = f"\r{line}\x1b[K"
         self._stream.write(line + ("\n" if ended or not self._terminal else ""))
         self._stream.flush()
-
-
-def _nobody(progress: Progress) -> None:
-    pass
 
 
 def completions(

@@ -79,7 +79,9 @@ class InputColumns:
         """Whether float64 holds all integers of a column exactly, by the files' statistics."""
         if _common([field.type for field, _ in found], small=True) is None:
             return False
-        paths = [path for field, paths in found if not _is_double(field.type) for path in paths]
+        paths = [
+            path for field, paths in found if not pa.types.is_floating(field.type) for path in paths
+        ]
         with ThreadPoolExecutor(_THREADS) as pool:
             return all(pool.map(lambda path: self._reader.has_small_integers(path, name), paths))
 
@@ -98,10 +100,6 @@ def _common(kinds: Sequence[pa.DataType], small: bool) -> pa.DataType | None:
         return None if one is None else common_type(one, other, small)
 
     return reduce(step, kinds[1:], kinds[0])
-
-
-def _is_double(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_floating(kind))
 
 
 def _disagreement(name: str, found: Sequence[tuple[pa.Field, Sequence[str]]]) -> str:

@@ -118,7 +118,9 @@ class Plan:
         return cls(
             job=facts["job"],
             format=facts["format"],
-            files=tuple(InputFile(**_with_marks(file)) for file in facts["files"]),
+            files=tuple(
+                InputFile(**{**file, "marks": tuple(file["marks"])}) for file in facts["files"]
+            ),
             shards=tuple(
                 Shard(index, tuple(Span(*span) for span in spans))
                 for index, spans in enumerate(facts["shards"])
@@ -152,7 +154,3 @@ def _file_facts(plan: Plan) -> list[tuple[str, int, str, int]]:
 
 def _shard_facts(plan: Plan) -> list[list[tuple[int, int, int]]]:
     return [[(span.file, span.start, span.stop) for span in s.spans] for s in plan.shards]
-
-
-def _with_marks(file: dict[str, Any]) -> dict[str, Any]:
-    return {**file, "marks": tuple(file["marks"])}

@@ -66,7 +66,8 @@ def timeline_section(history: History) -> dict[str, Any] | None:
     lost = [life for life in history.lives if life.how in ("died", "killed")]
     shown = history.lives
     if len(shown) > _LIVES:  # lost workers first: they are what one looks for
-        shown = sorted([*lost, *(life for life in shown if life not in lost)][:_LIVES], key=_start)
+        first = [*lost, *(life for life in shown if life not in lost)][:_LIVES]
+        shown = sorted(first, key=lambda life: life.start)
     hidden = len(history.lives) - len(shown)
     what = f"{counted(len(history.lives), 'worker')}, {counted(len(lost), 'loss', 'losses')}."
     more = f" {count(hidden)} that met with nothing are not drawn." if hidden else ""
@@ -151,10 +152,6 @@ def _timeline_row(life: WorkerLife) -> TimelineRow:
     reason = f": {life.reason}" if life.reason else ""
     title = f"{life.worker}{where}: {lasted}{reason}"
     return TimelineRow(life.worker, life.start, life.ready, life.end, life.how, title)
-
-
-def _start(life: WorkerLife) -> float:
-    return life.start
 
 
 def _range(start: int, stop: int) -> str:
