@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rgpipeline.model.kernels import gpu_scan
+from rgpipeline.model.kernels.recurrence_scan import scan_on_gpu, select_on_gpu
 from rgpipeline.model.layers import rglru
 
 
@@ -17,7 +17,7 @@ def case(batch: int, length: int, inner: int) -> tuple[rglru.Step, jax.Array]:
 
 
 def scan(step: rglru.Step, h: jax.Array) -> np.ndarray:
-    return np.asarray(gpu_scan.scan(step, h, interpret=True))
+    return np.asarray(scan_on_gpu(step, h, interpret=True))
 
 
 @pytest.mark.parametrize("shape", [(2, 64, 96), (1, 16, 128), (3, 20, 33), (1, 1, 8)], ids=str)
@@ -37,5 +37,5 @@ def test_a_sequence_in_two_chunks_has_the_same_states(first: int) -> None:
 
 
 def test_only_gpus_take_it() -> None:
-    assert gpu_scan.select("gpu")
-    assert not any(gpu_scan.select(kernels) for kernels in ("plain", "tpu", "interpret"))
+    assert select_on_gpu("gpu")
+    assert not any(select_on_gpu(kernels) for kernels in ("plain", "tpu", "interpret"))

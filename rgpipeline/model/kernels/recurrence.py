@@ -23,13 +23,12 @@ from rgpipeline.model.platforms import Kernels, on_tpu
 _MAX_ROWS = 128  # computed together; more would not fit into registers
 _VMEM_BYTES = 64 << 20
 
-
-Step = Callable[
+Fused = Callable[
     [Array, RecurrentWeights, Array, Array, RecurrentState], tuple[Array, RecurrentState]
 ]
 
 
-def select(kernels: Kernels, state: RecurrentState, gates: Array) -> Step | None:
+def select(kernels: Kernels, state: RecurrentState, gates: Array) -> Fused | None:
     """`step` for these shapes; None where they aren't whole memory tiles of a TPU."""
     batch = state.h.shape[0]
     fits = batch % 16 == 0 and gates.shape[1] % 128 == 0

@@ -10,7 +10,7 @@
     row_writes
       set_row, set_rows, …           by a select (bfloat16)
     temporal
-      recurrent_prefill                                        recurrence_scan     gpu_scan
+      recurrent_prefill                                        recurrence_scan     scan_on_gpu
       recurrent_decode                                         recurrence
       attention_prefill                                        prefill_attention
       attention_decode               attend_token_on_cpu       decode_attention

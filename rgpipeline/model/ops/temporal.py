@@ -11,7 +11,6 @@ from jax.typing import DTypeLike
 from rgpipeline.model.griffin_state import Position, RecurrentState, Rings
 from rgpipeline.model.kernels import (
     decode_attention,
-    gpu_scan,
     prefill_attention,
     recurrence,
     recurrence_scan,
@@ -38,7 +37,7 @@ def recurrent_prefill(
     if fused is not None:
         both = jnp.moveaxis(projected, 2, 0)
         return fused(both, weights, starts[:, 0], lengths, state)
-    scan = gpu_scan.select(kernels) or rglru.scan
+    scan = recurrence_scan.select_on_gpu(kernels) or rglru.scan
     return rglru.prefill(projected, weights, starts, lengths, state, scan)
 
 
