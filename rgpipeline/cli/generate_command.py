@@ -45,7 +45,10 @@ def generate(
         ),
     ] = None,
     tokenizer: Annotated[
-        str | None, typer.Option("--tokenizer", help="Default: tokenizer.model beside the model.")
+        str | None,
+        typer.Option(
+            "--tokenizer", help="Default: tokenizer.model or tokenizer.json beside the model."
+        ),
     ] = None,
     chat_template: Annotated[
         str | None,

@@ -54,8 +54,8 @@ class Generator:
 
         Args:
           weights: Hugging Face folder or official Flax checkpoint folder.
-          tokenizer: default: tokenizer.model beside the weights; without one, prompts are token
-            ids and completions have no text.
+          tokenizer: default: tokenizer.model or tokenizer.json beside the weights; without one,
+            prompts are token ids and completions have no text.
           chat_template: a Jinja template's text, or its file or folder; default: the one beside
             the weights, else Gemma's turns. Its `strftime_now` tells when it is first used.
           dtype: of weights and states; `auto` is float32 on a CPU.

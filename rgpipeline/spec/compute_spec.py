@@ -18,7 +18,9 @@ class ModelSpec(Spec):
         "gs://models/recurrentgemma-2b-it",
     )
     tokenizer: Address | None = field(
-        None, "default: tokenizer.model beside the weights", "gs://models/tokenizer.model"
+        None,
+        "default: tokenizer.model or tokenizer.json beside the weights",
+        "gs://models/tokenizer.model",
     )
     chat_template: str | None = field(
         None,

@@ -1,6 +1,7 @@
 """Chats to prompts: by the template of the job or the checkpoint, else by Gemma's turns."""
 
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Self
 
@@ -38,6 +39,9 @@ class ChatTemplate:
         self._own = own
         end = tokenizer.piece_to_id(_END)
         self.stop_ids: tuple[int, ...] = () if end is None else (end,)
+        own_ids = (tokenizer.bos_id, tokenizer.eos_id, tokenizer.unk_id, tokenizer.pad_id)
+        special = (*(own_ids if own else ()), tokenizer.piece_to_id(_TURN), end)
+        self._spelled = _not_read(tokenizer, special)
 
     @classmethod
     def load(
@@ -79,12 +83,10 @@ class ChatTemplate:
         """The prompt's token ids, with one BOS. Raises RowError naming message and field.
 
         Where the checkpoint's own template writes the BOS, EOS, unknown or padding token as text,
-        it becomes that token, as in transformers.
+        it becomes that token, as in transformers. Gemma's turn tokens always do, also if the
+        tokenizer would split them.
         """
-        text = self.render(messages)
-        if self._own is None:
-            return self._tokenizer.encode(text)
-        ids = _encode_spelled(self._tokenizer, text)
+        ids = _encode_spelled(self._tokenizer, self.render(messages), self._spelled)
         bos = self._tokenizer.bos_id
         return ids if ids[:1] == [bos] else [bos, *ids]
 
@@ -95,9 +97,24 @@ def _gemma_turns(messages: object) -> str:
     return "".join([*written, f"{_TURN}model\n"])
 
 
-def _encode_spelled(tokenizer: Tokenizer, text: str) -> list[int]:
-    ids_of_tokens = (tokenizer.bos_id, tokenizer.eos_id, tokenizer.unk_id, tokenizer.pad_id)
-    special = {tokenizer.piece(index): index for index in ids_of_tokens if index is not None}
+def _not_read(tokenizer: Tokenizer, special: Iterable[int | None]) -> dict[str, int]:
+    """Those tokens that the tokenizer doesn't look for in a text, by how they are spelled.
+
+    A tokenizer.model never reads its control tokens; conversions of Gemma's to a tokenizer.json
+    have forgotten to declare the turn tokens.
+    """
+    spelled = {tokenizer.piece(index): index for index in special if index is not None}
+    return {
+        piece: index
+        for piece, index in spelled.items()
+        if index not in tokenizer.encode(piece, bos=False)
+    }
+
+
+def _encode_spelled(tokenizer: Tokenizer, text: str, special: dict[str, int]) -> list[int]:
+    """The ids of `text`; what spells one of `special` becomes that token."""
+    if not special:
+        return tokenizer.encode(text, bos=False)
     ids: list[int] = []
     for part in re.split(f"({'|'.join(map(re.escape, special))})", text):
         ids += [special[part]] if part in special else tokenizer.encode(part, bos=False)
@@ -151,9 +168,15 @@ def special_tokens(
 
     Those in each folder's tokenizer_config.json override the tokenizer's own.
     """
-    ids = {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id, "unk": tokenizer.unk_id}
-    ids |= {} if tokenizer.pad_id is None else {"pad": tokenizer.pad_id}
-    special = {f"{role}_token": tokenizer.piece(index) for role, index in ids.items()}
+    ids = {
+        "bos": tokenizer.bos_id,
+        "eos": tokenizer.eos_id,
+        "unk": tokenizer.unk_id,
+        "pad": tokenizer.pad_id,
+    }
+    special = {
+        f"{role}_token": tokenizer.piece(index) for role, index in ids.items() if index is not None
+    }
     for folder in folders:
         for name in ("special_tokens_map.json", _CONFIG):
             data = read_in(folder, name, storage_options)

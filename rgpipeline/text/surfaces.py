@@ -1,27 +1,24 @@
 """What each token id adds to a text, looked up once for the whole vocabulary.
 
-Sentencepiece decodes a text as a whole, but a piece depends on its neighbours in two cases only:
+A tokenizer decodes a text as a whole, but a piece depends on its neighbours in two cases only:
 
 - byte pieces (`<0xE6>`) join into characters, and each byte that does not is a U+FFFD;
 - at the start of the text, some models drop a leading space (Gemma's keep it).
 
 So one table of strings, and one for the start of a text, are enough. A byte above ASCII is stored
 in them as the lone surrogate of Python's `surrogateescape` (PEP 383), so that encoding the joined
-entries gives the bytes of the text. A control token must end a run of bytes and then vanish: it is
-stored as the byte 0xFF, which no character contains.
+entries gives the bytes of the text. A control token of sentencepiece must end a run of bytes and
+then vanish: it is stored as the byte 0xFF, which no character contains.
 """
 
 import codecs
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
 
-import sentencepiece as spm
-
-from rgpipeline.errors import WeightsError
-
-_CONTROL = "\udcff"
+CONTROL = "\udcff"
 _STRAY_BYTE = re.compile("[\udc80-\udcfe]")
 _REPLACEMENT = "\ufffd"
 
@@ -44,7 +41,13 @@ class ByteJoiner:
         text = self._decoder.decode(surfaces.encode("utf-8", "surrogateescape"), final)
         if text.isascii():
             return text
-        return _STRAY_BYTE.sub(_REPLACEMENT, text.replace(_CONTROL, ""))
+        return _STRAY_BYTE.sub(_REPLACEMENT, text.replace(CONTROL, ""))
+
+
+def surface_of_bytes(data: bytes) -> str:
+    """The surface of a piece that stands for these bytes."""
+    # 0xFF is never part of a character, and its surrogate is CONTROL.
+    return data.decode("utf-8", "surrogateescape").replace(CONTROL, _REPLACEMENT)
 
 
 @dataclass(frozen=True)
@@ -57,34 +60,35 @@ class Surfaces:
     unknown: str  # the surface of ids beyond the vocabulary
 
     @classmethod
-    def of(cls, model: spm.SentencePieceProcessor, name: str = "tokenizer.model") -> Self:
-        """Lets `model` decode each piece, after other text and at the start.
+    def probed(
+        cls,
+        decode: Callable[[list[list[int]]], list[str]],
+        size: int,
+        marks: Mapping[int, str],
+        unknown: int | None,
+    ) -> Self:
+        """Lets `decode` decode each of `size` ids, after other text and at the start.
 
-        Raises WeightsError when the pieces do not add up to what the model decodes (models with
-        denormalization rules; no Griffin checkpoint has one).
+        `marks` are the surfaces of ids that have no text of their own, such as bytes. Ids beyond
+        the vocabulary read as the id `unknown`, or as nothing.
         """
-        ids = list(range(model.vocab_size()))
-        alone: list[str] = model.decode([[index] for index in ids])
-        anchor = next(index for index in ids if alone[index])
+        ids = range(size)
+        alone = decode([[index] for index in ids])
+        anchor = next((index for index in ids if alone[index] and index not in marks), 0)
         after = len(alone[anchor])
-        body = [text[after:] for text in model.decode([[anchor, index] for index in ids])]
+        body = [text[after:] for text in decode([[anchor, index] for index in ids])]
         # `probe` reads differently at the start. If it does so after a piece without text, then
         # the text is still at its start after that piece.
         probe = next((index for index in ids if alone[index] != body[index]), anchor)
-        keeps = {
-            index
-            for index in ids
-            if not alone[index] and model.decode([index, probe]) == alone[probe]
-        }
-        marks = {index: mark for index in ids if (mark := _mark(model, index)) is not None}
-        surfaces = cls(
+        empty = [index for index in ids if not alone[index]]
+        followed = decode([[index, probe] for index in empty])
+        keeps = {i for i, text in zip(empty, followed, strict=True) if text == alone[probe]}
+        return cls(
             body=[marks.get(index, text) for index, text in enumerate(body)],
             head=[marks.get(index, text) for index, text in enumerate(alone)],
             keeps_start=frozenset(keeps),
-            unknown=body[model.unk_id()],
+            unknown="" if unknown is None else body[unknown],
         )
-        surfaces._check(model, name)
-        return surfaces
 
     def at_start(self, index: int) -> str:
         """The surface of any id at the very start of a text."""
@@ -99,22 +103,11 @@ class Surfaces:
         """Whether any piece reads differently at the start of a text."""
         return self.head != self.body
 
-    def _check(self, model: spm.SentencePieceProcessor, name: str) -> None:
-        ids = [model.unk_id(), *range(model.vocab_size())]
-        joined = ByteJoiner().join("".join([self.body[index] for index in ids]), final=True)
-        if joined != model.decode(ids):
-            raise WeightsError(
-                f"{name}: its text is not the sum of its pieces (denormalization rules?); "
-                f"such tokenizers are not supported"
-            )
-
-
-def _mark(model: spm.SentencePieceProcessor, index: int) -> str | None:
-    if model.is_control(index):
-        return _CONTROL
-    if not model.is_byte(index):
-        return None
-    byte = int(model.id_to_piece(index)[3:5], 16)
-    if byte == 0xFF:  # never part of a character, and its surrogate is taken
-        return _REPLACEMENT
-    return bytes([byte]).decode("utf-8", "surrogateescape")
+    def decode(self, ids: list[int]) -> str:
+        """The text of `ids`, whole."""
+        start, at_start = 0, self.start_matters
+        while at_start and start < len(ids):
+            at_start = ids[start] in self.keeps_start
+            start += 1
+        head, body = map(self.at_start, ids[:start]), map(self.after_text, ids[start:])
+        return ByteJoiner().join("".join([*head, *body]), final=True)

@@ -1,96 +1,133 @@
-"""The sentencepiece tokenizer, with the conventions of the official sampler."""
+"""Text to token ids and back, with the conventions of the official sampler."""
 
-from collections.abc import Iterator, Sequence
-from functools import cached_property
-from typing import Self
+import logging
+from collections.abc import Sequence
+from typing import Protocol, Self
 
 import numpy as np
-import sentencepiece as spm
 from numpy.typing import NDArray
-from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
 
 from rgpipeline.errors import RowError, WeightsError
 from rgpipeline.storage.filesystems import StorageOptions
-from rgpipeline.storage.small_files import read_file, read_in, require_content
-from rgpipeline.text.added_tokens import missing_tokens
 from rgpipeline.text.surfaces import Surfaces
+from rgpipeline.text.tokenizer_files import find_tokenizer
 
 TokenIds = Sequence[int] | NDArray[np.integer]
 
-_FILE = "tokenizer.model"
-_OFFICIAL_MARK = "_METADATA"  # orbax's: a checkpoint of the official library
+_log = logging.getLogger(__name__)
+
+
+class TokenModel(Protocol):
+    """A tokenizer as its file has it: `SentencePieceModel` or `TokenizerJson`."""
+
+    name: str  # of the file, for errors
+    vocab_size: int  # one more than the largest id
+    required_size: int  # the same, without tokens that prompts don't need, such as padding
+    bos_id: int | None
+    eos_id: int | None
+    unk_id: int | None
+    pad_id: int | None
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids of the text alone. Raises UnicodeEncodeError."""
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of ids >= 0, whole."""
+
+    def piece(self, index: int) -> str:
+        """The piece of an id, as the file spells it."""
+
+    def piece_to_id(self, piece: str) -> int | None:
+        """The id of exactly this piece, None when there is none."""
+
+    def is_control(self, index: int) -> bool:
+        """Whether the id has no text, as BOS."""
+
+    def byte(self, index: int) -> int | None:
+        """The byte that the id stands for (`<0xE6>`), None if it is no such piece."""
+
+    @property
+    def surfaces(self) -> Surfaces:
+        """What each id adds to a text; built on first use."""
 
 
 class Tokenizer:
     """Text to token ids and back.
 
-    Symbols that the model file declares as user-defined (`<start_of_turn>` in Gemma's) become
-    their own token wherever they occur in a text, also in the user's, as in the official sampler
-    and in Gemma's tokenizer. Control symbols (`<bos>`, `<eos>`) never do: in a text they are
-    ordinary characters.
+    Which symbols become their own token where they occur in a text is the file's matter; see
+    `SentencePieceModel` and `TokenizerJson`.
     """
 
-    def __init__(self, model: bytes, name: str = _FILE) -> None:
-        """Reads a serialized sentencepiece model; errors call it `name`.
+    def __init__(self, model: TokenModel, missing: tuple[str, ...] = (), note: str = "") -> None:
+        """`missing` are tokens of the checkpoint that `model` lacks; no text may spell them.
 
-        Raises WeightsError when the bytes are no such model or it lacks a BOS or EOS piece.
+        `note` says which file was chosen, where two differ. Raises WeightsError when the model has
+        no BOS or EOS piece.
         """
-        self._name = name
-        self._model = _parse(model, name)
-        self.vocab_size: int = self._model.vocab_size()
-        self.bos_id: int = self._model.bos_id()
-        self.eos_id: int = self._model.eos_id()
-        self.unk_id: int = self._model.unk_id()
-        pad = self._model.pad_id()
-        self.pad_id: int | None = None if pad < 0 else pad
-        self._missing: tuple[str, ...] = ()  # tokens of the checkpoint that the model file lacks
-        for piece, index in (("BOS", self.bos_id), ("EOS", self.eos_id)):
-            if index < 0:
-                raise WeightsError(f"{name}: has no {piece} piece; it is not a Gemma tokenizer")
+        self._model, self._missing, self.note = model, missing, note
+        self.vocab_size: int = model.vocab_size
+        self.bos_id: int = self._required(model.bos_id, "BOS")
+        self.eos_id: int = self._required(model.eos_id, "EOS")
+        self.unk_id, self.pad_id = model.unk_id, model.pad_id
+
+    def _required(self, index: int | None, role: str) -> int:
+        if index is None:
+            raise WeightsError(
+                f"{self._model.name}: has no {role} piece; it is not a Gemma tokenizer, or the "
+                f"tokenizer_config.json that says which one it is isn't beside it"
+            )
+        return index
 
     @classmethod
     def load(cls, url: str, storage_options: StorageOptions | None = None) -> Self:
-        """Reads a sentencepiece model from any fsspec URL; a folder means its tokenizer.model.
+        """Reads a tokenizer.model or tokenizer.json, or the one in a folder, at any fsspec URL.
 
         In the official release it is not in a checkpoint's folder but beside it; it is found there
-        too. A folder is refused if its other files add tokens that its tokenizer.model lacks; if
-        `url` is a file, only that is read. Raises WeightsError; StoreError as `read_file`.
+        too. A folder is refused if its other files add tokens that its tokenizer.model lacks, and
+        it has no tokenizer.json; if `url` is a tokenizer.model, only that is read. Raises
+        WeightsError; StoreError as `read_file`.
         """
         found = cls.find(url, storage_options)
         if found is None:
             raise WeightsError(
-                f"{url}: no {_FILE} there; only prompts of token ids do without it, scored or "
-                f"with output.token_ids: true. Copy the checkpoint's sentencepiece model there, or "
-                f"give its address as model.tokenizer (a tokenizer.json alone does not do)"
+                f"{url}: no tokenizer.model or tokenizer.json there; only prompts of token ids do "
+                f"without, scored or with output.token_ids: true. Copy the checkpoint's tokenizer "
+                f"there, or give its address as model.tokenizer"
             )
         return found
 
     @classmethod
     def find(cls, url: str, storage_options: StorageOptions | None = None) -> Self | None:
         """As `load`, but None if there is no such file."""
-        model = read_file(url, storage_options)
-        if model is not None:
-            return cls(model, url)
-        folder, model = url, read_in(url, _FILE, storage_options)
-        if model is None and read_in(url, _OFFICIAL_MARK, storage_options) is not None:
-            folder = url.rstrip("/").rpartition("/")[0] or "."
-            model = read_in(folder, _FILE, storage_options)
-        if model is None:
+        found = find_tokenizer(url, storage_options)
+        if found is None:
             return None
-        found = cls(model, url)
-        found._missing = missing_tokens(folder, found._model, storage_options)
-        return found
+        if found.note:
+            _log.info("%s", found.note)
+        return cls(found.model, found.missing, found.note)
 
     def require_within(self, vocab_size: int) -> None:
-        """Raises WeightsError if it has ids that a model of `vocab_size` tokens lacks."""
-        if self.vocab_size > vocab_size:
+        """Raises WeightsError if it has ids that a model of `vocab_size` tokens lacks.
+
+        Tokens for padding and masks may be beyond: training scripts add them to the tokenizer
+        alone. A model may have more tokens: its rows are often padded to a multiple.
+        """
+        required = self._model.required_size
+        if required > vocab_size:
             raise WeightsError(
-                f"{self._name}: the tokenizer has {self.vocab_size:,} tokens, the model only "
+                f"{self._model.name}: the tokenizer has {required:,} tokens, the model only "
                 f"{vocab_size:,}; name the tokenizer that belongs to the model as model.tokenizer"
             )
+        if self.vocab_size != vocab_size:
+            _log.info(
+                "%s: the tokenizer has %d tokens, the model %d; the others have no text",
+                self._model.name, self.vocab_size, vocab_size,
+            )  # fmt: skip
 
     def encode(self, text: str, *, bos: bool = True) -> list[int]:
-        """The token ids of `text`, BOS first unless `bos` is false; EOS is never added.
+        """The token ids of `text`, with BOS first unless `bos` is false; EOS is never added.
+
+        No second BOS is put before a text that a tokenizer.json reads as beginning with one.
 
         Raises RowError when `text` is not a str, holds half of a surrogate pair, or spells out a
         padding or mask token that only the checkpoint's other files declare.
@@ -103,36 +140,26 @@ class Tokenizer:
                     f"the text holds {token!r}, a token that tokenizer.model lacks; remove it"
                 )
         try:
-            ids = self._encode(text)
+            ids = self._model.encode(text)
         except UnicodeEncodeError as error:
             raise RowError(
                 f"the text is not valid Unicode: half a surrogate pair at character "
                 f"{error.start}; remove or mend it"
             ) from error
-        return [self.bos_id, *ids] if bos else ids
-
-    def _encode(self, text: str) -> list[int]:
-        if len(text) <= LONG or not self._can_be_cut:
-            whole: list[int] = self._model.encode(text.encode())
-            return whole
-        return [index for part in chunks(text) for index in self._model.encode(part.encode())]
-
-    @cached_property
-    def _can_be_cut(self) -> bool:
-        return can_be_cut(self._model)
+        return [self.bos_id, *ids] if bos and ids[:1] != [self.bos_id] else ids
 
     def decode(self, ids: TokenIds) -> str:
         """The text of `ids` alone; control tokens (BOS, EOS, padding) have no text.
 
         A model's vocabulary may be larger than its tokenizer's: ids beyond that decode as the
-        unknown piece (" ⁇ "). Raises ValueError on a negative id.
+        unknown piece of a tokenizer.model (" ⁇ "), and as nothing with a tokenizer.json. Raises
+        ValueError on a negative id.
         """
-        known = [index if index < self.vocab_size else self.unk_id for index in as_list(ids)]
-        return str(self._model.decode(known))
+        return self._model.decode(as_list(ids))
 
     def piece(self, index: int) -> str:
         """The piece of id `index`, as the model file spells it."""
-        return str(self._model.id_to_piece(index))
+        return self._model.piece(index)
 
     def token_text(self, index: int, first: bool = False) -> str:
         """The text of one token, `first` at the start of a text, as OpenAI's answers spell it.
@@ -144,20 +171,25 @@ class Tokenizer:
             return f"token_id:{index}"
         if self._model.is_control(index):
             return self.piece(index)
-        if self._model.is_byte(index):
-            byte = int(self.piece(index)[3:5], 16)
+        byte = self._model.byte(index)
+        if byte is not None:
             return chr(byte) if byte < 0x80 else f"bytes:\\x{byte:02x}"
-        return self.surfaces.head[index] if first else self.surfaces.body[index]
+        text = self.surfaces.head[index] if first else self.surfaces.body[index]
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # a piece of bytes, not all of them whole characters
+            found = text.encode("utf-8", "surrogateescape")
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in found)
+        return text
 
     def piece_to_id(self, piece: str) -> int | None:
         """The id of exactly this piece, None when the vocabulary lacks it."""
-        index = int(self._model.piece_to_id(piece))
-        return None if index == self.unk_id and piece != self.piece(index) else index
+        return self._model.piece_to_id(piece)
 
-    @cached_property
+    @property
     def surfaces(self) -> Surfaces:
         """The surface of each id; built on first use, shared by all detokenizers."""
-        return Surfaces.of(self._model, self._name)
+        return self._model.surfaces
 
 
 def as_list(ids: TokenIds) -> list[int]:
@@ -166,65 +198,3 @@ def as_list(ids: TokenIds) -> list[int]:
     if plain and min(plain) < 0:
         raise ValueError(f"token id {min(plain)} is negative")
     return plain
-
-
-def _parse(model: bytes, name: str) -> spm.SentencePieceProcessor:
-    require_content(model, name)
-    if model[:64].lstrip().startswith((b"{", b"[")):
-        raise WeightsError(
-            f"{name}: is JSON, not a sentencepiece model; a tokenizer.json is not supported yet. "
-            f"Name the checkpoint's {_FILE} as model.tokenizer"
-        )
-    processor = spm.SentencePieceProcessor()
-    try:
-        processor.LoadFromSerializedProto(model)
-    except RuntimeError as error:
-        raise WeightsError(
-            f"{name}: not a sentencepiece model, or cut short ({len(model):,} bytes); "
-            f"copy the checkpoint's tokenizer.model again"
-        ) from error
-    return processor
-
-
-LONG = 16_384  # characters; texts up to here are left whole
-_CHUNK = 4_096
-
-_SPACE = "\u2581"  # how sentencepiece writes one
-_BPE = 2  # TrainerSpec.ModelType
-
-
-def can_be_cut(model: SentencePieceProcessor) -> bool:
-    """Whether any text may be cut before a space that follows another character.
-
-    sentencepiece encodes a text as a whole; for 30 MB that is four times slower than in pieces.
-    With byte-pair encoding the tokens are the same if no token has a space after another character:
-    then no merge crosses the cut. The model must not normalize texts or put anything before them.
-    """
-    proto = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
-    proto.ParseFromString(model.serialized_model_proto())
-    normalizer = proto.normalizer_spec
-    if proto.trainer_spec.model_type != _BPE or normalizer.precompiled_charsmap:
-        return False
-    if normalizer.add_dummy_prefix or normalizer.remove_extra_whitespaces:
-        return False
-    if proto.trainer_spec.treat_whitespace_as_suffix or not normalizer.escape_whitespaces:
-        return False
-    return not any(_has_inner_space(piece.piece.replace(" ", _SPACE)) for piece in proto.pieces)
-
-
-def _has_inner_space(piece: str) -> bool:
-    return _SPACE in piece.lstrip(_SPACE)
-
-
-def chunks(text: str) -> Iterator[str]:
-    """The text in pieces of about 4,000 characters; longer where it can't be cut."""
-    start = 0
-    while len(text) - start > _CHUNK:
-        cut = start + _CHUNK
-        while (cut := text.find(" ", cut)) > 0 and text[cut - 1] in (" ", _SPACE):
-            cut += 1
-        if cut < 0:
-            break
-        yield text[start:cut]
-        start = cut
-    yield text[start:]

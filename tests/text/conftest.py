@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
+from rgpipeline.text.sentencepiece_model import SentencePieceModel
 from rgpipeline.text.tokenizer import Tokenizer
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "tokenizer"
@@ -26,6 +27,6 @@ def variant() -> Callable[..., Tokenizer]:
             setattr(model.normalizer_spec, name, value)
         for piece in model.pieces:
             piece.piece = (rename or {}).get(piece.piece, piece.piece)
-        return Tokenizer(model.SerializeToString())
+        return Tokenizer(SentencePieceModel(model.SerializeToString()))
 
     return make

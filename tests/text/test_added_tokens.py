@@ -109,9 +109,3 @@ def test_a_tokenizer_larger_than_the_model_is_refused_with_both_sizes() -> None:
     tokenizer.require_within(1024)
     with pytest.raises(WeightsError, match=r"has 1,024 tokens, the model only 1,000"):
         tokenizer.require_within(1000)
-
-
-def test_a_tokenizer_json_is_no_damaged_tokenizer_model(tmp_path: Path) -> None:
-    url = folder(tmp_path, "tokenizer.json", tokenizer_json())
-    with pytest.raises(WeightsError, match=r"is JSON, .*tokenizer.json is not supported"):
-        Tokenizer.load(f"{url}/tokenizer.json")

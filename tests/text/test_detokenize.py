@@ -16,6 +16,7 @@ from sentencepiece.sentencepiece_model_pb2 import ModelProto
 from rgpipeline.errors import WeightsError
 from rgpipeline.text import completion
 from rgpipeline.text.completion import IncrementalDetokenizer
+from rgpipeline.text.sentencepiece_model import SentencePieceModel
 from rgpipeline.text.tokenizer import Tokenizer
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "tokenizer"
@@ -116,7 +117,7 @@ def test_denormalizing_models_are_refused() -> None:
     lowercasing = ModelProto.FromString(model.SerializeToString())
     lowercasing.denormalizer_spec.precompiled_charsmap = _charsmap()
     with pytest.raises(WeightsError, match="denormalization"):
-        _ = Tokenizer(lowercasing.SerializeToString()).surfaces
+        _ = SentencePieceModel(lowercasing.SerializeToString()).surfaces
 
 
 def _charsmap() -> bytes:

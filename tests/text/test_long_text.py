@@ -7,8 +7,10 @@ import sentencepiece as spm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rgpipeline.text import tokenizer
-from rgpipeline.text.tokenizer import Tokenizer, can_be_cut, chunks
+from rgpipeline.text import long_text
+from rgpipeline.text.long_text import chunks
+from rgpipeline.text.sentencepiece_model import can_be_cut
+from rgpipeline.text.tokenizer import Tokenizer
 
 DEMO = Tokenizer.load("demo")
 WORDS = st.sampled_from(
@@ -38,7 +40,7 @@ WORDS = st.sampled_from(
 def test_a_text_in_pieces_has_the_tokens_of_the_whole(words, size) -> None:
     text = "".join(word + gap for word, gap in words)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokenizer, "_CHUNK", size)
+        patch.setattr(long_text, "_CHUNK", size)
         parts = list(chunks(text))
     assert "".join(parts) == text
     assert DEMO.encode(text, bos=False) == [i for p in parts for i in DEMO.encode(p, bos=False)]
@@ -46,7 +48,7 @@ def test_a_text_in_pieces_has_the_tokens_of_the_whole(words, size) -> None:
 
 def test_a_long_text_has_the_tokens_of_the_whole() -> None:
     text = "And the earth was without form, and void; " * 2_000
-    assert DEMO.encode(text, bos=False) == DEMO._model.encode(text)
+    assert DEMO.encode(text, bos=False) == DEMO._model.processor.encode(text)
 
 
 def test_a_text_without_a_space_is_left_whole() -> None:

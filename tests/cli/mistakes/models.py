@@ -197,11 +197,11 @@ CASES = [
         ("weights", "sentencepiece"),
     ),
     Mistake(
-        "a tokenizer.json in place of a tokenizer.model",
+        "a tokenizer.json that is none",
         lambda b: (
             b.set("model.tokenizer", "t/tokenizer.json") and b.write("t/tokenizer.json", "{}")
         ),
-        ("t/tokenizer.json", "not a sentencepiece model", "model.tokenizer"),
+        ("t/tokenizer.json", "has no tokenizer in it", "model.tokenizer"),
     ),
     Mistake(
         "tokens added beside tokenizer.model",
