@@ -6,18 +6,11 @@ token has a space after another character: then no merge crosses a cut before a 
 another character.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 LONG = 16_384  # characters; texts up to here are left whole
 SPACE = "\u2581"  # how sentencepiece writes one
 _CHUNK = 4_096
-
-
-def encode_in_chunks(text: str, encode: Callable[[str], list[int]]) -> list[int]:
-    """The token ids of a text that may be cut; a short one is left whole."""
-    if len(text) <= LONG:
-        return encode(text)
-    return [index for part in chunks(text) for index in encode(part)]
 
 
 def chunks(text: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ from sentencepiece import sentencepiece_model_pb2
 
 from rgpipeline.errors import WeightsError
 from rgpipeline.storage.small_files import require_content
-from rgpipeline.text.long_text import encode_in_chunks, have_inner_space
+from rgpipeline.text.long_text import LONG, chunks, have_inner_space
 from rgpipeline.text.surfaces import CONTROL, Surfaces, surface_of_bytes
 
 _BPE = 2  # TrainerSpec.ModelType
@@ -35,7 +35,9 @@ class SentencePieceModel:
         self.pad_id = _present(self.processor.pad_id())
 
     def encode(self, text: str) -> list[int]:
-        return encode_in_chunks(text, self._encode) if self._can_be_cut else self._encode(text)
+        if len(text) <= LONG or not self._can_be_cut:
+            return self._encode(text)
+        return [index for part in chunks(text) for index in self._encode(part)]
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.processor.encode(text.encode())

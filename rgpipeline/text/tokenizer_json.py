@@ -9,7 +9,7 @@ import tokenizers
 
 from rgpipeline.errors import WeightsError
 from rgpipeline.text.added_tokens import Declared, JsonFile, unused_tokens
-from rgpipeline.text.long_text import SPACE, encode_in_chunks, have_inner_space
+from rgpipeline.text.long_text import LONG, SPACE, chunks, have_inner_space
 from rgpipeline.text.surfaces import Surfaces, surface_of_bytes
 
 _BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
@@ -17,6 +17,9 @@ _BYTE = re.compile("<0x[0-9A-Fa-f]{2}>")
 _PLAIN_DECODERS = {"Replace", "ByteFallback", "Fuse", "ByteLevel"}
 # What stands between tokens that are decoded together; no vocabulary has it.
 _BETWEEN = "\U0010fffe|"
+# Gemma's rules. After the first, the second finds nothing to split.
+_SPACES_REPLACED = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
+_AT_SPACES = {"type": "Split", "pattern": {"String": " "}}
 # Tokens by the names that most vocabularies give them, where no file says.
 _USUAL = {
     "bos_token": ("<bos>", "<s>", "<|begin_of_text|>"),
@@ -45,8 +48,13 @@ class TokenizerJson:
         tokens that they declare; those that the file lacks are added, as in transformers. Raises
         WeightsError when the file is no such tokenizer, or `declared` contradicts it.
         """
-        self.name, self._spec = file.name, file.spec
+        self.name = file.name
         self._model = _parse(file)
+        self._rules = {rule: file.spec.get(rule) for rule in ("normalizer", "pre_tokenizer")}
+        self._is_bpe = file.spec["model"].get("type") == "BPE"
+        decoder = file.spec.get("decoder") or {}
+        self._decoders = [part["type"] for part in decoder.get("decoders", [decoder]) if part]
+        self._has_bytes = "ByteFallback" in self._decoders
         named = named or {}
         self._add(declared)
         self._special = {
@@ -91,7 +99,9 @@ class TokenizerJson:
         return next((index for index in found if index is not None), None)
 
     def encode(self, text: str) -> list[int]:
-        return encode_in_chunks(text, self._encode) if self._can_be_cut else self._encode(text)
+        if len(text) <= LONG or not self._can_be_cut:
+            return self._encode(text)
+        return [index for part in chunks(text) for index in self._encode(part)]
 
     def _encode(self, text: str) -> list[int]:
         try:
@@ -104,20 +114,15 @@ class TokenizerJson:
     @cached_property
     def _can_be_cut(self) -> bool:
         """Whether any text may be cut before a space that follows another character."""
-        replaces = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
-        if self._spec["model"].get("type") != "BPE" or self._spec.get("normalizer") != replaces:
+        if not self._is_bpe or self._rules["normalizer"] != _SPACES_REPLACED:
             return False
-        if self._spec.get("pre_tokenizer") is not None and not self._splits_at_spaces():
+        splitter = self._rules["pre_tokenizer"]
+        if splitter is not None and not _AT_SPACES.items() <= splitter.items():
             return False
         added = self._model.get_added_tokens_decoder().values()
         if any(token.lstrip or token.rstrip or token.single_word for token in added):
             return False
         return SPACE in self._pieces and not have_inner_space(self._pieces)
-
-    def _splits_at_spaces(self) -> bool:
-        """Gemma's own rule; the normalizer leaves no space to split at."""
-        splits = {"type": "Split", "pattern": {"String": " "}}
-        return bool(splits.items() <= self._spec["pre_tokenizer"].items())
 
     def decode(self, ids: list[int]) -> str:
         return self.surfaces.decode(ids)
@@ -135,15 +140,6 @@ class TokenizerJson:
     def byte(self, index: int) -> int | None:
         piece = self._pieces[index]
         return int(piece[3:5], 16) if self._has_bytes and _BYTE.fullmatch(piece) else None
-
-    @cached_property
-    def _decoders(self) -> list[str]:
-        decoder = self._spec.get("decoder") or {}
-        return [part["type"] for part in decoder.get("decoders", [decoder]) if "type" in part]
-
-    @cached_property
-    def _has_bytes(self) -> bool:
-        return "ByteFallback" in self._decoders
 
     @cached_property
     def surfaces(self) -> Surfaces:
