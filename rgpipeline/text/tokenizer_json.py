@@ -1,5 +1,6 @@
 """A tokenizer.json, read by Hugging Face's `tokenizers` library."""
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -50,9 +51,7 @@ class TokenizerJson:
         """
         self.name = file.name
         self._model = _parse(file)
-        self._rules = {rule: file.spec.get(rule) for rule in ("normalizer", "pre_tokenizer")}
-        self._is_bpe = file.spec["model"].get("type") == "BPE"
-        decoder = file.spec.get("decoder") or {}
+        decoder = _rule(self._model.decoder)
         self._decoders = [part["type"] for part in decoder.get("decoders", [decoder]) if part]
         self._has_bytes = "ByteFallback" in self._decoders
         named = named or {}
@@ -114,10 +113,12 @@ class TokenizerJson:
     @cached_property
     def _can_be_cut(self) -> bool:
         """Whether any text may be cut before a space that follows another character."""
-        if not self._is_bpe or self._rules["normalizer"] != _SPACES_REPLACED:
+        if not isinstance(self._model.model, tokenizers.models.BPE):
             return False
-        splitter = self._rules["pre_tokenizer"]
-        if splitter is not None and not _AT_SPACES.items() <= splitter.items():
+        splitter = _rule(self._model.pre_tokenizer)
+        if splitter and not _AT_SPACES.items() <= splitter.items():
+            return False
+        if _rule(self._model.normalizer) != _SPACES_REPLACED:
             return False
         added = self._model.get_added_tokens_decoder().values()
         if any(token.lstrip or token.rstrip or token.single_word for token in added):
@@ -184,6 +185,11 @@ def _added(token: Declared) -> tokenizers.AddedToken:
     return tokenizers.AddedToken(token.content, **{"normalized": False, "special": False} | flags)
 
 
+def _rule(part: Any) -> dict[str, Any]:
+    """What the library has read of a file's decoder or the like; empty if there is none."""
+    return {} if part is None else dict(json.loads(part.__getstate__()))
+
+
 def _one_for_all(text: str) -> str:
     """`text` with one U+FFFD for each run; how many bytes one stands for is no matter here."""
     return re.sub("\ufffd+", "\ufffd", text)
@@ -216,7 +222,9 @@ def _parse(file: JsonFile) -> Any:
         )
     try:
         model = tokenizers.Tokenizer.from_buffer(file.data)
-    except Exception as error:  # the library has no type of its own
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library has no types of its own, and its panics are none
         raise WeightsError(
             f"{file.name}: the tokenizers library can't read it ({error}); copy the checkpoint's "
             f"tokenizer.json again"
