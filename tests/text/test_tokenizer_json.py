@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from rgpipeline.errors import RowError, WeightsError
 from rgpipeline.text import completion
 from rgpipeline.text.chat import ChatTemplate
 from rgpipeline.text.completion import CompletionText, IncrementalDetokenizer
+from rgpipeline.text.jinja import JinjaTemplate
 from rgpipeline.text.stops import token_without_text
 from tests.text.json_tokenizers import (
     ROLES,
@@ -138,6 +140,17 @@ def test_a_chats_turns_are_tokens_even_where_the_file_does_not_declare_them(decl
     model = OURS.encode("\n<start_of_turn>model\n", bos=False)
     assert chat.encode([{"role": "user", "content": "Hello"}]) == [2, 4, *user, 5, *model]
     assert chat.stop_ids == (5,)
+
+
+def test_a_templates_text_has_the_librarys_ids_with_one_bos() -> None:
+    source = "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}{{ eos_token }}"
+    special = {"bos_token": "<bos>", "eos_token": "<eos>"}
+    template = JinjaTemplate(source + "{% endfor %}", "folder", special, datetime(2026, 1, 1))
+    chat = ChatTemplate(OURS, template)
+    messages = [{"role": "user", "content": "café <end_of_turn> 日本"}]
+    text = "<bos>[user] café <end_of_turn> 日本<eos>"
+    assert chat.render(messages) == text
+    assert chat.encode(messages) == library_ids(LIBRARY, text)
 
 
 @pytest.mark.parametrize("value", [None, 3, b"bytes"])

@@ -73,7 +73,7 @@ def test_who_wants_texts_needs_one(tmp_path, sections):
     given = given_prompts(tmp_path, model={"weights": str(tmp_path)}, **sections)
     report = finish(given.worker(), given.assignments)
     assert report.fault == "user"
-    assert "no tokenizer.model there" in (report.error or "")
+    assert "no tokenizer.model or tokenizer.json there" in (report.error or "")
 
 
 def test_tokens_are_counted_as_they_are_published(tmp_path):
