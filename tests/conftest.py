@@ -1,4 +1,4 @@
-"""What holds for all tests: fixtures, hypothesis' examples, compiled programs, parallel runs."""
+"""What holds for all tests: fixtures, examples, compiled programs, shape checks, parallel runs."""
 
 import atexit
 import os
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from jaxtyping import install_import_hook
 
 pytest_plugins = ["tests.storage.servers"]
 
@@ -25,6 +26,20 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+
+# Shapes and dtypes of the model's functions are checked wherever a test of this process calls them.
+# The hook must precede every import of these modules.
+CHECKED = (
+    "griffin_state",
+    "layers.attention",
+    "layers.blocks",
+    "layers.griffin",
+    "layers.modules",
+    "layers.rglru",
+    "layers.rings",
+    "ops.primitives",
+)
+install_import_hook([f"rgpipeline.model.{name}" for name in CHECKED], "beartype.beartype")
 
 _ON_RAY = ("tests/chaos/", "tests/runtime/")
 
