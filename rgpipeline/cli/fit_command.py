@@ -30,6 +30,10 @@ def fit(
             help="A checkpoint's folder, demo, or recurrentgemma-2b, recurrentgemma-9b.",
         ),
     ] = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option("--adapter", help="A LoRA adapter's folder; --model is its base's folder."),
+    ] = None,
     slots: Annotated[
         str | None, typer.Option("--slots", metavar="auto|N|max", help="max finds the most.")
     ] = None,
@@ -64,7 +68,7 @@ def fit(
     if (job is None) == (model is None):
         raise UserError("give either a job file or --model")
     if job is not None:
-        _refuse_beside_a_job(dtype, quantize, mesh)
+        _refuse_beside_a_job(adapter, dtype, quantize, mesh)
         return _fit_job(job, overrides or [], topology, slots, dump_hlo, as_json)
     if overrides:
         raise UserError("--set changes a job file, and there is none")
@@ -78,6 +82,7 @@ def fit(
         dtype=one_of("--dtype", dtype or "auto", ("auto", "bfloat16", "float32")),
         quantize=one_of("--quantize", quantize or "none", ("none", "int8")),
         mesh=_mesh(mesh),
+        adapter=adapter,
         dump_hlo=dump_hlo,
     )
     report = run(request)
@@ -105,12 +110,18 @@ def _answer(report: "FitReport", rendered: str, as_json: bool) -> int:
     return 0 if report.fits else NO_FIT
 
 
-def _refuse_beside_a_job(dtype: str | None, quantize: str | None, mesh: str | None) -> None:
-    fields = {"--dtype": dtype, "--quantize": quantize, "--mesh": mesh}
-    names = {"--dtype": "model.dtype", "--quantize": "model.quantize", "--mesh": "workers.mesh"}
-    for option, value in fields.items():
+def _refuse_beside_a_job(
+    adapter: str | None, dtype: str | None, quantize: str | None, mesh: str | None
+) -> None:
+    options = (
+        ("--adapter", "model.adapter", adapter),
+        ("--dtype", "model.dtype", dtype),
+        ("--quantize", "model.quantize", quantize),
+        ("--mesh", "workers.mesh", mesh),
+    )
+    for option, name, value in options:
         if value is not None:
-            raise UserError(f"{option} is the job file's {names[option]}; use --set to change it")
+            raise UserError(f"{option} is the job file's {name}; use --set to change it")
 
 
 def _slots(text: str) -> int | Literal["auto", "max"]:

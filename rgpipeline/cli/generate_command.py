@@ -13,7 +13,11 @@ from rgpipeline.wording import count, duration, said_as
 
 # Beyond this many tokens, `--ignore-eos` is the default: no model writes so much by itself.
 _LONG = 4096
-_AS_OPTIONS = {"tokenizer=": "--tokenizer", "chat_template=": "--chat-template"}
+_AS_OPTIONS = {
+    "adapter=": "--adapter",
+    "chat_template=": "--chat-template",
+    "tokenizer=": "--tokenizer",
+}
 
 
 def generate(
@@ -26,6 +30,9 @@ def generate(
             "--model", "-m", help="Checkpoint folder (a path or any fsspec URL), or demo."
         ),
     ],
+    adapter: Annotated[
+        str | None, typer.Option("--adapter", help="A LoRA adapter's folder, merged into MODEL.")
+    ] = None,
     max_tokens: Annotated[
         int, typer.Option("--max-tokens", min=0, help="0: until the model or you stop it.")
     ] = 256,
@@ -93,6 +100,7 @@ def generate(
     if chat_template is not None and not chat:
         raise UserError("--chat-template is for chats; give --chat, too")
     options = {
+        "adapter": adapter,
         "tokenizer": tokenizer,
         "chat_template": chat_template,
         "dtype": one_of("--dtype", dtype, ("auto", "float32", "bfloat16")),

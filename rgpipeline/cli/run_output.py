@@ -146,7 +146,9 @@ def _dry_run_lines(job: Job, plan: Plan, done: int, begun: bool) -> Iterator[str
     state = f"{count(done)} of {count(plan.rows)} rows are done" if begun else "new"
     yield f"{job.name}: nothing was run; a run would do this"
     yield f"  task     {job.task}"
-    yield f"  model    {job.model.weights} ({job.model.dtype}, quantize {job.model.quantize})"
+    adapter = "" if job.model.adapter is None else f" with the adapter {job.model.adapter}"
+    precision = f"{job.model.dtype}, quantize {job.model.quantize}"
+    yield f"  model    {job.model.weights}{adapter} ({precision})"
     yield f"  input    {counted(plan.rows, 'row')} in {files}"
     if plan.has_found_id(job):
         yield "             the column 'id' names the rows"

@@ -84,7 +84,12 @@ def open_engine(
     activity.opening(model.weights)
     chips = _chips(mesh, devices)
     if chips.model > 1:
-        config = read_config(model.weights, storage_options, cache, compare=False)
+        config = read_config(
+            *(model.weights, storage_options, cache),
+            compare=False,
+            adapter=model.adapter,
+            base=model.base,
+        )
         check_model(config, chips, "workers.mesh")
     grid = mesh_of(jax.local_devices(), chips)
     memory = device_memory(chips.count)
@@ -94,6 +99,8 @@ def open_engine(
         cache=cache,
         quantized=model.quantize == "int8",
         check=partial(_begin_reading, activity, memory, chips),
+        adapter=model.adapter,
+        base=model.base,
     )
     activity.opened()
     settings = resolved or resolve_settings(

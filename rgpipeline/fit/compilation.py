@@ -55,6 +55,8 @@ class CompileRequest:
     hbm_bytes: int  # of one chip
     engine: Mapping[str, Any]  # prefill_chunk and steps_per_dispatch, as in a job file
     storage_options: Mapping[str, Mapping[str, Any]]  # for the folder; secrets as ${NAME}
+    adapter: str | None = None
+    base: str | None = None
     # decode and prefill decide the costs; the others must compile too, and add their code.
     programs: Sequence[str] = ("decode", "prefill", "insert", "assign")
 

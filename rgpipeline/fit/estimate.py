@@ -43,6 +43,8 @@ class FitRequest:
     mesh: tuple[int, int] | None = None  # data, model; None: model as small as the weights allow
     engine: Mapping[str, Any] = field(default_factory=dict)  # prefill_chunk, steps_per_dispatch
     storage_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    adapter: str | None = None
+    base: str | None = None  # of the adapter that `model` is the folder of
     dump_hlo: Path | None = None
 
 
@@ -56,7 +58,8 @@ def fit(request: FitRequest) -> FitReport:
     """
     chip = chip_of(request.topology)
     compile_request = _compile_request(request, chip)
-    check_reachable([request.model], request.storage_options)
+    folders = (request.model, request.adapter, request.base)
+    check_reachable([url for url in folders if url is not None], request.storage_options)
     if request.slots == "max":
         compiled = compile_most_slots(compile_request, chip)
     else:
@@ -84,6 +87,8 @@ def _compile_request(request: FitRequest, chip: Chip) -> CompileRequest:
         hbm_bytes=chip.hbm_bytes,
         engine=request.engine,
         storage_options=request.storage_options,
+        adapter=request.adapter,
+        base=request.base,
     )
 
 

@@ -128,6 +128,8 @@ def job_request(job: Job, topology: str) -> FitRequest:
             "steps_per_dispatch": job.engine.steps_per_dispatch,
         },
         storage_options=job.storage_options,
+        adapter=job.model.adapter,
+        base=job.model.base,
     )
 
 

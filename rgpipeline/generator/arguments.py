@@ -141,7 +141,12 @@ S = TypeVar("S", bound=Spec)
 SamplingLike = Sampling | Mapping[str, Any]
 
 # Keys of the job file that are arguments of Generator.load.
-IN_PYTHON = {"model.tokenizer": "tokenizer=", "model.chat_template": "chat_template="}
+IN_PYTHON = {
+    "model.adapter": "adapter=",
+    "model.base": "base=",
+    "model.chat_template": "chat_template=",
+    "model.tokenizer": "tokenizer=",
+}
 
 
 def section(kind: type[S], where: str = "", /, **options: Any) -> S:

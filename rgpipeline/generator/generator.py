@@ -38,6 +38,8 @@ class Generator:
         cls,
         weights: str | Path,
         *,
+        adapter: str | Path | None = None,
+        base: str | Path | None = None,
         tokenizer: str | None = None,
         chat_template: str | None = None,
         dtype: Literal["auto", "float32", "bfloat16"] = "auto",
@@ -53,7 +55,8 @@ class Generator:
         """Opens a checkpoint folder (a path, any fsspec URL, or `demo`).
 
         Args:
-          weights: Hugging Face folder or official Flax checkpoint folder.
+          weights: Hugging Face folder or official Flax checkpoint folder, or a LoRA adapter's.
+          adapter: a LoRA adapter's folder, to merge; base: of the adapter that `weights` is.
           tokenizer: default: tokenizer.model or tokenizer.json beside the weights; without one,
             prompts are token ids and completions have no text.
           chat_template: a Jinja template's text, or its file or folder; default: the one beside
@@ -62,11 +65,9 @@ class Generator:
           quantize: int8 halves the memory of weights and of attention's state, next to bfloat16.
           slots: sequences decoded at once.
           prefill_chunk, steps_per_dispatch: tokens and steps of one call to the device.
-          mesh: how this process's chips are divided: `{"data": 4, "model": 2}`; default: one
-            chip.
+          mesh: this process's chips, divided: `{"data": 4, "model": 2}`; default: one chip.
           storage_options: fsspec options by protocol; `${NAME}` reads the environment.
-          cache: a local folder for copies of remote weights, shared by all processes; without it
-            they are read straight into memory.
+          cache: a local folder for copies of remote weights; default: read into memory.
           progress: True writes to stderr what takes long, now and whenever a program is compiled.
             A function is called with each step (`compiling decode`; "" at the end).
 
@@ -75,9 +76,10 @@ class Generator:
           StoreError: their store doesn't answer.
           UserError: an option that isn't valid.
         """
+        folders = {"weights": weights, "adapter": adapter, "base": base}
         model = section(
             ModelSpec,
-            weights=str(weights),
+            **{key: str(url) for key, url in folders.items() if url is not None},
             tokenizer=tokenizer,
             chat_template=chat_template,
             dtype=dtype,
@@ -94,7 +96,7 @@ class Generator:
             *(model, engine),
             mesh=section(MeshSpec, "mesh", **mesh) if mesh else None,
             storage_options=storage_options,
-            cache=None if cache is None else Path(cache),
+            cache=Path(cache) if cache else None,
             activity=activity,
         )
         return cls(opened.settings, requests, activity)

@@ -24,6 +24,7 @@ from rgpipeline.generator.arguments import (
     samplings,
 )
 from rgpipeline.generator.shared_loop import SharedLoop
+from rgpipeline.model.weights.adapter_config import tokenizer_folder
 from rgpipeline.records import Request
 from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec, Sampling
 from rgpipeline.storage.filesystems import resolve_options
@@ -152,7 +153,8 @@ def open_model(
     with said_as(IN_PYTHON):
         tokenizer = _open_tokenizer(model, options)
     use_compilation_cache(_CACHE)
-    opened = open_engine(model, engine, options, mesh=mesh, cache=cache, activity=activity)
+    with said_as(IN_PYTHON):
+        opened = open_engine(model, engine, options, mesh=mesh, cache=cache, activity=activity)
     if tokenizer is not None and model.tokenizer is None:
         with said_as(IN_PYTHON):
             tokenizer.require_within(opened.loop.vocab_size)
@@ -164,7 +166,7 @@ def _open_tokenizer(model: ModelSpec, options: StorageOptions) -> Tokenizer | No
     """The tokenizer that is named, or the one beside the weights if there is one."""
     if model.tokenizer is not None:
         return Tokenizer.load(model.tokenizer, options)
-    return Tokenizer.find(model.weights, options)
+    return Tokenizer.find(tokenizer_folder(model, options), options)
 
 
 def _open_chat(model: ModelSpec, options: StorageOptions, tokenizer: Tokenizer) -> ChatTemplate:
@@ -174,5 +176,5 @@ def _open_chat(model: ModelSpec, options: StorageOptions, tokenizer: Tokenizer) 
             tokenizer,
             options,
             template=model.chat_template,
-            tokenizer_url=model.tokenizer,
+            tokenizer_url=tokenizer_folder(model, options),
         )

@@ -140,11 +140,17 @@ def used_columns(columns: Columns, template: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*named, *fields]))
 
 
+_LATER_KEYS = ("adapter", "base")  # of `model:`
+
+
 def identity(job: Job) -> dict[str, Any]:
     """What of a job decides its output's bytes. Not `input.path`: the plan has the files."""
     sections = {"task", "model", "input", "output", "sampling", *task_of(job).sections}
     facts = job.model_dump(mode="json", include=sections)
     del facts["input"]["path"], facts["output"]["path"]
+    for key in _LATER_KEYS:  # plans made before they existed have the same fingerprint
+        if facts["model"][key] is None:
+            del facts["model"][key]
     return facts
 
 

@@ -122,6 +122,8 @@ def job_facts(
     """The table at the bottom, for comparing runs: (name, value)."""
     yield "task", job.task
     yield "weights", job.model.weights
+    if job.model.adapter is not None:
+        yield "adapter", job.model.adapter
     for (data, model), engine in sorted(mesh_shapes(store, job.engine).items()):
         divided = "" if data * model == 1 else f", on data {data} × model {model} chips"
         yield "arithmetic", f"{engine.dtype}, quantize {engine.quantize}"

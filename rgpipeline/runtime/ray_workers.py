@@ -20,6 +20,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 from rgpipeline.addresses import DEMO
 from rgpipeline.engine.activity import Activity
 from rgpipeline.errors import OutputError, RgpipelineError, StoreError, UserError
+from rgpipeline.model.weights.adapter_config import with_base
 from rgpipeline.plan import Plan
 from rgpipeline.plan.plan_files import PLAN
 from rgpipeline.records import Assignment, Fault, WorkerReport
@@ -191,11 +192,12 @@ class RayTransport:
 
 def with_absolute_paths(job: Job) -> Job:
     """The job without relative paths: workers have another working directory than the driver."""
-    model = {key.removeprefix("model."): _absolute(url) for key, url in job.model.urls()}
+    named = with_base(job.model)
+    model = {key.removeprefix("model."): _absolute(url) for key, url in named.urls()}
     output = {"path": _absolute(job.output.path)}
     return job.model_copy(
         update={
-            "model": job.model.model_copy(update=model),
+            "model": named.model_copy(update=model),
             "output": job.output.model_copy(update=output),
         }
     )

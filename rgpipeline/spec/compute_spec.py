@@ -14,8 +14,20 @@ class ModelSpec(Spec):
 
     weights: Address = field(
         ...,
-        "Hugging Face or official Flax checkpoint folder (any fsspec URL), or demo",
+        "Hugging Face or official Flax checkpoint folder, or a LoRA adapter's (any fsspec URL); "
+        "or demo",
         "gs://models/recurrentgemma-2b-it",
+    )
+    adapter: Address | None = field(
+        None,
+        "folder of a LoRA adapter as PEFT saves it, merged into the weights as they load",
+        "gs://models/recurrentgemma-2b-lora",
+    )
+    base: Address | None = field(
+        None,
+        "where weights is an adapter's folder: its base; default: the one that its "
+        "adapter_config.json names",
+        "hf://google/recurrentgemma-2b",
     )
     tokenizer: Address | None = field(
         None,
@@ -45,8 +57,10 @@ class ModelSpec(Spec):
     def urls(self) -> Iterator[NamedUrl]:
         """Every file or folder that the model is read from."""
         yield NamedUrl("model.weights", self.weights)
-        if self.tokenizer is not None:
-            yield NamedUrl("model.tokenizer", self.tokenizer)
+        for key in ("adapter", "base", "tokenizer"):
+            url = getattr(self, key)
+            if url is not None:
+                yield NamedUrl(f"model.{key}", url)
         if self.chat_template is not None and not is_template_text(self.chat_template):
             yield NamedUrl("model.chat_template", self.chat_template)
 

@@ -34,7 +34,12 @@ def model_findings(job: Job, plan: Plan | None) -> tuple[list[str], list[str]]:
     warnings: list[str] = []
     vocab_size = None
     try:
-        config, _, _, note = open_checkpoint(job.model.weights, options, compare=False)
+        config, _, _, note = open_checkpoint(
+            *(job.model.weights, options),
+            compare=False,
+            adapter=job.model.adapter,
+            base=job.model.base,
+        )
         vocab_size = config.vocab_size
         warnings += [f"{job.model.weights}: {note}"] if note else []
         check_model(config, Chips(model=job.workers.mesh.model), "workers.mesh")

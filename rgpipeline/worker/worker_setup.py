@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from rgpipeline.engine.loop import Loop
 from rgpipeline.errors import JobError, WeightsError
+from rgpipeline.model.weights.adapter_config import tokenizer_folder
 from rgpipeline.plan import Plan, record_settings, recorded_settings
 from rgpipeline.records import ResolvedSettings
 from rgpipeline.spec import EngineSpec, Job, ModelSpec
@@ -62,7 +63,7 @@ def open_shared_engine(
 
 def open_prompts(job: Job, plan: Plan, options: StorageOptions) -> Prompts:
     """What makes prompts of a plan's rows. Raises WeightsError if the tokenizer can't be used."""
-    url = job.model.tokenizer or job.model.weights
+    url = tokenizer_folder(job.model, options)
     tokenizer = None
     if _requires_tokenizer(job, plan):
         tokenizer = Tokenizer.load(url, options)
@@ -97,7 +98,7 @@ def _open_chat(
             tokenizer,
             options,
             template=model.chat_template,
-            tokenizer_url=model.tokenizer,
+            tokenizer_url=tokenizer_folder(model, options),
             now=plan.began,
         )
     except WeightsError as error:

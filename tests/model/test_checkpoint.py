@@ -250,15 +250,23 @@ def test_names_under_another_prefix_are_shown(
     assert len(told.splitlines()) <= 5
 
 
-@pytest.mark.parametrize("beside", [True, False])
-def test_an_adapter_is_refused_beside_a_model_and_alone(folder: Path, beside: bool) -> None:
-    (folder / "adapter_config.json").write_text("{}")
+@pytest.mark.parametrize(
+    ("name", "beside", "says"),
+    [
+        ("adapter_config.json", True, "lies beside the model"),
+        ("adapter_model.safetensors", True, "lies beside the model"),
+        ("adapter_config.json", False, "names no base; give its folder as model.base"),
+        ("adapter_model.safetensors", False, "without its adapter_config.json"),
+    ],
+)
+def test_an_adapter_that_nobody_named_is_refused_beside_a_model_and_alone(
+    folder: Path, name: str, beside: bool, says: str
+) -> None:
+    (folder / name).write_text("{}")
     if not beside:
-        for name in ("config.json", "model.safetensors"):
-            (folder / name).unlink()
-    told = fault_of(folder)
-    assert ("lies beside the model" in told, "no whole model" in told) == (beside, not beside)
-    assert "merge_and_unload()" in told
+        for other in ("config.json", "model.safetensors"):
+            (folder / other).unlink()
+    assert says in fault_of(folder)
 
 
 def cached(folder: Path, into: Path) -> Path:

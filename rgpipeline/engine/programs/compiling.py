@@ -38,7 +38,7 @@ from rgpipeline.model.sharding import check_model, check_slots, mesh_of, mesh_sh
 from rgpipeline.model.weights.checkpoint import read_config
 from rgpipeline.records import ResolvedSettings
 from rgpipeline.spec import EngineSpec
-from rgpipeline.storage.filesystems import StorageOptions, resolve_options
+from rgpipeline.storage.filesystems import resolve_options
 
 # Where libtpu writes the kernels' code, if LIBTPU_INIT_ARGS says so.
 CODE = "code"
@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> None:
 
 def compile_request(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Compiles the programs that a request names, in order. Raises UserError."""
-    config = _config(request["model"], request["storage_options"])
+    config = _config(request)
     devices = _devices(request["topology"])
     quantized = request["quantize"] == "int8"
     params = param_shapes(config, jnp.dtype(request["dtype"]), quantized)
@@ -84,13 +84,16 @@ def compile_request(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     }
 
 
-def _config(model: str, options: StorageOptions) -> GriffinConfig:
+def _config(request: dict[str, Any]) -> GriffinConfig:
+    model, adapter, base = request["model"], request["adapter"], request["base"]
     try:
-        return known_config(model)
+        if adapter is None and base is None:
+            return known_config(model)
     except WeightsError as unknown:
         if model != "demo" and "/" not in model and not Path(model).is_dir():
             raise WeightsError(f"{unknown}; or give a checkpoint's folder") from None
-    return read_config(model, resolve_options(options))
+    options = resolve_options(request["storage_options"])
+    return read_config(model, options, adapter=adapter, base=base)
 
 
 def _settings(

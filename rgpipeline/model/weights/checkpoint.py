@@ -9,9 +9,11 @@ from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.weights import (
     hf_folder,
     hf_layout,
+    lora,
     official_folder,
     refusals,
 )
+from rgpipeline.model.weights.adapter_config import locate
 from rgpipeline.model.weights.official_folder import Found
 from rgpipeline.model.weights.recipes import Checkpoint
 from rgpipeline.storage.filesystems import StorageOptions
@@ -28,26 +30,30 @@ def open_checkpoint(
     cache: Path | None = None,
     *,
     compare: bool = True,
+    adapter: str | None = None,
+    base: str | None = None,
 ) -> Checkpoint:
     """Opens a checkpoint and compares its tensors with those that the model needs.
 
     Args:
-        url: See `checkpoint.load`.
+        url: See `loading.load`.
         storage_options: fsspec's options by protocol, with secrets filled in.
-        cache: See `checkpoint.load`.
+        cache: See `loading.load`.
         compare: Whether a head that is stored beside the embedding is compared with it, value by
             value; else the configuration says whether they are the same.
+        adapter: See `loading.load`.
+        base: See `loading.load`.
 
     Raises:
         WeightsError: It can't be used. The message lists all reasons.
         StoreError: A remote store failed again and again.
     """
-    folder = _folder(url, storage_options)
+    folder, merged = locate(_folder(url, storage_options), adapter, base, storage_options)
     found = _official(folder)
     if found is not None:
         opened = official_folder.open_folder(found, cache)
     else:
-        opened = hf_folder.open_folder(folder, cache, compare=compare)
+        opened = hf_folder.open_folder(folder, cache, compare=compare, alone=merged is None)
     faults = _faults(opened)
     if len(faults) > _MOST_FAULTS:
         faults = [*faults[:_MOST_FAULTS], f"and {len(faults) - _MOST_FAULTS} more"]
@@ -55,7 +61,14 @@ def open_checkpoint(
         raise WeightsError("\n  ".join([f"{folder.url}: not this model's weights:", *faults]))
     if opened.note:
         _log.info("%s: %s", folder.url, opened.note)
-    return opened
+    if merged is None:
+        return opened
+    if found is not None:
+        raise WeightsError(
+            f"{folder.url}: an official Flax checkpoint; an adapter's base must be a Hugging Face "
+            f"folder"
+        )
+    return lora.merged(opened, merged, cache)
 
 
 def read_config(
@@ -64,9 +77,15 @@ def read_config(
     cache: Path | None = None,
     *,
     compare: bool = True,
+    adapter: str | None = None,
+    base: str | None = None,
 ) -> GriffinConfig:
     """The configuration alone. Arguments and errors are those of `open_checkpoint`."""
-    folder = _folder(url, storage_options)
+    folder, merged = locate(_folder(url, storage_options), adapter, base, storage_options)
+    if merged is not None:
+        return open_checkpoint(
+            url, storage_options, cache, compare=compare, adapter=adapter, base=base
+        ).config
     found = _official(folder)
     if found is not None:
         return official_folder.open_folder(found, cache).config

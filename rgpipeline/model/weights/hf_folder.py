@@ -17,7 +17,9 @@ from rgpipeline.storage.local_copy import local_copy
 _NAME = "config.json"
 
 
-def open_folder(folder: Folder, cache: Path | None, *, compare: bool) -> Checkpoint:
+def open_folder(
+    folder: Folder, cache: Path | None, *, compare: bool, alone: bool = True
+) -> Checkpoint:
     """The folder's checkpoint; its tensors are not yet compared with what the model needs.
 
     Args:
@@ -25,12 +27,13 @@ def open_folder(folder: Folder, cache: Path | None, *, compare: bool) -> Checkpo
         cache: Where to copy the files to first, or None.
         compare: Whether a head that is stored beside the embedding is compared with it; else
             the configuration decides.
+        alone: Whether no adapter was named, so that one beside the model is a mistake.
 
     Raises:
         WeightsError: It cannot be used.
         StoreError: A remote store failed again and again.
     """
-    fields = read_fields(folder)
+    fields = read_fields(folder, alone=alone)
     config = parsed(folder, _NAME, fields)
     files = weight_files(folder, fields.get("transformers_weights"))
     copy = folder
@@ -57,9 +60,12 @@ def read_config(folder: Folder, *, compare: bool) -> GriffinConfig:
     return open_folder(folder, None, compare=compare).config
 
 
-def read_fields(folder: Folder) -> Mapping[str, Any]:
-    """The folder's `config.json`. Raises WeightsError if there is none, or no float weights."""
-    fault = refusals.adapter(folder)
+def read_fields(folder: Folder, *, alone: bool = True) -> Mapping[str, Any]:
+    """The folder's `config.json`. Raises WeightsError if there is none, or no float weights.
+
+    `alone` is that of `open_folder`.
+    """
+    fault = refusals.adapter(folder) if alone else None
     if fault is None and _NAME not in folder.names():
         fault = refusals.no_model(folder)
     if fault is not None:
@@ -161,7 +167,11 @@ def weight_files(folder: Folder, named: object = None) -> WeightFiles:
         WeightsError: There are none, or some that the index names are missing.
         StoreError: A remote store failed again and again.
     """
-    present = sorted(name for name in folder.names() if name.endswith(".safetensors"))
+    present = sorted(
+        name
+        for name in folder.names()
+        if name.endswith(".safetensors") and not name.startswith("adapter_")
+    )
     first = [named] if isinstance(named, str) else [_SINGLE, _INDEX]
     taken = next((name for name in first if name in folder.names()), None)
     if taken is None and isinstance(named, str):

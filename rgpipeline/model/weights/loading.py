@@ -2,9 +2,8 @@
 
     reader.read → recipe.build → cast, or quantize → put
 
-An adapter is to be merged in the reader: one that wraps `open_checkpoint`'s and returns each tensor
-with its update added, in float32. All that follows takes any float dtype, and holds a few tensors
-at a time.
+An adapter is merged in the reader (see `lora.py`), which returns each tensor with its update added.
+All that follows takes any float dtype, and holds a few tensors at a time.
 """
 
 import ctypes
@@ -25,6 +24,7 @@ from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.layers.array_types import HostArray, ParamPath
 from rgpipeline.model.params import Params, nest, stored_dtype
 from rgpipeline.model.weights.checkpoint import open_checkpoint
+from rgpipeline.model.weights.merged_reader import MergedReader
 from rgpipeline.model.weights.recipes import Recipe, TensorReader
 from rgpipeline.storage.filesystems import StorageOptions
 
@@ -44,6 +44,8 @@ def load(
     cache: Path | None = None,
     quantized: bool = False,
     check: Callable[[int], None] = lambda _: None,
+    adapter: str | None = None,
+    base: str | None = None,
 ) -> tuple[GriffinConfig, Params, np.dtype[Any]]:
     """Reads a model from a Hugging Face folder or an official Flax (orbax) folder.
 
@@ -51,7 +53,8 @@ def load(
     once, so that the host never holds the model twice.
 
     Args:
-        url: A path, any fsspec URL, or `demo` for the model inside this package.
+        url: A path, any fsspec URL, or `demo` for the model inside this package; or the folder of
+            an adapter.
         dtype: The model's dtype. `auto` is float32 on CPUs and the checkpoint's own elsewhere
             (float16 becomes bfloat16, in which the model was trained).
         storage_options: fsspec's options by protocol, with secrets filled in.
@@ -62,6 +65,9 @@ def load(
             checkpoints are copied to `official_folder.CACHE`, for orbax to read.
         quantized: Matrices become int8 (see `quantize`), each as it is read.
         check: Called before anything is read, with the bytes that the parameters take; may raise.
+        adapter: The folder of a LoRA adapter, merged in float32 before anything is cast.
+        base: The base of the adapter that `url` names; default: the one that its configuration
+            names.
 
     Returns:
         The configuration, the parameters (see `params.py`) and the model's dtype.
@@ -71,8 +77,12 @@ def load(
             the wrong shape. The message names all of them.
         StoreError: A remote store failed again and again.
     """
-    config, reader, recipes, _ = open_checkpoint(url, storage_options, cache)
+    config, reader, recipes, _ = open_checkpoint(
+        url, storage_options, cache, adapter=adapter, base=base
+    )
     resolved = _resolve_dtype(dtype, reader)
+    if isinstance(reader, MergedReader) and not quantized:
+        reader.dtype = resolved
     check(sum(_param_bytes(recipe, resolved, quantized) for recipe in recipes))
     put = device_put or _to_default_device
     params: dict[ParamPath, Any] = {}

@@ -45,22 +45,19 @@ def quantized_tensor(kind: object, names: Iterable[str]) -> str:
 
 
 def adapter(folder: Folder) -> str | None:
-    """For a folder with an adapter in it, whether or not a model is beside it; else None."""
+    """For a folder with an adapter in it that nobody named; else None."""
     names = folder.names()
     found = next(
         (n for n in ("adapter_config.json", "adapter_model.safetensors") if n in names), None
     )
     if found is None:
         return None
-    beside = "config.json" in names and any(
-        name.endswith(".safetensors") and not name.startswith("adapter_") for name in names
-    )
-    if beside:
+    if any(n.endswith(".safetensors") and not n.startswith("adapter_") for n in names):
         return (
             f"{folder.url}: an adapter ({found}) lies beside the model, and would change what it "
-            f"says; adapters are not read: {_MERGE}, or take it out of the folder"
+            f"says; give the folder as model.adapter, too, or take the adapter out of it"
         )
-    return f"{folder.url}: an adapter ({found}), no whole model; {_MERGE} and give that folder"
+    return f"{folder.url}: an adapter ({found}) without its adapter_config.json; copy it again"
 
 
 def no_model(folder: Folder) -> str:
@@ -106,5 +103,5 @@ def misnamed(present: Sequence[str], needed: Sequence[str]) -> list[str]:
         if any(f".{prefix}" in f".{name}" for name in present):
             lines.append(f"names have {prefix} in them: {advice}")
     if any("lora_" in name for name in present):
-        lines.append(f"lora_… are an adapter's: {_MERGE}")
+        lines.append(f"lora_… are an adapter's: save it with PEFT's save_pretrained, or {_MERGE}")
     return lines

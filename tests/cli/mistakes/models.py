@@ -157,7 +157,7 @@ CASES = [
     Mistake(
         "an adapter beside a model",
         folder(lambda copy: (copy / "adapter_config.json").write_text("{}")),
-        ("an adapter (adapter_config.json) lies beside the model", "merge_and_unload()"),
+        ("an adapter (adapter_config.json) lies beside the model", "as model.adapter, too"),
     ),
     Mistake(
         "a file of the weights",
