@@ -54,6 +54,8 @@ def test_a_job_names_each_of_its_urls_once_with_its_key() -> None:
         {
             "model": {
                 "weights": "gs://models/2b",
+                "adapter": "file:///models/lora",
+                "base": "hf://owner/base",
                 "tokenizer": "s3://models/tokenizer.model",
                 "chat_template": "hf://owner/name/chat_template.jinja",
             },
@@ -66,6 +68,8 @@ def test_a_job_names_each_of_its_urls_once_with_its_key() -> None:
         ("input.path", "in/*.jsonl"),
         ("output.path", "/out"),
         ("model.weights", "gs://models/2b"),
+        ("model.adapter", "/models/lora"),
+        ("model.base", "hf://owner/base"),
         ("model.tokenizer", "s3://models/tokenizer.model"),
         ("model.chat_template", "hf://owner/name/chat_template.jinja"),
     ]

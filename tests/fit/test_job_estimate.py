@@ -32,6 +32,12 @@ def row(length: int, **sampling: Any) -> dict[str, Any]:
     return {"ids": [2] * length, "sampling": sampling or None}
 
 
+def test_the_adapter_is_asked_for_too(tmp_path: Path) -> None:
+    model = {"weights": "gs://base", "adapter": "gs://lora"}
+    request = job_request(job(tmp_path, [row(1)], model=model), "v5e:1x1x1")
+    assert (request.model, request.adapter, request.base) == ("gs://base", "gs://lora", None)
+
+
 def test_a_prompt_counts_once_and_every_sample_of_it_in_full(tmp_path: Path) -> None:
     rows = [row(5), row(7, max_tokens=3, n=1)]
 

@@ -1,6 +1,6 @@
 """A process that measures its own memory.
 
-    python -m tests.model.peak_memory WEIGHTS DTYPE OPTIONS
+    python -m tests.model.peak_memory WEIGHTS DTYPE OPTIONS [ADAPTER]
 
 Prints JSON: the bytes of the weights as the model holds them, and the most memory the process had,
 over what it had when everything was imported, while it opened them and generated.
@@ -19,13 +19,18 @@ from rgpipeline.model.weights.checkpoint import read_config
 PROMPTS = [list(range(2, 42)), [2, 9, 4]]
 
 
-def main(weights: str, dtype: str, options: str) -> None:
+def main(weights: str, dtype: str, options: str, adapter: str | None = None) -> None:
     storage_options = json.loads(options)
     shapes = jax.tree.leaves(param_shapes(read_config(weights, storage_options), dtype))
     before = _memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     generator = Generator.load(
-        weights, dtype=dtype, slots=2, prefill_chunk=32, storage_options=storage_options
+        weights,
+        adapter=adapter,
+        dtype=dtype,
+        slots=2,
+        prefill_chunk=32,
+        storage_options=storage_options,
     )
     greedy = {"temperature": 0, "max_tokens": 8, "ignore_eos": True}
     tokens = [completion.token_ids for completion in generator.generate(PROMPTS, greedy)]

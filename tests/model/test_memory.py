@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from rgpipeline.model.config import GRIFFIN_CYCLE, GriffinConfig, cycle
 from rgpipeline.model.weights import hf_layout
@@ -26,9 +27,9 @@ class Cost(NamedTuple):
     tokens: list[list[int]]
 
 
-def cost(weights: str, dtype: str, options: dict[str, Any]) -> Cost:
+def cost(weights: str, dtype: str, options: dict[str, Any], *adapter: str) -> Cost:
     """Of opening and generating, in a process of its own."""
-    arguments = (weights, dtype, json.dumps(options))
+    arguments = (weights, dtype, json.dumps(options), *adapter)
     told = output_of("tests.model.peak_memory", *arguments, environment={"JAX_PLATFORMS": "cpu"})
     return Cost(**json.loads(told))
 
@@ -65,3 +66,26 @@ def test_300_million_parameters_from_a_store_cost_less_than_their_weights_and_a_
     assert large.weights > 590e6
     assert large.peak - programs < 1.25 * large.weights
     assert [len(tokens) for tokens in large.tokens] == [8, 8]
+    merged = cost(place.url, "bfloat16", place.storage_options, str(write_adapter(tmp_path)))
+    assert merged.peak - programs < 1.25 * merged.weights
+    assert merged.tokens != large.tokens
+
+
+def write_adapter(folder: Path) -> Path:
+    """A LoRA of the large model's embedding and all its linear layers."""
+    embedding, rng = "model.embed_tokens", np.random.default_rng(1)
+    tensors = {}
+    for name, shape in (source for recipe in hf_layout.recipes(LARGE) for source in recipe.sources):
+        module = name.removesuffix(".weight")
+        if name == module or len(shape) != 2:
+            continue
+        outputs, inputs = shape[::-1] if module == embedding else shape
+        parts = (f"lora_{'embedding_' * (module == embedding)}{one}" for one in "AB")
+        for part, size in zip(parts, ((8, inputs), (outputs, 8)), strict=True):
+            suffix = "" if module == embedding else ".weight"
+            value = rng.standard_normal(size, np.float32) / 16
+            tensors[f"base_model.model.{module}.{part}{suffix}"] = value
+    save_file(tensors, folder / "adapter_model.safetensors")
+    fields = {"peft_type": "LORA", "r": 8, "lora_alpha": 8}
+    (folder / "adapter_config.json").write_text(json.dumps(fields))
+    return folder

@@ -328,3 +328,15 @@ def test_a_fingerprint_is_of_job_and_files_not_of_where_they_lie(tmp_path: Path)
     assert moved == make_plan(job(tmp_path, path=f"{tmp_path}/moved/*.parquet")).fingerprint
     seeded = make_plan(job(tmp_path, path=f"{tmp_path}/moved", sampling={"seed": 1}))
     assert seeded.fingerprint != moved
+
+
+def test_an_adapter_is_in_the_fingerprint_and_its_absence_is_not(tmp_path: Path) -> None:
+    prompts(tmp_path, 3)
+    plain = make_plan(job(tmp_path))
+    assert plain.job["model"].keys().isdisjoint({"adapter", "base"})
+    with_one = make_plan(job(tmp_path, model={"adapter": "gs://models/lora"}))
+    assert with_one.job["model"]["adapter"] == "gs://models/lora"
+    with_other = make_plan(job(tmp_path, model={"adapter": "gs://models/other"}))
+    with_base = make_plan(job(tmp_path, model={"base": "gs://models/base"}))
+    plans = (plain, with_one, with_other, with_base)
+    assert len({plan.fingerprint for plan in plans}) == 4
