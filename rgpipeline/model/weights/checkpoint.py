@@ -21,8 +21,6 @@ from rgpipeline.storage.folders import Folder
 
 _log = logging.getLogger(__name__)
 
-_MOST_FAULTS = 40  # lines of one message; a wrong configuration makes hundreds
-
 
 def open_checkpoint(
     url: str,
@@ -55,10 +53,8 @@ def open_checkpoint(
     else:
         opened = hf_folder.open_folder(folder, cache, compare=compare, alone=merged is None)
     faults = _faults(opened)
-    if len(faults) > _MOST_FAULTS:
-        faults = [*faults[:_MOST_FAULTS], f"and {len(faults) - _MOST_FAULTS} more"]
     if faults:
-        raise WeightsError("\n  ".join([f"{folder.url}: not this model's weights:", *faults]))
+        raise WeightsError(refusals.listed(f"{folder.url}: not this model's weights:", faults))
     if opened.note:
         _log.info("%s: %s", folder.url, opened.note)
     if merged is None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from rgpipeline.errors import WeightsError
 from rgpipeline.model.config import GriffinConfig
-from rgpipeline.model.weights import adapter_config, hf_layout
+from rgpipeline.model.weights import adapter_config, hf_layout, refusals
 from rgpipeline.model.weights.adapter_config import LoraConfig
 from rgpipeline.model.weights.hf_layout import BODY, EMBEDDING, HEAD
 from rgpipeline.model.weights.merged_reader import (
@@ -34,7 +34,6 @@ from rgpipeline.model.weights.safetensors_reader import SafetensorsReader
 from rgpipeline.storage.folders import Folder
 from rgpipeline.storage.local_copy import local_copy
 
-_MOST_FAULTS = 40  # lines of one message
 _WRAPPERS = re.compile(r"\.(base_layer|modules_to_save)(?=\.)")
 _PART = re.compile(
     r"(.+)\.(lora_A\.weight|lora_B\.weight|lora_B\.bias|lora_embedding_A|lora_embedding_B"
@@ -62,12 +61,9 @@ def merged(base: Checkpoint, folder: Folder, cache: Path | None) -> Checkpoint:
     if cache is not None:
         copy = local_copy(folder, [folder.file(adapter_config.TENSORS)], cache)
     merge = _Merge(base, SafetensorsReader(copy, [adapter_config.TENSORS]), config)
-    faults = merge.faults
-    if len(faults) > _MOST_FAULTS:
-        faults = [*faults[:_MOST_FAULTS], f"and {len(faults) - _MOST_FAULTS} more"]
-    if faults:
+    if merge.faults:
         where = f"{folder.url}/{adapter_config.TENSORS}"
-        raise WeightsError("\n  ".join([f"{where}: no adapter of this model:", *faults]))
+        raise WeightsError(refusals.listed(f"{where}: no adapter of this model:", merge.faults))
     return merge.checkpoint()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from rgpipeline.storage.folders import Folder
 
 _SHOWN = 4
+_MOST_FAULTS = 40  # lines of one message; a wrong configuration makes hundreds
 _LOOKED_INTO = 50  # subfolders
 _HUB = re.compile(r"models--([^-].*?)--(.+)")
 _MERGE = "merge it with PEFT (merge_and_unload(), then save_pretrained)"
@@ -27,6 +28,13 @@ _WRAPPERS = {
     "base_model.model.": f"PEFT wraps the model: {_MERGE}",
     "module.": "DataParallel wraps the model: save model.module",
 }
+
+
+def listed(title: str, faults: Sequence[str]) -> str:
+    """One message of several faults, a line each; of very many, the first."""
+    more = len(faults) - _MOST_FAULTS
+    shown = [*faults[:_MOST_FAULTS], f"and {more} more"] if more > 0 else faults
+    return "\n  ".join([title, *shown])
 
 
 def quantized_config(quantization: Mapping[str, object]) -> str:
