@@ -151,30 +151,33 @@ def open_model(
     options = resolve_options(storage_options)
     check_reachable((url for _, url in model.urls()), options)
     with said_as(IN_PYTHON):
-        tokenizer = _open_tokenizer(model, options)
+        tokenizer_url = tokenizer_folder(model, options)
+        tokenizer = _open_tokenizer(model, tokenizer_url, options)
     use_compilation_cache(_CACHE)
     with said_as(IN_PYTHON):
         opened = open_engine(model, engine, options, mesh=mesh, cache=cache, activity=activity)
     if tokenizer is not None and model.tokenizer is None:
         with said_as(IN_PYTHON):
             tokenizer.require_within(opened.loop.vocab_size)
-    open_chat = partial(_open_chat, model, options)
+    open_chat = partial(_open_chat, model, tokenizer_url, options)
     return opened, RequestMaker(SharedLoop(opened.loop), tokenizer, open_chat)
 
 
-def _open_tokenizer(model: ModelSpec, options: StorageOptions) -> Tokenizer | None:
+def _open_tokenizer(model: ModelSpec, url: str, options: StorageOptions) -> Tokenizer | None:
     """The tokenizer that is named, or the one beside the weights if there is one."""
     if model.tokenizer is not None:
-        return Tokenizer.load(model.tokenizer, options)
-    return Tokenizer.find(tokenizer_folder(model, options), options)
+        return Tokenizer.load(url, options)
+    return Tokenizer.find(url, options)
 
 
-def _open_chat(model: ModelSpec, options: StorageOptions, tokenizer: Tokenizer) -> ChatTemplate:
+def _open_chat(
+    model: ModelSpec, tokenizer_url: str, options: StorageOptions, tokenizer: Tokenizer
+) -> ChatTemplate:
     with said_as(IN_PYTHON):
         return ChatTemplate.load(
             model.weights,
             tokenizer,
             options,
             template=model.chat_template,
-            tokenizer_url=tokenizer_folder(model, options),
+            tokenizer_url=tokenizer_url,
         )

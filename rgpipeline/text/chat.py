@@ -57,12 +57,12 @@ class ChatTemplate:
         """The template for the weights in the folder `url`, with their `tokenizer`.
 
         The first that exists of: `template` (a template's text, or the address of its file), the
-        one in `url`, the one in `tokenizer_url` (where the tokenizer is, if not in `url`), Gemma's
+        one in `url`, the one in `tokenizer_url` (where the tokenizer is; default: `url`), Gemma's
         turns. `now` is the time that `strftime_now` formats; default: the current time. Raises
         WeightsError when the template is faulty, or there is none and the tokenizer has no turn
         tokens.
         """
-        folders = (url,) if tokenizer_url is None else (url, tokenizer_url)
+        folders = tuple(dict.fromkeys((url, tokenizer_url or url)))
         name, source = url, None
         if template is not None:
             source = given_template(template, storage_options)

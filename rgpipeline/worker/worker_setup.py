@@ -70,7 +70,7 @@ def open_prompts(job: Job, plan: Plan, options: StorageOptions) -> Prompts:
     elif task_of(job).writes_texts:
         tokenizer = Tokenizer.find(url, options)
     template = PromptTemplate(job.input.template) if job.input.template else None
-    chat = _open_chat(job.model, tokenizer, plan, options)
+    chat = _open_chat(job.model, url, tokenizer, plan, options)
     requires_id = not plan.has_found_id(job)
     return Prompts(plan.columns, job.sampling, tokenizer, chat, template, requires_id)
 
@@ -83,7 +83,11 @@ def _requires_tokenizer(job: Job, plan: Plan) -> bool:
 
 
 def _open_chat(
-    model: ModelSpec, tokenizer: Tokenizer | None, plan: Plan, options: StorageOptions
+    model: ModelSpec,
+    tokenizer_url: str,
+    tokenizer: Tokenizer | None,
+    plan: Plan,
+    options: StorageOptions,
 ) -> ChatTemplate | str:
     if plan.columns.messages is None and model.chat_template is not None:
         raise JobError(
@@ -98,7 +102,7 @@ def _open_chat(
             tokenizer,
             options,
             template=model.chat_template,
-            tokenizer_url=tokenizer_folder(model, options),
+            tokenizer_url=tokenizer_url,
             now=plan.began,
         )
     except WeightsError as error:

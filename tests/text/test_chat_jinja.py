@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from rgpipeline.errors import RowError, WeightsError
+from rgpipeline.storage.small_files import read_in
 from rgpipeline.text.chat import ChatTemplate
 from rgpipeline.text.tokenizer import Tokenizer
 
@@ -177,6 +178,19 @@ def test_the_tokenizers_folder_may_have_the_template(tmp_path: Path, tokenizer: 
     (tmp_path / "chat_template.jinja").write_text(ECHO)
     chat = ChatTemplate.load(str(tmp_path / "w"), tokenizer, tokenizer_url=str(tmp_path))
     assert chat.render([USER]) == "user: Hello ;"
+
+
+def test_a_folder_with_weights_and_tokenizer_is_read_once(
+    tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": ECHO}))
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "rgpipeline.text.chat.read_in",
+        lambda folder, name, options: asked.append(name) or read_in(folder, name, options),
+    )
+    ChatTemplate.load(str(tmp_path), tokenizer, tokenizer_url=str(tmp_path))
+    assert asked.count("special_tokens_map.json") == 1
 
 
 def test_a_template_file_wins_over_the_configuration(load, tmp_path: Path) -> None:
