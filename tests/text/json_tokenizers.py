@@ -10,7 +10,6 @@ from sentencepiece.sentencepiece_model_pb2 import ModelProto
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from rgpipeline.text.added_tokens import JsonFile
-from rgpipeline.text.completion import IncrementalDetokenizer
 from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.text.tokenizer_json import TokenizerJson
 
@@ -96,16 +95,6 @@ def write(folder: Path, made: tokenizers.Tokenizer, **config: Any) -> str:
     config = {"backend": "tokenizers", "tokenizer_class": "GemmaTokenizer", **ROLES, **config}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return str(folder)
-
-
-def streamed(tokenizer: Tokenizer, pushes: list[list[int]]) -> str:
-    """The joined pieces, with every detokenizer after the first taken up from a saved state."""
-    text, state = "", None
-    for ids in pushes:
-        detokenizer = IncrementalDetokenizer(tokenizer, state)
-        text += detokenizer.push(ids)
-        state = json.loads(json.dumps(detokenizer.state()))
-    return text + IncrementalDetokenizer(tokenizer, state).flush()
 
 
 def library_ids(library: tokenizers.Tokenizer, text: str) -> list[int]:

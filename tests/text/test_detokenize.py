@@ -2,7 +2,6 @@
 
 import io
 import json
-import tracemalloc
 from collections.abc import Callable
 from itertools import chain, product
 from pathlib import Path
@@ -14,10 +13,10 @@ from hypothesis import strategies as st
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
 from rgpipeline.errors import WeightsError
-from rgpipeline.text import completion
 from rgpipeline.text.completion import IncrementalDetokenizer
 from rgpipeline.text.sentencepiece_model import SentencePieceModel
 from rgpipeline.text.tokenizer import Tokenizer
+from tests.text.streams import bytes_kept, streamed
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "tokenizer"
 TEXTS = [case["text"] for case in json.loads((GOLDEN / "cases.json").read_text())]
@@ -41,16 +40,6 @@ any_ids = st.lists(
 split_ids = st.lists(any_ids, max_size=6)
 
 
-def detokenized(tokenizer: Tokenizer, pushes: list[list[int]]) -> str:
-    """The joined pieces, with every detokenizer after the first taken up from a saved state."""
-    text, state = "", None
-    for ids in pushes:
-        detokenizer = IncrementalDetokenizer(tokenizer, state)
-        text += detokenizer.push(ids)
-        state = json.loads(json.dumps(detokenizer.state()))
-    return text + IncrementalDetokenizer(tokenizer, state).flush()
-
-
 @pytest.mark.parametrize("family", FAMILIES, ids=str)
 def test_random_ids_join_to_the_decoded_whole(
     variant: Callable[..., Tokenizer], family: dict[str, bool]
@@ -60,7 +49,7 @@ def test_random_ids_join_to_the_decoded_whole(
     @settings(max_examples=400, deadline=None)
     @given(split_ids)
     def check(pushes: list[list[int]]) -> None:
-        assert detokenized(tokenizer, pushes) == tokenizer.decode(list(chain.from_iterable(pushes)))
+        assert streamed(tokenizer, pushes) == tokenizer.decode(list(chain.from_iterable(pushes)))
 
     check()
 
@@ -68,14 +57,14 @@ def test_random_ids_join_to_the_decoded_whole(
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: repr(text[:20]))
 def test_real_text_comes_back_token_by_token(tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode(text)
-    assert detokenized(tokenizer, [[index] for index in ids]) == text
+    assert streamed(tokenizer, [[index] for index in ids]) == text
 
 
 @settings(max_examples=300, deadline=None)
 @given(text=st.text())
 def test_any_text_comes_back_token_by_token(tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode(text)
-    assert detokenized(tokenizer, [[index] for index in ids]) == tokenizer.decode(ids)
+    assert streamed(tokenizer, [[index] for index in ids]) == tokenizer.decode(ids)
 
 
 def test_text_is_given_out_as_soon_as_it_is_certain(tokenizer: Tokenizer) -> None:
@@ -90,26 +79,16 @@ def test_a_continuation_keeps_its_leading_space(tokenizer: Tokenizer) -> None:
 
 def test_a_control_token_breaks_a_character_apart(tokenizer: Tokenizer) -> None:
     first, second = (6 + byte for byte in "é".encode())
-    assert detokenized(tokenizer, [[first, 0, second]]) == "\ufffd\ufffd"
+    assert streamed(tokenizer, [[first, 0, second]]) == "\ufffd\ufffd"
 
 
 def test_an_unfinished_character_is_a_replacement_for_each_byte(tokenizer: Tokenizer) -> None:
     ids = [6 + byte for byte in "語".encode()[:2]]
-    assert detokenized(tokenizer, [ids]) == "\ufffd\ufffd" == tokenizer.decode(ids)
+    assert streamed(tokenizer, [ids]) == "\ufffd\ufffd" == tokenizer.decode(ids)
 
 
 def test_memory_is_constant(tokenizer: Tokenizer) -> None:
-    detokenizer = IncrementalDetokenizer(tokenizer)
-    block = [*tokenizer.encode("In the beginning 日本語"), 236]  # ends within a character
-    detokenizer.push(block)
-    tracemalloc.start()
-    for _ in range(5000):
-        detokenizer.push(block)
-    # Threads that other tests left behind allocate too: only this package's lines count.
-    own = tracemalloc.Filter(True, f"{Path(completion.__file__).parent}/*")
-    held = tracemalloc.take_snapshot().filter_traces([own]).statistics("filename")
-    tracemalloc.stop()
-    assert sum(statistic.size for statistic in held) < 4096
+    assert bytes_kept(tokenizer) < 4096
 
 
 def test_denormalizing_models_are_refused() -> None:

@@ -1,10 +1,8 @@
 """A tokenizer.json gives the ids of the `tokenizers` library, and its texts stream as the whole."""
 
 import json
-import tracemalloc
 from datetime import datetime
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rgpipeline.errors import RowError, WeightsError
-from rgpipeline.text import completion
 from rgpipeline.text.chat import ChatTemplate
-from rgpipeline.text.completion import CompletionText, IncrementalDetokenizer
+from rgpipeline.text.completion import CompletionText
 from rgpipeline.text.jinja import JinjaTemplate
 from rgpipeline.text.stops import token_without_text
 from tests.text.json_tokenizers import (
@@ -26,9 +23,9 @@ from tests.text.json_tokenizers import (
     bpe,
     library_ids,
     opened,
-    streamed,
     trained,
 )
+from tests.text.streams import bytes_kept, streamed
 
 LIBRARY = trained()
 OURS = opened(LIBRARY)
@@ -165,16 +162,7 @@ def test_half_a_surrogate_pair_is_a_row_error_with_its_place() -> None:
 
 
 def test_memory_is_constant() -> None:
-    detokenizer = IncrementalDetokenizer(OURS)
-    block = [*OURS.encode("In the beginning 日本語"), 236]
-    detokenizer.push(block)
-    tracemalloc.start()
-    for _ in range(5000):
-        detokenizer.push(block)
-    own = tracemalloc.Filter(True, f"{Path(completion.__file__).parent}/*")
-    held = tracemalloc.take_snapshot().filter_traces([own]).statistics("filename")
-    tracemalloc.stop()
-    assert sum(statistic.size for statistic in held) < 4096
+    assert bytes_kept(OURS) < 4096
 
 
 def test_a_file_without_bos_is_refused() -> None:

@@ -25,9 +25,9 @@ from tests.text.json_tokenizers import (
     in_gemmas_style,
     library_ids,
     opened,
-    streamed,
     trained,
 )
+from tests.text.streams import streamed
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "tokenizer"
 MODEL = (GOLDEN / "tokenizer.model").read_bytes()
