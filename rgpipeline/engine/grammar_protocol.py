@@ -1,0 +1,67 @@
+"""What the loop asks of grammars: a mask over the vocabulary for each sequence that has one.
+
+Free of jax, and of any library that knows grammars. A mask is a row of bits, packed in int32: token
+t is allowed if bit t % 32 of word t // 32 is set. Where the grammar accepts the text so far, the
+mask allows the model's end-of-sequence tokens, too.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+StructuredOutputs = Any  # the value of `sampling.structured_outputs`
+
+MASK_BITS = 32  # tokens in one word of a mask
+
+
+def mask_words(vocab: int) -> int:
+    """Words of one mask."""
+    return -(-vocab // MASK_BITS)
+
+
+class Matcher(Protocol):
+    """One sequence's position in its grammar."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the text is whole: nothing may follow it but end-of-sequence."""
+        ...
+
+    def consume(self, token: int) -> None:
+        """Goes on by a token that was drawn from the mask; never one that ended the sequence.
+
+        Raises:
+          RowError: the grammar does not go on so; the message says why.
+        """
+        ...
+
+
+class Grammars(Protocol):
+    """The grammars of one worker, all for the same tokenizer."""
+
+    def matcher(self, grammar: StructuredOutputs, tokens: Sequence[int]) -> Matcher:
+        """The position after some tokens of a new text.
+
+        Args:
+          grammar: what the row asks for.
+          tokens: generated already; not empty if a sequence is resumed.
+
+        Raises:
+          RowError: the grammar can't be compiled, or does not accept the tokens.
+        """
+        ...
+
+    def fill(self, matchers: Sequence[Matcher], rows: NDArray[np.int32]) -> list[str | None]:
+        """Writes the masks of these matchers, in parallel; none of them is finished.
+
+        Args:
+          matchers: n of them.
+          rows: [n, `mask_words`], to be overwritten.
+
+        Returns:
+          For each matcher None, or why it failed: the error of its row. To allow no token is a
+          failure.
+        """
+        ...
