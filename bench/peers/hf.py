@@ -34,7 +34,7 @@ class HuggingFace:
         self._model = lru_cache(maxsize=1)(self._open)
 
     def _open(self, dtype: str) -> Any:
-        model = transformers.AutoModelForCausalLM.from_pretrained(
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(
             self._folder, dtype=getattr(torch, dtype)
         )
         model.generation_config.eos_token_id = None
