@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from rgpipeline.engine.api import UNLIMITED, Engine, Rows, State, TextRequest, TextResult
 from rgpipeline.engine.checks import NumberCheck, check_request, check_tokens
+from rgpipeline.engine.decoder import NO_TOKENS, Decoder
 from rgpipeline.engine.prefill.admission import Admission
 from rgpipeline.engine.prefill.text_scorer import TextScorer, score_all
-from rgpipeline.engine.sequence import BlockRead, IndexPool, InFlight, Sequence, params_of, snapshot
-from rgpipeline.engine.slot_fields import SamplingFeatures
+from rgpipeline.engine.sequence import IndexPool, InFlight
 from rgpipeline.engine.step_tuner import DEFAULT_TOKENS, UNDISTURBED_BLOCKS, StepTuner
 from rgpipeline.errors import RowError
 from rgpipeline.records import Emission, Request
@@ -28,8 +28,6 @@ from rgpipeline.records import Emission, Request
 MAX_PREFILLS_PER_STEP = 64
 # The same while nothing is decoded: the caller of `step` may want to stop.
 MAX_PREFILLS_WITHOUT_DECODE = 8
-
-_NO_TOKENS = np.zeros((0,), np.int32)
 
 
 class Loop(Generic[State, Rows]):
@@ -51,26 +49,21 @@ class Loop(Generic[State, Rows]):
 
     def _make_states(self) -> None:
         engine = self._engine
-        self._features = SamplingFeatures()
-        self._state = engine.init(self._features)
         self._slots = IndexPool(engine.slots, engine.parts)
+        self._decoder = Decoder(engine, self._slots)
         self._admission = Admission(engine, self._slots, self._prefix_states)
         self._scorer = TextScorer(engine, self._prefix_states)
-        self._in_flight: InFlight | None = None
         self._undisturbed = 0  # blocks dispatched since the last prefill call
         self._refused: list[Emission] = []
 
     def step(self) -> list[Emission]:
         """Prefills, dispatches a block, and returns the emissions of the block before it."""
         self._prefill()
-        previous, self._in_flight = self._in_flight, self._dispatch()
-        if previous is None and self._in_flight is None:
-            self._admission.wait()  # only prompts are read: don't run ahead of the device
         refused, self._refused = self._refused, []
-        return refused + (self._read(previous) if previous else [])
+        return refused + self._decode()
 
     def _prefill(self) -> None:
-        self._insert()
+        self._decoder.insert(self._admission)
         if self._tuner.searching and self._slots and self._undisturbed < UNDISTURBED_BLOCKS:
             return  # don't time blocks that overlap prefill
         for made in range(MAX_PREFILLS_PER_STEP):
@@ -81,57 +74,28 @@ class Loop(Generic[State, Rows]):
             self.prefills += 1
             self._undisturbed = 0
             self.progress_counter += 1
-            self._insert()
+            self._decoder.insert(self._admission)
 
-    def _insert(self) -> None:
-        self._state, sequences = self._admission.insert(self._state)
-        if not sequences:
-            return
-        features = self._features | SamplingFeatures.union(s.request.sampling for s in sequences)
-        if features != self._features:
-            self._state = self._engine.widen(self._state, features)
-            self._features = features
-        params = {one.slot: params_of(one, self._engine.eos_ids) for one in sequences}
-        self._state = self._engine.assign(self._state, params)
-
-    def _dispatch(self) -> InFlight | None:
-        sequences, steps = list(self._slots), self._tuner.steps
+    def _decode(self) -> list[Emission]:
+        steps = self._tuner.steps
         self._admission.record_steps(steps)
-        if not sequences:
-            return None
-        self._state, block = self._engine.decode(self._state, self._features, steps)
-        self._undisturbed += 1
-        snapshots = {}
-        for sequence in sequences:
-            if sequence.record_dispatch(steps):
-                self._slots.release(sequence.slot, sequence)
-            elif sequence.wants_snapshot:
-                snapshots[sequence.slot] = self._engine.download(self._state, sequence.slot)
-                sequence.wants_snapshot = False
-        return InFlight(block, steps, self.prefills, sequences, snapshots)
+        previous = self._decoder.decode(steps, self.prefills)
+        if self._decoder.in_flight is not None:
+            self._undisturbed += 1
+        elif previous is None:
+            self._admission.wait()  # only prompts are read: don't run ahead of the device
+        return self._read(previous)
 
-    def _read(self, flight: InFlight) -> list[Emission]:
-        block = BlockRead(flight.block.read())
+    def _read(self, flight: InFlight | None) -> list[Emission]:
+        if flight is None:
+            return []
+        emissions = self._decoder.read(flight, self.numbers)
         if self._tuner.searching:
             limits = (one.limit for one in flight.sequences)
             tokens = mean(DEFAULT_TOKENS if limit == UNLIMITED else limit for limit in limits)
             self._tuner.record_block(flight.steps, flight.prefills, self.prefills, tokens)
         self.progress_counter += 1
-        emissions = []
-        for sequence in flight.sequences:
-            if sequence.finished:
-                continue
-            emission = block.emission(sequence, flight.snapshots.get(sequence.slot))
-            emissions.append(self.numbers.emitted(emission))
-            if emission.finish is not None:
-                sequence.finish()
-                self._slots.release(sequence.slot, sequence)
         return emissions
-
-    def _evict(self, sequence: Sequence) -> None:
-        sequence.finish()
-        self._state = self._engine.assign(self._state, {sequence.slot: None})
-        self._slots.release(sequence.slot, sequence)
 
     def submit(self, requests: Iterable[Request]) -> None:
         """Queues requests. One that can't be done comes back as an emission with its error."""
@@ -140,17 +104,13 @@ class Loop(Generic[State, Rows]):
                 self.check(request)
                 self._admission.add(request)
             except RowError as error:
-                self._refused.append(Emission(request.key, _NO_TOKENS, "error", error=str(error)))
+                self._refused.append(Emission(request.key, NO_TOKENS, "error", error=str(error)))
 
     def cancel(self, key: Hashable) -> None:
         """Drops a sequence or a text; nothing more of it is emitted."""
         self._admission.drop(key)
         self._scorer.drop(key)
-        for sequence in self._in_flight.sequences if self._in_flight else []:
-            if sequence.request.key == key:
-                sequence.finish()
-        if (decoding := self._slots.find(key)) is not None:
-            self._evict(decoding)
+        self._decoder.cancel(key)
 
     def request_snapshot(self, key: Hashable) -> None:
         """One of the sequence's next emissions carries the state after its tokens."""
@@ -163,20 +123,16 @@ class Loop(Generic[State, Rows]):
         All slots and queues are empty afterwards. Sequences that had not begun to decode, and texts
         to score, are dropped without an emission.
         """
-        previous, self._in_flight = self._in_flight, None
-        emissions = self._refused + (self._read(previous) if previous else [])
+        previous, self._decoder.in_flight = self._decoder.in_flight, None
+        emissions = [*self._refused, *self._read(previous), *self._decoder.drain()]
         self._refused = []
-        for sequence in self._slots:
-            state = snapshot(sequence, self._engine.download(self._state, sequence.slot))
-            emissions.append(Emission(sequence.request.key, _NO_TOKENS, snapshot=state))
-            self._evict(sequence)
         self._admission.drop_all()
         self._scorer.drop()
         return emissions
 
     def reset(self) -> None:
         """Drops all requests and makes new states: a step that raised has lost them."""
-        del self._state, self._admission, self._scorer  # their memory is needed
+        del self._decoder, self._admission, self._scorer  # their memory is needed
         self._make_states()
 
     @property
@@ -208,7 +164,7 @@ class Loop(Generic[State, Rows]):
     def idle(self) -> bool:
         """True when `step` has nothing to do."""
         waiting = self._admission.waiting
-        return not (self._slots or waiting or self._in_flight or self._refused)
+        return not (self._slots or waiting or self._decoder.in_flight or self._refused)
 
     @property
     def working_on(self) -> list[Hashable]:

@@ -75,7 +75,7 @@ def test_a_step_that_is_broken_off_costs_only_its_own_call(generator, monkeypatc
 
     def broken() -> None:
         monkeypatch.undo()
-        loop._state = None  # as after a call that took the state and returned none
+        loop._decoder._state = None  # as after a call that took the state and returned none
         raise error
 
     monkeypatch.setattr(loop, "step", broken)

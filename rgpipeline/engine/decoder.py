@@ -1,0 +1,102 @@
+"""The sequences that have slots: their states, and the block that the device may still work on.
+
+A block's tokens are read one call late. So each block in flight goes with the sequences that had
+the slots when it was dispatched.
+"""
+
+from collections.abc import Hashable, Iterable
+from collections.abc import Sequence as Seq
+from typing import Generic
+
+import numpy as np
+
+from rgpipeline.engine.api import Engine, PendingBlock, Rows, State
+from rgpipeline.engine.checks import NumberCheck
+from rgpipeline.engine.prefill.admission import Admission
+from rgpipeline.engine.sequence import BlockRead, IndexPool, InFlight, Sequence, params_of, snapshot
+from rgpipeline.engine.slot_fields import SamplingFeatures
+from rgpipeline.records import Emission
+
+NO_TOKENS = np.zeros((0,), np.int32)
+
+
+class Decoder(Generic[State, Rows]):
+    """Decodes in an engine's slots."""
+
+    def __init__(self, engine: Engine[State, Rows], slots: IndexPool) -> None:
+        self._engine = engine
+        self._slots = slots
+        self._features = SamplingFeatures()
+        self._state = engine.init(self._features)
+        self.in_flight: InFlight | None = None
+
+    def insert(self, admission: Admission[State, Rows]) -> None:
+        """Fills free slots with sequences that are ready."""
+        self._state, sequences = admission.insert(self._state)
+        if not sequences:
+            return
+        features = self._features | SamplingFeatures.union(s.request.sampling for s in sequences)
+        if features != self._features:
+            self._state = self._engine.widen(self._state, features)
+            self._features = features
+        params = {one.slot: params_of(one, self._engine.eos_ids) for one in sequences}
+        self._state = self._engine.assign(self._state, params)
+
+    def decode(self, steps: int, prefills: int) -> InFlight | None:
+        """Dispatches a block of all slots, if any has a sequence; returns the block before it.
+
+        `prefills`: prefill calls made so far.
+        """
+        previous, self.in_flight = self.in_flight, None
+        if self._slots:
+            self._state, block = self._engine.decode(self._state, self._features, steps)
+            self._record(block, steps, prefills)
+        return previous
+
+    def _record(self, block: PendingBlock, steps: int, prefills: int) -> None:
+        """The block has been dispatched."""
+        sequences, snapshots = list(self._slots), {}
+        for sequence in sequences:
+            if sequence.record_dispatch(steps):
+                self._slots.release(sequence.slot, sequence)
+            elif sequence.wants_snapshot:
+                snapshots[sequence.slot] = self._engine.download(self._state, sequence.slot)
+                sequence.wants_snapshot = False
+        self.in_flight = InFlight(block, steps, prefills, sequences, snapshots)
+
+    def read(self, flight: InFlight, numbers: NumberCheck) -> list[Emission]:
+        """Waits for a block; what its sequences gained. Raises WeightsError."""
+        block, emissions = BlockRead(flight.block.read()), []
+        for sequence in flight.sequences:
+            if sequence.finished:
+                continue
+            emission = block.emission(sequence, flight.snapshots.get(sequence.slot))
+            emissions.append(numbers.emitted(emission))
+            if emission.finish is not None:
+                sequence.finish()
+                self._slots.release(sequence.slot, sequence)
+        return emissions
+
+    def cancel(self, key: Hashable) -> None:
+        """Drops the sequence if it has a slot, or its last tokens are in flight."""
+        for sequence in self.in_flight.sequences if self.in_flight else []:
+            if sequence.request.key == key:
+                sequence.finish()
+        if (decoding := self._slots.find(key)) is not None:
+            self.evict([decoding])
+
+    def evict(self, sequences: Seq[Sequence]) -> None:
+        """Takes their slots from sequences that the device would go on with."""
+        for sequence in sequences:
+            sequence.finish()
+            self._slots.release(sequence.slot, sequence)
+        if sequences:
+            idle = {sequence.slot: None for sequence in sequences}
+            self._state = self._engine.assign(self._state, idle)
+
+    def drain(self) -> Iterable[Emission]:
+        """Takes all slots, with a snapshot of each sequence. Nothing may be in flight."""
+        for sequence in self._slots:
+            state = snapshot(sequence, self._engine.download(self._state, sequence.slot))
+            yield Emission(sequence.request.key, NO_TOKENS, snapshot=state)
+        self.evict(list(self._slots))
