@@ -54,6 +54,7 @@ _TABLE = (
             "prompt": "prompt",
             "prompt_ids": "prompt_ids",
             "messages": "messages",
+            "tools": "tools",
             "sampling": "sampling",
         },
         kept=("custom_id", "url", "model", "top_logprobs"),

@@ -13,6 +13,7 @@ import pyarrow as pa
 from rgpipeline.errors import RowError
 from rgpipeline.io.json_types import ColumnTypes
 from rgpipeline.io.jsonl import JsonLinesReader, Row, parse_object
+from rgpipeline.io.openai_tools import offered_tools, with_parsed_arguments
 from rgpipeline.spec import MAX_LOGPROBS, openai_names
 
 SCHEMA = pa.schema(
@@ -24,6 +25,7 @@ SCHEMA = pa.schema(
         ("prompt", pa.string()),
         ("prompt_ids", pa.list_(pa.int64())),
         ("messages", pa.string()),  # JSON
+        ("tools", pa.string()),  # JSON; null where there are none
         ("sampling", pa.string()),  # JSON: our names
     ]
 )
@@ -93,7 +95,13 @@ def _custom_id(name: Any) -> str:
 def _chat(body: Row) -> Row:
     if not isinstance(body.get("messages"), list):
         raise RowError("body.messages: missing or not a list")
-    return {"messages": json.dumps(body["messages"])}
+    messages = [
+        with_parsed_arguments(message, f"body.messages[{index}]")
+        for index, message in enumerate(body["messages"])
+    ]
+    tools = offered_tools(body)
+    offered = {"tools": json.dumps(tools)} if tools else {}
+    return {"messages": json.dumps(messages), **offered}
 
 
 def _prompt(prompt: Any) -> Row:
@@ -117,7 +125,7 @@ _OF_NO_EFFECT = {  # on the answer: who asks, how urgently, what a server may ke
     "prompt_cache_key",
     "prompt_cache_retention",
     "prompt_cache_options",
-    "parallel_tool_calls",  # there are no tools
+    "parallel_tool_calls",  # calls are not parsed: the answer is what the model wrote
     "include_reasoning",  # there is no reasoning
     "spaces_between_special_tokens",  # special tokens are left out of texts
     "guided_decoding_backend",  # of constraints, which are refused
@@ -141,7 +149,7 @@ _HARMLESS: dict[str, Callable[[Any], bool]] = {  # values that ask for nothing w
     "best_of": _one_of(1),
     "suffix": _one_of(""),
     "tools": _empty,
-    "tool_choice": _one_of("none", "auto"),  # without tools, both are none
+    "tool_choice": _one_of("none", "auto"),
     "functions": _empty,
     "function_call": _one_of("none", "auto"),
     "response_format": _one_of({"type": "text"}),
@@ -173,6 +181,7 @@ def sampling_of(body: Mapping[str, Any], chat: bool) -> dict[str, Any]:
     """What a request's body asks for, by our names. Raises RowError naming what can't be done."""
     for name, value in body.items():
         known = name in _OUR_NAMES or name in _OF_NO_EFFECT or name in _ELSEWHERE
+        known = known or (chat and name == "tools")
         if value is not None and not known and not _asks_for_nothing(name, value, chat):
             raise RowError(f"body.{name}: not supported; remove it")
     given = [(ours, body.get(theirs)) for theirs, ours in _OUR_NAMES.items()]

@@ -47,6 +47,7 @@ def json_column(
 def value_of(field: pa.Field, scalar: pa.Scalar) -> Any:
     """One value as a Python object: text, numbers, dates, lists, dicts for structs and maps.
 
+    A struct has all fields of its type: those that are null are left out, as in JSON of the row.
     JSON text is decoded if the column's type or metadata says that it is JSON. Raises RowError
     naming the column if that fails.
     """
@@ -100,14 +101,16 @@ def is_json_type(kind: pa.DataType) -> bool:
 
 
 def _decoder(kind: pa.DataType) -> Decode | None:
-    """A function that decodes the JSON in values of a type; None for types without JSON."""
+    """A function that decodes values of a type; None for types that need no decoding.
+
+    It decodes JSON, and leaves out the null fields of structs.
+    """
     if is_json_type(kind):
         return json.loads
     if pa.types.is_dictionary(kind):
         return _decoder(kind.value_type)
     if pa.types.is_struct(kind):
-        fields = {field.name: found for field in kind if (found := _decoder(field.type))}
-        return _in_struct(fields) if fields else None
+        return _in_struct({field.name: _decoder(field.type) for field in kind})
     if pa.types.is_map(kind):
         item = _decoder(kind.item_type)
         return None if item is None else _in_map(item)
@@ -117,12 +120,12 @@ def _decoder(kind: pa.DataType) -> Decode | None:
     return None
 
 
-def _in_struct(fields: Mapping[str, Decode]) -> Decode:
+def _in_struct(fields: Mapping[str, Decode | None]) -> Decode:
     def decode(value: Any) -> Any:
         if value is None:
             return None
-        decoded = {key: fields[key](value[key]) for key in fields if value[key] is not None}
-        return {**value, **decoded}
+        given = {key: one for key, one in value.items() if one is not None}
+        return {key: found(one) if (found := fields[key]) else one for key, one in given.items()}
 
     return decode
 

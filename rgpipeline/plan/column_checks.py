@@ -178,6 +178,10 @@ _WANTED: dict[str, tuple[Fits, str]] = {
         lambda kind: _is_text(kind) or _is_list_of(kind, pa.types.is_struct, pa.types.is_map),
         "a list of messages (role, content), or that as JSON text,",
     ),
+    "tools": (
+        lambda kind: _is_text(kind) or _is_list_of(kind, pa.types.is_struct, pa.types.is_map),
+        "a list of tools (JSON schemas of functions), or that as JSON text,",
+    ),
     "id": (_is_name, "text, a whole number, a date, a decimal, a UUID or a few bytes"),
     "sampling": (
         lambda kind: _is_text(kind) or bool(pa.types.is_struct(kind) or pa.types.is_map(kind)),
@@ -190,6 +194,7 @@ _HOLDS: dict[str, Callable[[JsonKinds], bool]] = {
     "completion": lambda kinds: kinds.text,
     "prompt_ids": lambda kinds: _holds_items(kinds, lambda item: item.least is not None),
     "messages": lambda k: k.text or _holds_items(k, lambda item: item.keys is not None),
+    "tools": lambda k: k.text or _holds_items(k, lambda item: item.keys is not None),
     "id": lambda kinds: kinds.text or kinds.least is not None or kinds.floats,
     "sampling": lambda kinds: kinds.text or kinds.keys is not None,
 }
@@ -204,8 +209,8 @@ def missing_columns(
 ) -> Iterator[str]:
     """A message for each needed column that some files lack: all rows of those files would fail.
 
-    `schemas`: one for each file. The column of sampling options isn't needed: rows without it use
-    the job's options.
+    `schemas`: one for each file. The columns of sampling options and tools aren't needed: rows
+    without them use the job's options, or none.
     """
     filled = [(file, schema) for file, schema in zip(files, schemas, strict=True) if file.rows]
     for field, name in _needed(job, columns):
@@ -222,7 +227,7 @@ def missing_columns(
 
 
 def _needed(job: Job, columns: Columns) -> Iterator[tuple[str, str]]:
-    for field, name in columns.model_dump(exclude={"sampling"}).items():
+    for field, name in columns.model_dump(exclude={"sampling", "tools"}).items():
         if name is not None:
             yield f"input.columns.{field}", name
     for name in PromptTemplate(job.input.template).fields if job.input.template else ():

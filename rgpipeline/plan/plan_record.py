@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from rgpipeline import __version__
-from rgpipeline.input_formats import brings_prompts
+from rgpipeline.input_formats import FORMATS, brings_prompts
 from rgpipeline.io.parts import AddedColumns, PartLabel
 from rgpipeline.io.readers import Reader, reader_for
 from rgpipeline.io.shard_rows import InputRows, read_shard
@@ -127,7 +127,8 @@ class Plan:
             ),
             schema=pa.schema([schema.field(name) for name in facts["kept"]]),
             kept=tuple(facts["kept"]),
-            columns=Columns(**facts["columns"]),
+            # An earlier version may not have known all columns of a format.
+            columns=Columns(**{**FORMATS[facts["format"]].columns, **facts["columns"]}),
             partitions=tuple(facts["partitions"]),
             began=datetime.fromisoformat(facts["began"]) if "began" in facts else datetime.now(),
         )
@@ -140,7 +141,8 @@ def used_columns(columns: Columns, template: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*named, *fields]))
 
 
-_LATER_KEYS = ("adapter", "base")  # of `model:`
+# Keys that earlier versions lacked; each has a default that means what those versions did.
+_LATER_KEYS = ("model.adapter", "model.base", "input.columns.tools")
 
 
 def identity(job: Job) -> dict[str, Any]:
@@ -149,8 +151,12 @@ def identity(job: Job) -> dict[str, Any]:
     facts = job.model_dump(mode="json", include=sections)
     del facts["input"]["path"], facts["output"]["path"]
     for key in _LATER_KEYS:  # plans made before they existed have the same fingerprint
-        if facts["model"][key] is None:
-            del facts["model"][key]
+        *sections_of_key, name = key.split(".")
+        section: Any = facts
+        for part in sections_of_key:
+            section = section[part]
+        if section[name] is None:
+            del section[name]
     return facts
 
 

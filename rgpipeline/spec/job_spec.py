@@ -21,6 +21,12 @@ class Columns(Spec):
     messages: str | None = field(
         None, "column of chat messages (role, content)", "messages", "column"
     )
+    tools: str | None = field(
+        None,
+        "column of the tools that a chat's model may call (JSON schemas, as OpenAI's)",
+        "tools",
+        "column",
+    )
     prompt_ids: str | None = field(
         None, "column of token id lists, taken as they are", "ids", "column"
     )
@@ -86,6 +92,8 @@ class InputSpec(Spec):
                 else "exactly one of columns.prompt, columns.messages, columns.prompt_ids and "
                 f"template makes the prompt; found {found}"
             )
+        if self.columns.tools is not None and self.columns.messages is None and wanted:
+            raise ValueError("columns.tools is for chats; it needs columns.messages")
         return self
 
 

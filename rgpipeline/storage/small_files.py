@@ -36,6 +36,25 @@ def read_in(folder: str, name: str, storage_options: StorageOptions | None) -> b
     return read_file(f"{folder.rstrip('/')}/{name}", storage_options)
 
 
+def names_in(folder: str, name: str, storage_options: StorageOptions | None) -> list[str]:
+    """The names of what the folder `name` in `folder` holds; empty if there is none.
+
+    Raises WeightsError and StoreError as `read_file`.
+    """
+    folder = DEMO_FOLDER if folder == DEMO else folder
+    url = f"{folder.rstrip('/')}/{name}"
+    fs, path = open_filesystem(url, storage_options, WeightsError)
+
+    def listed() -> list[str]:
+        try:
+            entries = fs.ls(path, detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return [str(entry).rstrip("/").rpartition("/")[2] for entry in entries]
+
+    return Retry().read(url, listed, WeightsError)
+
+
 def json_object(data: bytes, where: str) -> dict[str, Any]:
     """The JSON object in a file's content. Raises WeightsError naming the file `where`."""
     require_content(data, where)

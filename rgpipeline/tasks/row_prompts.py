@@ -129,7 +129,7 @@ class Prompts:
             names = " and ".join(repr(name) for name in sources if name is not None)
             raise RowError(f"{names} is null")
         if given[0] == columns.messages:
-            return self._chat(given[0], row[given[0]], sampling)
+            return self._chat(given[0], row, sampling)
         if given[0] == columns.prompt_ids:
             return Prompt(_token_ids(given[0], row[given[0]]), sampling)
         return Prompt(self.text_tokens(given[0], row), sampling)
@@ -172,7 +172,8 @@ class Prompts:
         assert self.tokenizer is not None, "`open_prompts` loads one where there are texts"
         return self.tokenizer.encode(text, bos=bos)
 
-    def _chat(self, name: str, messages: object, sampling: Sampling) -> Prompt:
+    def _chat(self, name: str, row: Row, sampling: Sampling) -> Prompt:
+        messages = row[name]
         if not isinstance(messages, str | list):
             raise RowError(
                 f"{name!r} holds {kind_of(messages)}; a list of messages, or that as JSON text, "
@@ -180,7 +181,8 @@ class Prompts:
             )
         if isinstance(self.chat, str):
             raise RowError(self.chat)
-        tokens = self.chat.encode(messages)
+        tools = None if self.columns.tools is None else row[self.columns.tools]
+        tokens = self.chat.encode(messages, tools)
         return Prompt(tokens, with_turn_end(sampling, self.chat.stop_ids))
 
 

@@ -5,13 +5,18 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Self
 
-from rgpipeline.errors import WeightsError
-from rgpipeline.spec import is_template_text
+from rgpipeline.errors import RowError, WeightsError
 from rgpipeline.storage.filesystems import StorageOptions
-from rgpipeline.storage.small_files import json_object, read_file, read_in
-from rgpipeline.text.added_tokens import named_tokens
 from rgpipeline.text.chat_messages import as_turns, parse_messages
+from rgpipeline.text.chat_tools import parse_tools
 from rgpipeline.text.jinja import JinjaTemplate
+from rgpipeline.text.template_files import (
+    DEFAULT,
+    FOR_TOOLS,
+    given_templates,
+    special_tokens,
+    templates_in,
+)
 from rgpipeline.text.tokenizer import Tokenizer
 
 _TURN, _END = "<start_of_turn>", "<end_of_turn>"
@@ -24,8 +29,14 @@ class ChatTemplate:
     (`recurrentgemma.common.apply_it_formatter`), for any number of turns.
     """
 
-    def __init__(self, tokenizer: Tokenizer, own: JinjaTemplate | None = None) -> None:
-        """`own` is the checkpoint's template, None for Gemma's turns.
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        own: JinjaTemplate | None = None,
+        for_tools: JinjaTemplate | None = None,
+    ) -> None:
+        """`own` is the checkpoint's template, None for Gemma's turns; `for_tools` the one for
+        chats with tools, where it has two.
 
         Raises WeightsError when there is none and the tokenizer has no turn tokens.
         """
@@ -36,7 +47,7 @@ class ChatTemplate:
                 f"give a template as model.chat_template"
             )
         self._tokenizer = tokenizer
-        self._own = own
+        self._own, self._for_tools = own, for_tools or own
         end = tokenizer.piece_to_id(_END)
         self.stop_ids: tuple[int, ...] = () if end is None else (end,)
         own_ids = (tokenizer.bos_id, tokenizer.eos_id, tokenizer.unk_id, tokenizer.pad_id)
@@ -63,30 +74,50 @@ class ChatTemplate:
         tokens.
         """
         folders = tuple(dict.fromkeys((url, tokenizer_url or url)))
-        name, source = url, None
+        name, found = url, {}
         if template is not None:
-            source = given_template(template, storage_options)
-            name = "model.chat_template" if source == template else template
+            found = given_templates(template, folders, storage_options)
+            name = "model.chat_template" if template in found.values() else template
         for folder in folders:
-            if source is None:
-                name, source = folder, read_template(folder, storage_options)
-        if source is None:
+            if not found:
+                name, found = folder, templates_in(folder, storage_options)
+        if not found:
             return cls(tokenizer)
+        if DEFAULT not in found:
+            raise WeightsError(
+                f"{name}: has several chat templates ({', '.join(found)}) and no default; give the "
+                f"one that is meant as model.chat_template"
+            )
         special = special_tokens(tokenizer, folders, storage_options)
-        return cls(tokenizer, JinjaTemplate(source, name, special, now or datetime.now()))
+        now = now or datetime.now()
+        own = JinjaTemplate(found[DEFAULT], name, special, now)
+        if FOR_TOOLS not in found:
+            return cls(tokenizer, own)
+        source, name = found[FOR_TOOLS], f"{name} ({FOR_TOOLS})"
+        return cls(tokenizer, own, JinjaTemplate(source, name, special, now, for_tools=True))
 
-    def render(self, messages: object) -> str:
+    def render(self, messages: object, tools: object = None) -> str:
         """The prompt as text. Raises RowError naming message and field."""
-        return self._own.render(messages) if self._own else _gemma_turns(messages)
+        given = parse_tools(tools)
+        if self._own is None or self._for_tools is None:
+            if given.names:
+                raise RowError(
+                    "tools: Gemma's turns have no place for tools; give a template that writes "
+                    "them as model.chat_template, or remove them"
+                )
+            return _gemma_turns(messages)
+        return (self._for_tools if given.names else self._own).render(messages, given)
 
-    def encode(self, messages: object) -> list[int]:
+    def encode(self, messages: object, tools: object = None) -> list[int]:
         """The prompt's token ids, with one BOS. Raises RowError naming message and field.
+
+        `tools` are those that the model may call: a list of objects, or that as JSON text.
 
         Where the checkpoint's own template writes the BOS, EOS, unknown or padding token as text,
         it becomes that token, as in transformers. Gemma's turn tokens always do, also if the
         tokenizer would split them.
         """
-        ids = _encode_spelled(self._tokenizer, self.render(messages), self._spelled)
+        ids = _encode_spelled(self._tokenizer, self.render(messages, tools), self._spelled)
         bos = self._tokenizer.bos_id
         return ids if ids[:1] == [bos] else [bos, *ids]
 
@@ -119,86 +150,3 @@ def _encode_spelled(tokenizer: Tokenizer, text: str, special: dict[str, int]) ->
     for part in re.split(f"({'|'.join(map(re.escape, special))})", text):
         ids += [special[part]] if part in special else tokenizer.encode(part, bos=False)
     return ids
-
-
-_FILE = "chat_template.jinja"
-_CONFIG = "tokenizer_config.json"
-
-
-def read_template(url: str, storage_options: StorageOptions | None) -> str | None:
-    """The source of the chat template in the folder `url`, None if it has none.
-
-    chat_template.jinja, else the one in tokenizer_config.json (of several, the "default").
-    Raises WeightsError when tokenizer_config.json cannot be read, or has several templates and
-    none of them is the default.
-    """
-    source = read_in(url, _FILE, storage_options)
-    if source is not None:
-        return source.decode("utf-8", "replace")
-    config = read_in(url, _CONFIG, storage_options)
-    return None if config is None else _of_config(config, f"{url}/{_CONFIG}")
-
-
-def given_template(template: str, storage_options: StorageOptions | None) -> str:
-    """The source of the template that a job gives: its text, or the file or folder it is in.
-
-    Raises WeightsError if there is no such file.
-    """
-    if is_template_text(template):
-        return template
-    data = read_file(template, storage_options)
-    if data is None:
-        found = read_template(template, storage_options)
-    elif data.lstrip().startswith(b"{") and not data.lstrip().startswith((b"{{", b"{%", b"{#")):
-        found = _of_config(data, template)
-    else:
-        found = data.decode("utf-8", "replace")
-    if found is None:
-        raise WeightsError(
-            f"{template}: no chat template there; give model.chat_template a template's file, a "
-            f"folder with {_FILE} or {_CONFIG}, or the template's own text"
-        )
-    return found
-
-
-def special_tokens(
-    tokenizer: Tokenizer, folders: tuple[str, ...], storage_options: StorageOptions | None
-) -> dict[str, str]:
-    """The tokens that templates refer to by name: bos_token, eos_token, unk_token, pad_token, …
-
-    Those in each folder's tokenizer_config.json override the tokenizer's own.
-    """
-    ids = {
-        "bos": tokenizer.bos_id,
-        "eos": tokenizer.eos_id,
-        "unk": tokenizer.unk_id,
-        "pad": tokenizer.pad_id,
-    }
-    special = {
-        f"{role}_token": tokenizer.piece(index) for role, index in ids.items() if index is not None
-    }
-    for folder in folders:
-        for name in ("special_tokens_map.json", _CONFIG):
-            data = read_in(folder, name, storage_options)
-            config = {} if data is None else json_object(data, f"{folder}/{name}")
-            nulls = {role for role, token in config.items() if token is None}
-            special = {role: token for role, token in special.items() if role not in nulls}
-            special |= named_tokens(config)
-    return special
-
-
-def _of_config(data: bytes, name: str) -> str | None:
-    try:
-        found = json_object(data, name).get("chat_template")
-        if isinstance(found, list):
-            found = {entry["name"]: entry["template"] for entry in found}
-    except (AttributeError, KeyError, TypeError) as error:
-        raise WeightsError(f"{name}: not as expected: {error}") from error
-    if isinstance(found, dict):
-        if "default" not in found:
-            raise WeightsError(
-                f"{name}: has several chat templates ({', '.join(found)}) and no default; give the "
-                f"one that is meant as model.chat_template"
-            )
-        found = found["default"]
-    return None if found is None else str(found)

@@ -93,7 +93,10 @@ def _parse(item: object, where: str, allowed: Collection[str]) -> Message:
         raise RowError(f"{where}.role: {role!r} is not user, assistant (or model) or system")
     for key in TOOL_KEYS:
         if message.get(key) and key not in allowed:
-            raise RowError(f"{where}.{key}: tools are not supported by this model family")
+            raise RowError(
+                f"{where}.{key}: the chat template doesn't write them; give one that does as "
+                f"model.chat_template"
+            )
     if not message.get("tool_calls") or "content" in message:
         _require_text(message.get("content"), f"{where}.content")
     return message

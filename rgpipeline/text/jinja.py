@@ -1,16 +1,11 @@
 """A checkpoint's own chat template, rendered in the same environment as in transformers."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import Any
 
 import jinja2
 from jinja2 import nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.runtime import Macro
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from rgpipeline.errors import RowError, WeightsError
 from rgpipeline.text.chat_messages import (
@@ -21,10 +16,15 @@ from rgpipeline.text.chat_messages import (
     require_open_end,
     text_of,
 )
+from rgpipeline.text.chat_tools import NO_TOOLS, Tools
+from rgpipeline.text.jinja_environment import chat_environment
 
 _WORDS = ("Hello-7f3a", "there-9b1c")  # no template contains them
 _PROBE: Message = {"role": "user", "content": _WORDS[0]}
 _PARTS = [{"type": "text", "text": word} for word in _WORDS]
+_TOOL = {"name": "get_time", "description": "Tells the time.", "parameters": {"type": "object"}}
+_TOOLS = Tools(({"type": "function", "function": _TOOL},), ("get_time",))
+_REASONING = ("reasoning_content", "thinking", "reasoning")  # one thing by three names
 _USUAL_ROLES = {"model": "assistant", "developer": "system"}
 _BY_VALUE = ("selectattr", "rejectattr")  # filters that compare
 
@@ -34,24 +34,35 @@ class JinjaTemplate:
 
     As in transformers (`render_jinja_template`): an immutable sandbox, `trim_blocks` and
     `lstrip_blocks`, loop controls, `{% generation %}`, `raise_exception`, `strftime_now`, a
-    `tojson` that keeps Unicode, the names of the special tokens, and messages with all their keys.
-    The template decides which roles are allowed. Three things differ from transformers:
+    `tojson` that keeps Unicode, the names of the special tokens, messages with all their keys, and
+    tools. The template decides which roles are allowed. These things differ from transformers:
 
     - Roles "model" and "developer" become "assistant" and "system", unless the template compares
       a role with them itself.
     - A template that refuses system messages (Gemma's does) gets them folded into the first turn.
     - Content is passed as text or as a list of parts, whichever the template can render.
+    - Tools that the template would drop are an error.
     """
 
-    def __init__(self, source: str, name: str, special: Mapping[str, str], now: datetime) -> None:
+    def __init__(
+        self,
+        source: str,
+        name: str,
+        special: Mapping[str, str],
+        now: datetime,
+        *,
+        for_tools: bool = False,
+    ) -> None:
         """`special` are tokens by the names that templates use, such as bos_token; `now` is the
-        time that `strftime_now` formats, the same for all rows.
+        time that `strftime_now` formats, the same for all rows. `for_tools`: the template is only
+        for chats with tools, and need not render others.
 
         Raises WeightsError when `source` cannot be parsed or does not render a plain question.
         """
         self._name = name
         self._special = dict(special)
-        environment = _environment(now)
+        self._tried_with = _TOOLS if for_tools else NO_TOOLS
+        environment = chat_environment(now)
         try:
             tree = environment.parse(source)
             self._template = environment.from_string(source)
@@ -59,6 +70,9 @@ class JinjaTemplate:
             raise WeightsError(
                 f"{name}: the chat template has a fault in line {error.lineno}: {error.message}"
             ) from error
+        self._reads_tools = any(
+            found.name == "tools" and found.ctx == "load" for found in tree.find_all(nodes.Name)
+        )
         compared = set(_compared(tree))
         self._roles = {old: new for old, new in _USUAL_ROLES.items() if old not in compared}
         # Few templates write a call's id, which may be left out; a call may not.
@@ -71,10 +85,10 @@ class JinjaTemplate:
             self._require_works()
         self._knows_system = self._accepts([{"role": "system", "content": "Be brief."}, _PROBE])
 
-    def render(self, messages: object) -> str:
+    def render(self, messages: object, tools: Tools = NO_TOOLS) -> str:
         """The prompt's text, open for the model's turn, of a row's messages.
 
-        Raises RowError when they are no messages, or the template refuses them.
+        Raises RowError when they are no messages, or the template refuses them or drops the tools.
         """
         parsed = [
             {**message, "role": self._roles.get(message["role"], message["role"])}
@@ -82,14 +96,20 @@ class JinjaTemplate:
         ]
         require_open_end(parsed)
         turns = parsed if self._knows_system else fold_system(parsed)
-        return self._render([self._with_content(message) for message in turns])
+        prompt = self._render([self._with_content(message) for message in turns], tools)
+        if tools.names and not (self._reads_tools and any(n in prompt for n in tools.names)):
+            raise RowError(
+                f"tools: the chat template of {self._name} doesn't write tools; give one that does "
+                f"as model.chat_template, or remove them"
+            )
+        return prompt
 
-    def _render(self, messages: Sequence[Message]) -> str:
+    def _render(self, messages: Sequence[Message], tools: Tools) -> str:
         try:
             return self._template.render(
-                messages=list(messages),
+                messages=[_with_reasoning(message) for message in messages],
                 add_generation_prompt=True,
-                tools=None,
+                tools=None if tools.given is None else list(tools.given),
                 documents=None,
                 **self._special,
             )
@@ -111,7 +131,7 @@ class JinjaTemplate:
 
     def _require_works(self) -> None:
         try:
-            self._render([_PROBE])
+            self._render([_PROBE], self._tried_with)
         except RowError as error:
             raise WeightsError(
                 f"{self._name}: the chat template fails on a plain chat: {error}"
@@ -120,17 +140,25 @@ class JinjaTemplate:
     def _shows(self, message: Message, words: Sequence[str]) -> bool:
         """Whether the prompt of a message has these words, not as a printed Python list."""
         try:
-            prompt = self._render([message])
+            prompt = self._render([message], self._tried_with)
         except RowError:
             return False
         return all(word in prompt for word in words) and "'type'" not in prompt
 
     def _accepts(self, messages: Sequence[Message]) -> bool:
         try:
-            self._render([self._with_content(message) for message in messages])
+            self._render([self._with_content(m) for m in messages], self._tried_with)
         except RowError:
             return False
         return True
+
+
+def _with_reasoning(message: Message) -> Message:
+    """The message with its reasoning under the names that templates read, as in transformers."""
+    found = next((message[key] for key in _REASONING if message.get(key) is not None), None)
+    if found is None:
+        return message
+    return {"thinking": found, **message, "reasoning_content": found}
 
 
 def _compared(tree: nodes.Template) -> Iterator[Any]:
@@ -148,50 +176,3 @@ def _compared(tree: nodes.Template) -> Iterator[Any]:
             yield from (
                 argument.value for argument in filter.args if isinstance(argument, nodes.Const)
             )
-
-
-class _Generation(Extension):
-    """`{% generation %}…{% endgeneration %}`: marks the model's turns, for training only.
-
-    As in transformers the block is the body of a macro: variables set in it are local.
-    """
-
-    tags = {"generation"}  # noqa: RUF012 - declared so by jinja2
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.CallBlock(self.call_method("_content"), [], [], body).set_lineno(line)
-
-    def _content(self, caller: Macro) -> str:
-        return str(caller())
-
-
-def _environment(now: datetime) -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
-    )
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = now.strftime
-    environment.filters["tojson"] = _to_json
-    return environment
-
-
-def _raise_exception(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)
-
-
-def _to_json(
-    value: object,
-    ensure_ascii: bool = False,
-    indent: int | str | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    return json.dumps(
-        value,
-        ensure_ascii=ensure_ascii,
-        indent=indent,
-        separators=separators,
-        sort_keys=sort_keys,
-    )

@@ -45,6 +45,44 @@ def test_a_chat_request_is_its_messages() -> None:
     assert "prompt" not in row
 
 
+TOOLS = [{"type": "function", "function": {"name": "get_time", "parameters": {}}}]
+
+
+def calling(arguments: str) -> list[dict[str, Any]]:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    return [*HELLO, {"role": "assistant", "content": None, "tool_calls": [call]}, *HELLO]
+
+
+def test_a_chats_tools_are_passed_on_unless_none_may_be_called() -> None:
+    row = parse_request(request(CHAT, tools=TOOLS, tool_choice="auto"))
+    assert json.loads(row["tools"]) == TOOLS
+    assert "tools" not in parse_request(request(CHAT, tools=TOOLS, tool_choice="none"))
+
+
+def test_arguments_of_calls_are_objects_as_templates_write_them() -> None:
+    row = parse_request(request(CHAT, messages=calling('{"zone": "é"}')))
+    (call,) = json.loads(row["messages"])[1]["tool_calls"]
+    assert call["function"] == {"name": "f", "arguments": {"zone": "é"}}
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"tools": {}}, "body.tools: a list is expected, found dict"),
+        ({"tools": TOOLS, "tool_choice": "required"}, "body.tool_choice: not supported"),
+        ({"tools": TOOLS, "parallel_tool_calls": False}, "body.parallel_tool_calls: false is not"),
+        (
+            {"messages": calling("{")},
+            r"body.messages\[1\].tool_calls\[0\].function.arguments: not JSON",
+        ),
+        ({"messages": calling("[]")}, "arguments: JSON of an object is expected"),
+    ],
+)
+def test_tools_that_can_t_be_passed_on_are_refused(body: dict[str, Any], says: str) -> None:
+    with pytest.raises(RowError, match=says):
+        parse_request(request(CHAT, **body))
+
+
 @pytest.mark.parametrize(
     ("prompt", "column", "value"),
     [

@@ -11,7 +11,7 @@ import pytest
 from rgpipeline.errors import WeightsError
 from rgpipeline.model.weights.loading import load
 from rgpipeline.storage.folders import Folder
-from rgpipeline.text.chat import read_template
+from rgpipeline.text.template_files import templates_in
 from rgpipeline.text.tokenizer import Tokenizer
 from tests.model import hf_folder
 from tests.model.fake_hub import REPO, hub
@@ -56,7 +56,7 @@ def test_the_hubs_digests_are_known(options: dict[str, Any]) -> None:
 
 def test_tokenizer_and_chat_template_are_found(options: dict[str, Any]) -> None:
     assert Tokenizer.load(URL, options).vocab_size == 1024
-    assert read_template(URL, options) == "{{ messages[0].content }}"
+    assert templates_in(URL, options) == {"default": "{{ messages[0].content }}"}
 
 
 def test_a_repository_without_a_tokenizer_has_none(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from rgpipeline.storage import filesystems, folders, small_files
 from rgpipeline.storage.folders import Folder
 from rgpipeline.storage.local_copy import local_copy
 from rgpipeline.storage.retries import Retry
-from rgpipeline.text.chat import read_template
+from rgpipeline.text.template_files import templates_in
 from rgpipeline.text.tokenizer import Tokenizer
 from tests.model.golden import FOLDER
 from tests.storage.flaky_store import FlakyStore, flaky_store
@@ -29,9 +29,9 @@ Read = Callable[[str, dict[str, Any]], object]
 READERS: dict[str, Read] = {
     "weights": lambda url, options: Folder(url, options).read_json("config.json"),
     "tokenizer": lambda url, options: Tokenizer.load(url, options).vocab_size,
-    "chat template": read_template,
+    "chat template": templates_in,
 }
-EXPECTED = {"weights": {}, "tokenizer": 1024, "chat template": TEMPLATE}
+EXPECTED = {"weights": {}, "tokenizer": 1024, "chat template": {"default": TEMPLATE}}
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ def test_nulls_and_metadata_in_a_message_are_left_out(chat: ChatTemplate) -> Non
         ([{"role": "user"}], "messages[0].content: text is expected, found null"),
         ([{"role": "user", "content": 3}], "messages[0].content: text is expected, found int"),
         ([{"role": "user", "content": [{"type": "image_url"}]}], "messages[0].content[0]: only"),
-        ([{**USER, "tool_calls": [{}]}], "messages[0].tool_calls: tools"),
+        ([{**USER, "tool_calls": [{}]}], "messages[0].tool_calls: the chat template"),
         ([{**USER, "role": "critic"}], "messages[0].role: 'critic' is not user, assistant"),
         ([USER, SYSTEM], "messages[1].role: a system message may only come first"),
         ([USER, USER], "messages[1].role: 'user' where 'model' is due"),

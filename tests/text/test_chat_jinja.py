@@ -144,7 +144,9 @@ def test_an_answer_at_the_end_is_refused(load) -> None:
 
 def test_tool_calls_that_a_template_would_drop_are_refused(load) -> None:
     calls = {"role": "assistant", "content": "", "tool_calls": [{"type": "function"}]}
-    with pytest.raises(RowError, match=r"messages\[1\]\.tool_calls: tools are not supported"):
+    with pytest.raises(
+        RowError, match=r"messages\[1\]\.tool_calls: the chat template doesn't write them"
+    ):
         load(ECHO).render([USER, calls, USER])
 
 
@@ -186,7 +188,7 @@ def test_a_folder_with_weights_and_tokenizer_is_read_once(
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": ECHO}))
     asked: list[str] = []
     monkeypatch.setattr(
-        "rgpipeline.text.chat.read_in",
+        "rgpipeline.text.template_files.read_in",
         lambda folder, name, options: asked.append(name) or read_in(folder, name, options),
     )
     ChatTemplate.load(str(tmp_path), tokenizer, tokenizer_url=str(tmp_path))
