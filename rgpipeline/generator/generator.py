@@ -11,7 +11,7 @@ from rgpipeline.engine.activity import Activity
 from rgpipeline.errors import RowError, UserError
 from rgpipeline.generator.arguments import Prompt, SamplingLike, plain, prompt_value, section
 from rgpipeline.generator.calls import Watch, completions, pieces, scores, stages_for, watch_for
-from rgpipeline.generator.request_maker import Messages, RequestMaker, Samplings, open_model
+from rgpipeline.generator.request_maker import Messages, RequestMaker, Samplings, Tools, open_model
 from rgpipeline.generator.running_sequence import Completion
 from rgpipeline.records import Request, ResolvedSettings
 from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec
@@ -124,9 +124,8 @@ class Generator:
           Completions in the order of the prompts; with `n` > 1, all samples of a prompt follow
           each other.
 
-        Raises:
-          RowError: a prompt that can't be used, named by its index; nothing was generated.
-          UserError: sampling options that are not valid.
+        Raises RowError naming a prompt by its index, where nothing was generated; UserError for
+        sampling options that are not valid.
         """
         requests = self._requests.prompts(prompts, sampling, ids)
         return self._all(requests, prompt_logprobs, progress)
@@ -141,8 +140,7 @@ class Generator:
     ) -> Iterator[tuple[int, Completion]]:
         """As `generate`, but yields each completion as soon as it is finished, with its index.
 
-        The index is that in the list which `generate` returns. Closing the iterator cancels the
-        sequences that are not finished.
+        The index is that in `generate`'s list. Closing the iterator cancels unfinished sequences.
         """
         requests = self._requests.prompts(prompts, sampling, ids)
         return self._as_completed(requests, prompt_logprobs)
@@ -153,18 +151,18 @@ class Generator:
         sampling: Samplings = None,
         ids: Sequence[str] | None = None,
         *,
+        tools: Tools = None,
         prompt_logprobs: bool = False,
         progress: bool | Watch = False,
     ) -> list[Completion]:
         """Answers one conversation, or each of a list of them.
 
-        `messages` are dicts of `role` and `content`, as in the job file's `messages` column. The
-        checkpoint's chat template makes the prompt, and the answer ends where the model ends its
-        turn. Otherwise as `generate`; one conversation gives a list of one completion. Raises
-        RowError naming conversation, message and field; WeightsError if the model has no chat
-        template.
+        `messages` are dicts of `role` and `content`, as in the job file's `messages` column;
+        `tools` are those that the model may call, in all of them. The answer ends where the model
+        ends its turn. Otherwise as `generate`; one conversation gives a list of one completion.
+        Raises RowError naming conversation, message and field; WeightsError without a template.
         """
-        requests = self._requests.chats(messages, sampling, ids)
+        requests = self._requests.chats(messages, sampling, ids, tools)
         return self._all(requests, prompt_logprobs, progress)
 
     def stream(
@@ -177,33 +175,36 @@ class Generator:
         return self._stream(self._requests.prompts([prompt], sampling, [row_id]))
 
     def stream_chat(
-        self, messages: Messages, sampling: SamplingLike | None = None, row_id: str = "0"
+        self,
+        messages: Messages,
+        sampling: SamplingLike | None = None,
+        row_id: str = "0",
+        *,
+        tools: Tools = None,
     ) -> Iterator[str]:
-        """As `stream`, for the answer to one conversation."""
-        return self._stream(self._requests.chats([messages], sampling, [row_id]))
+        """As `stream`, for the answer to one conversation with these `tools`."""
+        return self._stream(self._requests.chats([messages], sampling, [row_id], tools))
 
     def score(
         self, prompts: Sequence[Prompt], *, progress: bool | Watch = False
     ) -> list[NDArray[np.float32]]:
         """Log-probability of each token given those before it, float32 [len - 1] each.
 
-        Raises:
-          RowError: a prompt that can't be used, named by its index.
-          UserError: `prompts` isn't a list.
+        Raises RowError naming a prompt by its index; UserError if `prompts` isn't a list.
         """
         return scores(self._loop, self._requests.tokens(prompts), watch_for(progress))
 
     def encode(self, text: str, *, bos: bool = True) -> list[int]:
         """The token ids of a text as `generate` makes them; BOS is first unless `bos` is false.
 
-        Raises RowError when `text` is not a text, WeightsError without a tokenizer.
+        Raises RowError if it is not a text, WeightsError without a tokenizer.
         """
         return self._requests.require_tokenizer("encode").encode(plain(text), bos=bos)
 
     def decode(self, token_ids: Sequence[int] | NDArray[np.integer[Any]]) -> str:
-        """The text of token ids, [n] >= 0; BOS, EOS and padding have no text.
+        """The text of token ids, [n] >= 0; BOS, EOS and padding have none.
 
-        Raises RowError when they are not token ids, WeightsError without a tokenizer.
+        Raises RowError when they are no ids, WeightsError without a tokenizer.
         """
         ids = prompt_value(token_ids)
         if isinstance(ids, str) or (ids.size and ids.min() < 0):

@@ -37,6 +37,7 @@ from rgpipeline.wording import said_as
 
 Samplings = SamplingLike | Sequence[SamplingLike | None] | None
 Messages = Sequence[Mapping[str, Any]]
+Tools = Sequence[Mapping[str, Any]] | None
 Tokens = NDArray[np.int32]
 
 
@@ -68,10 +69,14 @@ class RequestMaker:
         tokens = self.tokens(prompts)
         return self._requests(tokens, samplings(sampling, len(tokens)), ids, "prompt")
 
-    def chats(self, messages: object, sampling: Samplings, ids: object) -> list[Request]:
-        """As `prompts`, for one conversation or a list of them."""
+    def chats(
+        self, messages: object, sampling: Samplings, ids: object, tools: Tools = None
+    ) -> list[Request]:
+        """As `prompts`, for one conversation or a list of them, all with the same tools."""
         template, chats = self.chat_template, conversations(messages)
-        tokens = self._tokens("conversation", chats, lambda c: self._within(template.encode(c)))
+        tokens = self._tokens(
+            "conversation", chats, lambda chat: self._within(template.encode(chat, tools))
+        )
         each = [with_turn_end(s, template.stop_ids) for s in samplings(sampling, len(chats))]
         return self._requests(tokens, each, ids, "conversation")
 

@@ -50,6 +50,8 @@ def test_a_chat_is_the_templates_prompt_and_ends_with_the_turn(chatty):
     assert chatty.chat(HELLO, SAMPLING) == wanted[:1]
     assert chatty.chat(pa.array([HELLO, ANSWERED]), SAMPLING) == wanted
     assert "".join(chatty.stream_chat(HELLO, SAMPLING)) == wanted[0].text
+    with pytest.raises(RowError, match="conversation 0: tools: Gemma's turns have no place"):
+        chatty.chat(HELLO, SAMPLING, tools=[{"name": "get_time"}])
 
 
 @pytest.mark.parametrize(

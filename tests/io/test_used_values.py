@@ -80,6 +80,12 @@ def test_json_within_structs_and_lists_is_decoded() -> None:
     assert [one.get("content") for one in found] == ["Hi", [{"type": "text"}], None]
 
 
+def test_fields_that_other_rows_structs_have_are_absent() -> None:
+    tools = pa.array([[{"name": "f", "parameters": {"a": 1}}, {"parameters": {"b": [None]}}]])
+    found = value_of(pa.field("t", tools.type), tools[0])
+    assert found == [{"name": "f", "parameters": {"a": 1}}, {"parameters": {"b": [None]}}]
+
+
 def test_json_that_is_none_is_told_with_its_column() -> None:
     column = pa.array(["nonsense"], pa.json_())
     with pytest.raises(RowError, match=r"'v': extension<arrow.json> that can't be read"):

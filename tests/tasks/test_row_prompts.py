@@ -1,6 +1,7 @@
 """Rows to prompts, and what a row may ask for itself."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from rgpipeline.errors import RowError
 from rgpipeline.spec import Columns, Sampling
 from rgpipeline.tasks.row_prompts import Prompts, row_sampling
 from rgpipeline.text.chat import ChatTemplate
+from rgpipeline.text.jinja import JinjaTemplate
 from rgpipeline.text.prompt_template import PromptTemplate
 from rgpipeline.text.tokenizer import Tokenizer
 
@@ -40,6 +42,16 @@ def test_a_chat_ends_where_the_model_ends_its_turn():
     made = prompts(messages="m", chat=chat).make({"m": messages})
     assert made.tokens == chat.encode(messages)
     assert made.sampling.stop_ids == chat.stop_ids
+
+
+def test_a_rows_tools_are_given_to_its_template():
+    source = "{{ tools[0].name if tools else 'none' }}"
+    chat = ChatTemplate(TOKENIZER, JinjaTemplate(source, "folder", {}, datetime(2026, 1, 1)))
+    made = prompts(messages="m", tools="t", chat=chat)
+    messages = [{"role": "user", "content": "Hi"}]
+    for tools, text in ([{"name": "f"}], "f"), ('[{"name": "f"}]', "f"), (None, "none"):
+        row = {"m": messages, "t": tools}
+        assert made.make(row).tokens == TOKENIZER.encode(text)
 
 
 def test_a_chat_that_ignores_ends_goes_on_after_its_turn():

@@ -81,6 +81,60 @@ def test_the_default_of_several_templates_is_used(load) -> None:
     assert load(several).render([USER]) == "D"
 
 
+TOOL = {"type": "function", "function": {"name": "get_time"}}
+
+
+def test_chats_with_tools_get_the_template_for_them(load) -> None:
+    for_tools = "{{ tools[0].function.name }} {{ tools | length }}"
+    several = [{"name": "tool_use", "template": for_tools}, {"name": "default", "template": "D"}]
+    chat = load(several)
+    assert chat.render([USER], [TOOL]) == "get_time 1"
+    assert [chat.render([USER], none) for none in ([], None, "", "[]")] == ["D"] * 4
+
+
+def test_the_files_of_transformers_5_are_found_by_name(load, tmp_path: Path) -> None:
+    (tmp_path / "chat_template.jinja").write_text("D")
+    more = tmp_path / "additional_chat_templates"
+    more.mkdir()
+    (more / "tool_use.jinja").write_text("{{ tools[0].function.name }}")
+    (more / "rag.jinja").write_text("R")
+    chat = load("from the configuration")
+    assert [chat.render([USER]), chat.render([USER], [TOOL])] == ["D", "get_time"]
+
+
+def test_a_job_may_name_one_of_the_folders_templates(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    several = {"chat_template": [{"name": name, "template": name} for name in ("rag", "short")]}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(several))
+    chat = ChatTemplate.load(str(tmp_path), tokenizer, template="short")
+    assert chat.render([USER]) == "short"
+    with pytest.raises(WeightsError, match=r"long: no chat template .* weights are rag, short"):
+        ChatTemplate.load(str(tmp_path), tokenizer, template="long")
+
+
+def test_a_processors_template_is_found(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": ECHO}))
+    assert ChatTemplate.load(str(tmp_path), tokenizer).render([USER]) == "user: Hello ;"
+
+
+@pytest.mark.parametrize(
+    ("tools", "says"),
+    [
+        ("[{", "tools: text that is not JSON"),
+        ({"name": "f"}, "tools: a list of tools is expected"),
+        (["f"], r"tools\[0\]: an object"),
+        ([TOOL, {"type": "function", "function": {}}], r"tools\[1\]: an object"),
+    ],
+)
+def test_what_is_no_list_of_tools_is_named(load, tools: object, says: str) -> None:
+    with pytest.raises(RowError, match=says):
+        load("{{ tools }}").render([USER], tools)
+
+
+def test_reasoning_is_found_by_either_name(load) -> None:
+    chat = load("{% for m in messages %}{{ m.thinking }}{{ m.reasoning_content }}{% endfor %}")
+    assert chat.render([{"role": "assistant", "content": "", "reasoning": "R"}, USER]) == "RR"
+
+
 def test_several_templates_without_a_default_are_refused(load) -> None:
     with pytest.raises(WeightsError, match=r"several chat templates \(rag, tool\) and no default"):
         load([{"name": name, "template": "T"} for name in ("rag", "tool")])
@@ -232,6 +286,8 @@ def test_what_a_template_raises_is_a_row_error(load) -> None:
         "{{ ''.__class__.__mro__[1].__subclasses__() }}",
         "{{ messages.append(1) }}",
         "{{ range(10**9) | list }}",
+        "{{ dict.__base__ }}{{ dict.mro() }}",
+        "{% set ns = namespace(__class__=1) %}",
     ],
 )
 def test_a_template_cannot_leave_its_sandbox(load, attack: str) -> None:
