@@ -7,18 +7,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rgpipeline.generator import Generator
+    from rgpipeline.generator import Generator, State
     from rgpipeline.jobfile import load_job
     from rgpipeline.output import open_output
     from rgpipeline.runtime import run
     from rgpipeline.spec import Sampling
 
 __version__ = "0.1.0"
-__all__ = ["Generator", "Sampling", "load_job", "open_output", "run"]
+__all__ = ["Generator", "Sampling", "State", "load_job", "open_output", "run"]
 
 _HOMES = {
     "Generator": "rgpipeline.generator",
     "Sampling": "rgpipeline.spec",
+    "State": "rgpipeline.generator",
     "load_job": "rgpipeline.jobfile",
     "open_output": "rgpipeline.output",
     "run": "rgpipeline.runtime",

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rgpipeline.read_texts import ReadText
 from rgpipeline.spec import Sampling
 
 FinishReason = Literal["stop", "length", "error"]
@@ -83,10 +84,12 @@ class Request:
     """One sequence to generate."""
 
     key: Hashable
-    tokens: NDArray[np.int32]  # the prompt, [n], n >= 1
+    tokens: NDArray[np.int32]  # the prompt, [n], n >= 1; after `start`: its tail, and what follows
     sampling: Sampling
     draw: tuple[int, int]  # two 32-bit words that key every random draw, from `draw_words`
     snapshot: Snapshot | None = None  # continue from here; `tokens` is then only for penalties
+    start: ReadText | None = None  # what was read before the prompt
+    keep_read: bool = False  # emit what was read of the prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,8 @@ class Emission:
     """Tokens a sequence gained since its last emission, in order.
 
     `finish` is set on a sequence's last emission. `snapshot`, if one was requested, is
-    the state after exactly these tokens. The end-of-sequence or stop token itself is not emitted.
+    the state after exactly these tokens. `read` is the prompt as it was read, on the first emission
+    of a request with `keep_read`. The end-of-sequence or stop token itself is not emitted.
     """
 
     key: Hashable
@@ -111,6 +115,7 @@ class Emission:
     finish: FinishReason | None = None
     logprobs: TokenLogprobs | None = None
     snapshot: Snapshot | None = None
+    read: ReadText | None = None
     error: str | None = None
 
 

@@ -19,6 +19,7 @@ from rgpipeline.engine.api import (
     PrefillPack,
 )
 from rgpipeline.engine.slot_fields import SamplingFeatures, SlotParams
+from rgpipeline.read_texts import StateKind
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class FakeEngine:
         self.prefill_rows = slots
         self.steps = steps
         self.pack_shapes: Sequence[tuple[int, int]] = [(2, chunk), (4, max(1, chunk // 2))]
+        self.state_kind = StateKind("fake", "float32", "none", 1, self.vocab_size, chunk)
         self.prefilled = 0
         self.inserted = list[int]()
         self.blocks = 0
@@ -138,6 +140,9 @@ class FakeEngine:
 
     def upload(self, arrays: Mapping[str, NDArray[np.generic]]) -> FakeBuffer:
         return (int(arrays["total"]),)
+
+    def download_row(self, copied: FakeBuffer) -> Mapping[str, NDArray[np.generic]]:
+        return {"total": np.asarray(copied[0])}
 
     def wait(self, buffer: FakeBuffer) -> None:
         pass

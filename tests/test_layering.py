@@ -16,6 +16,7 @@ LAYERS = {
     "errors": 0,
     "input_formats": 0,
     "events": 0,
+    "read_texts": 0,
     "records": 0,
     "spec": 0,
     "wording": 0,

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgpipeline.engine.slot_fields import SamplingFeatures, SlotParams
+from rgpipeline.read_texts import StateKind
 from rgpipeline.records import TokenLogprobs
 
 State = TypeVar("State")
@@ -120,6 +121,11 @@ class Engine(Protocol[State, Rows]):
         ...
 
     @property
+    def state_kind(self) -> StateKind:
+        """What the states of this engine are of."""
+        ...
+
+    @property
     def pack_shapes(self) -> Sequence[tuple[int, int]]:
         """(rows, tokens) of the prefill programs, longest chunk first."""
         ...
@@ -182,8 +188,12 @@ class Engine(Protocol[State, Rows]):
         """All that a decoding slot holds, for a snapshot; reading it waits for the device."""
         ...
 
+    def download_row(self, copied: Rows) -> Mapping[str, NDArray[np.generic]]:
+        """The arrays of a copied row, by name; reading them waits for the device."""
+        ...
+
     def upload(self, arrays: Mapping[str, NDArray[np.generic]]) -> Rows:
-        """The model state in a snapshot's arrays.
+        """The model state in the arrays of `download` or `download_row`.
 
         Raises:
           ValueError: the arrays are not of this model or these settings.

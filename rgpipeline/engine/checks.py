@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from rgpipeline.engine.api import TextResult
 from rgpipeline.engine.slot_fields import MAX_STOP_IDS
 from rgpipeline.errors import RowError, WeightsError
+from rgpipeline.read_texts import StateKind
 from rgpipeline.records import Emission, Request
 
 # The error of a row whose logits are not finite.
@@ -30,9 +31,13 @@ def check_tokens(tokens: NDArray[np.integer[Any]], vocab: int) -> None:
         raise RowError(f"token id {worst} is outside the model's vocabulary of {vocab}")
 
 
-def check_request(request: Request, vocab: int, eos_ids: tuple[int, ...]) -> None:
-    """Raises RowError if a request can't be done."""
+def check_request(request: Request, kind: StateKind, eos_ids: tuple[int, ...]) -> None:
+    """Raises RowError if a request can't be done by an engine of this kind."""
+    vocab = kind.vocabulary
     check_tokens(request.tokens, vocab)
+    misfit = request.start.kind.misfit(kind) if request.start is not None else None
+    if misfit is not None:
+        raise RowError(f"{misfit}; read the text again with this model")
     sampling, snapshot = request.sampling, request.snapshot
     for field in ("logit_bias", "stop_ids"):
         outside = [i for i in getattr(sampling, field) if not 0 <= i < vocab]

@@ -98,5 +98,6 @@ class Decoder(Generic[State, Rows]):
         """Takes all slots, with a snapshot of each sequence. Nothing may be in flight."""
         for sequence in self._slots:
             state = snapshot(sequence, self._engine.download(self._state, sequence.slot))
-            yield Emission(sequence.request.key, NO_TOKENS, snapshot=state)
+            key, read = sequence.request.key, sequence.take_kept()
+            yield Emission(key, NO_TOKENS, snapshot=state, read=read)
         self.evict(list(self._slots))

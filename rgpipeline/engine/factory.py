@@ -32,6 +32,7 @@ from rgpipeline.engine.step_tuner import StepTuner
 from rgpipeline.errors import UserError, WeightsError
 from rgpipeline.model.collectives import ALONE, Chips
 from rgpipeline.model.config import GriffinConfig
+from rgpipeline.model.fingerprint import Fingerprint
 from rgpipeline.model.params import flatten
 from rgpipeline.model.platforms import kernels_for, skip_absent_tpu
 from rgpipeline.model.sharding import check_model, check_slots, chips_for, device_put_for, mesh_of
@@ -93,9 +94,10 @@ def open_engine(
         check_model(config, chips, "workers.mesh")
     grid = mesh_of(jax.local_devices(), chips)
     memory = device_memory(chips.count)
+    fingerprint = Fingerprint()
     config, params, dtype = loading.load(
         *(model.weights, model.dtype if resolved is None else resolved.dtype, storage_options),
-        device_put=_reporting(device_put_for(grid), activity),
+        device_put=_reporting(device_put_for(grid), activity, fingerprint),
         cache=cache,
         quantized=model.quantize == "int8",
         check=partial(_begin_reading, activity, memory, chips),
@@ -110,7 +112,8 @@ def open_engine(
         platform=jax.default_backend(),
         devices=chips.count,
     )
-    loop = _make_loop(config, params, settings, model.weights, chips, grid, memory)
+    known = fingerprint.digest(config)
+    loop = _make_loop(config, params, settings, model.weights, known, chips, grid, memory)
     return OpenedEngine(loop, settings)
 
 
@@ -119,6 +122,7 @@ def _make_loop(
     params: Any,
     settings: ResolvedSettings,
     weights: str,
+    fingerprint: str,
     chips: Chips,
     grid: Mesh,
     memory: Memory,
@@ -133,6 +137,7 @@ def _make_loop(
         pack_tokens=pack_tokens(settings, platform, chips.data),
         kernels=kernels_for(platform),
         mesh=grid,
+        fingerprint=fingerprint,
     )
     loop = Loop(
         engine,
@@ -206,12 +211,15 @@ def _begin_reading(activity: Activity, memory: Memory, chips: Chips, total: int)
     activity.reading(total)
 
 
-def _reporting(device_put: loading.DevicePut | None, activity: Activity) -> loading.DevicePut:
+def _reporting(
+    device_put: loading.DevicePut | None, activity: Activity, fingerprint: Fingerprint
+) -> loading.DevicePut:
     """`device_put`, which also reports every parameter that it has put on the device."""
 
     def report(path: tuple[str, ...], value: Any) -> jax.Array:
         array: jax.Array = jax.device_put(value) if device_put is None else device_put(path, value)
         activity.add_read(value.nbytes)
+        fingerprint.add(path, value)
         return array
 
     return report

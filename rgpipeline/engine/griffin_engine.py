@@ -37,6 +37,7 @@ from rgpipeline.model.griffin_state import GriffinState, init_state
 from rgpipeline.model.layers.griffin import Griffin
 from rgpipeline.model.platforms import Kernels
 from rgpipeline.model.sharding import shard_config
+from rgpipeline.read_texts import StateKind
 from rgpipeline.records import ResolvedSettings
 
 Params = Any
@@ -54,16 +55,18 @@ class GriffinEngine:
         pack_tokens: int,
         kernels: Kernels = "plain",
         mesh: Mesh | None = None,
+        fingerprint: str = "",
     ) -> None:
         """`pack_tokens`: tokens in one prefill call, at least `settings.prefill_chunk`.
 
         `mesh`: the chips, of `sharding.mesh_of`. `params` are divided among them already; the slots
         must be divisible (see `sharding.check_slots`). `kernels`: see `Griffin`. Both change how
-        sums round, so one job keeps to one choice.
+        sums round, so one job keeps to one choice. `fingerprint`: of the parameters.
         """
         self.config = config
         self.settings = settings
         self._params = params
+        self._fingerprint = fingerprint
         self._dtype = jnp.dtype(settings.dtype)
         self._quantized = settings.quantize == "int8"
         self._devices = devices = Devices.of(mesh)
@@ -104,6 +107,11 @@ class GriffinEngine:
     @property
     def eos_ids(self) -> tuple[int, ...]:
         return self.config.eos_ids
+
+    @property
+    def state_kind(self) -> StateKind:
+        s, window, size = self.settings, self.config.window, self.config.vocab_size
+        return StateKind(self._fingerprint, s.dtype, s.quantize, window, size, s.prefill_chunk)
 
     @property
     def pack_shapes(self) -> Sequence[tuple[int, int]]:
@@ -189,6 +197,9 @@ class GriffinEngine:
         row = slot * self._rows_per_slot
         return named_arrays(self.copy_row(state.model, row)) | snapshot_fields(state.slots, row)
 
+    def download_row(self, copied: GriffinState) -> Mapping[str, NDArray[np.generic]]:
+        return named_arrays(copied)
+
     def upload(self, arrays: Mapping[str, NDArray[np.generic]]) -> GriffinState:
         wanted = jax.eval_shape(lambda: self._empty_rows(1))
         found = []
@@ -197,7 +208,7 @@ class GriffinEngine:
             if array is None or array.shape != leaf.shape or array.dtype != leaf.dtype:
                 seen = "nothing" if array is None else f"{array.dtype}{list(array.shape)}"
                 raise ValueError(
-                    f"snapshot: {name} should be {leaf.dtype}{list(leaf.shape)}, found {seen}"
+                    f"saved state: {name} should be {leaf.dtype}{list(leaf.shape)}, found {seen}"
                 )
             found.append(array)
         rows: GriffinState = jax.tree.unflatten(jax.tree.structure(wanted), found)

@@ -60,7 +60,7 @@ class Loop(Generic[State, Rows]):
         """Prefills, dispatches a block, and returns the emissions of the block before it."""
         self._prefill()
         refused, self._refused = self._refused, []
-        return refused + self._decode()
+        return refused + self._decode() + self._admission.take_read()
 
     def _prefill(self) -> None:
         self._decoder.insert(self._admission)
@@ -198,7 +198,7 @@ class Loop(Generic[State, Rows]):
 
     def check(self, request: Request) -> None:
         """Raises RowError if the request can't be done."""
-        check_request(request, self._engine.vocab_size, self._engine.eos_ids)
+        check_request(request, self._engine.state_kind, self._engine.eos_ids)
 
     def check_tokens(self, tokens: NDArray[np.integer[Any]]) -> None:
         """Raises RowError if a text of these tokens can't be read."""

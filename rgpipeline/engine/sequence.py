@@ -5,7 +5,7 @@ was dispatched, never to the slot: by then another sequence may have it.
 """
 
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 import numpy as np
@@ -15,6 +15,7 @@ from rgpipeline.engine.api import FAILED, IDLE, LAST, STOPPED, UNLIMITED, Decode
 from rgpipeline.engine.checks import NO_NUMBERS, stop_ids
 from rgpipeline.engine.prefill.prefixes import Prefix
 from rgpipeline.engine.slot_fields import SlotParams
+from rgpipeline.read_texts import ReadText
 from rgpipeline.records import Emission, FinishReason, Request, Snapshot, TokenLogprobs
 
 
@@ -42,11 +43,23 @@ class Sequence:
     generated: int = 0  # tokens sampled here, as far as the host has read
     dispatched: int = 0  # steps dispatched
     wants_snapshot: bool = False
+    boundary: int = 0  # tokens of the prompt's whole chunks, see `read_boundary`
+    kept: ReadText | None = None  # what was read there, to be emitted; maybe still on the device
 
     @property
     def prefill_tokens(self) -> int:
-        """All tokens but the last, which is the first input of decode."""
-        return len(self.request.tokens) - 1
+        """All tokens but the last, which is the first input of decode; else the whole chunks."""
+        return self.boundary if self.only_reads else len(self.request.tokens) - 1
+
+    @property
+    def only_reads(self) -> bool:
+        """Nothing is to be generated."""
+        return self.request.sampling.max_tokens == 0
+
+    def take_kept(self) -> ReadText | None:
+        """What was read of the prompt, the first time; it waits for the device."""
+        kept, self.kept = self.kept, None
+        return None if kept is None else on_host(kept)
 
     @property
     def limit(self) -> int:
@@ -173,6 +186,7 @@ class BlockRead:
             finish=finish,
             logprobs=self._logprobs_of(slot, emitted, sequence.request.sampling.logprobs),
             snapshot=None if arrays is None or finish is not None else snapshot(sequence, arrays),
+            read=sequence.take_kept(),
         )
 
     def _finish(self, slot: int) -> FinishReason | None:
@@ -195,8 +209,9 @@ def params_of(sequence: Sequence, eos_ids: tuple[int, ...]) -> SlotParams:
     """What its slot needs to start decoding."""
     request = sequence.request
     generated = request.snapshot.generated if request.snapshot else 0
+    before = (request.start.seen_ids(),) if request.start else ()
     return SlotParams(
-        prompt=request.tokens,
+        prompt=np.concatenate([*before, request.tokens]),
         sampling=request.sampling,
         draw=request.draw,
         remaining=sequence.limit,
@@ -204,6 +219,11 @@ def params_of(sequence: Sequence, eos_ids: tuple[int, ...]) -> SlotParams:
         stop_ids=stop_ids(request, eos_ids),
         snapshot=request.snapshot.arrays if request.snapshot else {},
     )
+
+
+def on_host(read: ReadText) -> ReadText:
+    """The same, with its arrays on the host."""
+    return replace(read, arrays={name: np.asarray(leaf) for name, leaf in read.arrays.items()})
 
 
 def snapshot(sequence: Sequence, arrays: Mapping[str, NDArray[np.generic]]) -> Snapshot:

@@ -9,5 +9,6 @@ g.generate(["In the beginning"], {"max_tokens": 40})
 from rgpipeline.generator.calls import Progress
 from rgpipeline.generator.generator import Generator
 from rgpipeline.generator.running_sequence import Completion
+from rgpipeline.generator.state import State
 
-__all__ = ["Completion", "Generator", "Progress"]
+__all__ = ["Completion", "Generator", "Progress", "State"]

@@ -1,5 +1,5 @@
-"""Checks what callers pass: prompts, ids and sampling, as lists or as columns of NumPy, Arrow,
-pandas and polars.
+"""Checks what callers pass: prompts, ids, sampling and states, as lists or as columns of NumPy,
+Arrow, pandas and polars.
 """
 
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from rgpipeline.errors import RowError, UserError
+from rgpipeline.generator.state import State
 from rgpipeline.jobfile import spec_faults
+from rgpipeline.read_texts import ReadText
 from rgpipeline.spec import Sampling, Spec
 
 Prompt = str | Sequence[int] | NDArray[np.integer[Any]]
@@ -185,3 +187,22 @@ def _sampling(options: object, where: str) -> Sampling:
     from_arrow = given is not options
     keys = {str(k): v for k, v in given.items() if not (from_arrow and v is None)}
     return section(Sampling, where, **keys)
+
+
+def starts(from_state: object, count: int) -> list[ReadText | None]:
+    """What each of `count` prompts continues: one state for all, or one for each. Raises UserError.
+
+    In a list, None stands for a prompt that continues nothing.
+    """
+    if from_state is None:
+        return [None] * count
+    if isinstance(from_state, State):
+        return [from_state.text] * count
+    wanted = "a State, or a list with one for each prompt"
+    each = listed(from_state, "from_state", wanted)
+    if len(each) != count:
+        raise UserError(f"from_state: {len(each)} states for {count} prompts")
+    for index, one in enumerate(each):
+        if not isinstance(one, State | None):
+            raise UserError(f"from_state[{index}] is {type_name(one)}; give {wanted}")
+    return [None if one is None else one.text for one in each]

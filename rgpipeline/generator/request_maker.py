@@ -22,9 +22,11 @@ from rgpipeline.generator.arguments import (
     prompt_value,
     row_ids,
     samplings,
+    starts,
 )
 from rgpipeline.generator.shared_loop import SharedLoop
 from rgpipeline.model.weights.adapter_config import tokenizer_folder
+from rgpipeline.read_texts import ReadText
 from rgpipeline.records import Request
 from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec, Sampling
 from rgpipeline.storage.filesystems import resolve_options
@@ -64,10 +66,24 @@ class RequestMaker:
             raise WeightsError(f"{what} needs a tokenizer; name one with tokenizer=")
         return self.tokenizer
 
-    def prompts(self, prompts: object, sampling: Samplings, ids: object) -> list[Request]:
-        """A request for each sample of each prompt, prompt by prompt."""
-        tokens = self.tokens(prompts)
-        return self._requests(tokens, samplings(sampling, len(tokens)), ids, "prompt")
+    def prompts(
+        self,
+        prompts: object,
+        sampling: Samplings,
+        ids: object,
+        from_state: object = None,
+        keep: bool = False,
+    ) -> list[Request]:
+        """A request for each sample of each prompt, prompt by prompt.
+
+        `from_state`: what the prompts continue, see `starts`. `keep`: keep what is read of them.
+        """
+        given = elements(prompts, "prompts", "a list of prompts")
+        before = starts(from_state, len(given))
+        pairs = list(zip(given, before, strict=True))
+        tokens = self._tokens("prompt", pairs, lambda pair: self._continued(*pair))
+        each = samplings(sampling, len(tokens))
+        return self._requests(tokens, each, ids, "prompt", before, keep)
 
     def chats(
         self, messages: object, sampling: Samplings, ids: object, tools: Tools = None
@@ -97,33 +113,47 @@ class RequestMaker:
                 tokens.append(ids.astype(np.int32))
         return tokens
 
-    def _encode(self, prompt: object) -> NDArray[np.integer[Any]]:
+    def _encode(self, prompt: object, *, bos: bool = True) -> NDArray[np.integer[Any]]:
         value = prompt_value(prompt)
         if not isinstance(value, str):
             return value
         if self.tokenizer is None:
             raise RowError("it is text, and the model has no tokenizer; give token ids")
-        return self._within(self.tokenizer.encode(value))
+        return self._within(self.tokenizer.encode(value, bos=bos))
+
+    def _continued(self, prompt: object, start: ReadText | None) -> NDArray[np.integer[Any]]:
+        """A prompt's ids, after those of `start` that must be read again."""
+        if start is None:
+            return self._encode(prompt)
+        return np.concatenate([start.tail, self._encode(prompt, bos=False)], dtype=np.int64)
 
     def _within(self, ids: list[int]) -> NDArray[np.int64]:
         """A text's ids as an array. Raises WeightsError for one that the model doesn't know."""
         size = self.loop.opened().vocab_size
-        if max(ids) >= size and self.tokenizer is not None:
+        if max(ids, default=0) >= size and self.tokenizer is not None:
             with said_as(IN_PYTHON):
                 self.tokenizer.require_within(size)
-        return np.asarray(ids)
+        return np.asarray(ids, np.int64)
 
     def _requests(
-        self, tokens: list[Tokens], each: list[Sampling], ids: object, what: str
+        self,
+        tokens: list[Tokens],
+        each: list[Sampling],
+        ids: object,
+        what: str,
+        before: Sequence[ReadText | None] | None = None,
+        keep: bool = False,
     ) -> list[Request]:
         requests: list[Request] = []
         names = row_ids(ids, len(tokens))
-        for index, (prompt, sampling, name) in enumerate(zip(tokens, each, names, strict=True)):
+        before = before or [None] * len(tokens)
+        given = zip(tokens, each, names, before, strict=True)
+        for index, (prompt, sampling, name, start) in enumerate(given):
             if sampling.stop and self.tokenizer is None:
                 raise UserError("sampling.stop needs a tokenizer; use stop_ids or tokenizer=")
             if self.tokenizer is not None:
                 sampling = with_named_tokens(sampling, self.tokenizer)
-            requests += sample_requests(prompt, sampling, name, repeat(index))
+            requests += sample_requests(prompt, sampling, name, repeat(index), start, keep)
             with _named(what, index):
                 self.loop.opened().check(requests[-1])
         return requests

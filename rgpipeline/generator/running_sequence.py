@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgpipeline.errors import RowError
+from rgpipeline.generator.state import State
+from rgpipeline.read_texts import ReadText
 from rgpipeline.records import Emission, FinishReason, Request, TokenLogprobs
 from rgpipeline.tasks.generate_task import sequence_text
 from rgpipeline.text.completion import SequenceText
@@ -29,6 +31,7 @@ class Completion:
     finish_reason: FinishReason
     logprobs: TokenLogprobs | None = None
     prompt_logprobs: NDArray[np.float32] | None = None
+    state: State | None = None
 
     def with_prompt(self, logprobs: NDArray[np.float32] | None) -> "Completion":
         """A copy with the prompt's log-probabilities."""
@@ -65,6 +68,7 @@ class RunningSequence:
     _tokens: int = 0
     _token_ids: list[int] = field(default_factory=list)
     _logprobs: list[TokenLogprobs] = field(default_factory=list)
+    _read: ReadText | None = None  # the prompt, if the request asks for it
 
     def __post_init__(self) -> None:
         self._text = self._new_text()
@@ -77,6 +81,7 @@ class RunningSequence:
         if self.finish is not None:
             return False
         finish, tokens = emission.finish, len(emission.token_ids)
+        self._read = emission.read or self._read
         if emission.error is not None:
             self.error = emission.error
         else:
@@ -124,7 +129,9 @@ class RunningSequence:
             raise RowError(self.error or "the sequence never finished")
         text = None if self.tokenizer is None else self.take_pieces()
         logprobs = _joined(self._logprobs) if self._logprobs else None
-        return Completion(text, self._token_ids, self.finish, logprobs)
+        ids = self._token_ids
+        state = State(self._read.continued(np.asarray(ids, np.int32))) if self._read else None
+        return Completion(text, ids, self.finish, logprobs, state=state)
 
     def _put(self, text: str) -> None:
         if text:

@@ -3,38 +3,16 @@
 import json
 import logging
 import re
-import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import ml_dtypes
-import numpy as np
-import safetensors
-import safetensors.numpy
-from numpy.typing import NDArray
-
+from rgpipeline.io.array_files import UNREADABLE, pack, unpack
 from rgpipeline.records import SampleKey, Snapshot
 from rgpipeline.storage.store import Store
 
 _log = logging.getLogger(__name__)
 
 _FOLDER = "_rgp/state/"
-_UNREADABLE = (safetensors.SafetensorError, ValueError, KeyError, TypeError)
-_DTYPES: dict[str, Any] = {
-    "F64": np.float64,
-    "F32": np.float32,
-    "F16": np.float16,
-    "BF16": ml_dtypes.bfloat16,
-    "I64": np.int64,
-    "I32": np.int32,
-    "I16": np.int16,
-    "I8": np.int8,
-    "U64": np.uint64,
-    "U32": np.uint32,
-    "U16": np.uint16,
-    "U8": np.uint8,
-    "BOOL": np.bool_,
-}
 
 
 class SavedSequence(NamedTuple):
@@ -56,10 +34,8 @@ class Snapshots:
 
     def save(self, key: SampleKey, snapshot: Snapshot, notes: Mapping[str, Any]) -> None:
         """Saves a state; `notes` is anything JSON can hold. Raises StoreError."""
-        arrays = {name: np.asarray(array, order="C") for name, array in snapshot.arrays.items()}
         metadata = {"notes": json.dumps(notes), "generated": str(snapshot.generated)}
-        metadata["crc32"] = _checksum(arrays, metadata)
-        self._store.create(_name(key, snapshot.generated), safetensors.numpy.save(arrays, metadata))
+        self._store.create(_name(key, snapshot.generated), pack(snapshot.arrays, metadata))
 
     def lengths(self, key: SampleKey) -> list[int]:
         """The lengths (tokens generated) at which `key` is saved, ascending."""
@@ -90,7 +66,7 @@ class Snapshots:
                 return _parsed(self._store.read(name))
             except FileNotFoundError:
                 continue
-            except _UNREADABLE as error:
+            except UNREADABLE as error:
                 where = self._store.url(name)
                 _log.warning("%s: not a readable snapshot (%s); an older one will do", where, error)
                 self._store.delete(name)
@@ -108,25 +84,10 @@ class Snapshots:
 
 
 def _parsed(data: bytes) -> SavedSequence:
-    """Raises one of `_UNREADABLE`."""
-    metadata = _metadata(data)
-    arrays = {
-        key: np.frombuffer(view["data"], _DTYPES[view["dtype"]]).reshape(view["shape"])
-        for key, view in safetensors.deserialize(data)  # type: ignore[no-untyped-call]
-    }
-    crc = metadata.pop("crc32", None)  # earlier versions wrote none
-    if crc not in (None, _checksum(arrays, metadata)):
-        raise ValueError("its checksum is another")
+    """Raises one of `UNREADABLE`."""
+    arrays, metadata = unpack(data)
     snapshot = Snapshot(arrays, int(metadata["generated"]))
     return SavedSequence(snapshot, json.loads(metadata["notes"]))
-
-
-def _checksum(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> str:
-    """A checksum of everything: a changed bit would change tokens without any error."""
-    crc = zlib.crc32(json.dumps(metadata, sort_keys=True).encode())
-    for name in sorted(arrays):
-        crc = zlib.crc32(arrays[name].reshape(-1).view(np.uint8).data, crc)
-    return f"{crc:08x}"
 
 
 def _prefix(key: SampleKey) -> str:
@@ -135,10 +96,3 @@ def _prefix(key: SampleKey) -> str:
 
 def _name(key: SampleKey, generated: int) -> str:
     return f"{_prefix(key)}{generated}.safetensors"
-
-
-def _metadata(data: bytes) -> dict[str, str]:
-    """The metadata in the header, which is JSON after its length; safetensors reads only files'."""
-    length = int.from_bytes(data[:8], "little")
-    header: dict[str, dict[str, str]] = json.loads(data[8 : 8 + length])
-    return header["__metadata__"]

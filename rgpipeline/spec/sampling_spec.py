@@ -18,9 +18,9 @@ class Sampling(Spec):
     penalties, temperature, then top-k, top-p and min-p cut the distribution, then one draw.
     """
 
-    max_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = field(
+    max_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = field(
         256,
-        "tokens to generate at most; null runs until stopped",
+        "tokens to generate at most; 0 only reads the prompt; null runs until stopped",
         "1000000",
         "tokens",
         openai=("max_tokens", "max_completion_tokens"),

@@ -1,24 +1,28 @@
-"""Small files read whole, beside weights: tokenizer.model, configurations, chat templates."""
+"""Files read and written whole: what is beside weights (tokenizer.model, configurations, chat
+templates), and states.
+"""
 
 import json
 from typing import Any
 
 from rgpipeline.addresses import DEMO, DEMO_FOLDER
-from rgpipeline.errors import WeightsError
+from rgpipeline.errors import OutputError, UserError, WeightsError
 from rgpipeline.storage.filesystems import StorageOptions, open_filesystem
-from rgpipeline.storage.retries import Retry
+from rgpipeline.storage.retries import Retry, translate_error
 
 _POINTER = b"version https://git-lfs"
 
 
-def read_file(url: str, storage_options: StorageOptions | None) -> bytes | None:
+def read_file(
+    url: str, storage_options: StorageOptions | None, fault: type[UserError] = WeightsError
+) -> bytes | None:
     """The content of the file at `url`, None when no file is there.
 
     Raises:
-        WeightsError: The address is wrong, or the store refuses.
+        WeightsError: The address is wrong, or the store refuses; or `fault`, if that is given.
         StoreError: The store failed for as long as it was tried again.
     """
-    fs, path = open_filesystem(url, storage_options, WeightsError)
+    fs, path = open_filesystem(url, storage_options, fault)
 
     def read() -> bytes | None:
         try:
@@ -27,7 +31,26 @@ def read_file(url: str, storage_options: StorageOptions | None) -> bytes | None:
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
 
-    return Retry().read(url, read, WeightsError)
+    return Retry().read(url, read, fault)
+
+
+def write_file(url: str, data: bytes, storage_options: StorageOptions | None) -> None:
+    """Writes the file at `url`, and the folders above it; a file that is there is replaced.
+
+    Raises:
+        OutputError: The address is wrong, or the store refuses.
+        StoreError: The store failed for as long as it was tried again.
+    """
+    fs, path = open_filesystem(url, storage_options, OutputError)
+
+    def write() -> None:
+        fs.makedirs(fs._parent(path), exist_ok=True)
+        fs.pipe_file(path, data)
+
+    try:
+        Retry().call(f"writing {url}", write)
+    except Exception as error:
+        raise translate_error(f"writing {url}", error, OutputError) from error
 
 
 def read_in(folder: str, name: str, storage_options: StorageOptions | None) -> bytes | None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from rgpipeline.io.parts import ERROR, PROMPT_TOKENS, SEGMENT_COLUMNS, Column
+from rgpipeline.read_texts import ReadText
 from rgpipeline.records import OutputRow, Request, draw_words
 from rgpipeline.spec import Job, Sampling
 from rgpipeline.tasks.row_prompts import Prompts
@@ -60,11 +61,17 @@ class GenerateTask(Task):
 
 
 def sample_requests(
-    tokens: NDArray[np.int32], sampling: Sampling, row_id: str, keys: Iterable[Hashable]
+    tokens: NDArray[np.int32],
+    sampling: Sampling,
+    row_id: str,
+    keys: Iterable[Hashable],
+    start: ReadText | None = None,
+    keep_read: bool = False,
 ) -> Iterator[Request]:
-    """A request for each of a prompt's samples, with these keys."""
+    """A request for each of a prompt's samples, with these keys; arguments as in `Request`."""
     for sample, key in zip(range(sampling.n), keys, strict=False):
-        yield Request(key, tokens, sampling, draw_words(sampling.seed, row_id, sample))
+        draw = draw_words(sampling.seed, row_id, sample)
+        yield Request(key, tokens, sampling, draw, start=start, keep_read=keep_read)
 
 
 def sequence_text(

@@ -8,11 +8,15 @@ not wait for a prefill call, nor a call for a slot.
 from collections.abc import Hashable
 from typing import Generic
 
+import numpy as np
+
 from rgpipeline.engine.api import Engine, Rows, State
+from rgpipeline.engine.prefill.kept_reads import KeptReads, start_of
 from rgpipeline.engine.prefill.prefixes import PrefixCache
 from rgpipeline.engine.prefill.queues import LONG_CHUNKS, PrefillQueue, WaitingQueue
 from rgpipeline.engine.sequence import IndexPool, Sequence, SequenceStatus
-from rgpipeline.records import Request
+from rgpipeline.read_texts import read_boundary
+from rgpipeline.records import Emission, Request
 
 _BLOCKED = SequenceStatus.BLOCKED_ON_PREFIX
 _PREFILLING = SequenceStatus.PREFILLING
@@ -28,6 +32,8 @@ class Admission(Generic[State, Rows]):
         self._waiting = WaitingQueue(LONG_CHUNKS * max(size for _, size in engine.pack_shapes))
         self._rows = IndexPool(engine.prefill_rows, engine.parts)
         self._ready: list[Sequence] = []  # the first that became ready is first
+        self._read: list[Sequence] = []  # those that only read, and have
+        self._kept = KeptReads(engine)
         self._buffer: Rows | None = None
         self._queue = PrefillQueue(engine.pack_shapes, engine.prefill_rows, engine.parts)
         self._prefix_states = prefix_states
@@ -53,9 +59,14 @@ class Admission(Generic[State, Rows]):
         return in_buffer + (self._waiting.first(room) if room else [])
 
     def add(self, request: Request) -> None:
-        fresh = request.snapshot is None
-        prefixes = self._prefixes.expect_prompt(request.tokens[:-1]) if fresh else []
-        self._waiting.add(Sequence(request, prefixes))
+        sequence = Sequence(request, [])
+        sequence.boundary = read_boundary(
+            len(request.tokens), self._engine.state_kind.prefill_chunk
+        )
+        if request.snapshot is None:
+            tokens = request.tokens[: sequence.prefill_tokens]
+            sequence.prefixes = self._prefixes.expect_prompt(tokens, start_of(request))
+        self._waiting.add(sequence)
 
     def drop(self, key: Hashable) -> None:
         """Drops the sequence if it has no slot yet."""
@@ -112,10 +123,18 @@ class Admission(Generic[State, Rows]):
             prefix = self._prefixes.reached(sequence.prefixes, done)
             if prefix is not None:
                 self._prefixes.keep(prefix, self._engine.copy_row(self._allocated(), row))
+            if done == sequence.boundary:
+                self._keep_read(sequence)
             if done == sequence.prefill_tokens:
                 self._prefixes.forget(sequence.prefixes, row)
                 self._set_ready(sequence)
         return True
+
+    def take_read(self) -> list[Emission]:
+        """The ends of sequences that only read, and have done so; it waits for the device."""
+        read, self._read = self._read, []
+        nothing = np.zeros((0,), np.int32)
+        return [Emission(s.request.key, nothing, "length", read=s.take_kept()) for s in read]
 
     def record_steps(self, steps: int) -> None:
         """A block of this many decode steps is about to be dispatched."""
@@ -167,22 +186,49 @@ class Admission(Generic[State, Rows]):
         return None
 
     def _set_ready(self, sequence: Sequence) -> None:
-        sequence.status = _READY
-        self._ready.append(sequence)
+        if sequence.only_reads:
+            sequence.finish()
+            self._rows.release(sequence.row, sequence)
+            self._read.append(sequence)
+        else:
+            sequence.status = _READY
+            self._ready.append(sequence)
 
     def _start(self, sequence: Sequence) -> None:
         """Has the prompt read from the end of the longest prefix that is kept."""
         sequence.status = _PREFILLING
-        done, copied = self._prefixes.longest(sequence.prefixes)
+        done, copied = self._begin(sequence)
         if copied is not None:
             self._buffer = self._engine.write_row(self._allocated(), sequence.row, copied)
-            if done == sequence.prefill_tokens:
-                self._prefixes.forget(sequence.prefixes, sequence.row)
-                self._set_ready(sequence)
-                return
+        if done == sequence.boundary:
+            self._keep_read(sequence)
+        if done == sequence.prefill_tokens and (copied is not None or sequence.only_reads):
+            self._prefixes.forget(sequence.prefixes, sequence.row)
+            self._set_ready(sequence)
+            return
         # A prompt of one token has nothing to prefill, but its row must be cleared.
-        tokens = sequence.request.tokens[:-1]
+        tokens = sequence.request.tokens[: sequence.prefill_tokens]
         self._queue.add(sequence.row, tokens, done, fresh=copied is None)
+
+    def _begin(self, sequence: Sequence) -> tuple[int, Rows | None]:
+        """Tokens of the prompt that need not be read, and the state after them; None: a fresh one.
+
+        A state that is to be kept is one that the prompt passes, or begins with.
+        """
+        request = sequence.request
+        at_most = sequence.boundary if request.keep_read else None
+        done, copied = self._prefixes.longest(sequence.prefixes, at_most)
+        if copied is None and request.start is not None and request.start.arrays:
+            copied = self._engine.upload(request.start.arrays)
+            if (start := self._prefixes.reached(sequence.prefixes, 0)) is not None:
+                self._prefixes.keep(start, copied)
+        return done, copied
+
+    def _keep_read(self, sequence: Sequence) -> None:
+        """Keeps what is read at the boundary, if the request asks for it."""
+        if sequence.request.keep_read:
+            buffer = self._allocated() if sequence.boundary else None
+            self._kept.keep(sequence, buffer)
 
     def _leave(self, sequence: Sequence) -> None:
         """Drops a sequence that is in the buffer."""

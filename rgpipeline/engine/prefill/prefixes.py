@@ -1,8 +1,9 @@
 """Shared beginnings of prompts and of texts to score: read once, their state copied.
 
 A state is kept if a second request has the same prefix: at every multiple of the chunk length, and
-at the end of a prompt that is sampled several times. A prompt is always cut at the same tokens, so
-a copied state has the same bits as one that was computed anew.
+at the end of a prompt that is sampled several times; and where a request continues a text that was
+read before, at its end. A prompt is always cut at the same tokens, so a copied state has the same
+bits as one that was computed anew.
 
 A text to score is cut in two before its first scored token, at a multiple of the shortest chunk.
 Nothing in the first part is scored, so all texts with the same prompt share it. Each part is then
@@ -39,9 +40,16 @@ class PrefixCache(Generic[Rows]):
         self._owners: dict[Prefix, int] = {}
         self._states: OrderedDict[Prefix, Rows] = OrderedDict()
 
-    def expect_prompt(self, tokens: NDArray[np.int32]) -> list[Prefix]:
-        """`expect` for the prefixes of a prompt, of which `tokens` are to be read."""
-        return self.expect(chunk_prefixes(tokens, self._chunk)) if self._capacity else []
+    def expect_prompt(self, tokens: NDArray[np.int32], after: bytes = b"") -> list[Prefix]:
+        """`expect` for the prefixes of a prompt, of which `tokens` are to be read.
+
+        `after`: which text it continues, if it continues one that is read; its end is a prefix of
+        no tokens.
+        """
+        if not self._capacity:
+            return []
+        start = [(0, after)] if after else []
+        return self.expect(start + chunk_prefixes(tokens, self._chunk, after))
 
     def expect(self, prefixes: list[Prefix]) -> list[Prefix]:
         """Records that a request has these prefixes, shortest first.
@@ -73,10 +81,15 @@ class PrefixCache(Generic[Rows]):
         self._owners.update((p, row) for p in missing if self._expected[p] > 1)
         return True
 
-    def longest(self, prefixes: Sequence[Prefix]) -> tuple[int, Rows | None]:
-        """The longest prefix with a state: its number of tokens, and the state; else 0 and None."""
+    def longest(
+        self, prefixes: Sequence[Prefix], at_most: int | None = None
+    ) -> tuple[int, Rows | None]:
+        """The longest prefix with a state, of `at_most` tokens: their number, and the state.
+
+        0 and None where there is no such prefix.
+        """
         for prefix in reversed(prefixes):
-            if prefix in self._states:
+            if prefix in self._states and (at_most is None or prefix[0] <= at_most):
                 self._states.move_to_end(prefix)
                 return prefix[0], self._states[prefix]
         return 0, None
@@ -97,17 +110,20 @@ class PrefixCache(Generic[Rows]):
             self._states.popitem(last=False)
 
 
-def chunk_prefixes(tokens: NDArray[np.int32], chunk: int) -> list[Prefix]:
-    """The prefixes that end where a chunk of the tokens ends: at each full one, and at the last."""
+def chunk_prefixes(tokens: NDArray[np.int32], chunk: int, after: bytes = b"") -> list[Prefix]:
+    """The prefixes that end where a chunk of the tokens ends: at each full one, and at the last.
+
+    `after`: what is read before the tokens.
+    """
     ends = list(range(chunk, len(tokens) + 1, chunk))
     if len(tokens) % chunk:
         ends.append(len(tokens))
-    return list(zip(ends, digests(tokens, ends), strict=True))
+    return list(zip(ends, digests(tokens, ends, after), strict=True))
 
 
-def digests(tokens: NDArray[np.int32], ends: Sequence[int]) -> list[bytes]:
+def digests(tokens: NDArray[np.int32], ends: Sequence[int], after: bytes = b"") -> list[bytes]:
     """A digest of `tokens[:end]` for each of the ends, which are in increasing order."""
-    digest, found, start = hashlib.sha256(), [], 0
+    digest, found, start = hashlib.sha256(after), [], 0
     for end in ends:
         digest.update(np.ascontiguousarray(tokens[start:end]).tobytes())
         found.append(digest.digest())

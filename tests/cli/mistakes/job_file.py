@@ -41,7 +41,7 @@ CASES = [
     Mistake("no output path", lambda b: b.drop("output.path"), ("output.path", "missing")),
     value("model", "demo", "should be a section"),
     value("sampling.max_tokens", "many", "should be a valid integer", "'many'"),
-    value("sampling.max_tokens", 0, "greater than or equal to 1"),
+    value("sampling.max_tokens", -1, "greater than or equal to 0"),
     value("sampling.temperature", -0.5, "greater than or equal to 0"),
     value("sampling.temperature", float("nan"), "finite"),
     value("sampling.top_p", 0, "greater than 0"),
