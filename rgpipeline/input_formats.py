@@ -4,16 +4,23 @@ Layer 0. To add a format: write its reader (see `io.readers.Reader`), and add it
 to the table here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Literal
 
-FormatName = Literal["auto", "parquet", "jsonl", "openai-batch"]  # the values of input.format
+FormatName = Literal[
+    "auto", "parquet", "jsonl", "csv", "tsv", "arrow", "openai-batch"
+]  # the values of input.format
 
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}  # of JSON Lines; Arrow's names
-_JSON = (".jsonl", ".ndjson", ".json")
-_JSON_ENDINGS = tuple(ending + packed for ending in _JSON for packed in ("", *COMPRESSIONS))
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}  # of formats that are text; Arrow's names
+
+
+def _with_compressions(*endings: str) -> tuple[str, ...]:
+    return tuple(ending + packed for ending in endings for packed in ("", *COMPRESSIONS))
+
+
+_JSON_ENDINGS = _with_compressions(".jsonl", ".ndjson", ".json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,14 @@ class InputFormat:
 _TABLE = (
     InputFormat("parquet", "Parquet", "rgpipeline.io.parquet:ParquetReader", (".parquet", ".pq")),
     InputFormat("jsonl", "JSON Lines", "rgpipeline.io.jsonl:JsonLinesReader", _JSON_ENDINGS),
+    InputFormat("csv", "CSV", "rgpipeline.io.delimited:CsvReader", _with_compressions(".csv")),
+    InputFormat("tsv", "TSV", "rgpipeline.io.delimited:TsvReader", _with_compressions(".tsv")),
+    InputFormat(
+        "arrow",
+        "Arrow IPC",
+        "rgpipeline.io.arrow_ipc:ArrowReader",
+        (".arrow", ".arrows", ".ipc", ".feather"),
+    ),
     InputFormat(
         "openai-batch",
         "OpenAI batch",
@@ -63,24 +78,24 @@ _TABLE = (
 FORMATS = {format.name: format for format in _TABLE}
 _FOUND = tuple(format for format in _TABLE if format.found)
 
-_OTHER_SPELLINGS = {".parq": "parquet", ".jsonlines": "jsonl", ".jl": "jsonl"}
+_OTHER_SPELLINGS = {
+    ".parq": "parquet",
+    ".jsonlines": "jsonl",
+    ".jl": "jsonl",
+    ".tab": "tsv",
+}
 _PACKED = (
     *(".bz2", ".xz", ".lz4", ".br", ".snappy", ".lzma", ".gz", ".gzip", ".zst", ".zstd"),
     *(".zip", ".tar", ".tgz", ".7z"),
 )
 _TO_PARQUET = "is not read; write it as Parquet: "
 _CONVERTED = {  # what isn't read, and how to make Parquet of it
-    ".csv": f"CSV {_TO_PARQUET}pandas.read_csv({{name}}).to_parquet('prompts.parquet')",
-    ".tsv": f"TSV {_TO_PARQUET}pandas.read_csv({{name}}, sep='\\t').to_parquet('prompts.parquet')",
     ".orc": f"ORC {_TO_PARQUET}pandas.read_orc({{name}}).to_parquet('prompts.parquet')",
     ".avro": f"Avro {_TO_PARQUET}polars.read_avro({{name}}).write_parquet('prompts.parquet')",
-    ".xlsx": f"Excel {_TO_PARQUET}pandas.read_excel({{name}}).to_parquet('prompts.parquet')",
+    ".pkl": f"pickle {_TO_PARQUET}pandas.read_pickle({{name}}).to_parquet('prompts.parquet')",
 }
-_ARROW = (
-    f"Arrow {_TO_PARQUET}pandas.read_feather({{name}}).to_parquet('prompts.parquet'); a folder "
-    f"that save_to_disk wrote: datasets.load_from_disk(FOLDER).to_parquet('prompts.parquet')"
-)
-_CONVERTED |= dict.fromkeys((".arrow", ".feather", ".ipc"), _ARROW)
+_EXCEL = f"Excel {_TO_PARQUET}pandas.read_excel({{name}}).to_parquet('prompts.parquet')"
+_CONVERTED |= dict.fromkeys((".xlsx", ".xls"), _EXCEL) | {".pickle": _CONVERTED[".pkl"]}
 _NO_DATA = (".md", ".rst", ".html", ".py")
 _PAPERS = ("readme", "license", "notice", "changelog")
 
@@ -129,10 +144,13 @@ def how_to_read(path: str, glob: str | None = None) -> str:
     if known is not None:
         return f"{named or 'its ending says no format; '}set input.format: {known}"
     if (last or ending) in _PACKED:
-        return f"{ending} is not read; unpack it, or pack JSON Lines as .gz or .zst"
-    titles = " or ".join(one.title for one in _FOUND)
+        return f"{ending} is not read; unpack it, or pack JSON Lines, CSV or TSV as .gz or .zst"
+    titles = _either([one.title for one in _FOUND])
     unknown = "its ending says no format" if glob is None else f"if they hold {titles}"
     between = "; " if glob is None else ", "
-    *others, last_name = FORMATS
-    names = f"{', '.join(others)} or {last_name}"
-    return f"{unknown}{between}{named}set input.format to {names}"
+    return f"{unknown}{between}{named}set input.format to {_either([*FORMATS])}"
+
+
+def _either(names: Sequence[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} or {last}"

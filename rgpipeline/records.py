@@ -29,7 +29,9 @@ class InputFile:
     size: int  # bytes
     version: str  # etag, or modification time where the store has none
     rows: int
-    marks: tuple[int, ...] = ()  # JSON Lines: byte offset of every 1024th row, to begin there
+    # Where reading may begin. JSON Lines, CSV: byte offset of every 1024th row. Arrow: for each
+    # batch its first row, and its index or byte offset.
+    marks: tuple[int, ...] = ()
     below: str | None = None  # path below what the job named; None in plans of older versions
 
     @property

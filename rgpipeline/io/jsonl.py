@@ -2,24 +2,21 @@
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import IO, Any
 
 import pyarrow as pa
 
 from rgpipeline.errors import InputError, RowError
-from rgpipeline.input_formats import COMPRESSIONS
-from rgpipeline.io.input_files import FoundFile, decompressed, input_error, open_file
+from rgpipeline.io.input_files import FoundFile
 from rgpipeline.io.json_types import ColumnTypes, column_of
 from rgpipeline.io.readers import Rows, Scan
+from rgpipeline.io.row_stream import BOM, MARK_ROWS, RowStreams, is_compressed
 from rgpipeline.io.used_values import json_column
 from rgpipeline.records import InputFile
 from rgpipeline.storage.filesystems import StorageOptions
 from rgpipeline.wording import encodable
 
-_MARK_ROWS = 1024  # rows between the byte offsets that a plan keeps of a plain file
 _BLOCK_ROWS = 4096  # rows whose types are found at once
-_BOM = b"\xef\xbb\xbf"
 _HALVES = (rb"\ud", rb"\uD")  # begin the escapes of half surrogate pairs, which UTF-8 lacks
 
 Row = dict[str, Any]
@@ -29,13 +26,11 @@ class JsonLinesReader:
     """`Reader` of .jsonl, .jsonl.gz and .jsonl.zst.
 
     Blank lines are skipped. A line that isn't a JSON object is a row with a fault. Types are found
-    from the whole file; see `json_types`. Ranges of a compressed file should be read in their
-    order: each continues where the one before ended, because nothing can be skipped.
+    from the whole file; see `json_types`. Ranges are read as `row_stream` says.
     """
 
     def __init__(self, options: StorageOptions | None) -> None:
-        self._options = options
-        self._left: _Lines | None = None  # open, where the last range ended
+        self._streams = RowStreams(options, _lines)
 
     def parse(self, line: bytes) -> Row:
         """The row in a line. Raises RowError saying what is wrong with it."""
@@ -58,12 +53,12 @@ class JsonLinesReader:
         count = good = 0
         first = b""
         fault = ""
-        with self._open(file.path) as stream:
+        with self._streams.open(file.path) as stream:
             for offset, line in _lines(stream):
                 if count == limit:
                     break
                 first = first or line
-                if count % _MARK_ROWS == 0:
+                if count % MARK_ROWS == 0:
                     marks.append(offset)
                 count += 1
                 try:
@@ -82,7 +77,7 @@ class JsonLinesReader:
         if good == 0:
             raise InputError(f"{file.path}: none of its {count} lines can be read ({fault})")
         schema, open_types = self.columns(types)
-        offsets = () if _is_compressed(file.path) else tuple(marks)
+        offsets = () if is_compressed(file.path) else tuple(marks)
         return Scan(count, schema, offsets, open_types)
 
     def read(
@@ -90,7 +85,7 @@ class JsonLinesReader:
     ) -> Rows:
         rows: list[Row] = []
         faults: dict[int, str] = {}
-        for line in self._range(file, start, stop):
+        for line in self._streams.rows(file, start, stop):
             try:
                 rows.append(self.parse(line))
             except RowError as error:
@@ -117,32 +112,8 @@ class JsonLinesReader:
         Raises InputError when the file has fewer rows.
         """
         first, last = min(rows, default=0), max(rows, default=-1)
-        lines = enumerate(self._range(file, first, last + 1), first)
+        lines = enumerate(self._streams.rows(file, first, last + 1), first)
         return [line for row, line in lines if row in rows]
-
-    def _range(self, file: InputFile, start: int, stop: int) -> list[bytes]:
-        """The lines of rows [start, stop). Raises InputError when the file has fewer."""
-        lines, self._left = self._left, None
-        try:
-            if lines is None or lines.path != file.path or lines.row > start:
-                lines = _Lines(file.path, self._options)
-            lines.skip_to(start, file.marks)
-            found = [line for line in (lines.next() for _ in range(stop - start)) if line]
-        except Exception as error:
-            raise input_error(file.path, error) from error
-        if len(found) < stop - start:
-            raise InputError(f"{file.path}: has only {lines.row} rows now; it was changed")
-        if stop < file.rows and _is_compressed(file.path):
-            self._left = lines
-        return found
-
-    @contextmanager
-    def _open(self, path: str) -> Iterator[IO[bytes]]:
-        try:
-            with open_file(path, self._options) as file:
-                yield decompressed(file, path)
-        except Exception as error:
-            raise input_error(path, error) from error
 
 
 def parse_object(line: bytes) -> Row:
@@ -172,39 +143,9 @@ def _lines(stream: IO[bytes], offset: int = 0) -> Iterator[tuple[int, bytes]]:
     """(byte offset, line) of every line that isn't blank; the stream stands at `offset`."""
     for line in stream:
         begin, offset = offset, offset + len(line)
-        text = (line.removeprefix(_BOM) if begin == 0 else line).strip()
+        text = (line.removeprefix(BOM) if begin == 0 else line).strip()
         if text:
             yield begin, text
-
-
-class _Lines:
-    """The rows' lines of a file, read from front to back."""
-
-    def __init__(self, path: str, options: StorageOptions | None) -> None:
-        self.path = path
-        self.row = 0  # the next
-        self._file = open_file(path, options)
-        self._stream = decompressed(self._file, path)
-        self._lines = _lines(self._stream)
-
-    def next(self) -> bytes | None:
-        """The next row's line; None at the end."""
-        _, line = next(self._lines, (0, None))
-        self.row += line is not None
-        return line
-
-    def skip_to(self, row: int, marks: tuple[int, ...]) -> None:
-        """Skips to `row`, from the nearest mark before it."""
-        mark = min(row // _MARK_ROWS, len(marks) - 1)
-        if mark > 0:
-            self._stream.seek(marks[mark])
-            self.row, self._lines = mark * _MARK_ROWS, _lines(self._stream, marks[mark])
-        while self.row < row and self.next() is not None:
-            pass
-
-
-def _is_compressed(path: str) -> bool:
-    return path.endswith(tuple(COMPRESSIONS))
 
 
 _WANTED = "not JSON Lines; a JSON object is expected on each line"

@@ -20,11 +20,10 @@ from rgpipeline.io.input_files import (
     is_glob,
     is_hidden,
 )
+from rgpipeline.io.saved_datasets import without_metadata
 from rgpipeline.storage.filesystems import version_of
 
 _LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
-# Beside Arrow files these are metadata of Hugging Face `datasets`, not JSON Lines.
-_SAVED_TO_DISK = ("dataset_info.json", "state.json", "dataset_dict.json")
 _EXAMPLES = 3  # in a line
 _LINES = 5  # of one kind
 _TABLES = {
@@ -201,10 +200,10 @@ def _walk(
         # An inode that was read was read by a link: these are blobs of the Hub's cache.
         if inode is None or inode not in read:
             left.by_ending(folder, path)
-    if any(path.endswith(".arrow") for path in [*others, *(file.path for file in taken)]):
-        rows = [file for file in taken if not file.path.endswith(_SAVED_TO_DISK)]
-        taken = rows if all(file.path.endswith(".arrow") for file in rows) else taken
-    yield from taken
+    rows, caches = without_metadata(taken)
+    for file in caches:
+        left.no_file(file.path, "a cache of Hugging Face datasets")
+    yield from rows
 
 
 def _noticing(fs: AbstractFileSystem, left: LeftOut) -> dict[str, Any]:

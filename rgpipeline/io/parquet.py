@@ -1,6 +1,5 @@
 """Parquet input: planning reads footers only, workers read ranges of row groups."""
 
-from collections import Counter
 from collections.abc import Collection, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,7 +10,7 @@ import pyarrow.parquet as pq
 from rgpipeline.errors import InputError
 from rgpipeline.io.arrow_types import fitted
 from rgpipeline.io.input_files import FoundFile, arrow_file, input_error, is_corruption
-from rgpipeline.io.readers import Rows, Scan, joined, nulls
+from rgpipeline.io.readers import Rows, Scan, joined, nulls, require_distinct
 from rgpipeline.io.used_values import exact_name
 from rgpipeline.records import InputFile
 from rgpipeline.storage.filesystems import StorageOptions
@@ -78,7 +77,7 @@ class ParquetReader:
         try:
             with self._open(file.path) as parquet:
                 rows, schema = parquet.metadata.num_rows, parquet.schema_arrow
-                _require_distinct(file.path, schema.names)
+                require_distinct(file.path, schema.names)
                 return Scan(rows if limit is None else min(rows, limit), schema)
         except Exception as error:
             raise input_error(file.path, error) from error
@@ -206,12 +205,6 @@ def _bytes_of(group: pq.RowGroupMetaData, columns: Collection[str]) -> int:
         for chunk in chunks
         if chunk.path_in_schema in columns or chunk.path_in_schema.partition(".")[0] in columns
     )
-
-
-def _require_distinct(path: str, names: Sequence[str]) -> None:
-    twice = next((name for name, count in Counter(names).items() if count > 1), None)
-    if twice is not None:
-        raise InputError(f"{path}: has two columns called {twice!r}; rename one")
 
 
 def _stretches(metadata: pq.FileMetaData, start: int, stop: int) -> Iterator[_Stretch]:

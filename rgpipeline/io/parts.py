@@ -113,6 +113,15 @@ def build_part(
     return bytes(sink.getvalue())
 
 
+def is_writable(column: pa.Field) -> bool:
+    """Whether a column's type can be written as Parquet; Arrow files may have others."""
+    try:
+        pq.write_table(pa.schema([column]).empty_table(), pa.BufferOutputStream())
+    except pa.ArrowException:
+        return False
+    return True
+
+
 def footer_metadata(rows: Sequence[OutputRow], label: PartLabel) -> dict[str, str]:
     """The key-value metadata of a part that holds `rows`, in this order."""
     tokens = {

@@ -1,5 +1,6 @@
 """What a reader of an input format does, and the rows it returns."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -8,6 +9,7 @@ from typing import Protocol, cast
 
 import pyarrow as pa
 
+from rgpipeline.errors import InputError
 from rgpipeline.input_formats import FORMATS
 from rgpipeline.io.input_files import FoundFile
 from rgpipeline.io.json_types import ColumnTypes
@@ -21,7 +23,7 @@ class Scan:
 
     rows: int
     schema: pa.Schema
-    marks: tuple[int, ...] = ()  # byte offsets to begin reading from, see InputFile
+    marks: tuple[int, ...] = ()  # where reading may begin, see InputFile
     types: ColumnTypes | None = None  # of JSON values, whose types depend on those of all files
 
 
@@ -84,6 +86,13 @@ def validated(rows: Rows) -> Rows:
         return rows
     table, *used = (_without(table, sorted(bad)) for table in tables)
     return Rows(table, {**bad, **rows.faults}, used[0] if used else None)
+
+
+def require_distinct(path: str, names: Sequence[str]) -> None:
+    """Raises InputError if two columns of a file have one name."""
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise InputError(f"{path}: has two columns called {twice!r}; rename one")
 
 
 def nulls(rows: int, schema: pa.Schema) -> pa.Table:

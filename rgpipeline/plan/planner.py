@@ -11,7 +11,7 @@ import pyarrow as pa
 from rgpipeline.errors import InputError, JobError
 from rgpipeline.input_formats import FORMATS
 from rgpipeline.io.input_files import FoundFile
-from rgpipeline.io.parts import part_name
+from rgpipeline.io.parts import is_writable, part_name
 from rgpipeline.io.paths import Inputs, expand_inputs, takes_in
 from rgpipeline.io.readers import Reader, Scan, reader_for
 from rgpipeline.io.shard_rows import partition_fields
@@ -36,7 +36,7 @@ def make_plan(job: Job, retry: Retry | None = None) -> Plan:
     """Finds the job's input files, scans each, and cuts their rows into shards.
 
     Finds everything that can be wrong with inputs and columns: raises InputError or JobError naming
-    file, column or field. Reads only the footers of Parquet files, but JSON Lines files whole.
+    file, column or field. Reads only the footers of Parquet files, but JSON Lines and CSV whole.
     """
     retry = retry or Retry()
     inputs = find_inputs(job, retry)
@@ -59,14 +59,14 @@ def make_plan(job: Job, retry: Retry | None = None) -> Plan:
     faults += missing_columns(job, needed, files, schemas, [field.name for field in partitions])
     if faults:
         raise InputError("\n".join(faults))
-    by_folder = {field.name: field for field in partitions}
+    schema = _schema(kept, found, partitions)
     read = {*kept, *used_columns(columns, job.input.template)}
     return Plan(
         job=identity(job),
         format=inputs.format,
         files=files,
         shards=cut_shards([file.rows for file in files], _shard_rows(files, job)),
-        schema=pa.schema([by_folder.get(name) or found.kept_field(name) for name in kept]),
+        schema=schema,
         kept=kept,
         columns=columns,
         partitions=tuple(field.name for field in partitions if field.name in read),
@@ -79,6 +79,19 @@ def _partitions(files: Sequence[InputFile], columns: InputColumns) -> list[pa.Fi
     own = set(columns.names)
     fields = partition_fields(file.partition_path for file in files)
     return [field for field in fields if field.name not in own]
+
+
+def _schema(kept: Sequence[str], found: InputColumns, partitions: Sequence[pa.Field]) -> pa.Schema:
+    """The kept columns. Raises InputError for one that has no type, or none that can be written."""
+    by_folder = {field.name: field for field in partitions}
+    schema = pa.schema([by_folder.get(name) or found.kept_field(name) for name in kept])
+    for column in schema:
+        if not is_writable(column):
+            raise InputError(
+                f"column {column.name!r} holds {column.type}, which Parquet lacks. The column is "
+                f"kept; leave it out by output.keep (a list of the columns to keep)"
+            )
+    return schema
 
 
 def _input_file(file: FoundFile, scan: Scan) -> InputFile:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rgpipeline.errors import InputError
-from rgpipeline.io import jsonl
+from rgpipeline.io import row_stream
 from rgpipeline.io.input_files import FoundFile
 from rgpipeline.io.json_types import is_json
 from rgpipeline.io.jsonl import JsonLinesReader
@@ -84,8 +84,8 @@ def test_a_compressed_file_read_in_order_is_unpacked_once(
     path = write(tmp_path, gzip.compress(lines([{"n": k} for k in range(3000)])), "in.jsonl.gz")
     told, reader, opened = scan(path), JsonLinesReader(None), []
     file = InputFile(str(path), "in", 0, "", told.rows, told.marks)
-    plain = jsonl.open_file
-    monkeypatch.setattr(jsonl, "open_file", lambda *a: opened.append(a) or plain(*a))
+    plain = row_stream.open_file
+    monkeypatch.setattr(row_stream, "open_file", lambda *a: opened.append(a) or plain(*a))
     for start in range(0, 3000, 100):
         reader.read(file, start, start + 100, told.schema)
     assert len(opened) == 1

@@ -26,14 +26,17 @@ def warnings(path: Path | str, format: str = "auto") -> list[str]:
         ("A.PARQUET", "name them by a glob ({folder}/*.PARQUET) and set input.format: parquet"),
         ("a.parq", "name them by a glob ({folder}/*.parq) and set input.format: parquet"),
         ("a.JSONL", "name them by a glob ({folder}/*.JSONL) and set input.format: jsonl"),
-        ("a.jsonl.bz2", ".jsonl.bz2 is not read; unpack it, or pack JSON Lines as .gz or .zst"),
+        ("a.jsonl.bz2", ".jsonl.bz2 is not read; unpack it, or pack JSON Lines, CSV or TSV as .gz"),
         ("part-00000", "name them by a glob ({folder}/*) and set input.format"),
         ("deep/part-0", "name them by a glob ({folder}/**/*) and set input.format"),
-        ("a.csv", "CSV is not read; write it as Parquet: pandas.read_csv('a.csv')"),
-        ("a.csv.gz", "CSV is not read; write it as Parquet: pandas.read_csv('a.csv.gz')"),
+        ("a.CSV", "name them by a glob ({folder}/*.CSV) and set input.format: csv"),
+        ("a.tab", "name them by a glob ({folder}/*.tab) and set input.format: tsv"),
         ("a.orc", "ORC is not read; write it as Parquet: pandas.read_orc"),
         ("a.avro", "Avro is not read; write it as Parquet: polars.read_avro"),
-        ("a.arrow", "datasets.load_from_disk"),
+        ("a.orc.gz", "ORC is not read; write it as Parquet: pandas.read_orc('a.orc.gz')"),
+        ("a.xlsx", "Excel is not read; write it as Parquet: pandas.read_excel('a.xlsx')"),
+        ("a.xls", "Excel is not read; write it as Parquet: pandas.read_excel('a.xls')"),
+        ("a.pkl", "pickle is not read; write it as Parquet: pandas.read_pickle('a.pkl')"),
     ],
 )
 def test_a_file_left_out_for_its_ending_is_told_with_what_to_do(
@@ -68,9 +71,20 @@ def test_what_holds_no_rows_is_not_told(tmp_path: Path) -> None:
 
 
 def test_a_folder_with_other_formats_only_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    write(tmp_path, "data-00000-of-00001.arrow", "dataset_info.json", "state.json")
-    with pytest.raises(InputError, match=r"no file in this folder.*datasets\.load_from_disk"):
+    write(tmp_path, "data.orc")
+    with pytest.raises(InputError, match=r"no file in this folder.*pandas\.read_orc"):
         warnings(tmp_path)
+
+
+def test_of_a_saved_hugging_face_dataset_only_its_own_data_files_are_read(tmp_path: Path) -> None:
+    own = ("dataset_dict.json", "train/dataset_info.json", "train/state.json")
+    data = "train/data-00000-of-00001.arrow"
+    write(tmp_path, data, "train/cache-0123abc.arrow", *own)
+    inputs = expand_inputs([str(tmp_path)], "auto")
+    assert [file.name for file in inputs.files] == [data]
+    (warning,) = inputs.warnings
+    assert "a cache of Hugging Face datasets" in warning
+    assert "cache-0123abc.arrow" in warning
 
 
 @pytest.mark.parametrize(

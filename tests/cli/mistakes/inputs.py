@@ -90,8 +90,18 @@ CASES = [
     ),
     Mistake(
         "a format that isn't read",
-        file("prompts.csv", "prompt\nx\n", input_path="prompts.csv"),
-        ("prompts.csv: CSV is not read", "pandas.read_csv('prompts.csv').to_parquet("),
+        file("prompts.xlsx", "PK", input_path="prompts.xlsx"),
+        ("prompts.xlsx: Excel is not read", "pandas.read_excel('prompts.xlsx').to_parquet("),
+    ),
+    Mistake(
+        "a CSV file with semicolons",
+        file("prompts.csv", "id;prompt\n1;x\n", input_path="prompts.csv"),
+        ("prompts.csv: has one column, 'id;prompt'", "pandas.read_csv(FILE, sep=';')"),
+    ),
+    Mistake(
+        "a CSV file without a header",
+        file("prompts.csv", "Tell a story\nTell another\n", input_path="prompts.csv"),
+        ("no column 'prompt' in the input (it has Tell a story)",),
     ),
     Mistake(
         "a folder of files without endings",

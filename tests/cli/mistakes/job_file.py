@@ -69,7 +69,7 @@ CASES = [
     value("name", "my job/1", "letters, digits", "'my job/1'"),
     value("model.dtype", "float16", "'auto', 'float32' or 'bfloat16'"),
     value("model.quantize", "int4", "'none' or 'int8'"),
-    value("input.format", "csv", "'parquet', 'jsonl' or 'openai-batch'"),
+    value("input.format", "xlsx", "'tsv', 'arrow' or 'openai-batch'"),
     value("input.limit", 0, "greater than or equal to 1"),
     value("input.path", [], "no path given", "name a file, a folder or a glob"),
     value("output.segment_tokens", 1, "greater than or equal to 16"),
