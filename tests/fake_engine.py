@@ -51,10 +51,20 @@ class FakeScores:
         return self.scores
 
 
+@dataclass(frozen=True)
+class FakeHidden:
+    totals: NDArray[np.float32]  # [r, t]
+
+    def log_probabilities(self, targets: NDArray[np.int32]) -> FakeScores:
+        """Minus the sum of the tokens before, for each target."""
+        return FakeScores(np.where(targets < 0, np.nan, -self.totals).astype(np.float32))
+
+
 class FakeEngine:
     """`engine.api.Engine` over additions; what an operation may overwrite is used once only."""
 
     vocab_size = 10_000  # any tokenizer's, though only 0 to 9 are ever generated
+    width = 1
     eos_ids = (0,)
     parts = 1
 
@@ -148,22 +158,20 @@ class FakeEngine:
         pass
 
     @property
-    def score_rows(self) -> int:
+    def text_rows(self) -> int:
         return self.prefill_rows
 
-    def init_score_buffer(self) -> FakeBuffer:
+    def init_text_buffer(self) -> FakeBuffer:
         return self.init_prefill_buffer()
 
-    def score(
-        self, buffer: FakeBuffer, pack: PrefillPack, targets: NDArray[np.int32]
-    ) -> tuple[FakeBuffer, "FakeScores"]:
-        """Minus the sum of the tokens before, for each target."""
-        scores = np.full(targets.shape, np.nan, np.float32)
+    def read(self, buffer: FakeBuffer, pack: PrefillPack) -> tuple[FakeBuffer, "FakeHidden"]:
+        """The hidden value of a position is the sum of the tokens up to it."""
+        totals = np.full(pack.tokens.shape, np.nan, np.float32)
         for row, place in enumerate(pack.buffer_rows):
             if place < self.prefill_rows:
                 before = 0 if pack.fresh[row] else buffer[place]
-                scores[row] = -before - np.cumsum(pack.tokens[row])
-        return self.prefill(buffer, pack), FakeScores(np.where(targets < 0, np.nan, scores))
+                totals[row] = before + np.cumsum(pack.tokens[row])
+        return self.prefill(buffer, pack), FakeHidden(totals)
 
     def _take(self, state: FakeState) -> FakeState:
         assert state is self._live, "a donated state was read again"

@@ -81,11 +81,23 @@ class PendingBlock(Protocol):
         ...
 
 
-class PendingScores(Protocol):
-    """Scores that the device may still be working on."""
+class PendingValues(Protocol):
+    """Values that the device may still be working on."""
 
     def read(self) -> NDArray[np.float32]:
-        """Waits for the device; [r, t], with values only at positions that had a target."""
+        """Waits for the device and copies them to the host."""
+        ...
+
+
+class Hidden(Protocol):
+    """The final hidden values of a pack's positions, on the device."""
+
+    def log_probabilities(self, targets: NDArray[np.int32]) -> PendingValues:
+        """Log-probabilities of tokens, [r, t], with values only where there is a target.
+
+        `targets` [r, t]: for each position the token whose log-probability, given all tokens up to
+        that position, is wanted; -1 for none.
+        """
         ...
 
 
@@ -113,6 +125,11 @@ class Engine(Protocol[State, Rows]):
     @property
     def vocab_size(self) -> int:
         """Token ids are in [0, vocab_size)."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Length of a position's hidden values."""
         ...
 
     @property
@@ -205,20 +222,14 @@ class Engine(Protocol[State, Rows]):
         ...
 
     @property
-    def score_rows(self) -> int:
-        """Rows of the buffer for scoring: texts scored at once."""
+    def text_rows(self) -> int:
+        """Rows of the buffer for texts: texts read at once."""
         ...
 
-    def init_score_buffer(self) -> Rows:
-        """A buffer for scoring, all of its rows empty."""
+    def init_text_buffer(self) -> Rows:
+        """A buffer for texts, all of its rows empty."""
         ...
 
-    def score(
-        self, buffer: Rows, pack: PrefillPack, targets: NDArray[np.int32]
-    ) -> tuple[Rows, PendingScores]:
-        """`prefill` for a buffer for scoring, with log-probabilities.
-
-        `targets` [r, t]: for each position the token whose log-probability, given all tokens up to
-        that position, is wanted; -1 for none.
-        """
+    def read(self, buffer: Rows, pack: PrefillPack) -> tuple[Rows, Hidden]:
+        """`prefill` for a buffer for texts, which also returns the hidden values."""
         ...

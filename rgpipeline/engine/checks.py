@@ -84,17 +84,13 @@ class NumberCheck:
         return emission
 
     def scored(self, texts: list[TextResult]) -> list[TextResult]:
-        """Looks at the scores of texts and returns them. Raises WeightsError."""
-        self.of_scores([text.values for text in texts if text.values is not None])
-        return texts
-
-    def of_scores(self, scores: list[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        """Looks at texts' log-probabilities and returns them. Raises WeightsError."""
-        failed = sum(map(without_numbers, scores))
-        self._any = self._any or failed < len(scores)
+        """Looks at the results of texts and returns them. Raises WeightsError."""
+        whole = [text.values for text in texts if text.values is not None]
+        failed = sum(map(without_numbers, whole))
+        self._any = self._any or failed < len(whole)
         if failed:
             self._fail(failed)
-        return scores
+        return texts
 
     def _fail(self, count: int) -> None:
         if not self._probed:

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from numpy.typing import NDArray
 
-from rgpipeline.engine.api import PendingBlock, PendingScores, PrefillPack
+from rgpipeline.engine.api import PendingBlock, PrefillPack
 from rgpipeline.engine.programs.device_programs import ROWS, STATE, DevicePrograms, Devices
 from rgpipeline.engine.programs.forward import DeviceBlock
 from rgpipeline.engine.programs.program_shapes import (
@@ -20,9 +20,9 @@ from rgpipeline.engine.programs.program_shapes import (
     prefill_rows_of,
     rows_per_slot,
     score_block_of,
-    score_rows_of,
+    text_rows_of,
 )
-from rgpipeline.engine.programs.score_head import score_positions
+from rgpipeline.engine.programs.score_head import DeviceHidden
 from rgpipeline.engine.slot_fields import ENTRIES, ON_DEMAND, SamplingFeatures, SlotParams, rows_of
 from rgpipeline.engine.slot_state import (
     SlotState,
@@ -77,7 +77,7 @@ class GriffinEngine:
         platform = devices.platform if kernels == "plain" else None
         self._rows_per_slot = rows_per_slot(settings, platform, chips.data)
         self._programs = DevicePrograms(model, devices, self.steps, self._any_steps)
-        self._make_score_buffer = devices.maker(partial(self._empty_rows, self.score_rows))
+        self._make_text_buffer = devices.maker(partial(self._empty_rows, self.text_rows))
 
     @property
     def slots(self) -> int:
@@ -93,8 +93,8 @@ class GriffinEngine:
         return prefill_rows_of(self.slots, self._pack_shapes, self.parts)
 
     @property
-    def score_rows(self) -> int:
-        return score_rows_of(self._pack_shapes, self.parts)
+    def text_rows(self) -> int:
+        return text_rows_of(self._pack_shapes, self.parts)
 
     @property
     def steps(self) -> int:
@@ -103,6 +103,10 @@ class GriffinEngine:
     @property
     def vocab_size(self) -> int:
         return self.config.vocab_size
+
+    @property
+    def width(self) -> int:
+        return self.config.width
 
     @property
     def eos_ids(self) -> tuple[int, ...]:
@@ -217,19 +221,16 @@ class GriffinEngine:
     def wait(self, buffer: GriffinState) -> None:
         buffer.position.low.block_until_ready()
 
-    def init_score_buffer(self) -> GriffinState:
-        return self._make_score_buffer()
+    def init_text_buffer(self) -> GriffinState:
+        return self._make_text_buffer()
 
-    def score(
-        self, buffer: GriffinState, pack: PrefillPack, targets: NDArray[np.int32]
-    ) -> tuple[GriffinState, PendingScores]:
-        buffer, hidden = self._programs.score(
+    def read(self, buffer: GriffinState, pack: PrefillPack) -> tuple[GriffinState, DeviceHidden]:
+        buffer, hidden = self._programs.read(
             self._params, buffer, pack.tokens, pack.lengths, pack.buffer_rows, pack.fresh
         )
         groups = self._devices.chips.data
         block = score_block_of(self._pack_shapes, groups)
-        head = partial(self._programs.log_probabilities, self._params, hidden)
-        return buffer, score_positions(head, targets, block, groups)
+        return buffer, DeviceHidden(hidden, self._programs, self._params, block, groups)
 
     def _empty(self, features: SamplingFeatures) -> Callable[[], SlotState]:
         return partial(

@@ -6,7 +6,6 @@ limit are dispatched; after a stop token, as soon as that is read.
 """
 
 from collections.abc import Hashable, Iterable
-from collections.abc import Sequence as Seq
 from statistics import mean
 from typing import Any, Generic
 
@@ -17,7 +16,7 @@ from rgpipeline.engine.api import UNLIMITED, Engine, Rows, State, TextRequest, T
 from rgpipeline.engine.checks import NumberCheck, check_request, check_tokens
 from rgpipeline.engine.decoder import NO_TOKENS, Decoder
 from rgpipeline.engine.prefill.admission import Admission
-from rgpipeline.engine.prefill.text_scorer import TextScorer, score_all
+from rgpipeline.engine.prefill.text_scorer import TextScorer
 from rgpipeline.engine.sequence import IndexPool, InFlight
 from rgpipeline.engine.step_tuner import DEFAULT_TOKENS, UNDISTURBED_BLOCKS, StepTuner
 from rgpipeline.errors import RowError
@@ -145,13 +144,18 @@ class Loop(Generic[State, Rows]):
         return self._engine.vocab_size
 
     @property
+    def width(self) -> int:
+        """Length of a position's hidden values."""
+        return self._engine.width
+
+    @property
     def occupied(self) -> int:
-        """Sequences in slots, and texts that are being scored."""
+        """Sequences in slots, and texts that are being read."""
         return len(self._slots) + self._scorer.reading
 
     @property
     def waiting(self) -> int:
-        """Sequences without a slot, and texts that are not being scored yet."""
+        """Sequences without a slot, and texts that are not being read yet."""
         return self._admission.waiting + self._scorer.waiting
 
     @property
@@ -184,17 +188,9 @@ class Loop(Generic[State, Rows]):
             self._scorer.add(text)
 
     def score_step(self) -> list[TextResult]:
-        """One call for texts to score; returns the scores of the call before it."""
+        """One call for texts; returns the results of the call before it."""
         self.progress_counter += 1
         return self.numbers.scored(self._scorer.step())
-
-    def score(self, texts: Seq[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
-        """Log-probability of each token given those before it, [len - 1] for each text."""
-        self._admission.release_buffer()
-        try:
-            return self.numbers.of_scores(score_all(self._scorer, texts))
-        finally:  # if this was interrupted, the scorer's states are lost
-            self._scorer = TextScorer(self._engine, self._prefix_states)
 
     def check(self, request: Request) -> None:
         """Raises RowError if the request can't be done."""

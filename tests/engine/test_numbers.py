@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rgpipeline.engine.api import TextResult
 from rgpipeline.engine.checks import NO_NUMBERS, NumberCheck
 from rgpipeline.engine.factory import number_check
 from rgpipeline.engine.griffin_engine import GriffinEngine
@@ -25,6 +26,7 @@ from rgpipeline.model.params import flatten, nest, random_params
 from rgpipeline.model.quantize import is_quantized, quantized_rows, quantized_weights, scale_path
 from rgpipeline.records import Emission, Request, ResolvedSettings, draw_words
 from rgpipeline.spec import Sampling
+from tests.engine.reading import scores
 
 CONFIG = GriffinConfig(512, 64, 64, 2, 64, cycle(GRIFFIN_CYCLE, 3), window=16, tied=False)
 SETTINGS = ResolvedSettings("float32", slots=2, prefill_chunk=16, steps_per_dispatch=4)
@@ -117,8 +119,8 @@ def test_weights_that_give_no_numbers_end_the_work_and_are_named(
 
 def test_scores_without_numbers_are_one_texts_where_others_have_some() -> None:
     texts = [np.asarray(tokens, np.int32) for tokens in PROMPTS[:3]]
-    scores = loop_of(params_with(np.nan, ("embedder", "embedding"))).score(texts)
-    assert [bool(np.isnan(score).any()) for score in scores] == [False, True, False]
+    found = scores(loop_of(params_with(np.nan, ("embedder", "embedding"))), texts)
+    assert [bool(np.isnan(score).any()) for score in found] == [False, True, False]
 
 
 def test_scores_without_numbers_have_the_weights_looked_at() -> None:
@@ -126,7 +128,7 @@ def test_scores_without_numbers_have_the_weights_looked_at() -> None:
         raise WeightsError("no numbers")
 
     with pytest.raises(WeightsError):
-        NumberCheck(probe).of_scores([np.asarray([-1.0, np.nan], np.float32)])
+        NumberCheck(probe).scored([TextResult("a", 2, np.asarray([-1.0, np.nan], np.float32))])
 
 
 def told(check: NumberCheck, failed: int, emitted: int = 0) -> NumberCheck:

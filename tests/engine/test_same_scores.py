@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from rgpipeline.engine.api import TextRequest
 from rgpipeline.engine.loop import Loop
+from tests.engine.reading import results
 from tests.engine.test_same_bytes import HELD, engine
 
 Text = tuple[int, int, int, int]  # tokens of a shared head and of its own, its seed, first scored
@@ -28,12 +29,8 @@ def request(key: int, text: Text) -> TextRequest:
 
 @cache
 def alone(text: Text, held: str) -> bytes:
-    loop, found = Loop(engine(held)), b""
-    loop.submit_texts([request(0, text)])
-    while loop.scoring:
-        for one in loop.score_step():
-            found = found if one.values is None else one.values.tobytes()
-    return found
+    (found,) = results(Loop(engine(held)), [request(0, text)])
+    return found.tobytes()
 
 
 @pytest.mark.parametrize("held", HELD)

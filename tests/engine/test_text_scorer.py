@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from rgpipeline.engine.api import TextRequest
 from rgpipeline.engine.loop import Loop
+from tests.engine.reading import scores
 from tests.fake_engine import FakeEngine
 
 TEXTS = st.lists(
@@ -52,7 +53,7 @@ def test_every_text_has_its_own_scores_whatever_its_company_and_prefixes(
 
 
 def test_texts_of_one_token_have_no_scores():
-    assert [s.tolist() for s in Loop(FakeEngine()).score([np.array([1], np.int32)])] == [[]]
+    assert [s.tolist() for s in scores(Loop(FakeEngine()), [np.array([1], np.int32)])] == [[]]
 
 
 def test_every_piece_of_a_long_text_is_told_of_as_it_is_scored():

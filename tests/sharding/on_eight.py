@@ -24,6 +24,7 @@ from rgpipeline.model.params import flatten, nest, random_params
 from rgpipeline.model.sharding import device_put_for, mesh_of
 from rgpipeline.records import Request, ResolvedSettings, Snapshot, draw_words
 from rgpipeline.spec import Sampling
+from tests.engine import reading
 
 LAYOUTS = ((1, 1), (1, 8), (2, 4), (4, 2), (8, 1))  # data, model
 SIZES = GriffinConfig(256, 64, 128, 8, 64, (ATTENTION, RECURRENT), window=16)
@@ -115,7 +116,7 @@ def interrupted(engine: GriffinEngine, then: GriffinEngine) -> Rows:
 
 def scores(engine: GriffinEngine) -> list[list[float]]:
     texts = [request(row).tokens for row in range(5)]
-    return [score.tolist() for score in Loop(engine).score(texts)]
+    return [score.tolist() for score in reading.scores(Loop(engine), texts)]
 
 
 def collectives(layout: tuple[int, int]) -> dict[str, dict[str, int]]:

@@ -1,7 +1,7 @@
-"""Log-probabilities of given texts, computed in prefill calls.
+"""Texts that are read once, in no slot: their log-probabilities, computed in prefill calls.
 
-Texts are read in a buffer of their own, as prompts are. `prefixes` says how they are cut and
-what they share.
+They are read in a buffer of their own, as prompts are. `texts` says how they are cut and what they
+share.
 """
 
 from collections import deque
@@ -13,25 +13,18 @@ from typing import Generic
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.engine.api import (
-    Engine,
-    PendingScores,
-    PrefillPack,
-    Rows,
-    State,
-    TextRequest,
-    TextResult,
-)
-from rgpipeline.engine.prefill.prefixes import (
-    Prefix,
-    PrefixCache,
+from rgpipeline.engine.api import Engine, PrefillPack, Rows, State, TextRequest, TextResult
+from rgpipeline.engine.prefill.prefixes import Prefix, PrefixCache
+from rgpipeline.engine.prefill.queues import PrefillQueue
+from rgpipeline.engine.prefill.texts import (
+    Asked,
+    BufferedText,
+    PendingResults,
     ScoredChunk,
-    ScoredText,
-    SharedScores,
+    SharedChunks,
     prefixes_of,
     split_of,
 )
-from rgpipeline.engine.prefill.queues import PrefillQueue
 
 # Calls that the device may still work on while the next one is prepared.
 _IN_FLIGHT = 1
@@ -42,15 +35,14 @@ class _PackRow:
     """One row of a call that is in flight."""
 
     row: int
-    text: ScoredText
+    text: BufferedText
     chunk: ScoredChunk
-    scored: slice  # of the row's positions
     last: bool  # of its text
 
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    scores: PendingScores
+    results: PendingResults
     rows: list[_PackRow]
 
 
@@ -64,7 +56,7 @@ class TextScorer(Generic[State, Rows]):
         self._longest_chunk = max(size for _, size in engine.pack_shapes)
         self._shortest_chunk = min(size for _, size in engine.pack_shapes)
         self._waiting: deque[tuple[TextRequest, list[Prefix]]] = deque()
-        self._texts: dict[int, ScoredText] = {}  # by row of the buffer
+        self._texts: dict[int, BufferedText] = {}  # by row of the buffer
         self._in_flight: deque[_Call] = deque()
         self._finished: list[TextResult] = []  # texts in which nothing is scored
         self._reset()
@@ -92,7 +84,7 @@ class TextScorer(Generic[State, Rows]):
     @property
     def working_on(self) -> list[Hashable]:
         """Keys of the texts that the next `step` may work on."""
-        free = self._engine.score_rows - len(self._texts)
+        free = self._engine.text_rows - len(self._texts)
         keys = [text.request.key for text in self._texts.values()]
         keys += [row.text.request.key for call in self._in_flight for row in call.rows]
         keys += [request.key for request, _ in islice(self._waiting, free)]
@@ -138,24 +130,24 @@ class TextScorer(Generic[State, Rows]):
         """Frees the device's memory. The next text allocates it again."""
         self._buffer: Rows | None = None
         self._queue = PrefillQueue(
-            self._engine.pack_shapes, self._engine.score_rows, self._engine.parts
+            self._engine.pack_shapes, self._engine.text_rows, self._engine.parts
         )
-        self._prefixes = PrefixCache[SharedScores[Rows]](self._longest_chunk, self._prefix_states)
+        self._prefixes = PrefixCache[SharedChunks[Rows]](self._longest_chunk, self._prefix_states)
 
     def _fill_buffer(self) -> None:
         """Gives free rows to waiting texts, and starts those that can start."""
-        free = [row for row in range(self._engine.score_rows) if row not in self._texts]
-        for row in _in_turns(free, self._engine.score_rows, self._engine.parts):
+        free = [row for row in range(self._engine.text_rows) if row not in self._texts]
+        for row in _in_turns(free, self._engine.text_rows, self._engine.parts):
             if not self._waiting:
                 break
             request, prefixes = self._waiting.popleft()
             split = split_of(request, self._shortest_chunk)
-            self._texts[row] = ScoredText(request, row, split, prefixes)
+            self._texts[row] = BufferedText(request, row, split, prefixes)
         for text in [text for text in self._texts.values() if text.blocked]:
             if self._prefixes.claim(text.prefixes, text.row):
                 self._start(text)
 
-    def _start(self, text: ScoredText) -> None:
+    def _start(self, text: BufferedText) -> None:
         """Has the text read from the end of the longest prefix that is kept."""
         text.blocked = False
         text.done, shared = self._prefixes.longest(text.prefixes)
@@ -164,61 +156,56 @@ class TextScorer(Generic[State, Rows]):
             self._buffer = self._engine.write_row(self._allocated(), text.row, shared.rows)
         self._queue_part(text, fresh=shared is None)
 
-    def _queue_part(self, text: ScoredText, *, fresh: bool) -> None:
+    def _queue_part(self, text: BufferedText, *, fresh: bool) -> None:
         stop = text.split if text.done < text.split else text.inputs
         self._queue.add(text.row, text.request.tokens[:stop], text.done, fresh)
 
     def _dispatch(self, pack: PrefillPack, progress: list[tuple[int, int]]) -> _Call:
         pack_rows = {int(row): index for index, row in enumerate(pack.buffer_rows)}
-        targets = np.full(pack.tokens.shape, -1, np.int32)
-        used = []
+        asked, used = Asked.nothing(pack.tokens.shape), []
         for buffer_row, done in progress:
             text, row = self._texts[buffer_row], pack_rows[buffer_row]
-            before, text.done = text.done, done
-            begin = max(before, text.request.first - 1)
-            scored = slice(min(begin, done) - before, done - before)
-            targets[row, scored] = text.request.tokens[min(begin, done) + 1 : done + 1]
-            text.chunk = ScoredChunk(text.chunk)
-            used.append(_PackRow(row, text, text.chunk, scored, last=done == text.inputs))
-        self._buffer, scores = self._engine.score(self._allocated(), pack, targets)
+            chunk = text.read_to(done, asked, row)
+            used.append(_PackRow(row, text, chunk, last=done == text.inputs))
+        self._buffer, hidden = self._engine.read(self._allocated(), pack)
+        results = asked.start(hidden)
         for one in used:
             self._continue(one.text)
-        return _Call(scores, used)
+        return _Call(results, used)
 
-    def _continue(self, text: ScoredText) -> None:
+    def _continue(self, text: BufferedText) -> None:
         """Keeps the state after a chunk if it is shared, and queues what follows."""
         prefix = self._prefixes.reached(text.prefixes, text.done)
         if prefix is not None and text.chunk is not None:
             rows = self._engine.copy_row(self._allocated(), text.row)
-            self._prefixes.keep(prefix, SharedScores(rows, text.chunk))
+            self._prefixes.keep(prefix, SharedChunks(rows, text.chunk))
         if text.done == text.inputs:
             self._leave(text)
         elif text.done == text.split:
             self._queue_part(text, fresh=False)
 
     def _read(self, call: _Call) -> list[TextResult]:
-        """Waits for a call's scores."""
-        found, scored = call.scores.read(), []
+        """Waits for a call's results."""
+        found, results = call.results.read(), []
         for row in call.rows:
-            row.chunk.logprobs = found[row.row, row.scored]
+            row.chunk.take(found, row.row)
             text = row.text
             if text.dropped:
                 continue
-            gained = len(row.chunk.logprobs)
-            whole = row.chunk.whole() if row.last else None
-            if whole is not None:  # with the scores that it shares with other texts
-                gained = len(whole) - text.reported
+            # The last result counts those that it shares with other texts, too.
+            gained = text.results - text.reported if row.last else row.chunk.tokens
             text.reported += gained
-            scored.append(TextResult(text.request.key, gained, whole))
-        return scored
+            whole = row.chunk.whole() if row.last else None
+            results.append(TextResult(text.request.key, gained, whole))
+        return results
 
-    def _leave(self, text: ScoredText) -> None:
+    def _leave(self, text: BufferedText) -> None:
         del self._texts[text.row]
         self._prefixes.forget(text.prefixes, text.row)
 
     def _allocated(self) -> Rows:
         if self._buffer is None:
-            self._buffer = self._engine.init_score_buffer()
+            self._buffer = self._engine.init_text_buffer()
         return self._buffer
 
 

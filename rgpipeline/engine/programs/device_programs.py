@@ -152,8 +152,8 @@ class DevicePrograms:
             lambda params, buffer, *_: buffer,
             donated=(1,),
         )
-        self.score = devices.jit(
-            partial(forward.score, model),
+        self.read = devices.jit(
+            partial(forward.read, model),
             (PARAMS, STATE, *pack),
             lambda params, buffer, *others: (buffer, others[0]),
             donated=(1,),

@@ -1,4 +1,4 @@
-"""The programs that run the model: prefill, decode, score. `slot_state` has those that copy states.
+"""The programs that run the model: prefill, decode, read. `slot_state` has those that copy states.
 
 Pure functions of parameters and state, each with one fixed shape. A row's arithmetic never touches
 another row's, so a sequence's bits don't depend on its slot or its neighbours.
@@ -58,11 +58,11 @@ class DeviceBlock:
 
 
 def prefill(model: Griffin, params: Params, buffer: GriffinState, *pack: jax.Array) -> GriffinState:
-    """Reads the chunks of a pack into their rows of the buffer; `pack` as for `score`."""
-    return score(model, params, buffer, *pack)[0]
+    """Reads the chunks of a pack into their rows of the buffer; `pack` as for `read`."""
+    return read(model, params, buffer, *pack)[0]
 
 
-def score(
+def read(
     model: Griffin,
     params: Params,
     buffer: GriffinState,
@@ -71,7 +71,7 @@ def score(
     buffer_rows: jax.Array,
     fresh: jax.Array,
 ) -> tuple[GriffinState, jax.Array]:
-    """Reads a pack as `prefill`; also returns all positions' hidden values, normed, [r t d].
+    """Reads a pack as `prefill`; also all positions' hidden values, after the norm, [r t d].
 
     Shapes as in `api.PrefillPack`.
     """
@@ -82,7 +82,7 @@ def score(
         wanted = chips.local_slice(buffer_rows) if by_chip else buffer_rows
         return wanted - chips.first_slot(leaf.shape[0], by_chip)
 
-    def read(by_chip: bool, leaf: jax.Array) -> jax.Array:
+    def rows_of(by_chip: bool, leaf: jax.Array) -> jax.Array:
         """The rows; zeros where a prompt begins, so that nothing is left of the row's last one."""
         row = leaf.at[local_rows(by_chip, leaf)].get(mode="clip")
         begins = beside(chips.local_slice(fresh) if by_chip else fresh, row)
@@ -91,7 +91,7 @@ def score(
     def write(by_chip: bool, leaf: jax.Array, row: jax.Array) -> jax.Array:
         return row_writes.set_rows(leaf, local_rows(by_chip, leaf), row)
 
-    rows = map_rows(read, buffer)
+    rows = map_rows(rows_of, buffer)
     hidden, rows = _apply(model, params, "prefill", tokens, lengths, rows)
     after: GriffinState = map_rows(write, buffer, rows)
     return after, hidden

@@ -39,12 +39,12 @@ def pack_shapes_of(chunk: int, pack_tokens: int, parts: int) -> list[tuple[int, 
 
 
 def prefill_rows_of(slots: int, pack_shapes: Sequence[tuple[int, int]], parts: int) -> int:
-    """Rows of the prefill buffer: as for scoring, but no more than slots."""
-    return min(slots, score_rows_of(pack_shapes, parts))
+    """Rows of the prefill buffer: as of that for texts, but no more than slots."""
+    return min(slots, text_rows_of(pack_shapes, parts))
 
 
-def score_rows_of(pack_shapes: Sequence[tuple[int, int]], parts: int) -> int:
-    """Rows of the buffer for scoring: enough to fill packs from.
+def text_rows_of(pack_shapes: Sequence[tuple[int, int]], parts: int) -> int:
+    """Rows of the buffer for texts: enough to fill packs from.
 
     But no more in a part than `auto` leaves memory for, even if chunks are short and packs have
     many rows.

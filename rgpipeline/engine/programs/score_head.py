@@ -1,8 +1,12 @@
-"""Log-probabilities of given tokens: runs the head on those positions of a pack that need it."""
+"""What is made of a pack's hidden values: log-probabilities of given tokens.
+
+The head runs on those positions of the pack that need it.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgpipeline.model.layers.griffin import Griffin
+
+if TYPE_CHECKING:
+    from rgpipeline.engine.programs.device_programs import DevicePrograms
 
 Params = Any
 
@@ -21,7 +28,7 @@ def log_probabilities(
 
     Args:
       model, params: as everywhere.
-      hidden: of a pack, as `forward.score` returns it, float32 [r t d].
+      hidden: of a pack, as `forward.read` returns it, float32 [r t d].
       positions: int32 [n], indices into the flattened r and t.
       targets: int32 [n], the tokens.
 
@@ -61,8 +68,23 @@ def reduce_softmax(shares: jax.Array) -> jax.Array:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceHidden:
+    """`api.Hidden` of a GriffinEngine."""
+
+    hidden: jax.Array  # float32 [r t d]
+    programs: "DevicePrograms"
+    params: Params
+    block: int  # positions that a group's head reads in one call
+    groups: int  # of chips
+
+    def log_probabilities(self, targets: NDArray[np.int32]) -> "DeviceScores":
+        head = partial(self.programs.log_probabilities, self.params, self.hidden)
+        return score_positions(head, targets, self.block, self.groups)
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceScores:
-    """`api.PendingScores` of a GriffinEngine."""
+    """`api.PendingValues` of a GriffinEngine."""
 
     shape: tuple[int, int]
     # Of each call of the head: positions in the pack, where they are in the results, the results.
