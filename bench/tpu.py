@@ -28,8 +28,9 @@ from rgpipeline.model.config import GriffinConfig, known_config
 from rgpipeline.model.params import Params, flatten, nest, param_shapes
 from rgpipeline.model.platforms import kernels_for
 from rgpipeline.model.weights.checkpoint import read_config
+from rgpipeline.model.weights.model_source import resolve_source
 from rgpipeline.records import ResolvedSettings
-from rgpipeline.spec import EngineSpec
+from rgpipeline.spec import EngineSpec, ModelSpec
 
 _TOPOLOGIES = {"TPU v5 lite": "v5e:1x1x1", "TPU v6 lite": "v6e:1x1x1", "TPU v5": "v5p:1x1x1"}
 _REPEATS = 5
@@ -127,14 +128,17 @@ def _random_params(config: GriffinConfig, settings: ResolvedSettings) -> Params:
 
 
 def _config(model: str) -> GriffinConfig:
-    return known_config(model) if model.count("-") and "/" not in model else read_config(model)
+    if model.count("-") and "/" not in model:
+        return known_config(model)
+    return read_config(resolve_source(ModelSpec(weights=model)))
 
 
 def _bounds(model: str, slots: int, quantize: Any, kind: str) -> dict[str, float]:
     if kind not in _TOPOLOGIES:
         return {}
     try:
-        report = fit(FitRequest(model, _TOPOLOGIES[kind], slots=slots, quantize=quantize))
+        asked = ModelSpec(weights=model, quantize=quantize)
+        report = fit(FitRequest(asked, _TOPOLOGIES[kind], slots=slots))
     except RgpipelineError as error:  # print the measurement without it
         print(f"{slots} slots: no bound: {error}", file=sys.stderr)
         return {}

@@ -14,6 +14,7 @@ from bench.tpu_official import measured
 from rgpipeline.errors import RgpipelineError
 from rgpipeline.fit import FitReport, FitRequest, fit
 from rgpipeline.fit.topology import chip_of
+from rgpipeline.spec import ModelSpec
 
 _TWO, _NINE, _ONE_CHIP = "recurrentgemma-2b", "recurrentgemma-9b", "v5e:1x1x1"
 Quantize = Literal["none", "int8"]
@@ -62,7 +63,8 @@ def _decode() -> Iterator[str]:
             f"| {_rounded(_limit(count, least * 1e9))} |"
         )
     for quantize, slots in _DECODE_ROWS:
-        report = _report(FitRequest(_TWO, _ONE_CHIP, slots=slots, quantize=quantize))
+        asked = ModelSpec(weights=_TWO, quantize=quantize)
+        report = _report(FitRequest(asked, _ONE_CHIP, slots=slots))
         if report is not None:
             yield _decode_row("ours, " + ("int8" if quantize == "int8" else "bf16"), report)
 
@@ -85,7 +87,8 @@ def _prefill() -> Iterator[str]:
     yield "| prefill | HBM GB a call | M cycles a call | bound tok/s | limit by FLOP/s |"
     yield "|---|---|---|---|---|"
     for quantize in ("none", "int8"):
-        report = _report(FitRequest(_TWO, _ONE_CHIP, slots=256, quantize=quantize))
+        asked = ModelSpec(weights=_TWO, quantize=quantize)
+        report = _report(FitRequest(asked, _ONE_CHIP, slots=256))
         if report is None or report.prefill is None:
             continue
         prefill = report.prefill
@@ -107,7 +110,8 @@ def _several() -> Iterator[str]:
     )
     yield "|---|---|---|---|---|---|---|---|"
     for model, topology, mesh, quantize in _SEVERAL_ROWS:
-        report = _report(FitRequest(model, topology, mesh=mesh, quantize=quantize))
+        asked = ModelSpec(weights=model, quantize=quantize)
+        report = _report(FitRequest(asked, topology, mesh=mesh))
         if report is None or report.decode is None or report.prefill is None:
             continue
         quantized = "" if quantize == "none" else f", {quantize}"

@@ -5,6 +5,7 @@
     │   ├── JobError         the job file: every fault found, in one message
     │   ├── InputError       the prompts: missing files, missing columns, unreadable files
     │   ├── WeightsError     the model: not Griffin, missing or misshapen tensors
+    │   │   └── NoFolderError    there is no folder at the address
     │   └── OutputError      the output folder: another job's, changed inputs, unusable store
     ├── RowError             one row can't be done: becomes that row's `error`, never the job's
     ├── StoreError           an object store failed after every retry; running again resumes
@@ -40,6 +41,10 @@ class InputError(UserError):
 
 class WeightsError(UserError):
     """The checkpoint or tokenizer cannot be used."""
+
+
+class NoFolderError(WeightsError):
+    """There is no folder at an address of weights."""
 
 
 class OutputError(UserError):

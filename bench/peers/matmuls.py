@@ -32,6 +32,8 @@ from rgpipeline.model.ops.cpu_primitives import transposed_matmul
 from rgpipeline.model.params import flatten
 from rgpipeline.model.weights import loading
 from rgpipeline.model.weights.loading import Dtype
+from rgpipeline.model.weights.model_source import resolve_source
+from rgpipeline.spec import ModelSpec
 
 Matrices = list[jax.Array]  # [*o i], or a block-diagonal one [n g i i]
 Multiply = Callable[[jax.Array, jax.Array], jax.Array]  # rows [r i], matrix [o i] to a product
@@ -46,7 +48,8 @@ class Matmuls:
         self._weights = lru_cache(maxsize=1)(self._open)
 
     def _open(self, dtype: str) -> tuple[GriffinConfig, Matrices, jax.Array]:
-        config, params, _ = loading.load(self._model, cast("Dtype", dtype))
+        model = ModelSpec(weights=self._model, dtype=cast("Dtype", dtype))
+        config, params, _ = loading.load(resolve_source(model))
         kernels = {path: leaf for path, leaf in flatten(params).items() if path[-1] == "kernel"}
         matrices = [jnp.asarray(kernels[path]) for path in sorted(kernels)]
         return config, matrices, params["embedder"]["embedding"]

@@ -34,8 +34,9 @@ from rgpipeline.engine.slot_fields import SamplingFeatures
 from rgpipeline.engine.step_tuner import StepTuner
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.weights import loading
+from rgpipeline.model.weights.model_source import resolve_source
 from rgpipeline.records import Request, ResolvedSettings
-from rgpipeline.spec import EngineSpec, Sampling
+from rgpipeline.spec import EngineSpec, ModelSpec, Sampling
 
 Dtype = Literal["float32", "bfloat16"]
 _PREFIX_STATES = 16
@@ -50,7 +51,8 @@ class Ours:
         self._engine = lru_cache(maxsize=1)(self._open)
 
     def _open(self, setup: Setup) -> GriffinEngine:
-        config, params, _ = loading.load(self._model, cast("Dtype", setup.dtype))
+        model = ModelSpec(weights=self._model, dtype=setup.dtype)
+        config, params, _ = loading.load(resolve_source(model))
         settings = settings_for(config, tree_bytes(params), setup)
         return GriffinEngine(
             config, params, settings, pack_tokens=pack_tokens(settings, jax.default_backend())

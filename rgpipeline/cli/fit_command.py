@@ -74,15 +74,20 @@ def fit(
         raise UserError("--set changes a job file, and there is none")
     from rgpipeline.fit import FitRequest
     from rgpipeline.fit import fit as run
+    from rgpipeline.jobfile.spec_faults import section
+    from rgpipeline.spec import ModelSpec
 
     request = FitRequest(
-        model=model or "",
+        model=section(
+            ModelSpec,
+            weights=model,
+            adapter=adapter,
+            dtype=one_of("--dtype", dtype or "auto", ("auto", "bfloat16", "float32")),
+            quantize=one_of("--quantize", quantize or "none", ("none", "int8")),
+        ),
         topology=topology,
         slots=_slots(slots or "auto"),
-        dtype=one_of("--dtype", dtype or "auto", ("auto", "bfloat16", "float32")),
-        quantize=one_of("--quantize", quantize or "none", ("none", "int8")),
         mesh=_mesh(mesh),
-        adapter=adapter,
         dump_hlo=dump_hlo,
     )
     report = run(request)

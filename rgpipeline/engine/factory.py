@@ -1,7 +1,6 @@
 """Opens an engine for a job: weights, settings, programs."""
 
 import weakref
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,8 +37,9 @@ from rgpipeline.model.platforms import kernels_for, skip_absent_tpu
 from rgpipeline.model.sharding import check_model, check_slots, chips_for, device_put_for, mesh_of
 from rgpipeline.model.weights import loading
 from rgpipeline.model.weights.checkpoint import read_config
+from rgpipeline.model.weights.model_source import ModelSource
 from rgpipeline.records import ResolvedSettings
-from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec
+from rgpipeline.spec import EngineSpec, MeshSpec
 
 _SHOWN = 3  # parameters in a message
 
@@ -53,9 +53,8 @@ class OpenedEngine:
 
 
 def open_engine(
-    model: ModelSpec,
+    source: ModelSource,
     engine: EngineSpec,
-    storage_options: Mapping[str, Mapping[str, Any]],
     resolved: ResolvedSettings | None = None,
     mesh: MeshSpec | None = None,
     cache: Path | None = None,
@@ -65,9 +64,8 @@ def open_engine(
     """Loads the weights and makes a loop over them.
 
     Args:
-      model: which weights, in which dtype.
+      source: which weights, in which dtype.
       engine: slots, chunk and steps, or `auto`.
-      storage_options: fsspec options by protocol, with secrets.
       resolved: the settings that an earlier worker of the same job recorded; used as they are.
       mesh: how this process's chips are divided; None for one chip.
       cache: a local folder for copies of remote weights; see `loading.load`.
@@ -82,38 +80,29 @@ def open_engine(
     activity = activity or Activity()
     skip_absent_tpu()
     report_compilations(activity)
-    activity.opening(model.weights)
+    activity.opening(source.spec.weights)
     chips = _chips(mesh, devices)
     if chips.model > 1:
-        config = read_config(
-            *(model.weights, storage_options, cache),
-            compare=False,
-            adapter=model.adapter,
-            base=model.base,
-        )
-        check_model(config, chips, "workers.mesh")
+        check_model(read_config(source, cache, compare=False), chips, "workers.mesh")
     grid = mesh_of(jax.local_devices(), chips)
     memory = device_memory(chips.count)
     fingerprint = Fingerprint()
     config, params, dtype = loading.load(
-        *(model.weights, model.dtype if resolved is None else resolved.dtype, storage_options),
+        source if resolved is None else source.in_dtype(resolved.dtype),
         device_put=_reporting(device_put_for(grid), activity, fingerprint),
         cache=cache,
-        quantized=model.quantize == "int8",
         check=partial(_begin_reading, activity, memory, chips),
-        adapter=model.adapter,
-        base=model.base,
     )
     activity.opened()
     settings = resolved or resolve_settings(
         *(config, engine, memory, tree_bytes(params)),
         dtype="float32" if dtype == np.float32 else "bfloat16",
-        quantize=model.quantize,
+        quantize=source.spec.quantize,
         platform=jax.default_backend(),
         devices=chips.count,
     )
     known = fingerprint.digest(config)
-    loop = _make_loop(config, params, settings, model.weights, known, chips, grid, memory)
+    loop = _make_loop(config, params, settings, source.spec.weights, known, chips, grid, memory)
     return OpenedEngine(loop, settings)
 
 

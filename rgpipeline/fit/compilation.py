@@ -18,6 +18,7 @@ from rgpipeline.errors import RgpipelineError, UserError
 from rgpipeline.fit.hlo import parse
 from rgpipeline.fit.kernel_code import KernelCode, kernel_files, read_kernel
 from rgpipeline.fit.program_cost import Cost, Run, program_runs, total_cost, without_estimate
+from rgpipeline.spec import ModelSpec
 
 # Lets libtpu compile on a machine without a TPU, in several processes at the same time.
 _ENVIRONMENT = {
@@ -46,17 +47,13 @@ _NO_COMPILER = (
 class CompileRequest:
     """What to compile."""
 
-    model: str  # a built-in model's name, or a checkpoint's folder
+    model: ModelSpec  # weights: a built-in model's name, or a folder; dtype: not auto
     topology: str
     slots: int | Literal["auto"]
-    dtype: Literal["float32", "bfloat16"]
-    quantize: Literal["none", "int8"]
     mesh: tuple[int, int] | None  # data, model; None: as few parts of the weights as it takes
     hbm_bytes: int  # of one chip
     engine: Mapping[str, Any]  # prefill_chunk and steps_per_dispatch, as in a job file
     storage_options: Mapping[str, Mapping[str, Any]]  # for the folder; secrets as ${NAME}
-    adapter: str | None = None
-    base: str | None = None
     # decode and prefill decide the costs; the others must compile too, and add their code.
     programs: Sequence[str] = ("decode", "prefill", "insert", "assign")
 
@@ -125,7 +122,8 @@ def compile_programs(request: CompileRequest) -> Compiled:
         raise UserError(_NO_COMPILER)
     with tempfile.TemporaryDirectory(prefix="rgpipeline-fit-") as name:
         folder = Path(name)
-        (folder / "request.json").write_text(json.dumps(asdict(request)))
+        fields = {**asdict(request), "model": request.model.model_dump(mode="json")}
+        (folder / "request.json").write_text(json.dumps(fields))
         arguments = [str(folder / "request.json"), name]
         done = subprocess.run(
             [sys.executable, "-m", "rgpipeline.engine.programs.compiling", *arguments],

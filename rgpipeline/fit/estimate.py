@@ -25,6 +25,7 @@ from rgpipeline.fit.compilation import Compiled, CompileRequest, compile_program
 from rgpipeline.fit.fit_report import FitReport
 from rgpipeline.fit.program_cost import component_costs
 from rgpipeline.fit.topology import Chip, chip_of, chips_in
+from rgpipeline.spec import ModelSpec
 from rgpipeline.storage.reachable import check_reachable
 
 # Rows of a memory tile of int8: other numbers of slots are padded to a multiple of it.
@@ -35,16 +36,12 @@ TILE = 32
 class FitRequest:
     """A question; the defaults are those of a job file."""
 
-    model: str
+    model: ModelSpec  # its weights may be a built-in model's name
     topology: str
     slots: int | Literal["auto", "max"] = "auto"
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    quantize: Literal["none", "int8"] = "none"
     mesh: tuple[int, int] | None = None  # data, model; None: model as small as the weights allow
     engine: Mapping[str, Any] = field(default_factory=dict)  # prefill_chunk, steps_per_dispatch
     storage_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    adapter: str | None = None
-    base: str | None = None  # of the adapter that `model` is the folder of
     dump_hlo: Path | None = None
 
 
@@ -58,8 +55,7 @@ def fit(request: FitRequest) -> FitReport:
     """
     chip = chip_of(request.topology)
     compile_request = _compile_request(request, chip)
-    folders = (request.model, request.adapter, request.base)
-    check_reachable([url for url in folders if url is not None], request.storage_options)
+    check_reachable([url for _, url in request.model.urls()], request.storage_options)
     if request.slots == "max":
         compiled = compile_most_slots(compile_request, chip)
     else:
@@ -77,18 +73,17 @@ def _compile_request(request: FitRequest, chip: Chip) -> CompileRequest:
             f"--mesh {mesh[0]},{mesh[1]} is for {mesh[0] * mesh[1]} chips; "
             f"{request.topology} has {chips}"
         )
+    model = request.model
+    if model.dtype == "auto":
+        model = model.model_copy(update={"dtype": "bfloat16"})
     return CompileRequest(
-        model=request.model,
+        model=model,
         topology=request.topology,
         slots="auto" if request.slots == "max" else request.slots,
-        dtype="bfloat16" if request.dtype == "auto" else request.dtype,
-        quantize=request.quantize,
         mesh=mesh,
         hbm_bytes=chip.hbm_bytes,
         engine=request.engine,
         storage_options=request.storage_options,
-        adapter=request.adapter,
-        base=request.base,
     )
 
 
@@ -102,11 +97,11 @@ def _dump(compiled: Compiled, folder: Path) -> None:
 
 def _report(request: CompileRequest, compiled: Compiled, chip: Chip) -> FitReport:
     report = FitReport(
-        model=request.model,
+        model=request.model.weights,
         topology=request.topology,
         slots=compiled.slots,
-        dtype=request.dtype,
-        quantize=request.quantize,
+        dtype=request.model.dtype,
+        quantize=request.model.quantize,
         fits=fits(compiled, chip),
         hbm_bytes=hbm_bytes(compiled, chip),
         decode=None,
@@ -226,10 +221,10 @@ def _trial(compiled: Compiled, chip: Chip) -> Trial:
 def _nothing_fits(request: CompileRequest, compiled: Mapping[int, Compiled], chip: Chip) -> str:
     fewest = min(compiled)
     memory = hbm_bytes(compiled[fewest], chip)
-    other = ", or --quantize int8" if request.quantize == "none" else ""
+    other = ", or --quantize int8" if request.model.quantize == "none" else ""
     return (
-        f"{request.model} does not fit {request.topology} with even {fewest} slots: weights are "
-        f"{memory.weights / 2**30:.2f} GiB a chip, of {memory.capacity / 2**30:.2f}; "
+        f"{request.model.weights} does not fit {request.topology} with even {fewest} slots: "
+        f"weights are {memory.weights / 2**30:.2f} GiB a chip, of {memory.capacity / 2**30:.2f}; "
         f"take a chip with more memory{other}"
     )
 

@@ -8,6 +8,7 @@ from rgpipeline.errors import RowError, UserError
 from rgpipeline.fit.estimate import FitRequest, fit
 from rgpipeline.fit.fit_report import FitReport
 from rgpipeline.fit.topology import chips_in
+from rgpipeline.model.weights.model_source import resolve_source
 from rgpipeline.plan import Plan, make_plan
 from rgpipeline.records import Shard
 from rgpipeline.spec import Job
@@ -117,19 +118,15 @@ def fit_job(
 def job_request(job: Job, topology: str) -> FitRequest:
     """What a job's worker on `topology` would compile."""
     return FitRequest(
-        model=job.model.weights,
+        model=job.model,
         topology=topology,
         slots=job.engine.slots,
-        dtype=job.model.dtype,
-        quantize=job.model.quantize,
         mesh=_mesh(job, topology),
         engine={
             "prefill_chunk": job.engine.prefill_chunk,
             "steps_per_dispatch": job.engine.steps_per_dispatch,
         },
         storage_options=job.storage_options,
-        adapter=job.model.adapter,
-        base=job.model.base,
     )
 
 
@@ -152,7 +149,7 @@ def count_work(job: Job) -> Work:
     """
     options = resolve_options(job.storage_options)
     plan = make_plan(job)
-    prompts = open_prompts(job, plan, options)
+    prompts = open_prompts(job, plan, resolve_source(job.model, options))
     counter = _Counter(task_of(job), prompts)
     shards = max(_SHARDS, _ROWS * len(plan.shards) // max(1, plan.rows))
     chosen = plan.shards[:: max(1, len(plan.shards) // shards)]

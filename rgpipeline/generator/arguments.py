@@ -6,18 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from datetime import date
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from rgpipeline.errors import RowError, UserError
 from rgpipeline.generator.state import State
-from rgpipeline.jobfile import spec_faults
+from rgpipeline.jobfile.spec_faults import section
 from rgpipeline.read_texts import ReadText
-from rgpipeline.spec import Sampling, Spec
+from rgpipeline.spec import Sampling
 
 Prompt = str | Sequence[int] | NDArray[np.integer[Any]]
 TokenArray = NDArray[np.integer[Any]]
@@ -139,7 +138,6 @@ def _neither(found: str) -> RowError:
     return RowError(f"it is neither a text nor a list of token ids, but {found}")
 
 
-S = TypeVar("S", bound=Spec)
 SamplingLike = Sampling | Mapping[str, Any]
 
 # Keys of the job file that are arguments of Generator.load.
@@ -149,14 +147,6 @@ IN_PYTHON = {
     "model.chat_template": "chat_template=",
     "model.tokenizer": "tokenizer=",
 }
-
-
-def section(kind: type[S], where: str = "", /, **options: Any) -> S:
-    """A section of the job file from keyword arguments. Raises UserError naming every fault."""
-    try:
-        return kind(**options)
-    except ValidationError as error:
-        raise UserError("\n".join(spec_faults(error, kind, where))) from None
 
 
 def samplings(

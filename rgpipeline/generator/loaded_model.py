@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from rgpipeline.engine.activity import Activity
 from rgpipeline.errors import RowError
-from rgpipeline.generator.arguments import plain, prompt_value, section
+from rgpipeline.generator.arguments import plain, prompt_value
 from rgpipeline.generator.calls import stages_for
 from rgpipeline.generator.request_maker import RequestMaker, open_model
 from rgpipeline.generator.request_runner import RequestRunner
+from rgpipeline.jobfile.spec_faults import section
 from rgpipeline.records import ResolvedSettings
 from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec
 

@@ -25,7 +25,7 @@ from rgpipeline.generator.arguments import (
     starts,
 )
 from rgpipeline.generator.shared_loop import SharedLoop
-from rgpipeline.model.weights.adapter_config import tokenizer_folder
+from rgpipeline.model.weights.model_source import ModelSource, resolve_source
 from rgpipeline.read_texts import ReadText
 from rgpipeline.records import Request
 from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec, Sampling
@@ -186,33 +186,30 @@ def open_model(
     options = resolve_options(storage_options)
     check_reachable((url for _, url in model.urls()), options)
     with said_as(IN_PYTHON):
-        tokenizer_url = tokenizer_folder(model, options)
-        tokenizer = _open_tokenizer(model, tokenizer_url, options)
+        source = resolve_source(model, options)
+        tokenizer = _open_tokenizer(source)
     use_compilation_cache(_CACHE)
     with said_as(IN_PYTHON):
-        opened = open_engine(model, engine, options, mesh=mesh, cache=cache, activity=activity)
+        opened = open_engine(source, engine, mesh=mesh, cache=cache, activity=activity)
     if tokenizer is not None and model.tokenizer is None:
         with said_as(IN_PYTHON):
             tokenizer.require_within(opened.loop.vocab_size)
-    open_chat = partial(_open_chat, model, tokenizer_url, options)
-    return opened, RequestMaker(SharedLoop(opened.loop), tokenizer, open_chat)
+    return opened, RequestMaker(SharedLoop(opened.loop), tokenizer, partial(_open_chat, source))
 
 
-def _open_tokenizer(model: ModelSpec, url: str, options: StorageOptions) -> Tokenizer | None:
+def _open_tokenizer(source: ModelSource) -> Tokenizer | None:
     """The tokenizer that is named, or the one beside the weights if there is one."""
-    if model.tokenizer is not None:
-        return Tokenizer.load(url, options)
-    return Tokenizer.find(url, options)
+    if source.spec.tokenizer is not None:
+        return Tokenizer.load(source.tokenizer, source.options)
+    return Tokenizer.find(source.tokenizer, source.options)
 
 
-def _open_chat(
-    model: ModelSpec, tokenizer_url: str, options: StorageOptions, tokenizer: Tokenizer
-) -> ChatTemplate:
+def _open_chat(source: ModelSource, tokenizer: Tokenizer) -> ChatTemplate:
     with said_as(IN_PYTHON):
         return ChatTemplate.load(
-            model.weights,
+            source.spec.weights,
             tokenizer,
-            options,
-            template=model.chat_template,
-            tokenizer_url=tokenizer_url,
+            source.options,
+            template=source.spec.chat_template,
+            tokenizer_url=source.tokenizer,
         )

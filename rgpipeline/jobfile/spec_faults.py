@@ -4,17 +4,29 @@ import difflib
 import reprlib
 import types
 from collections.abc import Iterator, Sequence
-from typing import Any, Union, get_args, get_origin
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from rgpipeline.errors import UserError
+from rgpipeline.spec.spec_base import Spec
+
 _SHOULD_BE = "Input should be "
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
 
+S = TypeVar("S", bound=Spec)
 KeyPath = Sequence[int | str]
+
+
+def section(kind: type[S], where: str = "", /, **options: Any) -> S:
+    """A section of the job file from keyword arguments. Raises UserError naming every fault."""
+    try:
+        return kind(**options)
+    except ValidationError as error:
+        raise UserError("\n".join(spec_faults(error, kind, where))) from None
 
 
 def spec_faults(error: ValidationError, model: type[BaseModel], where: str = "") -> list[str]:

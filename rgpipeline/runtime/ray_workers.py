@@ -20,7 +20,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 from rgpipeline.addresses import DEMO
 from rgpipeline.engine.activity import Activity
 from rgpipeline.errors import OutputError, RgpipelineError, StoreError, UserError
-from rgpipeline.model.weights.adapter_config import with_base
+from rgpipeline.model.weights.model_source import with_base
 from rgpipeline.plan import Plan
 from rgpipeline.plan.plan_files import PLAN
 from rgpipeline.records import Assignment, Fault, WorkerReport

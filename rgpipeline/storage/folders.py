@@ -11,7 +11,7 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
-from rgpipeline.errors import WeightsError
+from rgpipeline.errors import NoFolderError, WeightsError
 from rgpipeline.storage.filesystems import (
     StorageOptions,
     checked_address,
@@ -63,7 +63,8 @@ class Folder:
             retry: How long a failing store is tried again.
 
         Raises:
-            WeightsError: There is no such folder, or its store refuses.
+            NoFolderError: There is no such folder.
+            WeightsError: It is a file, or its store refuses.
             StoreError: The store failed for as long as it was tried again.
         """
         self._options = storage_options
@@ -175,7 +176,7 @@ class Folder:
             try:
                 entries: list[dict[str, Any]] = self._fs.ls(self._root, detail=True)
             except (FileNotFoundError, NotADirectoryError) as error:
-                raise WeightsError(
+                raise NoFolderError(
                     f"{self.url}: no such folder; name one with weights (a path or an fsspec URL, "
                     f"hf://OWNER/NAME for the Hub), or demo"
                 ) from error

@@ -8,6 +8,7 @@ from rgpipeline.errors import OutputError, RgpipelineError, RowError
 from rgpipeline.model.collectives import Chips
 from rgpipeline.model.sharding import check_model
 from rgpipeline.model.weights.checkpoint import open_checkpoint
+from rgpipeline.model.weights.model_source import ModelSource, resolve_source
 from rgpipeline.plan import Plan
 from rgpipeline.plan.plan_files import check_folder, require_usable
 from rgpipeline.records import Shard
@@ -29,17 +30,15 @@ def model_findings(job: Job, plan: Plan | None) -> tuple[list[str], list[str]]:
 
     Reads only the weights' headers and small files.
     """
-    options = resolve_options(job.storage_options)
     faults: list[str] = []
     warnings: list[str] = []
     vocab_size = None
     try:
-        config, _, _, note = open_checkpoint(
-            *(job.model.weights, options),
-            compare=False,
-            adapter=job.model.adapter,
-            base=job.model.base,
-        )
+        source = source_of(job)
+    except RgpipelineError as error:
+        return [str(error)], []
+    try:
+        config, _, _, note = open_checkpoint(source, compare=False)
         vocab_size = config.vocab_size
         warnings += [f"{job.model.weights}: {note}"] if note else []
         check_model(config, Chips(model=job.workers.mesh.model), "workers.mesh")
@@ -47,7 +46,7 @@ def model_findings(job: Job, plan: Plan | None) -> tuple[list[str], list[str]]:
         faults.append(str(error))
     if plan is not None and (vocab_size is not None or job.model.tokenizer is not None):
         try:
-            prompts = open_prompts(job, plan, options)
+            prompts = open_prompts(job, plan, source)
             if prompts.tokenizer is not None and prompts.tokenizer.note:
                 warnings.append(prompts.tokenizer.note)
             if vocab_size is not None:
@@ -57,6 +56,11 @@ def model_findings(job: Job, plan: Plan | None) -> tuple[list[str], list[str]]:
     if vocab_size is not None:
         faults += _ids_outside(job.sampling, vocab_size)
     return faults, warnings
+
+
+def source_of(job: Job) -> ModelSource:
+    """Where a job's model is read from. Raises JobError, WeightsError, StoreError."""
+    return resolve_source(job.model, resolve_options(job.storage_options))
 
 
 def _ids_outside(sampling: Sampling, vocab_size: int) -> Iterator[str]:
@@ -99,7 +103,7 @@ def row_warnings(job: Job, plan: Plan) -> Iterator[str]:
     options = resolve_options(job.storage_options)
     first = plan.shards[0]
     input = plan.read(Shard(first.index, first.spans), options)
-    prompts = open_prompts(job, plan, options)
+    prompts = open_prompts(job, plan, source_of(job))
     yield from _stop_warnings(job, prompts.tokenizer)
     rows, task = min(_ROWS, first.rows), task_of(job)
     bad: list[str] = []

@@ -10,6 +10,7 @@ from typing import Any
 from rgpipeline.engine.activity import Activity
 from rgpipeline.engine.loop import Loop
 from rgpipeline.errors import RgpipelineError, StoreError, StoreFullError, UserError
+from rgpipeline.model.weights.model_source import resolve_source
 from rgpipeline.plan import Plan
 from rgpipeline.records import Assignment, Fault, WorkerReport
 from rgpipeline.spec import Job
@@ -153,8 +154,9 @@ class Worker:
     def _open(self) -> tuple[Session, Feeder, Publisher]:
         job, plan, store, policy = self._job, self._plan, self._store, self._policy
         options = resolve_options(job.storage_options)
-        prompts = open_prompts(job, plan, options)
-        opened = open_shared_engine(job, store, options, self._open_engine)
+        source = resolve_source(job.model, options)
+        prompts = open_prompts(job, plan, source)
+        opened = open_shared_engine(job, source, store, self._open_engine)
         prompts.require_known_ids(opened.loop.vocab_size)
         self._loop = opened.loop
         dtype = opened.settings.dtype

@@ -1,15 +1,13 @@
 """Opens what a worker needs: engine, tokenizer, prompts."""
 
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 from rgpipeline.engine.loop import Loop
 from rgpipeline.errors import JobError, WeightsError
-from rgpipeline.model.weights.adapter_config import tokenizer_folder
+from rgpipeline.model.weights.model_source import ModelSource
 from rgpipeline.plan import Plan, record_settings, recorded_settings
 from rgpipeline.records import ResolvedSettings
-from rgpipeline.spec import EngineSpec, Job, ModelSpec
-from rgpipeline.storage.filesystems import StorageOptions
+from rgpipeline.spec import EngineSpec, Job
 from rgpipeline.storage.store import Store
 from rgpipeline.tasks import task_of
 from rgpipeline.tasks.row_prompts import Prompts, reads_texts
@@ -33,16 +31,15 @@ class EngineFactory(Protocol):
 
     def __call__(
         self,
-        model: ModelSpec,
+        source: ModelSource,
         engine: EngineSpec,
-        storage_options: Mapping[str, Mapping[str, Any]],
         resolved: ResolvedSettings | None = None,
         /,
     ) -> Opened: ...
 
 
 def open_shared_engine(
-    job: Job, store: Store, options: StorageOptions, open_engine: EngineFactory
+    job: Job, source: ModelSource, store: Store, open_engine: EngineFactory
 ) -> Opened:
     """Opens an engine with the settings that all workers of the job share.
 
@@ -51,26 +48,25 @@ def open_shared_engine(
     """
     mesh = job.workers.mesh
     known = recorded_settings(store, job.engine, mesh)
-    opened = open_engine(job.model, job.engine, options, known)
+    opened = open_engine(source, job.engine, known)
     if known is not None:
         return opened
     agreed = record_settings(store, job.engine, opened.settings, mesh)
     if agreed == opened.settings:
         return opened
     del opened  # frees its memory
-    return open_engine(job.model, job.engine, options, agreed)
+    return open_engine(source, job.engine, agreed)
 
 
-def open_prompts(job: Job, plan: Plan, options: StorageOptions) -> Prompts:
+def open_prompts(job: Job, plan: Plan, source: ModelSource) -> Prompts:
     """What makes prompts of a plan's rows. Raises WeightsError if the tokenizer can't be used."""
-    url = tokenizer_folder(job.model, options)
     tokenizer = None
     if _requires_tokenizer(job, plan):
-        tokenizer = Tokenizer.load(url, options)
+        tokenizer = Tokenizer.load(source.tokenizer, source.options)
     elif task_of(job).writes_texts:
-        tokenizer = Tokenizer.find(url, options)
+        tokenizer = Tokenizer.find(source.tokenizer, source.options)
     template = PromptTemplate(job.input.template) if job.input.template else None
-    chat = _open_chat(job.model, url, tokenizer, plan, options)
+    chat = _open_chat(source, tokenizer, plan)
     requires_id = not plan.has_found_id(job)
     return Prompts(plan.columns, job.sampling, tokenizer, chat, template, requires_id)
 
@@ -82,13 +78,8 @@ def _requires_tokenizer(job: Job, plan: Plan) -> bool:
     return bool(reads or writes or job.sampling.stop or job.model.tokenizer)
 
 
-def _open_chat(
-    model: ModelSpec,
-    tokenizer_url: str,
-    tokenizer: Tokenizer | None,
-    plan: Plan,
-    options: StorageOptions,
-) -> ChatTemplate | str:
+def _open_chat(source: ModelSource, tokenizer: Tokenizer | None, plan: Plan) -> ChatTemplate | str:
+    model = source.spec
     if plan.columns.messages is None and model.chat_template is not None:
         raise JobError(
             "model.chat_template: is for chats, and no column of messages is mapped; set "
@@ -100,9 +91,9 @@ def _open_chat(
         return ChatTemplate.load(
             model.weights,
             tokenizer,
-            options,
+            source.options,
             template=model.chat_template,
-            tokenizer_url=tokenizer_url,
+            tokenizer_url=source.tokenizer,
             now=plan.began,
         )
     except WeightsError as error:

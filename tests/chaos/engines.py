@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 import rgpipeline.worker.worker as worker
 from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.slot_fields import SamplingFeatures
+from rgpipeline.model.weights.model_source import ModelSource
 from rgpipeline.records import ResolvedSettings
-from rgpipeline.spec import EngineSpec, ModelSpec
+from rgpipeline.spec import EngineSpec
 from rgpipeline.worker.shared import WorkerPolicy
 from tests.fake_engine import FakeBlock, FakeState
 from tests.worker.ten_tokens import Opened, TellingEngine
@@ -41,9 +41,8 @@ class Tracked:
 
     def __call__(
         self,
-        model: ModelSpec,
+        source: ModelSource,
         engine: EngineSpec,
-        storage_options: Mapping[str, Mapping[str, Any]],
         resolved: ResolvedSettings | None = None,
     ) -> Any:
         (self.folder / f"{os.getpid()}.pid").touch()
@@ -53,7 +52,7 @@ class Tracked:
         from rgpipeline.engine import factory
 
         factory.use_compilation_cache(self.folder / "programs")
-        return factory.open_engine(model, engine, storage_options, resolved)
+        return factory.open_engine(source, engine, resolved)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _arrived, (self.folder, self.by_hand, self.short_intervals)

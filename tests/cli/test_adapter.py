@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 from rgpipeline.addresses import DEMO_FOLDER
 from rgpipeline.cli.app import call
 from rgpipeline.model.weights.checkpoint import read_config
+from tests.sources import source
 
 PROMPT = "In the beginning"
 
@@ -18,7 +19,7 @@ PROMPT = "In the beginning"
 @pytest.fixture
 def adapter(tmp_path: Path) -> Path:
     """Of one projection; its base is named by a path."""
-    config = read_config("demo")
+    config = read_config(source("demo"))
     rng, module = np.random.default_rng(0), "base_model.model.model.layers.0.mlp_block.down_proj"
     tensors = {
         f"{module}.lora_A.weight": rng.standard_normal((4, config.mlp_width), np.float32),

@@ -20,6 +20,7 @@ from rgpipeline.cli.app import call
 from rgpipeline.errors import JobError, WeightsError
 from rgpipeline.jobfile import load_job
 from rgpipeline.spec import Job
+from tests.sources import source
 
 EXAMPLES = int(os.environ.get("RGP_FUZZ_EXAMPLES", "0"))
 bounded = settings(
@@ -192,7 +193,7 @@ def test_bytes_in_weights(weights: Path, name: str) -> None:
     def opens_or_is_refused(data: bytes) -> None:
         (weights / name).write_bytes(data)
         with suppress(WeightsError):
-            open_checkpoint(str(weights))
+            open_checkpoint(source(weights))
 
     try:
         opens_or_is_refused()

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 
 from rgpipeline.engine.activity import Activity
 from rgpipeline.engine.factory import open_engine, report_compilations
-from rgpipeline.spec import EngineSpec, ModelSpec
+from rgpipeline.spec import EngineSpec
+from tests.sources import source
 
 HF = str(Path(__file__).parent.parent / "golden" / "a" / "hf")
 
@@ -15,7 +16,7 @@ HF = str(Path(__file__).parent.parent / "golden" / "a" / "hf")
 def test_weights_are_told_as_they_are_read():
     told: list[str] = []
     activity = Activity(told.append)
-    open_engine(ModelSpec(weights=HF), EngineSpec(slots=1), {}, activity=activity)
+    open_engine(source(HF), EngineSpec(slots=1), activity=activity)
     reading = [text for text in told if text.startswith("reading weights")]
     assert told[0] == f"opening {HF}"
     assert reading[0].startswith("reading weights, 0 B of ")

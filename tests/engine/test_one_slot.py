@@ -13,6 +13,7 @@ from rgpipeline.model.collectives import ALONE, Chips
 from rgpipeline.model.weights import loading
 from rgpipeline.records import ResolvedSettings
 from tests.engine.test_same_bytes import MODEL, SAMPLINGS, Answer, Row
+from tests.sources import source
 
 ONE = ResolvedSettings("bfloat16", 1, 32, 3)
 
@@ -34,7 +35,7 @@ def test_only_a_cpus_one_row_of_bfloat16_gets_a_second(settings, platform, chips
 
 
 def test_one_slot_of_bfloat16_says_what_either_of_two_says() -> None:
-    config, params, _ = loading.load(str(MODEL), "bfloat16")
+    config, params, _ = loading.load(source(MODEL, "bfloat16"))
     answers = []
     for slots in (1, 2):
         settings = replace(ONE, slots=slots)

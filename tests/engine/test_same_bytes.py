@@ -19,6 +19,7 @@ from rgpipeline.engine.step_tuner import MAX_STEPS, StepTuner
 from rgpipeline.model.weights import loading
 from rgpipeline.records import Emission, Request, ResolvedSettings, Snapshot, draw_words
 from rgpipeline.spec import Sampling
+from tests.sources import source
 
 MODEL = Path(__file__).parent.parent / "golden" / "a" / "hf"
 HELD = ("float32", "bfloat16", "int8")
@@ -81,7 +82,7 @@ def engine(held: str, steps: int | None = None) -> GriffinEngine:
     """`steps` in each of its blocks; None for one that takes any number."""
     quantized = held == "int8"
     dtype = "float32" if quantized else held
-    config, params, _ = loading.load(str(MODEL), dtype, quantized=quantized)
+    config, params, _ = loading.load(source(MODEL, dtype, quantize="int8" if quantized else "none"))
     settled = ResolvedSettings(dtype, SLOTS, CHUNK, steps, "int8" if quantized else "none")
     return GriffinEngine(config, params, settled, pack_tokens=2 * CHUNK)
 

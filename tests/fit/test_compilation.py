@@ -9,13 +9,12 @@ import pytest
 from rgpipeline.errors import UserError
 from rgpipeline.fit.compilation import CompileRequest, compile_programs
 from rgpipeline.fit.topology import chip_of
+from rgpipeline.spec import ModelSpec
 
 REQUEST = CompileRequest(
-    model="recurrentgemma-2b",
+    model=ModelSpec(weights="recurrentgemma-2b", dtype="bfloat16"),
     topology="v5e:1x1x1",
     slots=8,
-    dtype="bfloat16",
-    quantize="none",
     mesh=(1, 1),
     hbm_bytes=chip_of("v5e:1x1x1").hbm_bytes,
     engine={},
@@ -39,7 +38,7 @@ def test_a_missing_compiler_is_named_with_the_way_to_get_it(
 
 def test_an_unknown_model_is_refused_with_those_that_are_known() -> None:
     with pytest.raises(UserError, match=r"recurrentgemma-9b; or give a checkpoint's folder"):
-        compile_programs(dataclasses.replace(REQUEST, model="recurrentgemma-3b"))
+        compile_programs(dataclasses.replace(REQUEST, model=ModelSpec(weights="recurrentgemma-3b")))
 
 
 def test_a_shape_that_no_machine_has_is_refused_with_the_compilers_reason() -> None:

@@ -11,6 +11,7 @@ import pytest
 from rgpipeline.fit import FitReport, FitRequest, fit
 from rgpipeline.fit.hlo import parse
 from rgpipeline.fit.program_cost import program_cost
+from rgpipeline.spec import ModelSpec
 
 ROOT = Path(__file__).parents[2]
 # Heads as wide as the real models' and widths that fill tiles, so that every kernel is in it.
@@ -46,7 +47,7 @@ def dumped(model: Path) -> tuple[dict[str, Any], Path]:
 
 @pytest.fixture(scope="module")
 def on_v6e(model: Path) -> FitReport:
-    return fit(FitRequest(str(model), "v6e:1x1", slots=64))
+    return fit(FitRequest(ModelSpec(weights=str(model)), "v6e:1x1", slots=64))
 
 
 def command(model: Path, *options: str) -> subprocess.CompletedProcess[str]:

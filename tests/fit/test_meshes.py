@@ -6,6 +6,7 @@ import pytest
 
 from rgpipeline.fit.compilation import Compiled, CompileRequest, compile_programs
 from rgpipeline.fit.topology import chip_of
+from rgpipeline.spec import ModelSpec
 from tests.fit.test_fit import CONFIG
 
 
@@ -16,11 +17,9 @@ def divided(tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     (folder / "config.json").write_text(json.dumps(CONFIG))
     return compile_programs(
         CompileRequest(
-            str(folder),
+            ModelSpec(weights=str(folder), dtype="bfloat16"),
             "v5e:2x2",
             128,
-            "bfloat16",
-            "none",
             (2, 2),
             chip_of("v5e:2x2").hbm_bytes,
             engine={"steps_per_dispatch": 2},

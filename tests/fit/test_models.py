@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any, Literal
 
 import pytest
 
 from rgpipeline.fit import FitReport, FitRequest, fit
+from rgpipeline.spec import ModelSpec
 
 pytestmark = [pytest.mark.tpu, pytest.mark.timeout(1800)]
 
@@ -17,8 +19,10 @@ def report() -> Callable[..., FitReport]:
     """Compiles once for each question."""
 
     @cache
-    def compiled(model: str, topology: str, **asked: object) -> FitReport:
-        return fit(FitRequest(model, topology, **asked))  # type: ignore[arg-type]
+    def compiled(
+        model: str, topology: str, quantize: Literal["none", "int8"] = "none", **asked: Any
+    ) -> FitReport:
+        return fit(FitRequest(ModelSpec(weights=model, quantize=quantize), topology, **asked))
 
     return compiled
 

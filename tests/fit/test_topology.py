@@ -5,6 +5,7 @@ import pytest
 from rgpipeline.errors import UserError
 from rgpipeline.fit.estimate import FitRequest, fit
 from rgpipeline.fit.topology import chip_of, chips_in
+from rgpipeline.spec import ModelSpec
 
 
 @pytest.mark.parametrize(
@@ -28,4 +29,4 @@ def test_several_hosts_are_not_one_worker() -> None:
 
 def test_a_mesh_of_other_size_is_refused_before_anything_is_compiled() -> None:
     with pytest.raises(UserError, match=r"--mesh 2,1 is for 2 chips; v5e:2x2 has 4"):
-        fit(FitRequest("recurrentgemma-2b", "v5e:2x2", mesh=(2, 1)))
+        fit(FitRequest(ModelSpec(weights="recurrentgemma-2b"), "v5e:2x2", mesh=(2, 1)))

@@ -7,6 +7,7 @@ import numpy as np
 
 from rgpipeline.model.weights.loading import load
 from tests.model.running import Runner
+from tests.sources import source
 
 FOLDER = Path(__file__).parent.parent / "golden"
 CASES = ("a", "a2", "a3_hawk")
@@ -25,5 +26,5 @@ class Golden:
         self.logits = [expected[f"logits_{i}"] for i in each]
         self.greedy = np.stack([expected[f"greedy_{i}"] for i in each])
         self.top_logprobs = [expected[f"top5_logp_{i}"] for i in each]
-        config, params, _ = load(str(self.folder / "hf"), "float32")
+        config, params, _ = load(source(self.folder / "hf", "float32"))
         self.runner = Runner(config, params)

@@ -15,13 +15,16 @@ import jax
 from rgpipeline import Generator
 from rgpipeline.model.params import param_shapes
 from rgpipeline.model.weights.checkpoint import read_config
+from tests.sources import source
 
 PROMPTS = [list(range(2, 42)), [2, 9, 4]]
 
 
 def main(weights: str, dtype: str, options: str, adapter: str | None = None) -> None:
     storage_options = json.loads(options)
-    shapes = jax.tree.leaves(param_shapes(read_config(weights, storage_options), dtype))
+    shapes = jax.tree.leaves(
+        param_shapes(read_config(source(weights, options=storage_options)), dtype)
+    )
     before = _memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     generator = Generator.load(

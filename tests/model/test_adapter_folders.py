@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from rgpipeline.model.params import flatten
-from rgpipeline.model.weights.adapter_config import tokenizer_folder, with_base
 from rgpipeline.model.weights.loading import load
+from rgpipeline.model.weights.model_source import resolve_source, with_base
 from rgpipeline.spec import ModelSpec
 from tests.model.golden import FOLDER
+from tests.sources import source
 
 PEFT = FOLDER / "peft"
 BASE = str(PEFT / "base")
@@ -43,7 +44,8 @@ def test_the_base_that_an_adapter_names(
 ) -> None:
     names(adapter, base, revision)
     assert with_base(ModelSpec(weights=str(adapter))).base == address
-    assert tokenizer_folder(ModelSpec(weights=str(adapter)), None) == address
+    found = source(adapter)
+    assert (found.weights, found.adapter, found.tokenizer) == (address, str(adapter), address)
 
 
 def test_a_relative_base_is_made_absolute(adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,16 +62,14 @@ def test_other_weights_have_no_base() -> None:
         ModelSpec(weights=BASE, adapter=str(PEFT / "plain")),
     ):
         assert with_base(model) == model
-        assert tokenizer_folder(model, None) == model.weights
+        assert resolve_source(model).tokenizer == model.weights
 
 
 def test_the_tokenizer_is_the_adapters_own_before_the_bases(adapter: Path) -> None:
-    model = ModelSpec(weights=str(adapter), base=BASE)
-    assert tokenizer_folder(model, None) == BASE
+    assert source(adapter, base=BASE).tokenizer == BASE
     (adapter / "tokenizer.model").write_bytes(b"")
-    assert tokenizer_folder(model, None) == str(adapter)
-    named = ModelSpec(weights=str(adapter), base=BASE, tokenizer="/its/own")
-    assert tokenizer_folder(named, None) == "/its/own"
+    assert source(adapter, base=BASE).tokenizer == str(adapter)
+    assert source(adapter, base=BASE, tokenizer="/its/own").tokenizer == "/its/own"
 
 
 @pytest.mark.parametrize("case", ["dora", "embed_dora", "save_head"])
@@ -81,7 +81,11 @@ def test_base_and_adapter_may_lie_in_a_store(case: str, copied: bool, tmp_path: 
             store.pipe_file(f"/adapters/{folder}/{path.name}", path.read_bytes())
     cache = tmp_path / "cache" if copied else None
     _, params, _ = load(
-        "memory://adapters/base", "float32", cache=cache, adapter=f"memory://adapters/{case}"
+        source("memory://adapters/base", "float32", adapter=f"memory://adapters/{case}"),
+        cache=cache,
     )
-    ours, theirs = flatten(params), flatten(load(BASE, "float32", adapter=str(PEFT / case))[1])
+    ours, theirs = (
+        flatten(params),
+        flatten(load(source(BASE, "float32", adapter=str(PEFT / case)))[1]),
+    )
     assert all(np.array_equal(np.asarray(ours[k]), np.asarray(theirs[k])) for k in theirs)

@@ -11,6 +11,7 @@ from rgpipeline.model.weights.loading import load
 from tests.model.held_out import DEMO, Logprobs, held_out, logprobs
 from tests.model.official import Official
 from tests.model.running import Runner
+from tests.sources import source
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +25,13 @@ def exact(tokens: np.ndarray) -> Logprobs:
 
 
 def official(dtype: object) -> Official:
-    config, _, _ = load(str(DEMO), "float32")
+    config, _, _ = load(source(DEMO, "float32"))
     return Official(config, official_params(DEMO, dtype), dtype)
 
 
 @pytest.fixture(scope="module", params=["prefill", "decode", "on a CPU that multiplies less"])
 def ours(request: pytest.FixtureRequest, tokens: np.ndarray) -> Logprobs:
-    config, params, _ = load(str(DEMO), "bfloat16")
+    config, params, _ = load(source(DEMO, "bfloat16"))
     runner = Runner(config, params, jnp.bfloat16)
     texts = list(tokens)
     with pytest.MonkeyPatch.context() as patch:

@@ -18,6 +18,7 @@ from rgpipeline.model.params import flatten, param_shapes
 from rgpipeline.model.weights.checkpoint import open_checkpoint, read_config
 from rgpipeline.model.weights.loading import load
 from tests.model import hf_folder
+from tests.sources import source
 
 CONFIG = GriffinConfig(67, 24, 20, 2, 24, GRIFFIN_CYCLE, window=8, eos_ids=(1, 5))
 EMBEDDING = "model.embed_tokens.weight"
@@ -54,7 +55,7 @@ def fault(tmp_path: Path, tensors: Tensors) -> Callable[..., str]:
 
 def fault_of(url: str | Path) -> str:
     with pytest.raises(WeightsError) as caught:
-        load(str(url))
+        load(source(url))
     return str(caught.value)
 
 
@@ -76,14 +77,14 @@ def test_any_splitting_and_dtype_is_the_same_model(
 ) -> None:
     stored = {name: tensor.astype(dtype) for name, tensor in tensors.items()}
     other = hf_folder.write(tmp_path / "other", CONFIG, stored, shards)
-    config, params, _ = load(str(other), "float32")
+    config, params, _ = load(source(other, "float32"))
     assert config == CONFIG
-    assert_same(params, load(str(folder), "float32")[1])
+    assert_same(params, load(source(folder, "float32"))[1])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_parameters_have_the_models_shapes_and_dtypes(folder: Path, dtype: Any) -> None:
-    _, params, settled = load(str(folder), dtype)
+    _, params, settled = load(source(folder, dtype))
     assert settled == jnp.dtype(dtype)
     found = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), params)
     assert found == jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), param_shapes(CONFIG, dtype))
@@ -91,7 +92,7 @@ def test_parameters_have_the_models_shapes_and_dtypes(folder: Path, dtype: Any) 
 
 def test_on_a_cpu_auto_is_float32(tmp_path: Path, tensors: Tensors) -> None:
     stored = {name: tensor.astype(BFLOAT16) for name, tensor in tensors.items()}
-    _, _, settled = load(str(hf_folder.write(tmp_path / "w", CONFIG, stored)))
+    _, _, settled = load(source(hf_folder.write(tmp_path / "w", CONFIG, stored)))
     assert settled == np.float32
 
 
@@ -114,7 +115,7 @@ def test_elsewhere_auto_is_what_most_of_the_checkpoint_is(
 ) -> None:
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
     stored = {k: v.astype(kernels if v.ndim > 1 else rest) for k, v in tensors.items()}
-    assert load(str(hf_folder.write(tmp_path / "w", CONFIG, stored)))[2] == settled
+    assert load(source(hf_folder.write(tmp_path / "w", CONFIG, stored)))[2] == settled
 
 
 def test_each_parameter_is_placed_once_the_largest_first(folder: Path) -> None:
@@ -124,7 +125,7 @@ def test_each_parameter_is_placed_once_the_largest_first(folder: Path) -> None:
         placed.append((path, value.size))
         return jnp.asarray(value)
 
-    _, params, _ = load(str(folder), "float32", device_put=place)
+    _, params, _ = load(source(folder, "float32"), device_put=place)
     assert {path for path, _ in placed} == set(flatten(params))
     sizes = [size for _, size in placed]
     assert sizes == sorted(sizes, reverse=True)
@@ -135,27 +136,27 @@ def test_a_stored_copy_of_the_tied_head_is_left_out(
 ) -> None:
     more = {**tensors, "lm_head.weight": tensors[EMBEDDING]}
     other = hf_folder.write(tmp_path / "other", CONFIG, more)
-    assert_same(load(str(other))[1], load(str(folder))[1])
+    assert_same(load(source(other))[1], load(source(folder))[1])
 
 
 def test_files_that_the_index_does_not_name_are_left_out(tmp_path: Path, tensors: Tensors) -> None:
     folder = hf_folder.write(tmp_path / "w", CONFIG, tensors, shards=2)
     (folder / "consolidated.safetensors").write_bytes(b"something else")
-    load(str(folder))
+    load(source(folder))
 
 
 def test_a_single_file_is_taken_before_a_stale_index(tmp_path: Path, tensors: Tensors) -> None:
     stale = {name: tensor * 2 for name, tensor in tensors.items()}
     folder = hf_folder.write(tmp_path / "w", CONFIG, stale, shards=2)
     hf_folder.write(folder, CONFIG, tensors)
-    assert_same(load(str(folder))[1]["embedder"]["embedding"], tensors[EMBEDDING])
-    note = open_checkpoint(str(folder)).note
+    assert_same(load(source(folder))[1]["embedder"]["embedding"], tensors[EMBEDDING])
+    note = open_checkpoint(source(folder)).note
     assert note.startswith("took model.safetensors, not model-00001-of-00002.safetensors")
 
 
 def test_a_file_that_nobody_names_is_left_beside_a_single_one(folder: Path) -> None:
     (folder / "consolidated.safetensors").write_bytes(b"something else")
-    note = open_checkpoint(str(folder)).note
+    note = open_checkpoint(source(folder)).note
     assert note == "took model.safetensors, not consolidated.safetensors"
 
 
@@ -167,11 +168,11 @@ def test_the_file_that_the_config_names_is_taken(
     )
     shutil.copy(other / "model.safetensors", folder / "second.safetensors")
     configured(folder, transformers_weights="second.safetensors")
-    assert_same(load(str(folder))[1]["embedder"]["embedding"], tensors[EMBEDDING] * 2)
+    assert_same(load(source(folder))[1]["embedder"]["embedding"], tensors[EMBEDDING] * 2)
 
 
 def test_of_a_folder_with_nothing_to_choose_nothing_is_noted(folder: Path) -> None:
-    assert open_checkpoint(str(folder)).note == ""
+    assert open_checkpoint(source(folder)).note == ""
 
 
 def test_missing_misshapen_and_unexpected_tensors_are_named_together(
@@ -287,7 +288,7 @@ def test_the_hubs_cache_names_its_snapshots(tmp_path: Path, folder: Path) -> Non
     assert f"give {snapshot}" in fault_of(model)
     told = fault_of(model.parent)
     assert f"give hf://google/recurrentgemma-2b, or {snapshot}" in told
-    load(str(snapshot))
+    load(source(snapshot))
 
 
 def test_a_folder_of_folders_names_those_with_a_model(tmp_path: Path, folder: Path) -> None:
@@ -297,8 +298,8 @@ def test_a_folder_of_folders_names_those_with_a_model(tmp_path: Path, folder: Pa
 
 def test_absent_key_value_heads_are_as_many_as_the_tensors_show(folder: Path) -> None:
     configured(folder, num_key_value_heads=None)
-    load(str(folder))
-    assert read_config(str(folder)).heads == 2
+    load(source(folder))
+    assert read_config(source(folder)).heads == 2
 
 
 @pytest.mark.parametrize("weights", [True, False])
@@ -312,7 +313,7 @@ def test_absent_key_value_heads_are_all_heads_where_tensors_do_not_show_one(
     if not weights:
         (folder / "model.safetensors").unlink()
     with pytest.raises(WeightsError) as caught:
-        read_config(str(folder))
+        read_config(source(folder))
     assert "num_key_value_heads is absent, which stands for num_attention_heads, 2" in str(
         caught.value
     )

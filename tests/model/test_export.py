@@ -11,6 +11,7 @@ from rgpipeline.model.config import GRIFFIN_CYCLE, RECURRENT, GriffinConfig, cyc
 from rgpipeline.model.params import random_params
 from rgpipeline.model.weights.hf_layout import save
 from rgpipeline.model.weights.loading import load
+from tests.sources import source
 
 MODELS = {
     "recurrentgemma": GriffinConfig(
@@ -29,6 +30,6 @@ def test_a_saved_model_is_loaded_as_it_was(tmp_path: Path, name: str, dtype: str
     drawn = random_params(MODELS[name], 0, "float32")
     params = jax.tree.map(lambda leaf: leaf.astype(ml_dtypes.bfloat16).astype(np.float32), drawn)
     save(tmp_path, MODELS[name], params, dtype)
-    config, found, _ = load(str(tmp_path), "float32")
+    config, found, _ = load(source(tmp_path, "float32"))
     assert config == MODELS[name]
     jax.tree.map(np.testing.assert_array_equal, found, params)

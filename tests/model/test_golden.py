@@ -7,6 +7,7 @@ import pytest
 from rgpipeline.model.weights.loading import load
 from tests.model.golden import Golden
 from tests.model.running import cut, padded, worst
+from tests.sources import source
 
 TOLERANCE = 2e-4
 
@@ -36,6 +37,6 @@ def test_greedy_continuations_are_the_official_ones(golden: Golden) -> None:
 
 
 def test_the_official_checkpoint_is_the_same_model(golden: Golden) -> None:
-    config, params, _ = load(str(golden.folder / "official"), "float32")
+    config, params, _ = load(source(golden.folder / "official", "float32"))
     assert config == golden.runner.config
     jax.tree.map(np.testing.assert_array_equal, params, golden.runner.params)

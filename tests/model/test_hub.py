@@ -17,6 +17,7 @@ from tests.model import hf_folder
 from tests.model.fake_hub import REPO, hub
 from tests.model.golden import FOLDER
 from tests.model.test_checkpoint import CONFIG
+from tests.sources import source
 
 URL = f"hf://{REPO}"
 
@@ -42,9 +43,9 @@ def test_a_repository_is_the_same_model(
     folder: Path, options: dict[str, Any], tmp_path: Path, cached: bool
 ) -> None:
     cache = tmp_path if cached else None
-    config, params, _ = load(URL, "float32", options, cache=cache)
+    config, params, _ = load(source(URL, "float32", options=options), cache=cache)
     assert config == CONFIG
-    jax.tree.map(np.testing.assert_array_equal, params, load(str(folder))[1])
+    jax.tree.map(np.testing.assert_array_equal, params, load(source(folder))[1])
 
 
 def test_the_hubs_digests_are_known(options: dict[str, Any]) -> None:
@@ -68,10 +69,10 @@ def test_a_repository_without_a_tokenizer_has_none(tmp_path: Path) -> None:
 
 def test_no_such_repository(options: dict[str, Any]) -> None:
     with pytest.raises(WeightsError, match="hf://owner/other: no such folder"):
-        load("hf://owner/other", storage_options=options)
+        load(source("hf://owner/other", options=options))
 
 
 def test_a_wrong_token_is_no_missing_folder(options: dict[str, Any]) -> None:
     wrong = {"hf": {**options["hf"], "token": "wrong"}}
     with pytest.raises(WeightsError, match=r"hf://owner/model: not allowed .*credentials"):
-        load(URL, storage_options=wrong)
+        load(source(URL, options=wrong))

@@ -19,6 +19,7 @@ from rgpipeline.model.weights import hf_layout, official_layout
 from rgpipeline.model.weights.hf_config import hf_fields
 from rgpipeline.model.weights.loading import load
 from tests.model.official import official_config
+from tests.sources import source
 
 PRESETS = {
     "recurrentgemma-2b": common.Preset.RECURRENT_GEMMA_2B_V1,
@@ -104,7 +105,7 @@ def test_a_folder_of_the_released_2b_loads(tmp_path: Path) -> None:
         found[path] = struct_of(value)
         return jnp.zeros(())
 
-    assert load(str(tmp_path), "bfloat16", device_put=place)[0] == config
+    assert load(source(tmp_path, "bfloat16"), device_put=place)[0] == config
     wanted = flatten(param_shapes(config, "bfloat16"))
     assert found == {path: struct_of(leaf) for path, leaf in wanted.items()}
 

@@ -20,9 +20,10 @@ from rgpipeline.model.weights import merged_reader
 from rgpipeline.model.weights.adapter_config import LoraConfig
 from rgpipeline.model.weights.checkpoint import open_checkpoint, read_config
 from rgpipeline.model.weights.loading import load
-from rgpipeline.spec import EngineSpec, ModelSpec
+from rgpipeline.spec import EngineSpec
 from tests.model.golden import FOLDER
 from tests.model.running import Runner
+from tests.sources import source
 
 PEFT = FOLDER / "peft"
 BASE = str(PEFT / "base")
@@ -32,7 +33,7 @@ TOLERANCE = 2e-4
 
 @cache
 def merged(case: str) -> tuple[GriffinConfig, Params]:
-    config, params, _ = load(BASE, "float32", adapter=str(PEFT / case))
+    config, params, _ = load(source(BASE, "float32", adapter=str(PEFT / case)))
     return config, params
 
 
@@ -64,7 +65,7 @@ def test_log_probabilities_are_those_of_the_model_that_peft_merged(case: str) ->
     found = logprobs(config, params, says["tokens"])
     assert np.abs(found - says["logprobs"]).max() < TOLERANCE
     assert config.tied is says["tied"]
-    assert read_config(BASE, adapter=str(PEFT / case)) == config
+    assert read_config(source(BASE, adapter=str(PEFT / case))) == config
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -72,7 +73,7 @@ def test_rows_are_merged_a_few_at_a_time_with_the_same_result(
     case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(merged_reader, "_VALUES", 100)  # six rows of the embedding
-    _, params, _ = load(BASE, "float32", adapter=str(PEFT / case))
+    _, params, _ = load(source(BASE, "float32", adapter=str(PEFT / case)))
     ours, theirs = flatten(params), flatten(merged(case)[1])
     assert max(np.abs(np.asarray(ours[k] - theirs[k])).max() for k in ours) < 1e-6
 
@@ -80,11 +81,11 @@ def test_rows_are_merged_a_few_at_a_time_with_the_same_result(
 @pytest.mark.parametrize("case", ["rslora", "dora", "embed", "lora_bias", "save_embed"])
 def test_the_merged_weights_are_cast_or_quantized_not_the_base(case: str) -> None:
     exact = flatten(merged(case)[1])
-    _, cast, dtype = load(BASE, "bfloat16", adapter=str(PEFT / case))
+    _, cast, dtype = load(source(BASE, "bfloat16", adapter=str(PEFT / case)))
     assert dtype == ml_dtypes.bfloat16
     for path, value in flatten(cast).items():
         assert np.array_equal(np.asarray(value), np.asarray(exact[path]).astype(value.dtype))
-    _, numbers, _ = load(BASE, "float32", adapter=str(PEFT / case), quantized=True)
+    _, numbers, _ = load(source(BASE, "float32", adapter=str(PEFT / case), quantize="int8"))
     held = flatten(numbers)
     for path in filter(quantize.is_quantized, exact):
         whole, scales = quantize.quantized_weights(np.asarray(exact[path]))
@@ -97,7 +98,7 @@ def test_a_bfloat16_base_and_adapter_are_added_up_in_float32(tmp_path: Path) -> 
         shutil.copytree(PEFT / name, tmp_path / name)
         path = tmp_path / name / f"{file}.safetensors"
         save_file({k: v.astype(ml_dtypes.bfloat16) for k, v in load_file(path).items()}, path)
-    _, params, _ = load(str(tmp_path / "base"), "bfloat16", adapter=str(tmp_path / "plain"))
+    _, params, _ = load(source(tmp_path / "base", "bfloat16", adapter=str(tmp_path / "plain")))
     base = load_file(tmp_path / "base" / "model.safetensors")
     adapter = load_file(tmp_path / "plain" / "adapter_model.safetensors")
     name = "model.layers.1.mlp_block.down_proj"
@@ -111,14 +112,14 @@ def test_a_bfloat16_base_and_adapter_are_added_up_in_float32(tmp_path: Path) -> 
 
 def test_the_adapters_folder_alone_is_a_model(tmp_path: Path) -> None:
     whole = merged("plain")[1]
-    _, params, _ = load(str(PEFT / "plain"), "float32", base=BASE)
+    _, params, _ = load(source(PEFT / "plain", "float32", base=BASE))
     assert equal(params, whole)
     folder = Path(shutil.copytree(PEFT / "plain", tmp_path / "adapter"))
     fields = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(
         json.dumps(fields | {"base_model_name_or_path": BASE})
     )
-    assert equal(load(str(folder), "float32")[1], whole)
+    assert equal(load(source(folder, "float32"))[1], whole)
 
 
 def test_a_model_saved_without_its_head_takes_the_adapter(tmp_path: Path) -> None:
@@ -127,14 +128,14 @@ def test_a_model_saved_without_its_head_takes_the_adapter(tmp_path: Path) -> Non
     bare = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
     save_file(bare, folder / "model.safetensors")
     for case in ("dora", "save_embed"):
-        _, params, _ = load(str(folder), "float32", adapter=str(PEFT / case))
+        _, params, _ = load(source(folder, "float32", adapter=str(PEFT / case)))
         assert equal(params, merged(case)[1])
 
 
 def test_an_adapter_that_lies_beside_its_base_is_merged_when_it_is_named(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(BASE, tmp_path / "both"))
     shutil.copytree(PEFT / "plain", folder, dirs_exist_ok=True)
-    assert equal(load(str(folder), "float32", adapter=str(folder))[1], merged("plain")[1])
+    assert equal(load(source(folder, "float32", adapter=str(folder)))[1], merged("plain")[1])
 
 
 def test_a_head_of_its_own_does_not_follow_the_embedding(tmp_path: Path) -> None:
@@ -144,14 +145,14 @@ def test_a_head_of_its_own_does_not_follow_the_embedding(tmp_path: Path) -> None
     save_file(tensors, folder / "model.safetensors")
     fields = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(fields | {"tie_word_embeddings": False}))
-    _, params, _ = load(str(folder), "float32", adapter=str(PEFT / "embed"))
+    _, params, _ = load(source(folder, "float32", adapter=str(PEFT / "embed")))
     assert np.array_equal(np.asarray(params["lm_head"]["kernel"]), tensors["lm_head.weight"])
     embedding = np.asarray(params["embedder"]["embedding"])
     assert np.array_equal(embedding, np.asarray(merged("embed")[1]["embedder"]["embedding"]))
 
 
 def test_tensors_without_updates_are_views_of_the_file_still() -> None:
-    reader = open_checkpoint(BASE, adapter=str(PEFT / "plain")).reader
+    reader = open_checkpoint(source(BASE, adapter=str(PEFT / "plain"))).reader
     assert isinstance(reader.read("model.embed_tokens.weight").base, np.memmap)
 
 
@@ -162,8 +163,8 @@ def test_engine_and_generator_take_it() -> None:
     assert np.abs(found - says["logprobs"]).max() < TOLERANCE
     with Generator.load(PEFT / "dora", base=BASE, dtype="float32", slots=1) as generator:
         assert np.array_equal(generator.score([says["tokens"]])[0], found)
-    model = ModelSpec(weights=BASE, adapter=str(PEFT / "save_head"), dtype="float32")
-    assert not open_engine(model, EngineSpec(slots=1), {}).loop._engine.config.tied
+    model = source(BASE, "float32", adapter=str(PEFT / "save_head"))
+    assert not open_engine(model, EngineSpec(slots=1)).loop._engine.config.tied
 
 
 @pytest.mark.parametrize(

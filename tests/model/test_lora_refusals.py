@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from rgpipeline.errors import WeightsError
 from rgpipeline.model.weights.checkpoint import open_checkpoint
 from tests.model.golden import FOLDER
+from tests.sources import source
 
 PEFT = FOLDER / "peft"
 BASE = str(PEFT / "base")
@@ -30,9 +31,9 @@ def adapter(tmp_path: Path) -> Path:
     return Path(shutil.copytree(PEFT / "plain", tmp_path / "adapter"))
 
 
-def fault_of(adapter: Path, weights: str = BASE, **options: Any) -> str:
+def fault_of(adapter: Path, weights: str = BASE, **model: Any) -> str:
     with pytest.raises(WeightsError) as raised:
-        open_checkpoint(weights, adapter=str(adapter), **options)
+        open_checkpoint(source(weights, adapter=str(adapter), **model))
     return str(raised.value)
 
 
@@ -155,16 +156,16 @@ def test_files_that_are_not_there(adapter: Path) -> None:
 def test_a_base_that_is_not_found(adapter: Path, name: str | None, says: str) -> None:
     set_fields(adapter, base_model_name_or_path=name)
     with pytest.raises(WeightsError, match="adapter_config") as raised:
-        open_checkpoint(str(adapter))
+        open_checkpoint(source(adapter))
     assert says in str(raised.value)
-    assert open_checkpoint(str(adapter), base=BASE).config.vocab_size == 40
+    assert open_checkpoint(source(adapter, base=BASE)).config.vocab_size == 40
 
 
 def test_folders_that_contradict_each_other(adapter: Path) -> None:
     assert "beside model.adapter, the weights are the base" in fault_of(adapter, base=BASE)
     assert "an adapter itself" in fault_of(adapter, str(adapter))
     with pytest.raises(WeightsError, match=r"model\.base .* is for an adapter"):
-        open_checkpoint(BASE, base=BASE)
+        open_checkpoint(source(BASE, base=BASE))
 
 
 def test_an_official_checkpoint_is_no_base(adapter: Path) -> None:

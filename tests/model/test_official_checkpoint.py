@@ -18,6 +18,7 @@ from rgpipeline.model.weights import official_folder
 from rgpipeline.model.weights.hf_config import hf_fields
 from rgpipeline.model.weights.loading import load
 from tests.model.official import ours_from_official, random_official_params
+from tests.sources import source
 
 CONFIG = GriffinConfig(67, 24, 20, 2, 16, GRIFFIN_CYCLE, window=8, logits_soft_cap=5.0)
 UNTOLD = {"model_type": "recurrent_gemma", "attention_window_size": 8, "logits_soft_cap": 5.0}
@@ -38,7 +39,7 @@ def write(folder: Path, tree: Any, config: dict[str, Any] | None = None, **layou
 
 def fault_of(folder: Path) -> str:
     with pytest.raises(WeightsError) as caught:
-        load(str(folder))
+        load(source(folder))
     return str(caught.value)
 
 
@@ -50,7 +51,7 @@ def test_every_layout_of_orbax_is_read(
     tmp_path: Path, params: Any, layout: dict[str, bool], top: str | None
 ) -> None:
     tree = {top: params} if top else params
-    config, found, _ = load(str(write(tmp_path / "w", tree, UNTOLD, **layout)))
+    config, found, _ = load(source(write(tmp_path / "w", tree, UNTOLD, **layout)))
     assert config == CONFIG
     jax.tree.map(np.testing.assert_array_equal, found, ours_from_official(CONFIG, params))
 
@@ -60,12 +61,12 @@ def test_what_newer_orbaxes_add_is_not_needed(tmp_path: Path, params: Any) -> No
     for name in ("_CHECKPOINT_METADATA", "commit_success.txt", "_sharding"):
         (folder / name).unlink()
     shutil.rmtree(folder / "array_metadatas")
-    assert load(str(folder))[0] == CONFIG
+    assert load(source(folder))[0] == CONFIG
 
 
 def test_bfloat16_is_kept(tmp_path: Path, params: Any) -> None:
     rounded = jax.tree.map(lambda leaf: leaf.astype(ml_dtypes.bfloat16), params)
-    _, found, _ = load(str(write(tmp_path / "w", rounded, UNTOLD)), "bfloat16")
+    _, found, _ = load(source(write(tmp_path / "w", rounded, UNTOLD), "bfloat16"))
     expected = ours_from_official(CONFIG, rounded, ml_dtypes.bfloat16)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
@@ -77,7 +78,7 @@ def test_the_configuration_may_lie_beside_the_checkpoint(
     folder = write(tmp_path / "w", params)
     (tmp_path / "hf").mkdir()
     (tmp_path / place).write_text(json.dumps(hf_fields(CONFIG)))
-    assert load(str(folder))[0] == CONFIG
+    assert load(source(folder))[0] == CONFIG
 
 
 def test_without_a_configuration_it_is_said_what_to_write_and_where(
@@ -89,7 +90,7 @@ def test_without_a_configuration_it_is_said_what_to_write_and_where(
     assert "put a config.json into the folder" in told
     example = told[told.index("{") :]
     (folder / "config.json").write_text(example)
-    assert load(str(folder))[0].window == json.loads(example)["attention_window_size"]
+    assert load(source(folder))[0].window == json.loads(example)["attention_window_size"]
 
 
 @pytest.mark.parametrize("name", ["recurrentgemma-2b", "griffin-7b", "hawk-7b"])
@@ -104,7 +105,7 @@ def test_known_sizes_need_no_configuration(
     monkeypatch.setattr(official_folder, "known_configs", lambda: (small,))
     mine = dataclasses.replace(small, vocab_size=77)
     folder = write(tmp_path / "w", random_official_params(mine, 0))
-    assert load(str(folder))[0] == mine
+    assert load(source(folder))[0] == mine
 
 
 def test_a_configuration_of_another_size_is_told_field_by_field(

@@ -16,7 +16,10 @@ from rgpipeline.model.platforms import skip_absent_tpu
 from tests.model.official import random_official_params
 
 GENERATOR = "from rgpipeline import Generator; Generator.load('demo', slots=1)"
-ORBAX = "from rgpipeline.model.weights.checkpoint import open_checkpoint; open_checkpoint({!r})"
+ORBAX = (
+    "from rgpipeline.model.weights.checkpoint import open_checkpoint; "
+    "from tests.sources import source; open_checkpoint(source({!r}))"
+)
 UNTOLD = {"model_type": "recurrent_gemma", "attention_window_size": 8, "logits_soft_cap": 5.0}
 
 needs_libtpu = pytest.mark.skipif(

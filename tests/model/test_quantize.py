@@ -14,6 +14,7 @@ from rgpipeline.model.weights.loading import load
 from tests.model.golden import Golden
 from tests.model.held_out import DEMO, Logprobs, held_out, logprobs
 from tests.model.running import Runner
+from tests.sources import source
 
 rng = np.random.default_rng(0)
 MATRIX = rng.normal(size=(40, 2600)).astype(np.float32) * np.logspace(-3, 3, 40)[:, None]
@@ -76,15 +77,15 @@ def test_a_rows_product_does_not_depend_on_its_neighbours() -> None:
 
 
 def test_a_checkpoint_is_held_as_its_shapes_say() -> None:
-    config, params, dtype = load(str(DEMO), "bfloat16", quantized=True)
+    config, params, dtype = load(source(DEMO, "bfloat16", quantize="int8"))
     found = {path: (leaf.shape, leaf.dtype) for path, leaf in flatten(params).items()}
     wanted = flatten(param_shapes(config, dtype, quantized=True))
     assert found == {path: (leaf.shape, leaf.dtype) for path, leaf in wanted.items()}
 
 
 def test_a_checkpoints_matrices_are_the_stored_ones_but_for_rounding() -> None:
-    _, floats, _ = load(str(DEMO), "float32")
-    _, held, _ = load(str(DEMO), "float32", quantized=True)
+    _, floats, _ = load(source(DEMO, "float32"))
+    _, held, _ = load(source(DEMO, "float32", quantize="int8"))
     held = flatten(held)
     for path, value in flatten(floats).items():
         if is_quantized(path):
@@ -98,7 +99,7 @@ def test_a_checkpoints_matrices_are_the_stored_ones_but_for_rounding() -> None:
 def told(dtype: str, way: str = "prefill", quantized: bool = False) -> Logprobs:
     """What the demo model says of unseen text."""
     texts = held_out()
-    config, params, settled = load(str(DEMO), dtype, quantized=quantized)
+    config, params, settled = load(source(DEMO, dtype, quantize="int8" if quantized else "none"))
     runner = Runner(config, params, settled, quantized)
     if way == "decode":
         return logprobs(texts, np.stack(runner.token_by_token(list(texts))))
@@ -134,7 +135,7 @@ def test_the_distribution_on_unseen_text_is_off_by_less_than_a_thousandth_of_a_n
 
 @pytest.fixture(scope="module")
 def quantized(golden: Golden) -> Runner:
-    config, params, _ = load(str(golden.folder / "hf"), "float32", quantized=True)
+    config, params, _ = load(source(golden.folder / "hf", "float32", quantize="int8"))
     return Runner(config, params, quantized=True)
 
 

@@ -16,6 +16,7 @@ from rgpipeline.errors import WeightsError
 from rgpipeline.model.weights.checkpoint import open_checkpoint
 from rgpipeline.model.weights.loading import load
 from tests.model.golden import FOLDER
+from tests.sources import source
 
 GOLDEN = FOLDER / "a" / "official"
 SAMPLE = ("embedder", "embedding")
@@ -44,7 +45,7 @@ def save(folder: Path, tree: Any) -> Path:
 
 
 def assert_golden(folder: Path) -> None:
-    found, expected = (load(str(one), "float32")[1] for one in (folder, GOLDEN))
+    found, expected = (load(source(one, "float32"))[1] for one in (folder, GOLDEN))
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
@@ -55,7 +56,7 @@ def scaled(params: Any, factor: float) -> Any:
 def test_the_parameters_in_a_training_state_are_read(root: Path, state: dict[str, Any]) -> None:
     folder = save(root / "state", state)
     assert_golden(folder)
-    assert open_checkpoint(str(folder)).note == "took params and left opt_state, step"
+    assert open_checkpoint(source(folder)).note == "took params and left opt_state, step"
 
 
 def test_the_parameters_in_a_flax_train_state_are_read(root: Path, params: Any) -> None:
@@ -75,7 +76,7 @@ def test_an_average_of_the_parameters_is_left(root: Path, params: Any) -> None:
 def test_several_sets_of_parameters_are_named(root: Path, params: Any) -> None:
     folder = save(root / "state", {"teacher": params, "student": params})
     with pytest.raises(WeightsError, match="several sets of parameters: student, teacher"):
-        load(str(folder))
+        load(source(folder))
 
 
 def manage(root: Path, params: Any, state: dict[str, Any], **options: Any) -> Path:
@@ -97,7 +98,7 @@ def test_a_managers_latest_step_is_taken(
 ) -> None:
     folder = manage(root, params, state, **options)
     assert_golden(folder)
-    assert "0/default, the latest of 2 steps; took params" in open_checkpoint(str(folder)).note
+    assert "0/default, the latest of 2 steps; took params" in open_checkpoint(source(folder)).note
 
 
 def test_a_step_that_was_never_finished_is_not_taken(
@@ -130,11 +131,11 @@ def test_of_several_items_the_parameters_are_taken(root: Path, params: Any) -> N
 def test_what_is_no_griffin_says_what_it_holds(root: Path) -> None:
     folder = save(root / "state", {"params": {"dense": {"kernel": np.ones((2, 2))}}})
     with pytest.raises(WeightsError, match="it holds dense/kernel"):
-        load(str(folder))
+        load(source(folder))
 
 
 def test_an_official_checkpoint_has_no_head_of_its_own(root: Path, params: Any) -> None:
     fields = json.loads((root / "config.json").read_text())
     (root / "config.json").write_text(json.dumps({**fields, "tie_word_embeddings": False}))
     with pytest.raises(WeightsError, match="tie_word_embeddings False: an official checkpoint"):
-        load(str(save(root / "state", {"params": params})))
+        load(source(save(root / "state", {"params": params})))

@@ -15,6 +15,7 @@ from rgpipeline.model.weights.checkpoint import open_checkpoint, read_config
 from rgpipeline.model.weights.loading import load
 from tests.model.golden import FOLDER
 from tests.model.running import Runner, worst
+from tests.sources import source
 
 UNTIED = FOLDER / "untied" / "hf"
 EXPECTED = np.load(FOLDER / "untied" / "expected.npz")
@@ -46,7 +47,7 @@ def same_head(tensors: Tensors) -> None:
 
 
 def runner(folder: Path) -> Runner:
-    config, params, _ = load(str(folder), "float32")
+    config, params, _ = load(source(folder, "float32"))
     return Runner(config, params)
 
 
@@ -79,7 +80,7 @@ def test_scores_are_transformers() -> None:
 
 @pytest.mark.parametrize("tie", [False, True])
 def test_a_head_equal_to_the_embedding_takes_no_memory(tmp_path: Path, tie: bool) -> None:
-    config, params, _ = load(str(changed(tmp_path / "w", same_head, tie=tie)))
+    config, params, _ = load(source(changed(tmp_path / "w", same_head, tie=tie)))
     assert config.tied
     assert "lm_head" not in params
 
@@ -89,7 +90,7 @@ def test_equal_values_in_different_dtypes_are_one_matrix(tmp_path: Path) -> None
         tensors[EMBEDDING] = tensors[EMBEDDING].astype(np.float16)
         tensors[HEAD] = tensors[EMBEDDING].astype(np.float32)
 
-    assert load(str(changed(tmp_path / "w", halved, tie=True)))[0].tied
+    assert load(source(changed(tmp_path / "w", halved, tie=True)))[0].tied
 
 
 def test_a_head_that_differs_in_its_last_value_only_is_found(tmp_path: Path) -> None:
@@ -97,12 +98,12 @@ def test_a_head_that_differs_in_its_last_value_only_is_found(tmp_path: Path) -> 
         tensors[HEAD] = tensors[EMBEDDING].copy()
         tensors[HEAD][-1, -1] += 1
 
-    assert not load(str(changed(tmp_path / "w", last, tie=True)))[0].tied
+    assert not load(source(changed(tmp_path / "w", last, tie=True)))[0].tied
 
 
 def test_a_tied_model_stored_with_its_head_alone_is_read(tmp_path: Path) -> None:
     folder = changed(tmp_path / "w", lambda tensors: tensors.pop(EMBEDDING), tie=True)
-    config, params, _ = load(str(folder), "float32")
+    config, params, _ = load(source(folder, "float32"))
     assert config.tied
     held = load_file(UNTIED / "model.safetensors")[HEAD]
     np.testing.assert_array_equal(params["embedder"]["embedding"], held)
@@ -112,7 +113,7 @@ def test_a_tied_model_stored_with_its_head_alone_is_read(tmp_path: Path) -> None
 def test_an_untied_model_without_one_of_both_is_refused(tmp_path: Path, missing: str) -> None:
     folder = changed(tmp_path / "w", lambda tensors: tensors.pop(missing), tie=False)
     with pytest.raises(WeightsError, match=f"missing tensor {missing}, shape"):
-        open_checkpoint(str(folder))
+        open_checkpoint(source(folder))
 
 
 def test_a_head_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
@@ -121,25 +122,25 @@ def test_a_head_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
 
     folder = changed(tmp_path / "w", longer, tie=True)
     with pytest.raises(WeightsError, match=r"expected shape \[96, 32\], found \[104, 32\]"):
-        open_checkpoint(str(folder), compare=False)
+        open_checkpoint(source(folder), compare=False)
 
 
 def test_fit_learns_of_the_head_from_the_tensors(tmp_path: Path) -> None:
-    assert not read_config(str(changed(tmp_path / "w", tie=True))).tied
+    assert not read_config(source(changed(tmp_path / "w", tie=True))).tied
 
 
 def test_fit_takes_the_configs_word_where_there_are_no_tensors(tmp_path: Path) -> None:
     folder = changed(tmp_path / "w", tie=False)
     (folder / "model.safetensors").unlink()
-    assert not read_config(str(folder)).tied
+    assert not read_config(source(folder)).tied
 
 
 def test_an_exported_model_is_the_same(tmp_path: Path) -> None:
     from rgpipeline.model.weights.hf_layout import save
 
-    config, params, _ = load(str(UNTIED), "float32")
+    config, params, _ = load(source(UNTIED, "float32"))
     save(tmp_path, config, params, np.float32)
-    again, reread, _ = load(str(tmp_path), "float32")
+    again, reread, _ = load(source(tmp_path, "float32"))
     assert again == config
     np.testing.assert_array_equal(reread["lm_head"]["kernel"], params["lm_head"]["kernel"])
 
@@ -153,5 +154,5 @@ def test_a_model_saved_without_its_head_is_read(tmp_path: Path) -> None:
             tensors[name.removeprefix("model.")] = tensors.pop(name)
 
     folder = changed(tmp_path / "w", bare, tie=True)
-    config, _, _ = load(str(folder))
+    config, _, _ = load(source(folder))
     assert config.tied

@@ -1,17 +1,16 @@
 """An engine that answers every prompt with one token, at once."""
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.slot_fields import SamplingFeatures
+from rgpipeline.model.weights.model_source import ModelSource
 from rgpipeline.records import ResolvedSettings
-from rgpipeline.spec import EngineSpec, ModelSpec
+from rgpipeline.spec import EngineSpec
 from tests.fake_engine import FakeBlock, FakeEngine, FakeState
 from tests.worker.ten_tokens import Opened
 
@@ -42,9 +41,8 @@ class Instant:
 
     def __call__(
         self,
-        model: ModelSpec,
+        source: ModelSource,
         engine: EngineSpec,
-        storage_options: Mapping[str, Mapping[str, Any]],
         resolved: ResolvedSettings | None = None,
     ) -> Opened:
         built = Measured(self.folder / f"{os.getpid()}.mib")

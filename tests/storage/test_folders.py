@@ -22,6 +22,7 @@ from rgpipeline.storage.retries import Retry
 from tests.model import hf_folder
 from tests.model.golden import FOLDER
 from tests.model.test_checkpoint import CONFIG
+from tests.sources import source
 from tests.storage.flaky_store import FlakyStore, flaky_store
 from tests.storage.servers import Place
 
@@ -56,9 +57,11 @@ def test_sharded_weights_in_a_store_are_the_same_model(
     folder = hf_folder.write(tmp_path / "w", CONFIG, tensors, shards=3)
     place = new_place(kind).under("weights")
     upload(folder, place)
-    _, expected, _ = load(str(folder))
+    _, expected, _ = load(source(folder))
     for cache in (None, tmp_path / "cache"):
-        config, params, _ = load(place.url, "float32", place.storage_options, cache=cache)
+        config, params, _ = load(
+            source(place.url, "float32", options=place.storage_options), cache=cache
+        )
         assert config == CONFIG
         jax.tree.map(np.testing.assert_array_equal, params, expected)
 
@@ -70,8 +73,8 @@ def test_an_official_checkpoint_in_a_store_is_the_same_model(
     upload(FOLDER / "a" / "official", place.under("official"))
     upload(FOLDER / "a" / "hf", place.under("hf"))
     url = place.under("official").url
-    config, params, _ = load(url, "float32", place.storage_options, cache=tmp_path)
-    local_config, expected, _ = load(str(FOLDER / "a" / "official"), "float32")
+    config, params, _ = load(source(url, "float32", options=place.storage_options), cache=tmp_path)
+    local_config, expected, _ = load(source(FOLDER / "a" / "official", "float32"))
     assert config == local_config
     jax.tree.map(np.testing.assert_array_equal, params, expected)
 
@@ -79,7 +82,7 @@ def test_an_official_checkpoint_in_a_store_is_the_same_model(
 def test_no_such_folder_in_a_store(new_place: Callable[[str], Place]) -> None:
     place = new_place("moto").under("gone")
     with pytest.raises(WeightsError, match=f"{place.url}: no such folder"):
-        load(place.url, storage_options=place.storage_options)
+        load(source(place.url, options=place.storage_options))
 
 
 def test_a_store_that_fails_for_a_while_is_asked_again(store: type[FlakyStore]) -> None:

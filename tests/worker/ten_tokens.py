@@ -1,6 +1,6 @@
 """What goes with the fake engine: ten pieces of text, and log-probabilities by hand."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,9 @@ from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
 from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.slot_fields import SamplingFeatures
+from rgpipeline.model.weights.model_source import ModelSource
 from rgpipeline.records import ResolvedSettings, TokenLogprobs
-from rgpipeline.spec import EngineSpec, ModelSpec
+from rgpipeline.spec import EngineSpec
 from tests.fake_engine import FakeBlock, FakeEngine, FakeState
 
 # Token 0 ends a sequence, as it does for the fake engine. 7 and 8 are halves of one character.
@@ -68,9 +69,8 @@ def factory(engine_type: type[FakeEngine] = TellingEngine, **options: int):
     """An `EngineFactory` of fake engines; `options` are theirs."""
 
     def open_engine(
-        model: ModelSpec,
+        source: ModelSource,
         engine: EngineSpec,
-        storage_options: Mapping[str, Mapping[str, Any]],
         resolved: ResolvedSettings | None = None,
     ) -> Opened:
         built = engine_type(**options)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from rgpipeline.engine.factory import open_engine
-from rgpipeline.spec import EngineSpec, ModelSpec
+from rgpipeline.spec import EngineSpec
 from rgpipeline.worker.shared import WorkerPolicy
+from tests.sources import source
 from tests.worker.planned_jobs import finish, plan_job
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -24,14 +25,15 @@ def expected() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def opened(request):
-    model = ModelSpec(dtype="float32", quantize=request.param, **MODEL)
-    return open_engine(model, EngineSpec(**ENGINE), {})
+    return open_engine(
+        source(dtype="float32", quantize=request.param, **MODEL), EngineSpec(**ENGINE)
+    )
 
 
 def reopening(opened, act=lambda: None, at: int = -1):
     """A factory that hands out the same engine, emptied; `act` comes after its `at`th step."""
 
-    def factory(model, engine, storage_options, resolved=None):
+    def factory(source, engine, resolved=None):
         loop, steps = opened.loop, 0
         loop.drain()
         plain = type(loop).step

@@ -2,6 +2,7 @@
 
 import pytest
 
+from rgpipeline.model.weights.model_source import resolve_source
 from rgpipeline.worker import row_maker
 from rgpipeline.worker.row_maker import RowMaker
 from rgpipeline.worker.shared import ActiveAssignment
@@ -13,7 +14,7 @@ def test_long_rows_come_last_and_alone(tmp_path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(row_maker, "_LONG_ROW", 1000)
     texts = ["a", "b" * 2000, "c", "d" * 3000]
     given = plan_job(tmp_path, [{"text": text} for text in texts], columns={"prompt": "text"})
-    prompts = open_prompts(given.job, given.plan, {})
+    prompts = open_prompts(given.job, given.plan, resolve_source(given.job.model))
     maker = RowMaker(given.job, given.plan, given.store, {}, prompts, lambda _: None, "float32")
     (assignment,) = given.assignments
     batches = list(maker.batches(ActiveAssignment(assignment)))

@@ -10,6 +10,7 @@ import pytest
 
 from rgpipeline.errors import WeightsError
 from rgpipeline.jobfile import parse_job
+from rgpipeline.model.weights.model_source import resolve_source
 from rgpipeline.plan import Plan, make_plan
 from rgpipeline.spec import Job
 from rgpipeline.tasks.row_prompts import Prompts
@@ -33,7 +34,7 @@ def job_of(folder: Path, **model: Any) -> Job:
 
 
 def opened(job: Job, plan: Plan | None = None) -> Prompts:
-    return open_prompts(job, plan or make_plan(job), {})
+    return open_prompts(job, plan or make_plan(job), resolve_source(job.model))
 
 
 def rendered(prompts: Prompts) -> str:

@@ -36,9 +36,10 @@ from rgpipeline.model.config import GriffinConfig, known_config
 from rgpipeline.model.params import param_shapes
 from rgpipeline.model.sharding import check_model, check_slots, mesh_of, mesh_shape_for
 from rgpipeline.model.weights.checkpoint import read_config
+from rgpipeline.model.weights.model_source import resolve_source
 from rgpipeline.records import ResolvedSettings
-from rgpipeline.spec import EngineSpec
-from rgpipeline.storage.filesystems import resolve_options
+from rgpipeline.spec import EngineSpec, ModelSpec
+from rgpipeline.storage.filesystems import StorageOptions, resolve_options
 
 # Where libtpu writes the kernels' code, if LIBTPU_INIT_ARGS says so.
 CODE = "code"
@@ -59,13 +60,13 @@ def main(arguments: list[str]) -> None:
 
 def compile_request(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Compiles the programs that a request names, in order. Raises UserError."""
-    config = _config(request)
+    model = ModelSpec.model_validate(request["model"])
+    config = _config(model, request["storage_options"])
     devices = _devices(request["topology"])
-    quantized = request["quantize"] == "int8"
-    params = param_shapes(config, jnp.dtype(request["dtype"]), quantized)
+    params = param_shapes(config, jnp.dtype(model.dtype), model.quantize == "int8")
     chips = _chips(config, params, devices, request)
     mesh = mesh_of(devices, chips)
-    settings = _settings(config, request, tree_bytes(placed(params, mesh, PARAMS)), chips)
+    settings = _settings(config, model, request, tree_bytes(placed(params, mesh, PARAMS)), chips)
     worker = worker_programs(config, settings, mesh)
     return {
         "mesh": (chips.data, chips.model),
@@ -84,27 +85,26 @@ def compile_request(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     }
 
 
-def _config(request: dict[str, Any]) -> GriffinConfig:
-    model, adapter, base = request["model"], request["adapter"], request["base"]
+def _config(model: ModelSpec, storage_options: StorageOptions) -> GriffinConfig:
     try:
-        if adapter is None and base is None:
-            return known_config(model)
+        if model.adapter is None and model.base is None:
+            return known_config(model.weights)
     except WeightsError as unknown:
-        if model != "demo" and "/" not in model and not Path(model).is_dir():
+        named = model.weights == "demo" or "/" in model.weights or Path(model.weights).is_dir()
+        if not named:
             raise WeightsError(f"{unknown}; or give a checkpoint's folder") from None
-    options = resolve_options(request["storage_options"])
-    return read_config(model, options, adapter=adapter, base=base)
+    return read_config(resolve_source(model, resolve_options(storage_options)))
 
 
 def _settings(
-    config: GriffinConfig, request: dict[str, Any], weights: int, chips: Chips
+    config: GriffinConfig, model: ModelSpec, request: dict[str, Any], weights: int, chips: Chips
 ) -> ResolvedSettings:
     spec = EngineSpec(slots=request["slots"], **request["engine"])
     hbm = request["hbm_bytes"]
     settings = resolve_settings(
         *(config, spec, Memory(hbm, hbm, cpu=False), weights),
-        dtype=request["dtype"],
-        quantize=request["quantize"],
+        dtype="float32" if model.dtype == "float32" else "bfloat16",
+        quantize=model.quantize,
         platform="tpu",
         devices=chips.count,
     )

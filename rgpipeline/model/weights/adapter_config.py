@@ -1,24 +1,16 @@
-"""PEFT's `adapter_config.json` of a LoRA: reading it, and finding the adapter's base."""
+"""PEFT's `adapter_config.json` of a LoRA: the fields that decide what is merged."""
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from rgpipeline.addresses import DEMO, DEMO_FOLDER
 from rgpipeline.errors import WeightsError
-from rgpipeline.spec import ModelSpec
-from rgpipeline.storage.filesystems import StorageOptions, protocol_of
-from rgpipeline.storage.folders import Folder
-from rgpipeline.storage.small_files import json_object, read_in
 
 CONFIG = "adapter_config.json"
 TENSORS = "adapter_model.safetensors"
-_TOKENIZERS = ("tokenizer.model", "tokenizer.json")
-_HUB_NAME = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
 # Keys that make a LoRA something that can't be merged by its matrices alone.
 _UNMERGEABLE = (
@@ -142,89 +134,3 @@ def parse_config(fields: Mapping[str, Any], where: str) -> LoraConfig:
     if faults:
         raise WeightsError(f"{where}:\n  " + "\n  ".join(faults))
     return parsed
-
-
-class Located(NamedTuple):
-    """The folders of a model: its weights, and the adapter to merge into them."""
-
-    weights: Folder
-    adapter: Folder | None
-
-
-def locate(
-    folder: Folder, adapter: str | None, base: str | None, options: StorageOptions | None
-) -> Located:
-    """The folders that are meant by `model.weights` (`folder`), `model.adapter` and `model.base`.
-
-    Raises:
-        WeightsError: They contradict each other, or nothing says what the adapter's base is.
-        StoreError: A remote store failed again and again.
-    """
-    if adapter is not None:
-        if base is not None:
-            raise WeightsError(
-                f"model.base {base}: beside model.adapter, the weights are the base; remove it"
-            )
-        if _is_adapter(folder.names()):
-            raise WeightsError(
-                f"{folder.url}: an adapter itself; beside model.adapter, give its base's folder"
-            )
-        return Located(folder, Folder(adapter, options))
-    if _is_adapter(folder.names()):
-        address = base or _named_base(folder.read_json(CONFIG), folder.url)
-        return Located(Folder(DEMO_FOLDER if address == DEMO else address, options), folder)
-    if base is not None:
-        raise WeightsError(f"model.base {base}: is for an adapter, and {folder.url} is none")
-    return Located(folder, None)
-
-
-def tokenizer_folder(model: ModelSpec, options: StorageOptions | None) -> str:
-    """Where the tokenizer is: what is named, or the weights, or an adapter's base.
-
-    Raises WeightsError, StoreError.
-    """
-    if model.tokenizer is not None or model.adapter is not None:
-        return model.tokenizer or model.weights
-    raw = read_in(model.weights, CONFIG, options)
-    if raw is None:
-        return model.weights
-    names = Folder(model.weights, options).names()
-    if not _is_adapter(names) or any(name in names for name in _TOKENIZERS):
-        return model.weights
-    return model.base or _named_base(json_object(raw, CONFIG), model.weights)
-
-
-def with_base(model: ModelSpec) -> ModelSpec:
-    """With the base named, if the weights are an adapter on this machine.
-
-    Its own configuration may give a path relative to this process's working directory.
-    """
-    if model.adapter is not None or model.base is not None or protocol_of(model.weights) != "file":
-        return model
-    raw = read_in(model.weights, CONFIG, None)
-    if raw is None or not _is_adapter(Folder(model.weights).names()):
-        return model
-    base = _named_base(json_object(raw, CONFIG), model.weights)
-    return model.model_copy(update={"base": base})
-
-
-def _is_adapter(names: Sequence[str]) -> bool:
-    """Whether a folder of these files is an adapter's, without a model."""
-    model = any(n.endswith(".safetensors") and not n.startswith("adapter_") for n in names)
-    return CONFIG in names and not (model and "config.json" in names)
-
-
-def _named_base(fields: Mapping[str, Any], url: str) -> str:
-    """The address of `base_model_name_or_path`."""
-    name, revision = fields.get("base_model_name_or_path"), fields.get("revision")
-    where = f"{url}/{CONFIG}"
-    if not isinstance(name, str) or not name:
-        raise WeightsError(f"{where}: names no base; give its folder as model.base")
-    if "://" in name or Path(name).expanduser().is_dir():
-        return name if "://" in name else str(Path(name).expanduser().absolute())
-    if _HUB_NAME.fullmatch(name):
-        return f"hf://{name}@{revision}" if isinstance(revision, str) else f"hf://{name}"
-    raise WeightsError(
-        f"{where}: its base {name!r} is neither a folder here nor a name of the Hub; give the "
-        f"base's folder as model.base"
-    )

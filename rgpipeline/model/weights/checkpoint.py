@@ -3,7 +3,6 @@
 import logging
 from pathlib import Path
 
-from rgpipeline.addresses import DEMO, DEMO_FOLDER
 from rgpipeline.errors import WeightsError
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.weights import (
@@ -13,85 +12,61 @@ from rgpipeline.model.weights import (
     official_folder,
     refusals,
 )
-from rgpipeline.model.weights.adapter_config import locate
+from rgpipeline.model.weights.model_source import ModelSource
 from rgpipeline.model.weights.official_folder import Found
 from rgpipeline.model.weights.recipes import Checkpoint
-from rgpipeline.storage.filesystems import StorageOptions
 from rgpipeline.storage.folders import Folder
 
 _log = logging.getLogger(__name__)
 
 
 def open_checkpoint(
-    url: str,
-    storage_options: StorageOptions | None = None,
-    cache: Path | None = None,
-    *,
-    compare: bool = True,
-    adapter: str | None = None,
-    base: str | None = None,
+    source: ModelSource, cache: Path | None = None, *, compare: bool = True
 ) -> Checkpoint:
     """Opens a checkpoint and compares its tensors with those that the model needs.
 
     Args:
-        url: See `loading.load`.
-        storage_options: fsspec's options by protocol, with secrets filled in.
+        source: The checkpoint, and the adapter to merge into it if there is one.
         cache: See `loading.load`.
         compare: Whether a head that is stored beside the embedding is compared with it, value by
             value; else the configuration says whether they are the same.
-        adapter: See `loading.load`.
-        base: See `loading.load`.
 
     Raises:
         WeightsError: It can't be used. The message lists all reasons.
         StoreError: A remote store failed again and again.
     """
-    folder, merged = locate(_folder(url, storage_options), adapter, base, storage_options)
+    folder, adapter = source.weights_folder(), source.adapter_folder()
     found = _official(folder)
     if found is not None:
         opened = official_folder.open_folder(found, cache)
     else:
-        opened = hf_folder.open_folder(folder, cache, compare=compare, alone=merged is None)
+        opened = hf_folder.open_folder(folder, cache, compare=compare, alone=adapter is None)
     faults = _faults(opened)
     if faults:
         raise WeightsError(refusals.listed(f"{folder.url}: not this model's weights:", faults))
     if opened.note:
         _log.info("%s: %s", folder.url, opened.note)
-    if merged is None:
+    if adapter is None:
         return opened
     if found is not None:
         raise WeightsError(
             f"{folder.url}: an official Flax checkpoint; an adapter's base must be a Hugging Face "
             f"folder"
         )
-    return lora.merged(opened, merged, cache)
+    return lora.merged(opened, adapter, cache)
 
 
 def read_config(
-    url: str,
-    storage_options: StorageOptions | None = None,
-    cache: Path | None = None,
-    *,
-    compare: bool = True,
-    adapter: str | None = None,
-    base: str | None = None,
+    source: ModelSource, cache: Path | None = None, *, compare: bool = True
 ) -> GriffinConfig:
     """The configuration alone. Arguments and errors are those of `open_checkpoint`."""
-    folder, merged = locate(_folder(url, storage_options), adapter, base, storage_options)
-    if merged is not None:
-        return open_checkpoint(
-            url, storage_options, cache, compare=compare, adapter=adapter, base=base
-        ).config
+    if source.adapter is not None:
+        return open_checkpoint(source, cache, compare=compare).config
+    folder = source.weights_folder()
     found = _official(folder)
     if found is not None:
         return official_folder.open_folder(found, cache).config
     return hf_folder.read_config(folder, compare=compare)
-
-
-def _folder(url: str, storage_options: StorageOptions | None) -> Folder:
-    if url == DEMO:
-        url = DEMO_FOLDER
-    return Folder(url, storage_options)
 
 
 def _official(folder: Folder) -> Found | None:

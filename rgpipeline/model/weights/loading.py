@@ -25,8 +25,8 @@ from rgpipeline.model.layers.array_types import HostArray, ParamPath
 from rgpipeline.model.params import Params, nest, stored_dtype
 from rgpipeline.model.weights.checkpoint import open_checkpoint
 from rgpipeline.model.weights.merged_reader import MergedReader
+from rgpipeline.model.weights.model_source import ModelSource
 from rgpipeline.model.weights.recipes import Recipe, TensorReader
-from rgpipeline.storage.filesystems import StorageOptions
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 DevicePut = Callable[[ParamPath, HostArray], jax.Array]
@@ -37,37 +37,29 @@ _READ_AHEAD, _READ_AHEAD_BYTES = 4, 128 << 20
 
 
 def load(
-    url: str,
-    dtype: Dtype = "auto",
-    storage_options: StorageOptions | None = None,
+    source: ModelSource,
+    *,
     device_put: DevicePut | None = None,
     cache: Path | None = None,
-    quantized: bool = False,
     check: Callable[[int], None] = lambda _: None,
-    adapter: str | None = None,
-    base: str | None = None,
 ) -> tuple[GriffinConfig, Params, np.dtype[Any]]:
     """Reads a model from a Hugging Face folder or an official Flax (orbax) folder.
 
     Tensors are read one at a time, the largest first, converted, and passed to `device_put` at
-    once, so that the host never holds the model twice.
+    once, so that the host never holds the model twice. An adapter is merged in float32 before
+    anything is cast.
 
     Args:
-        url: A path, any fsspec URL, or `demo` for the model inside this package; or the folder of
-            an adapter.
-        dtype: The model's dtype. `auto` is float32 on CPUs and the checkpoint's own elsewhere
-            (float16 becomes bfloat16, in which the model was trained).
-        storage_options: fsspec's options by protocol, with secrets filled in.
+        source: The model. Of its section, `dtype` is the model's dtype: `auto` is float32 on CPUs
+            and the checkpoint's own elsewhere (float16 becomes bfloat16, in which the model was
+            trained). With `quantize: int8`, matrices become int8 (see `quantize`), each as it is
+            read.
         device_put: Puts one parameter, given its path in the tree and its host array, on the
             device; default: the default device.
         cache: A local folder for copies of remote weights, shared by all processes of a machine.
             Without it safetensors are read from the store straight into memory, and official
             checkpoints are copied to `official_folder.CACHE`, for orbax to read.
-        quantized: Matrices become int8 (see `quantize`), each as it is read.
         check: Called before anything is read, with the bytes that the parameters take; may raise.
-        adapter: The folder of a LoRA adapter, merged in float32 before anything is cast.
-        base: The base of the adapter that `url` names; default: the one that its configuration
-            names.
 
     Returns:
         The configuration, the parameters (see `params.py`) and the model's dtype.
@@ -77,10 +69,9 @@ def load(
             the wrong shape. The message names all of them.
         StoreError: A remote store failed again and again.
     """
-    config, reader, recipes, _ = open_checkpoint(
-        url, storage_options, cache, adapter=adapter, base=base
-    )
-    resolved = _resolve_dtype(dtype, reader)
+    config, reader, recipes, _ = open_checkpoint(source, cache)
+    quantized = source.spec.quantize == "int8"
+    resolved = _resolve_dtype(source.spec.dtype, reader)
     if isinstance(reader, MergedReader) and not quantized:
         reader.dtype = resolved
     check(sum(_param_bytes(recipe, resolved, quantized) for recipe in recipes))

@@ -1,0 +1,136 @@
+"""Where a model is read from: the folders that a `model:` section means.
+
+    weights: CHECKPOINT                      the checkpoint alone
+    weights: CHECKPOINT, adapter: ADAPTER    the adapter is merged into it
+    weights: ADAPTER                         the same; `base`, or the adapter itself, names the base
+
+Which of the three it is, is asked once. All who read the model take the answer.
+"""
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from rgpipeline.addresses import DEMO, DEMO_FOLDER
+from rgpipeline.errors import NoFolderError, WeightsError
+from rgpipeline.model.weights.adapter_config import CONFIG
+from rgpipeline.spec import ModelSpec
+from rgpipeline.storage.filesystems import StorageOptions, protocol_of
+from rgpipeline.storage.folders import Folder
+
+_TOKENIZERS = ("tokenizer.model", "tokenizer.json")
+_HUB_NAME = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """A `model:` section, and the addresses that it means.
+
+    Attributes:
+        spec: The section.
+        weights: The checkpoint's folder: the one that is given, or the base of a given adapter.
+        adapter: The folder of the adapter to merge into it, or None.
+        tokenizer: The tokenizer's file or folder.
+        options: fsspec's options by protocol, with secrets filled in.
+    """
+
+    spec: ModelSpec
+    weights: str
+    adapter: str | None
+    tokenizer: str
+    options: StorageOptions = field(default_factory=dict, repr=False)
+
+    def weights_folder(self) -> Folder:
+        """The checkpoint's folder, listed now. Raises WeightsError, StoreError."""
+        return _folder(self.weights, self.options)
+
+    def adapter_folder(self) -> Folder | None:
+        """The adapter's folder, listed now; None without one. Raises WeightsError, StoreError."""
+        return None if self.adapter is None else Folder(self.adapter, self.options)
+
+    def in_dtype(self, dtype: Literal["float32", "bfloat16"]) -> "ModelSource":
+        """The same model in this dtype."""
+        return replace(self, spec=self.spec.model_copy(update={"dtype": dtype}))
+
+
+def resolve_source(model: ModelSpec, options: StorageOptions | None = None) -> ModelSource:
+    """The addresses that a `model:` section means.
+
+    Lists the weights' folder, and reads no more than an `adapter_config.json` in it. A folder that
+    does not exist is reported by whoever opens it.
+
+    Raises:
+        WeightsError: Its keys contradict each other, or nothing says what the adapter's base is.
+        StoreError: A remote store failed again and again.
+    """
+    folder = _adapter(model.weights, options)
+    if model.adapter is not None:
+        _refuse_beside_an_adapter(model, folder is not None)
+    elif folder is not None:
+        base = model.base or _named_base(folder)
+        own = any(name in folder.names() for name in _TOKENIZERS)
+        tokenizer = model.tokenizer or (model.weights if own else base)
+        return ModelSource(model, base, model.weights, tokenizer, options or {})
+    elif model.base is not None:
+        raise WeightsError(
+            f"model.base {model.base}: is for an adapter, and {model.weights} is none"
+        )
+    tokenizer = model.tokenizer or model.weights
+    return ModelSource(model, model.weights, model.adapter, tokenizer, options or {})
+
+
+def with_base(model: ModelSpec) -> ModelSpec:
+    """With the base named, if the weights are an adapter on this machine.
+
+    Its own configuration may give a path relative to this process's working directory. Raises
+    WeightsError.
+    """
+    if model.adapter is not None or model.base is not None or protocol_of(model.weights) != "file":
+        return model
+    source = resolve_source(model)
+    if source.adapter is None:
+        return model
+    return model.model_copy(update={"base": source.weights})
+
+
+def _adapter(url: str, options: StorageOptions | None) -> Folder | None:
+    """The folder, if it has an adapter and no model."""
+    try:
+        folder = _folder(url, options)
+    except NoFolderError:
+        return None
+    names = folder.names()
+    model = any(n.endswith(".safetensors") and not n.startswith("adapter_") for n in names)
+    return folder if CONFIG in names and not (model and "config.json" in names) else None
+
+
+def _folder(url: str, options: StorageOptions | None) -> Folder:
+    return Folder(DEMO_FOLDER if url == DEMO else url, options)
+
+
+def _refuse_beside_an_adapter(model: ModelSpec, weights_are_adapter: bool) -> None:
+    if model.base is not None:
+        raise WeightsError(
+            f"model.base {model.base}: beside model.adapter, the weights are the base; remove it"
+        )
+    if weights_are_adapter:
+        raise WeightsError(
+            f"{model.weights}: an adapter itself; beside model.adapter, give its base's folder"
+        )
+
+
+def _named_base(adapter: Folder) -> str:
+    """The address of the adapter's `base_model_name_or_path`."""
+    where, fields = f"{adapter.url}/{CONFIG}", adapter.read_json(CONFIG)
+    name, revision = fields.get("base_model_name_or_path"), fields.get("revision")
+    if not isinstance(name, str) or not name:
+        raise WeightsError(f"{where}: names no base; give its folder as model.base")
+    if "://" in name or Path(name).expanduser().is_dir():
+        return name if "://" in name else str(Path(name).expanduser().absolute())
+    if _HUB_NAME.fullmatch(name):
+        return f"hf://{name}@{revision}" if isinstance(revision, str) else f"hf://{name}"
+    raise WeightsError(
+        f"{where}: its base {name!r} is neither a folder here nor a name of the Hub; give the "
+        f"base's folder as model.base"
+    )
