@@ -34,6 +34,13 @@ def fit(
         str | None,
         typer.Option("--adapter", help="A LoRA adapter's folder; --model is its base's folder."),
     ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--base",
+            help="If --model is an adapter's folder: its base; default: the one that it names.",
+        ),
+    ] = None,
     slots: Annotated[
         str | None, typer.Option("--slots", metavar="auto|N|max", help="max finds the most.")
     ] = None,
@@ -68,7 +75,7 @@ def fit(
     if (job is None) == (model is None):
         raise UserError("give either a job file or --model")
     if job is not None:
-        _refuse_beside_a_job(adapter, dtype, quantize, mesh)
+        _refuse_beside_a_job(adapter, base, dtype, quantize, mesh)
         return _fit_job(job, overrides or [], topology, slots, dump_hlo, as_json)
     if overrides:
         raise UserError("--set changes a job file, and there is none")
@@ -82,6 +89,7 @@ def fit(
             ModelSpec,
             weights=model,
             adapter=adapter,
+            base=base,
             dtype=one_of("--dtype", dtype or "auto", ("auto", "bfloat16", "float32")),
             quantize=one_of("--quantize", quantize or "none", ("none", "int8")),
         ),
@@ -116,10 +124,15 @@ def _answer(report: "FitReport", rendered: str, as_json: bool) -> int:
 
 
 def _refuse_beside_a_job(
-    adapter: str | None, dtype: str | None, quantize: str | None, mesh: str | None
+    adapter: str | None,
+    base: str | None,
+    dtype: str | None,
+    quantize: str | None,
+    mesh: str | None,
 ) -> None:
     options = (
         ("--adapter", "model.adapter", adapter),
+        ("--base", "model.base", base),
         ("--dtype", "model.dtype", dtype),
         ("--quantize", "model.quantize", quantize),
         ("--mesh", "workers.mesh", mesh),

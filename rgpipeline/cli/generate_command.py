@@ -15,6 +15,7 @@ from rgpipeline.wording import count, duration, said_as
 _LONG = 4096
 _AS_OPTIONS = {
     "adapter=": "--adapter",
+    "base=": "--base",
     "chat_template=": "--chat-template",
     "tokenizer=": "--tokenizer",
 }
@@ -32,6 +33,13 @@ def generate(
     ],
     adapter: Annotated[
         str | None, typer.Option("--adapter", help="A LoRA adapter's folder, merged into MODEL.")
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(
+            "--base",
+            help="If MODEL is an adapter's folder: its base; default: the one that it names.",
+        ),
     ] = None,
     max_tokens: Annotated[
         int, typer.Option("--max-tokens", min=0, help="0: until the model or you stop it.")
@@ -101,6 +109,7 @@ def generate(
         raise UserError("--chat-template is for chats; give --chat, too")
     options = {
         "adapter": adapter,
+        "base": base,
         "tokenizer": tokenizer,
         "chat_template": chat_template,
         "dtype": one_of("--dtype", dtype, ("auto", "float32", "bfloat16")),

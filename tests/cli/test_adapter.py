@@ -44,7 +44,7 @@ def test_generate_and_a_job_merge_it(
 ) -> None:
     text = generated(capsys, "--model", "demo", "--adapter", str(adapter))
     assert text != generated(capsys, "--model", "demo")
-    assert text == generated(capsys, "--model", str(adapter))
+    assert text == generated(capsys, "--model", str(adapter), "--base", "demo")
     (tmp_path / "in.jsonl").write_text(json.dumps({"prompt": PROMPT}) + "\n")
     job = {
         "model": {"weights": str(adapter), "dtype": "float32"},
@@ -64,7 +64,14 @@ def test_generate_and_a_job_merge_it(
 def test_what_it_does_not_fit_is_told_with_the_options_name(
     adapter: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ("--model", str(adapter), "--adapter", str(adapter))
-    assert call(["generate", PROMPT, *options]) == 2
-    told = " ".join(capsys.readouterr().err.split())
-    assert "an adapter itself; beside --adapter, give its base's folder" in told
+    def fault(*options: str) -> str:
+        assert call(["generate", PROMPT, *options]) == 2
+        return " ".join(capsys.readouterr().err.split())
+
+    itself = fault("--model", str(adapter), "--adapter", str(adapter))
+    assert "an adapter itself; beside --adapter, give its base's folder" in itself
+    two = fault("--model", "demo", "--adapter", str(adapter), "--base", "demo")
+    assert "--base demo: beside --adapter, the weights are the base; remove it" in two
+    assert "--base demo: is for an adapter, and demo is none" in fault(
+        "--model", "demo", "--base", "demo"
+    )
