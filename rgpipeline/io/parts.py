@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -46,6 +46,15 @@ class Column(NamedTuple):
     name: str
     type: pa.DataType
     value: Callable[[OutputRow], Any]
+    # Its lists all have one length, which the model decides: a part says it in the column's type.
+    one_length: bool = False
+
+    def array(self, rows: Sequence[OutputRow]) -> pa.Array:
+        """Its values for `rows`."""
+        values = [self.value(row) for row in rows]
+        lengths = {len(one) for one in values if one is not None} if self.one_length else set()
+        kind = pa.list_(self.type.value_type, lengths.pop()) if lengths else self.type
+        return pa.array(values, kind)
 
 
 # What every task's output begins with, and two columns that every task has.
@@ -75,8 +84,19 @@ class AddedColumns:
 
     def table(self, rows: Sequence[OutputRow]) -> pa.Table:
         """Our columns of `rows`, one row each."""
-        arrays = [pa.array(map(column.value, rows), column.type) for column in self.columns]
-        return pa.table(arrays, schema=self.schema)
+        return pa.table([column.array(rows) for column in self.columns], names=self.names)
+
+    def sized(self, seen: Iterable[pa.Schema]) -> "AddedColumns":
+        """With the length that the lists of columns with `one_length` have in parts' schemas."""
+        missing = {self.prefix + one.name: one for one in self.columns if one.one_length}
+        found: dict[str, pa.DataType] = {}
+        for schema in seen if missing else ():
+            kinds = {name: schema.field(name).type for name in missing if name in schema.names}
+            found |= {n: kind for n, kind in kinds.items() if pa.types.is_fixed_size_list(kind)}
+            if len(found) == len(missing):
+                break
+        columns = (c._replace(type=found.get(self.prefix + c.name, c.type)) for c in self.columns)
+        return replace(self, columns=tuple(columns))
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,8 @@ def published_parts(folder: JobFolder) -> Iterator[PublishedPart]:
 
 def _dataset(folder: JobFolder, names: Sequence[str]) -> ds.Dataset:
     """Parts as a dataset, in this order; without any, an empty table."""
-    schema = folder.plan.part_schema(added_columns(folder.job))
+    added = added_columns(folder.job)
+    schema = folder.plan.part_schema(added)
     if not names:
         return ds.dataset(schema.empty_table())
     url = folder.store.url()
@@ -117,4 +118,9 @@ def _dataset(folder: JobFolder, names: Sequence[str]) -> ds.Dataset:
         fs.invalidate_cache()
         filesystem = PyFileSystem(FSSpecHandler(fs))
     paths = [f"{root.rstrip('/')}/{name}" for name in names]
+    parts = ds.dataset(paths, schema=schema, format="parquet", filesystem=filesystem)
+    sized = added.sized(part.physical_schema for part in parts.get_fragments())
+    if sized == added:
+        return parts
+    schema = folder.plan.part_schema(sized)
     return ds.dataset(paths, schema=schema, format="parquet", filesystem=filesystem)
