@@ -19,10 +19,11 @@ from rgpipeline.engine.prefill.queues import PrefillQueue
 from rgpipeline.engine.prefill.texts import (
     Asked,
     BufferedText,
+    Chunk,
     PendingResults,
-    ScoredChunk,
     SharedChunks,
     prefixes_of,
+    results_of,
     split_of,
 )
 
@@ -36,7 +37,7 @@ class _PackRow:
 
     row: int
     text: BufferedText
-    chunk: ScoredChunk
+    chunk: Chunk
     last: bool  # of its text
 
 
@@ -91,7 +92,7 @@ class TextScorer(Generic[State, Rows]):
         return list(dict.fromkeys(keys))
 
     def add(self, request: TextRequest) -> None:
-        if request.first >= len(request.tokens):
+        if not results_of(request):
             self._finished.append(TextResult(request.key, 0, np.zeros((0,), np.float32)))
             return
         prefixes = prefixes_of(request, self._longest_chunk, self._shortest_chunk)

@@ -11,7 +11,7 @@ first scored token alone.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, NamedTuple
+from typing import Generic, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,9 +53,26 @@ class Asked:
         return PendingResults(hidden.log_probabilities(self.targets))
 
 
+class Chunk(Protocol):
+    """The results of a chunk of a text, which knows the chunks before it."""
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens it has results of."""
+        ...
+
+    def take(self, found: Found, row: int) -> None:
+        """Takes its results from its row of a call's. Calls are read in order."""
+        ...
+
+    def whole(self) -> NDArray[np.float32]:
+        """The values of the text of which this chunk is the last."""
+        ...
+
+
 @dataclass(slots=True, eq=False)
 class ScoredChunk:
-    """Log-probabilities of a chunk, after those of the chunks before it.
+    """Log-probabilities of a chunk, after those of the chunks before it; a `Chunk`.
 
     Texts with the same beginning share its chunks.
     """
@@ -66,15 +83,12 @@ class ScoredChunk:
 
     @property
     def tokens(self) -> int:
-        """How many tokens it has results of."""
         return int(self.scored.stop - self.scored.start)
 
     def take(self, found: Found, row: int) -> None:
-        """Takes its results from its row of a call's. Calls are read in order."""
         self.logprobs = found.scores[row, self.scored]
 
     def whole(self) -> NDArray[np.float32]:
-        """All log-probabilities of the text of which this chunk is the last."""
         parts: list[NDArray[np.float32]] = []
         chunk: ScoredChunk | None = self
         while chunk is not None:
@@ -89,7 +103,7 @@ class SharedChunks(Generic[Rows]):
     """The state at the end of a prefix, and the results of its chunks."""
 
     rows: Rows
-    chunk: ScoredChunk
+    chunk: Chunk
 
 
 @dataclass(slots=True, eq=False)
@@ -103,7 +117,7 @@ class BufferedText:
     blocked: bool = True  # another text reads a prefix that it shares
     done: int = 0  # tokens given to the device
     reported: int = 0  # tokens reported so far
-    chunk: ScoredChunk | None = None  # the last one
+    chunk: Chunk | None = None  # the last one
     dropped: bool = False
 
     @property
@@ -114,16 +128,22 @@ class BufferedText:
     @property
     def results(self) -> int:
         """Tokens that have a result."""
-        return len(self.request.tokens) - self.request.first
+        return results_of(self.request)
 
-    def read_to(self, done: int, asked: Asked, row: int) -> ScoredChunk:
+    def read_to(self, done: int, asked: Asked, row: int) -> Chunk:
         """Notes that a chunk up to `done` is read in a row of a pack, and asks for its results."""
         before, self.done = self.done, done
         begin = min(max(before, self.request.first - 1), done)
         scored = slice(begin - before, done - before)
         asked.targets[row, scored] = self.request.tokens[begin + 1 : done + 1]
+        assert isinstance(self.chunk, ScoredChunk | None)
         self.chunk = ScoredChunk(self.chunk, scored)
         return self.chunk
+
+
+def results_of(text: TextRequest) -> int:
+    """Tokens of a text that have a result."""
+    return max(0, len(text.tokens) - text.first)
 
 
 def split_of(text: TextRequest, shortest: int) -> int:
