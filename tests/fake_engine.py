@@ -59,6 +59,9 @@ class FakeHidden:
         """Minus the sum of the tokens before, for each target."""
         return FakeScores(np.where(targets < 0, np.nan, -self.totals).astype(np.float32))
 
+    def sums(self, counted: NDArray[np.bool_]) -> FakeScores:
+        return FakeScores(np.where(counted, self.totals, 0).sum(1, keepdims=True, dtype=np.float32))
+
 
 class FakeEngine:
     """`engine.api.Engine` over additions; what an operation may overwrite is used once only."""

@@ -81,7 +81,7 @@ def test_dates_and_exponents_are_what_a_person_means(write):
         ("sampling: {n: yes}", "sampling.n: should be a number; found True"),
         ("engine: {slots: on}", "engine.slots: should be a number; found True"),
         ("sampling: {n:2}", "sampling.n:2: unknown key; put a space after the colon"),
-        ("task: scor", "task: should be 'generate' or 'score'; found 'scor'"),
+        ("task: scor", "task: should be 'generate', 'score' or 'embed'; found 'scor'"),
     ],
 )
 def test_a_fault_is_told_with_its_key(write, more, told):

@@ -52,6 +52,8 @@ _SECTIONS = {
     "presence and frequency penalties, temperature; then top-k, top-p and min-p cut the "
     "distribution; then one draw. A row may override any of these in the column that "
     "`input.columns.sampling` names.",
+    "embed": "How `task: embed` makes an embedding of a prompt's final hidden values, those after "
+    "the final norm.",
     "engine": "How a worker's device is used. The first worker chooses what `auto` means, once, "
     "and records it beside the plan, so that every worker and every later run agree; "
     "[performance](performance.md) says what it chooses.",

@@ -12,7 +12,7 @@ row into a slot.
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ from rgpipeline.records import TokenLogprobs
 State = TypeVar("State")
 Rows = TypeVar("Rows")
 
+Pooling = Literal["mean", "last"]
+
 UNLIMITED = -1
 
 # Codes in `DecodedBlock.codes`, one for each step and slot.
@@ -32,11 +34,15 @@ IDLE, GOES_ON, STOPPED, LAST, FAILED = -1, 0, 1, 2, 3
 
 @dataclass(frozen=True, slots=True)
 class TextRequest:
-    """A text to read once, in no slot; the tokens from `first` on are scored."""
+    """A text to read once, in no slot.
+
+    The tokens from `first` on are scored; or, with `pooling`, the text is pooled.
+    """
 
     key: Hashable
     tokens: NDArray[np.int32]  # [n]
     first: int = 1  # in [1, n]; n scores nothing
+    pooling: Pooling | None = None  # of the final hidden values: their mean, or the last token's
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +50,9 @@ class TextResult:
     """The progress of a text since its last result."""
 
     key: Hashable
-    tokens: int  # scored
-    values: NDArray[np.float32] | None = None  # [n - first] log-probabilities, with the last result
+    tokens: int  # scored or pooled
+    # With the last result: [n - first] log-probabilities, or the pooled hidden values [width].
+    values: NDArray[np.float32] | None = None
 
     @property
     def whole(self) -> bool:
@@ -97,6 +104,13 @@ class Hidden(Protocol):
 
         `targets` [r, t]: for each position the token whose log-probability, given all tokens up to
         that position, is wanted; -1 for none.
+        """
+        ...
+
+    def sums(self, counted: NDArray[np.bool_]) -> PendingValues:
+        """For each row the sum of its hidden values over the positions `counted`, [r, width].
+
+        `counted` [r, t].
         """
         ...
 

@@ -5,13 +5,18 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from rgpipeline.engine.api import Pooling, TextRequest
+from rgpipeline.errors import RowError
 from rgpipeline.generator.arguments import Prompt, SamplingLike
-from rgpipeline.generator.calls import Watch, scores, watch_for
+from rgpipeline.generator.calls import Watch, read_texts, scores, watch_for
 from rgpipeline.generator.loaded_model import LoadedModel
 from rgpipeline.generator.request_maker import Messages, Samplings, Tools
 from rgpipeline.generator.running_sequence import Completion
 from rgpipeline.generator.state import State
+from rgpipeline.jobfile.spec_faults import section
 from rgpipeline.spec import Sampling
+from rgpipeline.spec.job_spec import EmbedSpec
+from rgpipeline.tasks.embed_task import embedding
 
 States = State | Sequence[State | None] | None
 
@@ -139,3 +144,33 @@ class Generator(LoadedModel):
         Raises RowError naming a prompt by its index; UserError if `prompts` isn't a list.
         """
         return scores(self._loop, self._requests.tokens(prompts), watch_for(progress))
+
+    def embed(
+        self,
+        prompts: Sequence[Prompt],
+        pooling: Pooling = "mean",
+        normalize: bool = True,
+        *,
+        progress: bool | Watch = False,
+    ) -> NDArray[np.float32]:
+        """Embeddings of prompts, float32 [n, width].
+
+        Args:
+          prompts: as for `generate`.
+          pooling: over the final hidden values of all tokens (after the final norm): their `mean`,
+            or the `last` token's.
+          normalize: divide each embedding by its Euclidean norm.
+          progress: as for `generate`.
+
+        Raises RowError naming a prompt by its index; UserError for other mistakes.
+        """
+        embed = section(EmbedSpec, "embed", pooling=pooling, normalize=normalize)
+        texts = self._requests.tokens(prompts)
+        requests = [TextRequest(0, text, len(text), embed.pooling) for text in texts]
+        found = np.zeros((len(texts), self._loop.opened().width), np.float32)
+        for index, one in enumerate(read_texts(self._loop, requests, watch_for(progress))):
+            try:
+                found[index] = embedding(one, normalize=embed.normalize)
+            except RowError as error:
+                raise RowError(f"prompt {index}: {error}") from None
+        return found

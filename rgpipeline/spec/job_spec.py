@@ -127,8 +127,23 @@ _NO_SECRET = re.compile(
     r"\$\{\w+\}|anon|google_default|cloud|browser|cache|\S+\.json", re.IGNORECASE
 )
 
-# Keys that only one task has.
-_ONLY_FOR = {"input.columns.completion": "score"}
+
+class EmbedSpec(Spec):
+    """How a prompt's final hidden values become its embedding."""
+
+    pooling: Literal["mean", "last"] = field(
+        "mean", "over the prompt's tokens: their mean, or the last token's values", "last"
+    )
+    normalize: bool = field(True, "divide by the Euclidean norm, so that it is 1", "false")
+
+
+# Keys that only some tasks have.
+_ONLY_FOR = {
+    "input.columns.completion": ("score",),
+    "input.columns.sampling": ("generate", "score"),
+    "sampling": ("generate", "score"),
+    "embed": ("embed",),
+}
 
 
 class Job(Spec):
@@ -140,13 +155,16 @@ class Job(Spec):
         "kjv-demo",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
     )
-    task: Literal["generate", "score"] = field(
-        "generate", "write completions, or log-probabilities of given texts", "score"
+    task: Literal["generate", "score", "embed"] = field(
+        "generate",
+        "write completions, log-probabilities of given texts, or embeddings of prompts",
+        "score",
     )
     model: ModelSpec
     input: InputSpec
     output: OutputSpec
     sampling: Sampling = Field(default_factory=Sampling)
+    embed: EmbedSpec = Field(default_factory=EmbedSpec)
     engine: EngineSpec = Field(default_factory=EngineSpec)
     workers: WorkersSpec = Field(default_factory=WorkersSpec)
     storage_options: dict[str, dict[str, Any]] = field(
@@ -164,9 +182,11 @@ class Job(Spec):
 
     @model_validator(mode="after")
     def _task_fits(self) -> Self:
-        for key, task in _ONLY_FOR.items():
-            if attrgetter(key)(self) is not None and self.task != task:
-                raise ValueError(f"{key} belongs to task: {task}")
+        for key, tasks in _ONLY_FOR.items():
+            value = attrgetter(key)(self)
+            given = value is not None if isinstance(value, str | None) else value != type(value)()
+            if given and self.task not in tasks:
+                raise ValueError(f"{key} belongs to task: {' or '.join(tasks)}")
         return self
 
     @field_validator("storage_options")

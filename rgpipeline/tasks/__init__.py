@@ -4,19 +4,25 @@ Layer 3. Imports the engine's jax-free half, io and text; knows no plan and no w
 a module with a `Task`, and a line in `_TASKS`.
 """
 
+from collections.abc import Callable, Mapping
+
 from rgpipeline.io.parts import AddedColumns
 from rgpipeline.spec import Job
+from rgpipeline.tasks.embed_task import EmbedTask
 from rgpipeline.tasks.generate_task import GenerateTask
 from rgpipeline.tasks.score_task import ScoreTask
 from rgpipeline.tasks.task import Task
 
-_TASKS: tuple[Task, ...] = (GenerateTask(), ScoreTask())
-_BY_NAME = {task.name: task for task in _TASKS}
+_TASKS: Mapping[str, Callable[[Job], Task]] = {
+    "generate": lambda job: GenerateTask(),
+    "score": lambda job: ScoreTask(),
+    "embed": lambda job: EmbedTask(job.embed),
+}
 
 
 def task_of(job: Job) -> Task:
     """What a job does with its rows."""
-    return _BY_NAME[job.task]
+    return _TASKS[job.task](job)
 
 
 def added_columns(job: Job) -> AddedColumns:

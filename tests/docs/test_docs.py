@@ -72,6 +72,8 @@ def test_every_field_has_words_and_an_example_that_is_valid(row: job_reference.R
     mapping["input"] = {"path": "i"}
     if row.path == "input.columns.completion":
         mapping["task"] = "score"
+    if row.path.startswith("embed."):
+        mapping["task"] = "embed"
     if row.path == "input.columns.tools":
         mapping["input"]["columns"] = {"messages": "m"}
     if row.path == "workers.min":

@@ -1,6 +1,9 @@
-"""A text's scores are the same bytes in any company: they depend on it and its first scored token.
+"""A text's results are the same bytes in any company.
 
-The values themselves are held against the official library's in tests/model/test_golden_generator.
+Scores depend on the text and its first scored token, pooled values on the text.
+
+The values themselves are held against the official library's in tests/model/test_golden_generator
+and tests/generator/test_embed.
 """
 
 from functools import cache
@@ -11,20 +14,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rgpipeline.engine.api import TextRequest
+from rgpipeline.engine.api import Pooling, TextRequest
 from rgpipeline.engine.loop import Loop
 from tests.engine.reading import results
 from tests.engine.test_same_bytes import HELD, engine
 
-Text = tuple[int, int, int, int]  # tokens of a shared head and of its own, its seed, first scored
+# Tokens of a shared head and of its own, its seed, the first scored token or the pooling.
+Text = tuple[int, int, int, int | Pooling]
 
 
 def request(key: int, text: Text) -> TextRequest:
-    head, own, seed, first = text
+    head, own, seed, wanted = text
     shared = np.random.default_rng(0).integers(3, 256, head)
     rest = np.random.default_rng(seed + 1).integers(3, 256, own)
     tokens = np.concatenate([[2], shared, rest]).astype(np.int32)
-    return TextRequest(key, tokens, min(first, len(tokens)))
+    if isinstance(wanted, str):
+        return TextRequest(key, tokens, pooling=wanted)
+    return TextRequest(key, tokens, min(wanted, len(tokens)))
 
 
 @cache
@@ -40,7 +46,7 @@ def alone(text: Text, held: str) -> bytes:
             st.sampled_from([0, 33, 70, 96]),
             st.integers(0, 40),
             st.integers(0, 2),
-            st.sampled_from([1, 1, 20, 35, 66]),
+            st.sampled_from([1, 1, 20, 35, 66, "mean", "mean", "last"]),
         ),
         min_size=1,
         max_size=10,

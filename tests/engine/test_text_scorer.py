@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from rgpipeline.engine.api import TextRequest
 from rgpipeline.engine.loop import Loop
-from tests.engine.reading import scores
+from tests.engine.reading import results, scores
 from tests.fake_engine import FakeEngine
 
 TEXTS = st.lists(
@@ -50,6 +50,25 @@ def test_every_text_has_its_own_scores_whatever_its_company_and_prefixes(
     scores, told = scored(loop, *texts)
     assert scores == [by_hand(tokens, min(first, len(tokens))) for tokens, first in texts]
     assert told == [len(score) for score in scores]
+
+
+@given(TEXTS, st.sampled_from([1, 2, 4, 8]), st.integers(1, 5), st.integers(0, 3))
+@settings(deadline=None, max_examples=50)
+def test_every_text_is_pooled_whatever_its_company_and_prefixes(texts, chunk, slots, cached):
+    """Of the engine's hidden values: the sum of the tokens so far."""
+    loop = Loop(FakeEngine(slots=slots, chunk=chunk), prefix_states=cached)
+    texts = [np.asarray(tokens, np.int32) for tokens, _ in texts]
+    kinds = ["last" if index % 2 else "mean" for index in range(len(texts))]
+    requests = [
+        TextRequest(index, text, pooling=kind)
+        for index, (text, kind) in enumerate(zip(texts, kinds, strict=True))
+    ]
+    expected = [
+        text.sum() if kind == "last" else np.cumsum(text).mean()
+        for text, kind in zip(texts, kinds, strict=True)
+    ]
+    found = np.concatenate(results(loop, requests))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_texts_of_one_token_have_no_scores():

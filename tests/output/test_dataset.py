@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
 import polars
 import pyarrow as pa
@@ -13,6 +14,7 @@ import pytest
 from rgpipeline.errors import OutputError
 from rgpipeline.output import open_output
 from rgpipeline.plan import open_or_create
+from rgpipeline.records import OutputRow
 from rgpipeline.storage.store import open_store
 from tests.published import done, failed, job_over, publish
 from tests.storage.servers import Place
@@ -62,6 +64,22 @@ def test_every_row_is_there_with_its_input_and_answer(expected: list[dict[str, A
 
 def test_open_output_reads_it(output: str, expected: list[dict[str, Any]]) -> None:
     assert open_output(output).to_table().to_pylist() == expected
+
+
+def test_embeddings_have_one_type_though_all_rows_of_a_part_failed(tmp_path: Path) -> None:
+    def answer(number: int, _: Any) -> list[OutputRow]:
+        vector = np.arange(3, dtype=np.float32) + number
+        return [done(str(number), result=vector) if number > 20 else failed(str(number))]
+
+    output = publish(job_over(tmp_path, ROWS, task="embed"), answer)
+    table = open_output(output).to_table()
+    assert table["embedding"].type == pa.list_(pa.float32(), 3)
+    assert pq.ParquetFile(Path(output) / "part-00000-0000.parquet").read()["embedding"].null_count
+    vectors = [None] * 21 + [[n, n + 1, n + 2] for n in range(21, 40)]
+    assert table["embedding"].to_pylist() == pq.read_table(output)["embedding"].to_pylist()
+    assert table["embedding"].to_pylist() == vectors
+    ((total,),) = duckdb.sql(f"SELECT sum(embedding[3]) FROM '{output}/*.parquet'").fetchall()
+    assert total == sum(range(23, 42))
 
 
 def test_pyarrow_reads_the_folder(output: str, expected: list[dict[str, Any]]) -> None:

@@ -7,6 +7,9 @@ first scored token alone.
 
     0 ........ split .... first - 1 | first ............. n - 1
     first part | second part                              (the last token is only a target)
+
+A text to pool is cut as a prompt is, to its last token. The sums of its chunks are added in their
+order, in float32.
 """
 
 from collections.abc import Sequence
@@ -24,6 +27,7 @@ class Found(NamedTuple):
     """What a call has given, on the host."""
 
     scores: NDArray[np.float32]  # [r, t], where there was a target
+    sums: NDArray[np.float32]  # [r, width]; empty if nothing was counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +35,12 @@ class PendingResults:
     """What the device may still be working on."""
 
     scores: PendingValues
+    sums: PendingValues | None
 
     def read(self) -> Found:
         """Waits for the device."""
-        return Found(self.scores.read())
+        sums = np.zeros((0, 0), np.float32) if self.sums is None else self.sums.read()
+        return Found(self.scores.read(), sums)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +48,17 @@ class Asked:
     """What is asked of the positions of a pack."""
 
     targets: NDArray[np.int32]  # [r, t], the token after each position, -1 where none is scored
+    counted: NDArray[np.bool_]  # [r, t], positions whose hidden values are pooled
 
     @classmethod
     def nothing(cls, shape: tuple[int, ...]) -> "Asked":
         """Of a pack of this shape, [r, t]."""
-        return cls(np.full(shape, -1, np.int32))
+        return cls(np.full(shape, -1, np.int32), np.zeros(shape, np.bool_))
 
     def start(self, hidden: Hidden) -> PendingResults:
         """Has the device compute it."""
-        return PendingResults(hidden.log_probabilities(self.targets))
+        sums = hidden.sums(self.counted) if self.counted.any() else None
+        return PendingResults(hidden.log_probabilities(self.targets), sums)
 
 
 class Chunk(Protocol):
@@ -98,6 +106,25 @@ class ScoredChunk:
         return np.concatenate(parts[::-1])
 
 
+@dataclass(slots=True, eq=False)
+class PooledChunk:
+    """The sum of the hidden values of a chunk, and of the chunks before it; a `Chunk`."""
+
+    before: "PooledChunk | None"  # None where only the last token counts
+    tokens: int
+    count: int  # of the tokens in the whole sum
+    sums: NDArray[np.float32] | None = None
+
+    def take(self, found: Found, row: int) -> None:
+        before = None if self.before is None else self.before.sums
+        self.sums = found.sums[row] if before is None else before + found.sums[row]
+        self.before = None  # its memory isn't needed any more
+
+    def whole(self) -> NDArray[np.float32]:
+        assert self.sums is not None, "calls are read in order"
+        return self.sums / np.float32(self.count)
+
+
 @dataclass(frozen=True, slots=True)
 class SharedChunks(Generic[Rows]):
     """The state at the end of a prefix, and the results of its chunks."""
@@ -122,8 +149,8 @@ class BufferedText:
 
     @property
     def inputs(self) -> int:
-        """Tokens to read: the last one is only a target."""
-        return len(self.request.tokens) - 1
+        """Tokens to read: the last one of a text to score is only a target."""
+        return len(self.request.tokens) - (self.request.pooling is None)
 
     @property
     def results(self) -> int:
@@ -133,31 +160,51 @@ class BufferedText:
     def read_to(self, done: int, asked: Asked, row: int) -> Chunk:
         """Notes that a chunk up to `done` is read in a row of a pack, and asks for its results."""
         before, self.done = self.done, done
+        ask = self._scored if self.request.pooling is None else self._pooled
+        self.chunk = ask(before, done, asked, row)
+        return self.chunk
+
+    def _pooled(self, before: int, done: int, asked: Asked, row: int) -> PooledChunk:
+        tokens = done - before
+        if self.request.pooling == "last":
+            asked.counted[row, tokens - 1] = True
+            return PooledChunk(None, tokens, 1)
+        asked.counted[row, :tokens] = True
+        assert isinstance(self.chunk, PooledChunk | None)
+        return PooledChunk(self.chunk, tokens, len(self.request.tokens))
+
+    def _scored(self, before: int, done: int, asked: Asked, row: int) -> ScoredChunk:
         begin = min(max(before, self.request.first - 1), done)
         scored = slice(begin - before, done - before)
         asked.targets[row, scored] = self.request.tokens[begin + 1 : done + 1]
         assert isinstance(self.chunk, ScoredChunk | None)
-        self.chunk = ScoredChunk(self.chunk, scored)
-        return self.chunk
+        return ScoredChunk(self.chunk, scored)
 
 
 def results_of(text: TextRequest) -> int:
     """Tokens of a text that have a result."""
-    return max(0, len(text.tokens) - text.first)
+    return len(text.tokens) if text.pooling else max(0, len(text.tokens) - text.first)
 
 
 def split_of(text: TextRequest, shortest: int) -> int:
     """The token at which a text's second part begins; `shortest`: tokens of the shortest chunk."""
-    return (text.first - 1) // shortest * shortest
+    return 0 if text.pooling else (text.first - 1) // shortest * shortest
 
 
 def prefixes_of(text: TextRequest, chunk: int, shortest: int) -> list[Prefix]:
     """The prefixes of a text that another text may share, shortest first.
 
     In the second part, a prefix stands for its scores too. They depend on the first scored token,
-    and on the token after the prefix, which is the prefix's last target.
+    and on the token after the prefix, which is the prefix's last target. Of a text to pool, a
+    prefix stands for its sum.
     """
     tokens, split = text.tokens, split_of(text, shortest)
+    if text.pooling:
+        ends = list(range(chunk, len(tokens), chunk))
+        kind = text.pooling.encode()
+        return [
+            (end, digest + kind) for end, digest in zip(ends, digests(tokens, ends), strict=True)
+        ]
     prefixes = chunk_prefixes(tokens[:split], chunk)
     ends = list(range(split + chunk, len(tokens) - 1, chunk))
     scored = digests(tokens, [end + 1 for end in ends])

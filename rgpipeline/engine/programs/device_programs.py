@@ -163,6 +163,7 @@ class DevicePrograms:
             (PARAMS, by_slot, by_slot, by_slot),
             lambda params, *others: others[0],
         )
+        self.sums = devices.jit(score_head.sums, (by_slot, by_slot), lambda hidden, counted: hidden)
         self._add_state_programs()
 
     def _add_state_programs(self) -> None:

@@ -1,4 +1,4 @@
-"""What is made of a pack's hidden values: log-probabilities of given tokens.
+"""What is made of a pack's hidden values: log-probabilities of given tokens, and sums.
 
 The head runs on those positions of the pack that need it.
 """
@@ -41,6 +41,19 @@ def log_probabilities(
     return reduce_softmax(model.chips.all_gather(share))
 
 
+def sums(hidden: jax.Array, counted: jax.Array) -> jax.Array:
+    """Sums of each row's hidden values over some of its positions; a program.
+
+    Args:
+      hidden: of a pack, as `forward.read` returns it, float32 [r t d].
+      counted: bool [r t]. Where it is false the hidden values may be anything, even NaN.
+
+    Returns:
+      float32 [r d].
+    """
+    return jnp.sum(jnp.where(counted[..., None], hidden, 0), axis=1)
+
+
 def softmax_share(logits: jax.Array, targets: jax.Array) -> jax.Array:
     """One chip's part of each row's softmax.
 
@@ -80,6 +93,19 @@ class DeviceHidden:
     def log_probabilities(self, targets: NDArray[np.int32]) -> "DeviceScores":
         head = partial(self.programs.log_probabilities, self.params, self.hidden)
         return score_positions(head, targets, self.block, self.groups)
+
+    def sums(self, counted: NDArray[np.bool_]) -> "DeviceSums":
+        return DeviceSums(self.programs.sums(self.hidden, counted))
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSums:
+    """Sums of each row's hidden values, as `api.PendingValues`."""
+
+    sums: jax.Array  # float32 [r d]
+
+    def read(self) -> NDArray[np.float32]:
+        return np.asarray(self.sums)
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ CASES = [
         lambda b: b.set("sampling.min_tokens", 300),
         ("min_tokens 300 is above max_tokens 256", "lower it"),
     ),
-    value("task", "generat", "'generate' or 'score'"),
+    value("task", "generat", "'generate', 'score' or 'embed'"),
     value("name", "my job/1", "letters, digits", "'my job/1'"),
     value("model.dtype", "float16", "'auto', 'float32' or 'bfloat16'"),
     value("model.quantize", "int4", "'none' or 'int8'"),
@@ -105,6 +105,16 @@ CASES = [
         "completion column, but generating",
         setting("input.columns", {"prompt": "prompt", "completion": "n"}),
         ("input.columns.completion", "task: score"),
+    ),
+    Mistake(
+        "pooling, but generating",
+        setting("embed", {"pooling": "last"}),
+        ("embed belongs to task: embed",),
+    ),
+    Mistake(
+        "sampling, but embedding",
+        lambda b: b.set("task", "embed").set("sampling", {"temperature": 0.5}),
+        ("sampling belongs to task: generate or score",),
     ),
     Mistake(
         "a secret in the file",
