@@ -141,8 +141,14 @@ def used_columns(columns: Columns, template: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*named, *fields]))
 
 
-# Keys that earlier versions lacked; each has a default that means what those versions did.
-_LATER_KEYS = ("model.adapter", "model.base", "input.columns.tools")
+# Keys that earlier versions lacked, with the default that means what those versions did.
+_LATER_KEYS = {
+    "model.adapter": None,
+    "model.base": None,
+    "input.columns.tools": None,
+    "input.special_tokens": "auto",
+    "input.bos": True,
+}
 
 
 def identity(job: Job) -> dict[str, Any]:
@@ -150,12 +156,12 @@ def identity(job: Job) -> dict[str, Any]:
     sections = {"task", "model", "input", "output", "sampling", *task_of(job).sections}
     facts = job.model_dump(mode="json", include=sections)
     del facts["input"]["path"], facts["output"]["path"]
-    for key in _LATER_KEYS:  # plans made before they existed have the same fingerprint
+    for key, default in _LATER_KEYS.items():  # plans made before have the same fingerprint
         *sections_of_key, name = key.split(".")
         section: Any = facts
         for part in sections_of_key:
             section = section[part]
-        if section[name] is None:
+        if section[name] == default:
             del section[name]
     return facts
 

@@ -12,7 +12,7 @@ from rgpipeline.spec.compute_spec import (
     WorkersSpec,
     is_template_text,
 )
-from rgpipeline.spec.job_spec import Columns, InputSpec, Job, OutputSpec
+from rgpipeline.spec.job_spec import Columns, InputSpec, Job, OutputSpec, SpecialTokens
 from rgpipeline.spec.sampling_spec import MAX_LOGPROBS, Sampling, openai_names
 from rgpipeline.spec.spec_base import NamedUrl, Spec, facts_of
 
@@ -29,6 +29,7 @@ __all__ = [
     "OutputSpec",
     "Sampling",
     "Spec",
+    "SpecialTokens",
     "WorkersSpec",
     "facts_of",
     "is_template_text",

@@ -13,6 +13,8 @@ from rgpipeline.spec.compute_spec import EngineSpec, FaultsSpec, ModelSpec, Work
 from rgpipeline.spec.sampling_spec import Sampling
 from rgpipeline.spec.spec_base import Address, Count, NamedUrl, Spec, field
 
+SpecialTokens = Literal["auto", "parse", "text"]
+
 
 class Columns(Spec):
     """Which input columns mean what."""
@@ -53,6 +55,13 @@ class InputSpec(Spec):
     template: str | None = field(
         None, "text with {column} fields that makes the prompt", '"Summarise:\\n{text}\\n"'
     )
+    special_tokens: SpecialTokens = field(
+        "auto",
+        "control tokens that prompts and chats spell: auto reads those that the tokenizer's file "
+        "looks for, parse all of them (BOS and EOS, too), text none of users' texts",
+        "text",
+    )
+    bos: bool = field(True, "put BOS before texts and chats that don't begin with it", "false")
     limit: Count | None = field(None, "use only the first rows", "1000", "rows")
 
     @field_validator("path", mode="before")

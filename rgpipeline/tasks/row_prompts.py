@@ -17,6 +17,7 @@ from rgpipeline.spec import Columns, Sampling
 from rgpipeline.text.chat import ChatTemplate
 from rgpipeline.text.prompt_template import PromptTemplate
 from rgpipeline.text.stops import with_named_tokens, with_turn_end
+from rgpipeline.text.text_reader import TextReader
 from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.wording import kind_of
 
@@ -97,8 +98,9 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """Makes prompts of rows. BOS precedes texts; token ids are used as they are.
+    """Makes prompts of rows: texts as `reader` reads them, token ids as they are.
 
+    `reader` is by default one that reads texts as `tokenizer` does and puts BOS before them.
     `chat` is the template for rows with messages, or the reason why there is none.
     """
 
@@ -108,6 +110,11 @@ class Prompts:
     chat: ChatTemplate | str = "no messages column is mapped"
     template: PromptTemplate | None = None
     requires_id: bool = True  # a null id is an error of its row
+    reader: TextReader | None = None
+
+    def __post_init__(self) -> None:
+        if self.reader is None and self.tokenizer is not None:
+            object.__setattr__(self, "reader", TextReader(self.tokenizer))
 
     def require_known_ids(self, vocab_size: int) -> None:
         """Raises WeightsError if the tokenizer that reads texts knows more tokens than the model.
@@ -121,7 +128,9 @@ class Prompts:
         """The prompt of a row, given by column. Raises RowError naming the column at fault."""
         sampling = self._sampling(row)
         if self.template is not None:
-            return Prompt(self._encode(self.template.fill(row)), sampling)
+            reader = self._reader()
+            tokens = reader.read_parts(self.template.parts(row))
+            return Prompt(reader.require_tokens(tokens), sampling)
         columns = self.columns
         sources = [columns.prompt, columns.messages, columns.prompt_ids]
         given = [name for name in sources if name is not None and row[name] is not None]
@@ -132,7 +141,8 @@ class Prompts:
             return self._chat(given[0], row, sampling)
         if given[0] == columns.prompt_ids:
             return Prompt(_token_ids(given[0], row[given[0]]), sampling)
-        return Prompt(self.text_tokens(given[0], row), sampling)
+        tokens = self.text_tokens(given[0], row)
+        return Prompt(self._reader().require_tokens(tokens), sampling)
 
     def row_id(self, row: Row) -> str | None:
         """The row's own id; None when no column is mapped to ids.
@@ -164,13 +174,13 @@ class Prompts:
         if not isinstance(text, str):
             raise RowError(f"{name!r} holds {kind_of(text)}; text is needed")
         try:
-            return self._encode(text, bos=bos)
+            return self._reader().read(text, bos=bos)
         except RowError as error:
             raise RowError(f"{name!r}: {error}") from error
 
-    def _encode(self, text: str, *, bos: bool = True) -> list[int]:
-        assert self.tokenizer is not None, "`open_prompts` loads one where there are texts"
-        return self.tokenizer.encode(text, bos=bos)
+    def _reader(self) -> TextReader:
+        assert self.reader is not None, "`open_prompts` loads a tokenizer where there are texts"
+        return self.reader
 
     def _chat(self, name: str, row: Row, sampling: Sampling) -> Prompt:
         messages = row[name]

@@ -96,6 +96,11 @@ class DeclaredTokens:
         configs = [self._found.get(name, {}) for name in ("special_tokens_map.json", CONFIG)]
         return {role: token for found in configs for role, token in named_tokens(found).items()}
 
+    def special(self) -> frozenset[str]:
+        """The tokens that any file calls special, or gives a role."""
+        tokens = [token for name in self._found for token in self.of(name)]
+        return frozenset(token.content for token in tokens if "special" in token.flags)
+
     def unread_by(self, model: SentencePieceModel) -> dict[str, list[Declared]]:
         """The tokens that `model` lacks or doesn't read as one token of that id, by file."""
         declared = {name: self.of(name, model.vocab_size) for name in self._found}

@@ -1,14 +1,15 @@
 """Chats to prompts: by the template of the job or the checkpoint, else by Gemma's turns."""
 
-import re
 from collections.abc import Iterable
 from datetime import datetime
+from functools import cached_property
 from typing import Self
 
 from rgpipeline.errors import RowError, WeightsError
 from rgpipeline.storage.filesystems import StorageOptions
-from rgpipeline.text.chat_messages import as_turns, parse_messages
+from rgpipeline.text.chat_messages import as_turns, from_json, parse_messages
 from rgpipeline.text.chat_tools import parse_tools
+from rgpipeline.text.control_tokens import ControlTokens, encode_spelled, not_read, unused_mark
 from rgpipeline.text.jinja import JinjaTemplate
 from rgpipeline.text.template_files import (
     DEFAULT,
@@ -17,6 +18,7 @@ from rgpipeline.text.template_files import (
     special_tokens,
     templates_in,
 )
+from rgpipeline.text.text_reader import TextReader
 from rgpipeline.text.tokenizer import Tokenizer
 
 _TURN, _END = "<start_of_turn>", "<end_of_turn>"
@@ -34,9 +36,11 @@ class ChatTemplate:
         tokenizer: Tokenizer,
         own: JinjaTemplate | None = None,
         for_tools: JinjaTemplate | None = None,
+        reader: TextReader | None = None,
     ) -> None:
         """`own` is the checkpoint's template, None for Gemma's turns; `for_tools` the one for
-        chats with tools, where it has two.
+        chats with tools, where it has two. `reader` says how control tokens in messages are read,
+        and whether BOS is put first; default: as the tokenizer does, and yes.
 
         Raises WeightsError when there is none and the tokenizer has no turn tokens.
         """
@@ -46,13 +50,25 @@ class ChatTemplate:
                 f"no chat template; use a prompt column, or an instruction-tuned checkpoint, or "
                 f"give a template as model.chat_template"
             )
-        self._tokenizer = tokenizer
+        self._reader = reader or TextReader(tokenizer)
         self._own, self._for_tools = own, for_tools or own
         end = tokenizer.piece_to_id(_END)
         self.stop_ids: tuple[int, ...] = () if end is None else (end,)
-        own_ids = (tokenizer.bos_id, tokenizer.eos_id, tokenizer.unk_id, tokenizer.pad_id)
-        special = (*(own_ids if own else ()), tokenizer.piece_to_id(_TURN), end)
-        self._spelled = _not_read(tokenizer, special)
+        self._spelled = not_read(tokenizer, self._read_here(tokenizer))
+
+    def _read_here(self, tokenizer: Tokenizer) -> Iterable[str]:
+        """Those that become tokens though the tokenizer may not look for them."""
+        if self._reader.special_tokens == "parse":
+            return tokenizer.control_tokens(self._written)
+        ids = (tokenizer.bos_id, tokenizer.eos_id, tokenizer.unk_id, tokenizer.pad_id)
+        own = [tokenizer.piece(index) for index in ids if index is not None]
+        return [_TURN, _END, *(own if self._own else ())]
+
+    @property
+    def _written(self) -> str:
+        """The text of the templates, in which they spell control tokens."""
+        templates = {self._own, self._for_tools} - {None}
+        return "\0".join(template.source for template in templates if template is not None)
 
     @classmethod
     def load(
@@ -64,6 +80,7 @@ class ChatTemplate:
         template: str | None = None,
         tokenizer_url: str | None = None,
         now: datetime | None = None,
+        reader: TextReader | None = None,
     ) -> Self:
         """The template for the weights in the folder `url`, with their `tokenizer`.
 
@@ -82,7 +99,7 @@ class ChatTemplate:
             if not found:
                 name, found = folder, templates_in(folder, storage_options)
         if not found:
-            return cls(tokenizer)
+            return cls(tokenizer, reader=reader)
         if DEFAULT not in found:
             raise WeightsError(
                 f"{name}: has several chat templates ({', '.join(found)}) and no default; give the "
@@ -92,9 +109,10 @@ class ChatTemplate:
         now = now or datetime.now()
         own = JinjaTemplate(found[DEFAULT], name, special, now)
         if FOR_TOOLS not in found:
-            return cls(tokenizer, own)
+            return cls(tokenizer, own, reader=reader)
         source, name = found[FOR_TOOLS], f"{name} ({FOR_TOOLS})"
-        return cls(tokenizer, own, JinjaTemplate(source, name, special, now, for_tools=True))
+        for_tools = JinjaTemplate(source, name, special, now, for_tools=True)
+        return cls(tokenizer, own, for_tools, reader)
 
     def render(self, messages: object, tools: object = None) -> str:
         """The prompt as text. Raises RowError naming message and field."""
@@ -117,36 +135,29 @@ class ChatTemplate:
         it becomes that token, as in transformers. Gemma's turn tokens always do, also if the
         tokenizer would split them.
         """
-        ids = _encode_spelled(self._tokenizer, self.render(messages, tools), self._spelled)
-        bos = self._tokenizer.bos_id
-        return ids if ids[:1] == [bos] else [bos, *ids]
+        tokenizer = self._reader.tokenizer
+        if self._reader.special_tokens != "text":
+            texts = [self.render(messages, tools)]
+        else:
+            texts = self._render_apart(messages, tools)
+        return self._reader.with_bos(encode_spelled(tokenizer, texts, self._spelled))
+
+    def _render_apart(self, messages: object, tools: object) -> list[str]:
+        """The prompt, cut where the messages or tools spell control tokens."""
+        given = [from_json(messages, "messages"), from_json(tools, "tools")]
+        mark = unused_mark(given, self._written)
+        try:
+            marked = self._control.marked(given, mark)
+            return self.render(*marked).split(mark)
+        except RowError as error:
+            raise RowError(str(error).replace(mark, "")) from error
+
+    @cached_property
+    def _control(self) -> ControlTokens:
+        return ControlTokens(self._reader.tokenizer.control_tokens(self._written))
 
 
 def _gemma_turns(messages: object) -> str:
     turns = as_turns(parse_messages(messages))
     written = [f"{_TURN}{role}\n{text}{_END}\n" for role, text in turns]
     return "".join([*written, f"{_TURN}model\n"])
-
-
-def _not_read(tokenizer: Tokenizer, special: Iterable[int | None]) -> dict[str, int]:
-    """Those tokens that the tokenizer doesn't look for in a text, by how they are spelled.
-
-    A tokenizer.model never reads its control tokens; conversions of Gemma's to a tokenizer.json
-    have forgotten to declare the turn tokens.
-    """
-    spelled = {tokenizer.piece(index): index for index in special if index is not None}
-    return {
-        piece: index
-        for piece, index in spelled.items()
-        if index not in tokenizer.encode(piece, bos=False)
-    }
-
-
-def _encode_spelled(tokenizer: Tokenizer, text: str, special: dict[str, int]) -> list[int]:
-    """The ids of `text`; what spells one of `special` becomes that token."""
-    if not special:
-        return tokenizer.encode(text, bos=False)
-    ids: list[int] = []
-    for part in re.split(f"({'|'.join(map(re.escape, special))})", text):
-        ids += [special[part]] if part in special else tokenizer.encode(part, bos=False)
-    return ids

@@ -25,16 +25,22 @@ def parse_messages(value: object, allowed: Collection[str] = ()) -> list[Message
     are dropped. Of `TOOL_KEYS`, only those in `allowed` may have a value. The roles and their order
     are not checked here. Raises RowError naming message and field.
     """
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise RowError(f"messages: text that is not JSON ({error})") from error
+    value = from_json(value, "messages")
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         raise RowError(f"messages: a list of messages is expected, found {_kind(value)}")
     if not value:
         raise RowError("messages: the list is empty; at least one user message is needed")
     return [_parse(item, f"messages[{index}]", allowed) for index, item in enumerate(value)]
+
+
+def from_json(value: object, where: str) -> object:
+    """What a JSON text holds, an empty text nothing; any other value as it is. Raises RowError."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value) if value.strip() else None
+    except (ValueError, RecursionError) as error:
+        raise RowError(f"{where}: text that is not JSON ({error})") from error
 
 
 def text_of(message: Message) -> str:

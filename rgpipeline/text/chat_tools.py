@@ -1,10 +1,10 @@
 """Tools that a chat's model may call, parsed and checked."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rgpipeline.errors import RowError
+from rgpipeline.text.chat_messages import from_json
 from rgpipeline.wording import kind_of
 
 
@@ -25,11 +25,7 @@ def parse_tools(value: object) -> Tools:
     or the inner object alone. A null and an empty list are no tools. Raises RowError naming tool
     and field.
     """
-    if isinstance(value, str):
-        try:
-            value = json.loads(value) if value.strip() else None
-        except (ValueError, RecursionError) as error:
-            raise RowError(f"tools: text that is not JSON ({error})") from error
+    value = from_json(value, "tools")
     if value is None:
         return NO_TOOLS
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):

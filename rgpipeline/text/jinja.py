@@ -59,7 +59,7 @@ class JinjaTemplate:
 
         Raises WeightsError when `source` cannot be parsed or does not render a plain question.
         """
-        self._name = name
+        self._name, self.source = name, source
         self._special = dict(special)
         self._tried_with = _TOOLS if for_tools else NO_TOOLS
         environment = chat_environment(now)

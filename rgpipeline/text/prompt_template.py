@@ -40,14 +40,21 @@ class PromptTemplate:
             )
 
     def fill(self, row: Mapping[str, object]) -> str:
-        """The prompt of one row; numbers and dates are spelled as Python's `str` does.
+        """The prompt of one row, see `parts`."""
+        return "".join(text for text, _ in self.parts(row))
 
-        Raises RowError when a field's column is missing, null, or neither text, number nor date.
+    def parts(self, row: Mapping[str, object]) -> list[tuple[str, bool]]:
+        """The prompt of one row in parts, each with whether it is from the row.
+
+        Numbers and dates are spelled as Python's `str` does. Raises RowError when a field's column
+        is missing, null, or neither text, number nor date.
         """
-        return "".join(
-            literal if name is None else literal + _spell(name, row.get(name))
-            for literal, name in self._parts
-        )
+        filled: list[tuple[str, bool]] = []
+        for literal, name in self._parts:
+            filled.append((literal, False))
+            if name is not None:
+                filled.append((_spell(name, row.get(name)), True))
+        return filled
 
 
 def _require_plain(name: str, spec: str | None, conversion: str | None) -> None:

@@ -1,6 +1,7 @@
 """A tokenizer.model, read by sentencepiece."""
 
 from functools import cached_property
+from typing import Any
 
 import sentencepiece as spm
 from sentencepiece import sentencepiece_model_pb2
@@ -65,6 +66,19 @@ class SentencePieceModel:
         return int(self.piece(index)[3:5], 16) if self.processor.is_byte(index) else None
 
     @cached_property
+    def special(self) -> frozenset[str]:
+        return frozenset(
+            self.piece(index)
+            for index in range(self.vocab_size)
+            if self.is_control(index) or index == self._unknown
+        )
+
+    @cached_property
+    def added(self) -> frozenset[str]:
+        proto = _proto(self.processor)
+        return frozenset(piece.piece for piece in proto.pieces if piece.type == piece.USER_DEFINED)
+
+    @cached_property
     def surfaces(self) -> Surfaces:
         marks = {i: mark for i in range(self.vocab_size) if (mark := self._mark(i)) is not None}
         decode = self.processor.decode
@@ -101,13 +115,18 @@ def _parse(model: bytes, name: str) -> spm.SentencePieceProcessor:
     return processor
 
 
+def _proto(model: spm.SentencePieceProcessor) -> Any:
+    proto = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
+    proto.ParseFromString(model.serialized_model_proto())
+    return proto
+
+
 def can_be_cut(model: spm.SentencePieceProcessor) -> bool:
     """Whether any text may be cut before a space that follows another character.
 
     The model must not normalize texts or put anything before them; see `long_text`.
     """
-    proto = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
-    proto.ParseFromString(model.serialized_model_proto())
+    proto = _proto(model)
     normalizer = proto.normalizer_spec
     if proto.trainer_spec.model_type != _BPE or normalizer.precompiled_charsmap:
         return False

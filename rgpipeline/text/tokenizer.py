@@ -9,8 +9,14 @@ from numpy.typing import NDArray
 
 from rgpipeline.errors import RowError, WeightsError
 from rgpipeline.storage.filesystems import StorageOptions
+from rgpipeline.text.long_text import SPACE
 from rgpipeline.text.surfaces import Surfaces
 from rgpipeline.text.tokenizer_files import find_tokenizer
+
+# Tokens that begin or end a turn in the usual chat formats; a tokenizer has those of its model.
+TURN_STARTS = ("<start_of_turn>", "<|im_start|>", "<|start_header_id|>", "<|turn>", "[INST]")
+TURN_ENDS = ("<end_of_turn>", "<|im_end|>", "<|eot_id|>", "<turn|>", "[/INST]")
+TURNS = (*TURN_STARTS, *TURN_ENDS)
 
 TokenIds = Sequence[int] | NDArray[np.integer]
 
@@ -47,6 +53,16 @@ class TokenModel(Protocol):
         """The byte that the id stands for (`<0xE6>`), None if it is no such piece."""
 
     @property
+    def special(self) -> frozenset[str]:
+        """The tokens that the file calls special (control symbols), as they are spelled."""
+
+    @property
+    def added(self) -> frozenset[str]:
+        """The tokens that are found whole in a text, as they are spelled: user-defined symbols of
+        sentencepiece, added tokens of a tokenizer.json.
+        """
+
+    @property
     def surfaces(self) -> Surfaces:
         """What each id adds to a text; built on first use."""
 
@@ -58,13 +74,19 @@ class Tokenizer:
     `SentencePieceModel` and `TokenizerJson`.
     """
 
-    def __init__(self, model: TokenModel, missing: tuple[str, ...] = (), note: str = "") -> None:
+    def __init__(
+        self,
+        model: TokenModel,
+        missing: tuple[str, ...] = (),
+        note: str = "",
+        special: frozenset[str] = frozenset(),
+    ) -> None:
         """`missing` are tokens of the checkpoint that `model` lacks; no text may spell them.
 
-        `note` says which file was chosen, where two differ. Raises WeightsError when the model has
-        no BOS or EOS piece.
+        `note` says which file was chosen, where two differ. `special` are tokens that other files
+        call so. Raises WeightsError when the model has no BOS or EOS piece.
         """
-        self._model, self._missing, self.note = model, missing, note
+        self._model, self._missing, self._special, self.note = model, missing, special, note
         self.vocab_size: int = model.vocab_size
         self.bos_id: int = self._required(model.bos_id, "BOS")
         self.eos_id: int = self._required(model.eos_id, "EOS")
@@ -104,7 +126,7 @@ class Tokenizer:
             return None
         if found.note:
             _log.info("%s", found.note)
-        return cls(found.model, found.missing, found.note)
+        return cls(found.model, found.missing, found.note, found.special)
 
     def require_within(self, vocab_size: int) -> None:
         """Raises WeightsError if it has ids that a model of `vocab_size` tokens lacks.
@@ -147,6 +169,30 @@ class Tokenizer:
                 f"{error.start}; remove or mend it"
             ) from error
         return [self.bos_id, *ids] if bos and ids[:1] != [self.bos_id] else ids
+
+    def encode_after(self, text: str) -> list[int]:
+        """The token ids of a text that stands after other text. Raises RowError as `encode`.
+
+        Some tokenizers put a space before a text; so the text is encoded after a line break, whose
+        ids are then left out.
+        """
+        before, ids = self._model.encode("\n"), self.encode(f"\n{text}", bos=False)
+        if ids[: len(before)] == before:
+            return ids[len(before) :]
+        return self.encode(text, bos=False)
+
+    def control_tokens(self, written: str = "") -> frozenset[str]:
+        """The tokens that mean more than their text, as they are spelled.
+
+        Special tokens (BOS, EOS, …), the tokens of turns, and the added ones, other than spaces,
+        that stand in `written`, the text of a chat template.
+        """
+        ids = (self.bos_id, self.eos_id, self.unk_id, self.pad_id)
+        named = {self.piece(index) for index in ids if index is not None}
+        turns = {piece for piece in TURNS if self.piece_to_id(piece) is not None}
+        added = {piece for piece in self._model.added if piece in written}
+        found = named | turns | added | self._model.special | self._special | {*self._missing}
+        return frozenset(piece for piece in found if piece.replace(SPACE, " ").strip())
 
     def decode(self, ids: TokenIds) -> str:
         """The text of `ids` alone; control tokens (BOS, EOS, padding) have no text.

@@ -18,6 +18,7 @@ class TokenizerFound(NamedTuple):
     model: SentencePieceModel | TokenizerJson
     missing: tuple[str, ...] = ()  # unused tokens that other files declare and `model` lacks
     note: str = ""  # which file was chosen, where two differ; else empty
+    special: frozenset[str] = frozenset()  # tokens that the other files call special
 
 
 def find_tokenizer(url: str, storage_options: StorageOptions | None) -> TokenizerFound | None:
@@ -48,13 +49,19 @@ def _from_file(
 def _in_folder(
     folder: str, name: str, storage_options: StorageOptions | None
 ) -> TokenizerFound | None:
-    """The tokenizer in `folder`; errors call a tokenizer.model `name`.
-
-    Of two files, the tokenizer.model counts if it has and reads every token of the others, else
-    the one with more tokens.
-    """
+    """The tokenizer in `folder`; errors call a tokenizer.model `name`."""
     data = read_in(folder, MODEL, storage_options)
     declared = DeclaredTokens(folder, storage_options)
+    found = _chosen(folder, name, data, declared)
+    return found and found._replace(special=declared.special())
+
+
+def _chosen(
+    folder: str, name: str, data: bytes | None, declared: DeclaredTokens
+) -> TokenizerFound | None:
+    """Of two files, the tokenizer.model (`data`) if it has and reads every token of the others,
+    else the one with more tokens.
+    """
     if data is None:
         return None if declared.json is None else TokenizerFound(_beside(declared.json, declared))
     model = SentencePieceModel(data, name)

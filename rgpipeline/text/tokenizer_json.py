@@ -135,6 +135,14 @@ class TokenizerJson:
         index: int | None = self._model.token_to_id(piece)
         return index
 
+    @cached_property
+    def special(self) -> frozenset[str]:
+        return frozenset(self._pieces[index] for index in self._special)
+
+    @cached_property
+    def added(self) -> frozenset[str]:
+        return frozenset(token.content for token in self._model.get_added_tokens_decoder().values())
+
     def is_control(self, index: int) -> bool:
         return index in self._special
 

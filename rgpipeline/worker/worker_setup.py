@@ -13,6 +13,7 @@ from rgpipeline.tasks import task_of
 from rgpipeline.tasks.row_prompts import Prompts, reads_texts
 from rgpipeline.text.chat import ChatTemplate
 from rgpipeline.text.prompt_template import PromptTemplate
+from rgpipeline.text.text_reader import TextReader
 from rgpipeline.text.tokenizer import Tokenizer
 
 
@@ -66,9 +67,12 @@ def open_prompts(job: Job, plan: Plan, source: ModelSource) -> Prompts:
     elif task_of(job).writes_texts:
         tokenizer = Tokenizer.find(source.tokenizer, source.options)
     template = PromptTemplate(job.input.template) if job.input.template else None
-    chat = _open_chat(source, tokenizer, plan)
+    reader = None
+    if tokenizer is not None:
+        reader = TextReader(tokenizer, job.input.special_tokens, bos=job.input.bos)
+    chat = _open_chat(source, reader, plan)
     requires_id = not plan.has_found_id(job)
-    return Prompts(plan.columns, job.sampling, tokenizer, chat, template, requires_id)
+    return Prompts(plan.columns, job.sampling, tokenizer, chat, template, requires_id, reader)
 
 
 def _requires_tokenizer(job: Job, plan: Plan) -> bool:
@@ -78,23 +82,24 @@ def _requires_tokenizer(job: Job, plan: Plan) -> bool:
     return bool(reads or writes or job.sampling.stop or job.model.tokenizer)
 
 
-def _open_chat(source: ModelSource, tokenizer: Tokenizer | None, plan: Plan) -> ChatTemplate | str:
+def _open_chat(source: ModelSource, reader: TextReader | None, plan: Plan) -> ChatTemplate | str:
     model = source.spec
     if plan.columns.messages is None and model.chat_template is not None:
         raise JobError(
             "model.chat_template: is for chats, and no column of messages is mapped; set "
             "input.columns.messages, or remove it"
         )
-    if plan.columns.messages is None or tokenizer is None:
+    if plan.columns.messages is None or reader is None:
         return "no messages column is mapped"
     try:
         return ChatTemplate.load(
             model.weights,
-            tokenizer,
+            reader.tokenizer,
             source.options,
             template=model.chat_template,
             tokenizer_url=source.tokenizer,
             now=plan.began,
+            reader=reader,
         )
     except WeightsError as error:
         if plan.format != "openai-batch" or model.chat_template is not None:
