@@ -97,6 +97,23 @@ def test_all_faults_are_told_at_once(write):
     ]
 
 
+@pytest.mark.parametrize(
+    ("input", "told"),
+    [
+        (
+            "columns: {prompt_ids: ids}, special_tokens: text",
+            "special_tokens and bos are for texts",
+        ),
+        ("columns: {prompt_ids: ids}, bos: false", "special_tokens and bos are for texts"),
+        ("columns: {tools: t}", "columns.tools is for chats; it needs columns.messages"),
+        ("special_tokens: none", "should be 'auto', 'parse' or 'text'; found 'none'"),
+    ],
+)
+def test_what_has_no_effect_on_the_input_is_refused(write, input, told):
+    (found,) = faults_of(write(LEAST.replace("prompts.jsonl", f"a, {input}")))
+    assert told in found
+
+
 def test_a_template_that_names_no_column_is_a_fault_of_the_file(write):
     text = LEAST.replace("prompts.jsonl", "a, template: Hello")
     assert "input.template: names no column" in faults_of(write(text))[0]

@@ -52,11 +52,12 @@ from rgpipeline.spec import Job
 from rgpipeline.storage.reachable import check_reachable
 from rgpipeline.storage.store import RetryingStore, open_store
 from rgpipeline.validation.repeated_ids import id_warnings
+from rgpipeline.validation.templated_prompts import prompt_warnings
 from rgpipeline.worker import EngineFactory
 
 # A cluster that was started a moment ago may still lack its hosts; an autoscaler's come late.
 _JOINING_S, _GROWING_S = 30.0, 1200.0
-_ID_CHECK_S = 20.0
+_CHECK_S = 20.0
 _log = logging.getLogger(__name__)
 
 
@@ -96,7 +97,11 @@ def run(
             JobEnded("finished"), progress, job.output.path, seconds, already_done=True
         )
     withdraw_success(store)
-    begun = _Run(job, plan, store, progress, stop or threading.Event(), watch, open_engine, began)
+    prompts = RowCheck("prompts", lambda: prompt_warnings(job, plan))
+    prompts.open()
+    begun = _Run(
+        *(job, plan, store, progress, prompts, stop or threading.Event(), watch, open_engine, began)
+    )
     with connected(address) as where, stopping_on_signals(begun.stop):
         try:
             return begun.drive(where)
@@ -115,28 +120,28 @@ def _loaded(job: object) -> Job:
     return job
 
 
-class IdCheck:
-    """Looks for repeated ids of rows in a thread, while the job runs."""
+class RowCheck:
+    """Looks at the first rows in a thread, while other things go on."""
 
-    def __init__(self, check: Callable[[], Iterable[str]]) -> None:
-        """`check` returns warnings; it may take long."""
-        self._check = check
-        self._found = ""
-        self._thread = threading.Thread(target=self._run, name="ids", daemon=True)
+    def __init__(self, what: str, check: Callable[[], Iterable[str]]) -> None:
+        """`what` of the rows is looked at; `check` returns warnings, and may take long."""
+        self._what, self._check = what, check
+        self._found: Sequence[str] = ()
+        self._thread = threading.Thread(target=self._run, name=what, daemon=True)
 
     def open(self) -> None:
         self._thread.start()
 
-    def found(self) -> str:
-        """The warnings; empty without any, or where the check is not done in time."""
-        self._thread.join(_ID_CHECK_S)
+    def found(self) -> Sequence[str]:
+        """The warnings; none where the check is not done in time."""
+        self._thread.join(_CHECK_S)
         return self._found
 
     def _run(self) -> None:
         try:
-            self._found = "\n".join(self._check())
+            self._found = tuple(self._check())
         except Exception as error:  # the rows are done all the same
-            _log.warning("the rows' ids can't be looked at: %s", error)
+            _log.warning("the rows' %s can't be looked at: %s", self._what, error)
 
 
 @dataclass(frozen=True)
@@ -147,6 +152,7 @@ class _Run:
     plan: Plan
     store: RetryingStore
     progress: Sequence[ShardProgress]
+    prompts: RowCheck
     stop: threading.Event
     watch: Callable[[JobView], None] | None
     open_engine: EngineFactory | None
@@ -158,15 +164,15 @@ class _Run:
         cluster, placement = self._find_room(address == "local", published)
         job = with_counted_mesh(self.job, placement)
         nodes, event_log = NodeWatch(cluster), EventLog(self.store, self.stop.set)
-        ids = IdCheck(lambda: id_warnings(job, self.plan))
+        ids = RowCheck("ids", lambda: id_warnings(job, self.plan))
         transport = RayTransport(job, self.plan, placement, nodes.node, self.open_engine)
         pool = WorkerPool(transport)
         dispatch = Dispatch(work_left(self.plan, self.progress), Policy.of(job.faults))
-        meshes = other_meshes(self.store, job)
+        meshes, others = other_meshes(self.store, job), other_driver_warning(self.store)
         facts = JobFacts(
             published,
             RowTokens.of(job, self.plan.columns),
-            [*self.plan.warnings, *meshes, *other_driver_warning(self.store)],
+            [*self.plan.warnings, *self.prompts.found(), *meshes, *others],
             partial(few_rows_warning, job, self.plan.rows),
         )
         metrics = JobMetrics(job.name)
@@ -187,7 +193,7 @@ class _Run:
         finally:
             nodes.close()
             pool.kill_all()
-        warning = ids.found() if end.outcome == "finished" else ""
+        warning = "\n".join(ids.found()) if end.outcome == "finished" else ""
         return self._conclude(end, reporter, event_log, warning)
 
     def _find_room(self, local: bool, published: PublishedTotals) -> tuple[Cluster, Placement]:

@@ -101,6 +101,12 @@ class InputSpec(Spec):
                 else "exactly one of columns.prompt, columns.messages, columns.prompt_ids and "
                 f"template makes the prompt; found {found}"
             )
+        texts = self.columns.prompt_ids is None or self.columns.completion is not None
+        if not texts and (self.special_tokens != "auto" or not self.bos):
+            raise ValueError(
+                "special_tokens and bos are for texts; prompt_ids are taken as they are, so remove "
+                "them"
+            )
         if self.columns.tools is not None and self.columns.messages is None and wanted:
             raise ValueError("columns.tools is for chats; it needs columns.messages")
         return self

@@ -19,6 +19,7 @@ from rgpipeline.tasks import task_of
 from rgpipeline.tasks.task import RowLabel
 from rgpipeline.text.stops import never_found
 from rgpipeline.text.tokenizer import Tokenizer
+from rgpipeline.validation.templated_prompts import ROWS, templated_warnings
 from rgpipeline.worker.worker_setup import open_prompts
 
 _ROWS = 1000  # looked at
@@ -106,6 +107,8 @@ def row_warnings(job: Job, plan: Plan) -> Iterator[str]:
     prompts = open_prompts(job, plan, source_of(job))
     yield from _stop_warnings(job, prompts.tokenizer)
     rows, task = min(_ROWS, first.rows), task_of(job)
+    if prompts.tokenizer is not None:
+        yield from templated_warnings(job, plan, prompts.tokenizer, input, min(ROWS, rows))
     bad: list[str] = []
     for row in range(rows):
         fault = input.faults.get(row)

@@ -5,15 +5,12 @@ Imports no jax: the driver looks at ids, too.
 
 from collections.abc import Iterator, Sequence
 
-import pyarrow as pa
-
 from rgpipeline.errors import RowError
-from rgpipeline.io.shard_rows import InputRows, read_shard
+from rgpipeline.io.shard_rows import InputRows
 from rgpipeline.plan import Plan
-from rgpipeline.records import Shard, Span
 from rgpipeline.spec import Job
-from rgpipeline.storage.filesystems import resolve_options
 from rgpipeline.tasks.row_prompts import Prompts
+from rgpipeline.validation.first_rows import first_rows
 from rgpipeline.wording import count, counted
 
 ROWS = 200_000  # read: takes about 40 MB of memory and two seconds
@@ -28,9 +25,7 @@ def id_warnings(job: Job, plan: Plan, rows: int = ROWS) -> Iterator[str]:
     """
     if plan.columns.id is None:
         return
-    spans = _first(plan, rows)
-    read = sum(span.rows for span in spans)
-    input = _read(job, plan, plan.columns.id, spans)
+    input, read = first_rows(job, plan, (plan.columns.id,), rows)
     prompts = Prompts(plan.columns, job.sampling, None, requires_id=False)
     repeated, empty = _repeated_ids(input, prompts, read)
     among = f"{'all ' if read == plan.rows else 'the first '}{counted(read, 'row')}"
@@ -42,23 +37,6 @@ def id_warnings(job: Job, plan: Plan, rows: int = ROWS) -> Iterator[str]:
         )
     if empty:
         yield f"{count(empty)} of {among} have an empty text as id"
-
-
-def _first(plan: Plan, rows: int) -> tuple[Span, ...]:
-    """The first rows of the job, file by file."""
-    spans: list[Span] = []
-    for index, file in enumerate(plan.files):
-        if stop := min(rows, file.rows):
-            spans.append(Span(index, 0, stop))
-            rows -= stop
-    return tuple(spans)
-
-
-def _read(job: Job, plan: Plan, name: str, spans: tuple[Span, ...]) -> InputRows:
-    options = resolve_options(job.storage_options)
-    reader, nothing_kept = plan.reader(options), pa.schema([])
-    shard = Shard(0, spans)
-    return read_shard(plan.files, shard, reader, nothing_kept, (name,), plan.partitions, options)
 
 
 def _repeated_ids(input: InputRows, prompts: Prompts, rows: int) -> tuple[list[Repeated], int]:

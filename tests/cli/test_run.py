@@ -150,6 +150,17 @@ def test_validate_warns_of_ids_that_several_rows_have(runtime: Runtime, capsys: 
     assert "warning: 1 of all 2 rows have an id that an earlier row has: 'a' " in told
 
 
+def test_validate_warns_of_prompts_that_were_templated_already(
+    runtime: Runtime, capsys: Captured
+) -> None:
+    pq.write_table(pa.table({"prompt": ["x", "<bos>y"]}), "prompts.parquet")
+    assert call(["validate", "job.yaml"]) == 0
+    told = capsys.readouterr().err
+    assert "warning: 1 of all 2 prompts look as if a chat template had been applied" in told
+    assert call(["validate", "job.yaml", "--set", "input.special_tokens=text"]) == 0
+    assert "chat template" not in capsys.readouterr().err
+
+
 def test_the_summary_tells_what_it_warns_of(runtime: Runtime, capsys: Captured) -> None:
     runtime.summary = ended("finished", 0, warning="1 of all 2 rows have an id …")
     call(["run", "job.yaml"])

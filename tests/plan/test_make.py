@@ -330,6 +330,17 @@ def test_a_fingerprint_is_of_job_and_files_not_of_where_they_lie(tmp_path: Path)
     assert seeded.fingerprint != moved
 
 
+def test_how_control_tokens_are_read_is_in_the_fingerprint_and_the_default_is_not(
+    tmp_path: Path,
+) -> None:
+    prompts(tmp_path, 3)
+    plain = make_plan(job(tmp_path))
+    assert plain.job["input"].keys().isdisjoint({"special_tokens", "bos"})
+    with_keys = [{"special_tokens": "text"}, {"special_tokens": "parse"}, {"bos": False}]
+    others = [make_plan(job(tmp_path, input=keys)) for keys in with_keys]
+    assert len({plan.fingerprint for plan in (plain, *others)}) == 4
+
+
 def test_an_adapter_is_in_the_fingerprint_and_its_absence_is_not(tmp_path: Path) -> None:
     prompts(tmp_path, 3)
     plain = make_plan(job(tmp_path))

@@ -14,6 +14,7 @@ from rgpipeline.errors import OutputError
 from rgpipeline.output.job_folder import request_stop
 from rgpipeline.runtime.ray_workers import require_same_output
 from rgpipeline.storage.store import open_store
+from tests import published
 from tests.runtime.engines import Slow, broken, unopenable
 from tests.runtime.jobs import answers, job_over, prompts, right_answers
 
@@ -103,6 +104,20 @@ def test_a_stopped_job_goes_on_where_it_was(tmp_path: Path) -> None:
     second = run(job, open_engine=Slow(tmp_path))
     assert second.outcome == "finished"
     assert answers(job) == right_answers(given)
+
+
+def test_prompts_that_were_templated_already_are_told_as_the_run_begins(tmp_path: Path) -> None:
+    texts = [{"prompt": "In"}, {"prompt": "<bos><start_of_turn>user\nHi"}]
+    job = published.job_over(tmp_path, texts, workers={"accelerator": "cpu", "count": 1})
+    stop, seen = threading.Event(), []
+
+    def watch(view: JobView) -> None:
+        seen.append(view)
+        stop.set()
+
+    assert run(job, open_engine=Slow(tmp_path), stop=stop, watch=watch).outcome == "interrupted"
+    (told,) = [text for text in seen[-1].warnings if "a chat template had been applied" in text]
+    assert told.startswith("1 of all 2 prompts look as if")
 
 
 def test_a_stop_asked_for_in_the_output_is_heard(tmp_path: Path) -> None:

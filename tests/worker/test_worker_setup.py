@@ -24,10 +24,11 @@ CHAT = [{"role": "user", "content": "Hello"}]
 def job_of(folder: Path, **model: Any) -> Job:
     (folder / "in.jsonl").write_text(json.dumps({"chat": CHAT, "prompt": "a", "ids": [1]}) + "\n")
     columns = model.pop("columns", {"messages": "chat"})
+    input = model.pop("input", {})
     mapping = {
         "task": model.pop("task", "generate"),
         "model": {"weights": str(GOLDEN / "tokenizer"), **model},
-        "input": {"path": str(folder / "in.jsonl"), "columns": columns},
+        "input": {"path": str(folder / "in.jsonl"), "columns": columns, **input},
         "output": {"path": str(folder / "out"), "keep": []},
     }
     return parse_job(mapping, "job")
@@ -45,6 +46,20 @@ def rendered(prompts: Prompts) -> str:
 def test_a_jobs_own_chat_template_is_used(tmp_path: Path) -> None:
     prompts = opened(job_of(tmp_path, chat_template="<{{ messages[0].content }}>"))
     assert rendered(prompts) == "<Hello>"
+
+
+def test_texts_and_chats_are_read_as_the_job_says(tmp_path: Path) -> None:
+    columns = {"messages": "chat", "id": "prompt"}
+    as_text = opened(job_of(tmp_path, columns=columns, input={"special_tokens": "text"}))
+    bare = opened(job_of(tmp_path, columns=columns, input={"bos": False}))
+    assert isinstance(as_text.chat, ChatTemplate)
+    assert isinstance(bare.chat, ChatTemplate)
+    turn = [{"role": "user", "content": "<end_of_turn>"}]
+    end = as_text.tokenizer.piece_to_id("<end_of_turn>")
+    assert [as_text.chat.encode(turn).count(end), bare.chat.encode(turn).count(end)] == [1, 2]
+    assert bare.chat.encode(turn)[0] != bare.tokenizer.bos_id
+    prompt = opened(job_of(tmp_path, columns={"prompt": "prompt"}, input={"bos": False}))
+    assert prompt.make({"prompt": "a"}).tokens == prompt.tokenizer.encode("a", bos=False)
 
 
 def test_a_template_is_told_the_moment_the_job_began(tmp_path: Path) -> None:
