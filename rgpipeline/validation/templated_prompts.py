@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from rgpipeline.errors import RowError
 from rgpipeline.io.shard_rows import InputRows
-from rgpipeline.model.weights.adapter_config import tokenizer_folder
+from rgpipeline.model.weights.model_source import resolve_source
 from rgpipeline.plan import Plan
 from rgpipeline.spec import Job, Sampling
 from rgpipeline.storage.filesystems import resolve_options
@@ -27,8 +27,8 @@ def prompt_warnings(job: Job, plan: Plan) -> Iterator[str]:
     """
     if not _has_texts(job, plan):
         return
-    options = resolve_options(job.storage_options)
-    tokenizer = Tokenizer.find(tokenizer_folder(job.model, options), options)
+    source = resolve_source(job.model, resolve_options(job.storage_options))
+    tokenizer = Tokenizer.find(source.tokenizer, source.options)
     if tokenizer is not None:
         input, rows = first_rows(job, plan, plan.used, min(ROWS, plan.shards[0].rows))
         yield from templated_warnings(job, plan, tokenizer, input, rows)
