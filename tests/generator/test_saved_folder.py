@@ -1,6 +1,5 @@
 """A folder as transformers 5's `save_pretrained` leaves it runs as it stands."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -13,8 +12,10 @@ from rgpipeline import Generator
 from rgpipeline.cli.app import call
 from rgpipeline.errors import RowError
 from rgpipeline.storage.small_files import DEMO_FOLDER
-from tests.text.json_tokenizers import converted, write
+from tests.model.golden import FOLDER
+from tests.text.json_tokenizers import converted
 
+SAVED = FOLDER / "saved" / "demo"
 SMALL = {"slots": 2, "prefill_chunk": 16}
 GREEDY = {"temperature": 0, "max_tokens": 24}
 PROMPTS = ["In the beginning", "And it came to pass, that the 日本"]
@@ -22,25 +23,17 @@ PROMPTS = ["In the beginning", "And it came to pass, that the 日本"]
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """config.json, model.safetensors, tokenizer.json, tokenizer_config.json; no tokenizer.model.
+    """The demo model as transformers saves it (tests/golden/saved); no tokenizer.model.
 
     GemmaTokenizer adds a mask token that the model has no row for.
     """
-    folder = tmp_path_factory.mktemp("saved")
+    folder = tmp_path_factory.mktemp("saved") / "demo"
+    shutil.copytree(SAVED, folder)
     demo = Path(DEMO_FOLDER)
-    config = json.loads((demo / "config.json").read_text())
-    config["dtype"] = config.pop("torch_dtype")
-    rope = {name: config.pop(name) for name in ("rope_theta", "partial_rotary_factor")}
-    config |= {
-        "rope_parameters": {"rope_type": "default", **rope},
-        "transformers_version": "5.24.0",
-    }
-    (folder / "config.json").write_text(json.dumps(config))
     shutil.copy(demo / "model.safetensors", folder)
     tokenizer = converted((demo / "tokenizer.model").read_bytes())
     tokenizer.add_special_tokens(["<mask>"])
-    assert tokenizer.token_to_id("<mask>") == config["vocab_size"]
-    write(folder, tokenizer, mask_token="<mask>", is_local=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
     return folder
 
 
@@ -53,6 +46,8 @@ def test_it_writes_what_the_same_model_with_a_tokenizer_model_writes(generator: 
     demo = Generator.load("demo", **SMALL)
     assert generator.generate(PROMPTS, GREEDY) == demo.generate(PROMPTS, GREEDY)
     assert generator.encode(PROMPTS[1]) == demo.encode(PROMPTS[1])
+    chat = [{"role": "user", "content": "Who made heaven?\nAnd when?"}]
+    assert generator.chat(chat, GREEDY) == demo.chat(chat, GREEDY)
 
 
 def test_what_is_streamed_is_the_whole(generator: Generator) -> None:
