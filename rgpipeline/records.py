@@ -92,6 +92,12 @@ class Request:
     snapshot: Snapshot | None = None  # continue from here; `tokens` is then only for penalties
     start: ReadText | None = None  # what was read before the prompt
     keep_read: bool = False  # emit what was read of the prompt
+    in_turn: bool = False  # the prompt is a chat, and ends where the model's turn begins
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompt alone, without those before it."""
+        return len(self.tokens) - (len(self.start.tail) if self.start else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +143,7 @@ class OutputRow:
     error: str | None = None
     completion_ids: list[int] | None = None
     logprobs: str | list[float] | None = None
+    state: str | None = None  # the address of its state at the end, if that is stored
     result: Any = None  # of a task without completions: what its columns are made from
     final: bool = True  # the sample's last segment
 

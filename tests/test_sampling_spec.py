@@ -5,7 +5,7 @@ import yaml
 
 from rgpipeline.io.openai_requests import sampling_of
 from rgpipeline.spec import Sampling, facts_of, openai_names
-from rgpipeline.tasks.row_prompts import row_sampling
+from rgpipeline.tasks.row_sampling import row_sampling
 
 EXAMPLES = {
     name: yaml.safe_load(facts_of(info)["example"]) for name, info in Sampling.model_fields.items()

@@ -29,6 +29,9 @@ def cat(
     output: Output,
     id: Annotated[str | None, typer.Option("--id", help="Only the rows with this id.")] = None,
     format: Annotated[Format, typer.Option("--format", help="How to print them.")] = Format.TEXT,
+    state: Annotated[
+        bool, typer.Option("--state", help="OUTPUT is a state's file: print what it is.")
+    ] = False,
     storage: Storage = None,
 ) -> int:
     """Print the completions of a job, the segments of long ones joined.
@@ -39,11 +42,17 @@ def cat(
       rgpipeline cat out/demo --id 'Ge 10:6'
       rgpipeline cat out/demo --format jsonl > completions.jsonl
       rgpipeline cat out/batch --format openai-batch > batch_output.jsonl
+      rgpipeline cat out/book/_states/3f….safetensors --state
 
     Works while the job runs; unfinished completions come last.
     """
     from rgpipeline.output import JobFolder, whole_texts
 
+    if state:
+        if id is not None or format is not Format.TEXT:
+            raise UserError("--state prints a state's file alone; leave out --id and --format")
+        typer.echo(_about_state(output, storage_options(storage)))
+        return 0
     texts = whole_texts(JobFolder.open(output, storage_options(storage)), id)
     printed = 0
     for line in _LINES[format](texts):
@@ -55,6 +64,26 @@ def cat(
             f"--format jsonl` shows all ids)"
         )
     return 0
+
+
+def _about_state(url: str, options: Mapping[str, Any] | None) -> str:
+    from rgpipeline.io.state_files import load_state
+
+    read = load_state(url, options)
+    kind, arrays = read.kind, sum(array.nbytes for array in read.arrays.values())
+    facts = {
+        "position": f"{read.position:,} tokens",
+        "read": f"{read.read:,} tokens, in chunks of {kind.prefill_chunk}",
+        "read again": f"{len(read.tail):,} tokens, by each row that follows",
+        "ends in": "the model's turn of a chat" if read.in_turn else "a text",
+        "size": f"{arrays / 1e6:.1f} MB of state, {(read.nbytes - arrays) / 1e3:.1f} kB beside it",
+        "model": f"fingerprint {kind.model}, {kind.dtype}, quantize {kind.quantize}",
+        "window": f"{kind.window:,} tokens",
+        "vocabulary": f"{kind.vocabulary:,} tokens",
+        "address": read.address,
+    }
+    width = max(map(len, facts)) + 2
+    return "\n".join(f"{name:{width}}{fact}" for name, fact in facts.items())
 
 
 def _as_text(texts: Iterable["WholeText"]) -> Iterator[str]:

@@ -85,6 +85,8 @@ class Generator(LoadedModel):
         ids: Sequence[str] | None = None,
         *,
         tools: Tools = None,
+        from_state: States = None,
+        keep_state: bool = False,
         prompt_logprobs: bool = False,
         progress: bool | Watch = False,
     ) -> list[Completion]:
@@ -93,9 +95,10 @@ class Generator(LoadedModel):
         `messages` are dicts of `role` and `content`, as in the job file's `messages` column;
         `tools` are those that the model may call, in all of them. The answer ends where the model
         ends its turn. Otherwise as `generate`; one conversation gives a list of one completion.
+        After a `state` of an earlier answer, `messages` are the next turn alone.
         Raises RowError naming conversation, message and field; WeightsError without a template.
         """
-        requests = self._requests.chats(messages, sampling, ids, tools)
+        requests = self._requests.chats(messages, sampling, ids, tools, from_state, keep_state)
         return self._run.all(requests, prompt_logprobs, progress)
 
     def stream(

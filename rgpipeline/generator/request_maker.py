@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import repeat
 from pathlib import Path
@@ -41,6 +41,7 @@ Samplings = SamplingLike | Sequence[SamplingLike | None] | None
 Messages = Sequence[Mapping[str, Any]]
 Tools = Sequence[Mapping[str, Any]] | None
 Tokens = NDArray[np.int32]
+Encode = Callable[[Any, ReadText | None], NDArray[np.integer[Any]]]  # a prompt, what it follows
 
 
 @dataclass
@@ -80,35 +81,52 @@ class RequestMaker:
         """
         given = elements(prompts, "prompts", "a list of prompts")
         before = starts(from_state, len(given))
-        pairs = list(zip(given, before, strict=True))
-        tokens = self._tokens("prompt", pairs, lambda pair: self._continued(*pair))
+        tokens = self._tokens(
+            *("prompt", given, before),
+            lambda prompt, start: self._encode(prompt, bos=start is None),
+        )
         each = samplings(sampling, len(tokens))
-        return self._requests(tokens, each, ids, "prompt", before, keep)
+        requests = self._requests(tokens, each, ids, "prompt", before)
+        return [replace(request, keep_read=keep) for request in requests]
 
     def chats(
-        self, messages: object, sampling: Samplings, ids: object, tools: Tools = None
+        self,
+        messages: object,
+        sampling: Samplings,
+        ids: object,
+        tools: Tools = None,
+        from_state: object = None,
+        keep: bool = False,
     ) -> list[Request]:
         """As `prompts`, for one conversation or a list of them, all with the same tools."""
         template, chats = self.chat_template, conversations(messages)
-        tokens = self._tokens(
-            "conversation", chats, lambda chat: self._within(template.encode(chat, tools))
-        )
+
+        def encode(chat: object, start: ReadText | None) -> NDArray[np.int64]:
+            if start is None:
+                return self._within(template.encode(chat, tools))
+            return self._within(template.encode_after(chat, tools, in_turn=start.in_turn))
+
+        before = starts(from_state, len(chats))
+        tokens = self._tokens("conversation", chats, before, encode)
         each = [with_turn_end(s, template.stop_ids) for s in samplings(sampling, len(chats))]
-        return self._requests(tokens, each, ids, "conversation")
+        requests = self._requests(tokens, each, ids, "conversation", before)
+        return [replace(request, keep_read=keep, in_turn=True) for request in requests]
 
     def tokens(self, prompts: object) -> list[Tokens]:
         """Token ids [n] of each prompt, n >= 1."""
-        return self._tokens(
-            "prompt", elements(prompts, "prompts", "a list of prompts"), self._encode
-        )
+        given = elements(prompts, "prompts", "a list of prompts")
+        return self._tokens("prompt", given, [None] * len(given), lambda one, _: self._encode(one))
 
     def _tokens(
-        self, what: str, given: Sequence[object], encode: Callable[[Any], NDArray[np.integer[Any]]]
+        self, what: str, given: Sequence[object], before: Sequence[ReadText | None], encode: Encode
     ) -> list[Tokens]:
+        """The ids of each, after those of what it follows that must be read again."""
         tokens = []
-        for index, one in enumerate(given):
+        for index, (one, start) in enumerate(zip(given, before, strict=True)):
             with _named(what, index):
-                ids = encode(one)
+                ids = encode(one, start)
+                if start is not None:
+                    ids = np.concatenate([start.tail, ids], dtype=np.int64)
                 self.loop.opened().check_tokens(ids)
                 tokens.append(ids.astype(np.int32))
         return tokens
@@ -120,12 +138,6 @@ class RequestMaker:
         if self.tokenizer is None:
             raise RowError("it is text, and the model has no tokenizer; give token ids")
         return self._within(self.tokenizer.encode(value, bos=bos))
-
-    def _continued(self, prompt: object, start: ReadText | None) -> NDArray[np.integer[Any]]:
-        """A prompt's ids, after those of `start` that must be read again."""
-        if start is None:
-            return self._encode(prompt)
-        return np.concatenate([start.tail, self._encode(prompt, bos=False)], dtype=np.int64)
 
     def _within(self, ids: list[int]) -> NDArray[np.int64]:
         """A text's ids as an array. Raises WeightsError for one that the model doesn't know."""
@@ -141,19 +153,17 @@ class RequestMaker:
         each: list[Sampling],
         ids: object,
         what: str,
-        before: Sequence[ReadText | None] | None = None,
-        keep: bool = False,
+        before: Sequence[ReadText | None],
     ) -> list[Request]:
         requests: list[Request] = []
         names = row_ids(ids, len(tokens))
-        before = before or [None] * len(tokens)
         given = zip(tokens, each, names, before, strict=True)
         for index, (prompt, sampling, name, start) in enumerate(given):
             if sampling.stop and self.tokenizer is None:
                 raise UserError("sampling.stop needs a tokenizer; use stop_ids or tokenizer=")
             if self.tokenizer is not None:
                 sampling = with_named_tokens(sampling, self.tokenizer)
-            requests += sample_requests(prompt, sampling, name, repeat(index), start, keep)
+            requests += sample_requests(prompt, sampling, name, repeat(index), start)
             with _named(what, index):
                 self.loop.opened().check(requests[-1])
         return requests

@@ -172,6 +172,7 @@ def _holds_items(kinds: JsonKinds, test: Callable[[JsonKinds], bool]) -> bool:
 
 _WANTED: dict[str, tuple[Fits, str]] = {
     "prompt": (_is_text, "text"),
+    "state": (_is_text, "the address of a stored state, as text,"),
     "completion": (_is_text, "text"),
     "prompt_ids": (lambda kind: _is_list_of(kind, pa.types.is_integer), "a list of token ids"),
     "messages": (
@@ -191,6 +192,7 @@ _WANTED: dict[str, tuple[Fits, str]] = {
 # The same for JSON values: whether at least one of them is usable.
 _HOLDS: dict[str, Callable[[JsonKinds], bool]] = {
     "prompt": lambda kinds: kinds.text,
+    "state": lambda kinds: kinds.text,
     "completion": lambda kinds: kinds.text,
     "prompt_ids": lambda kinds: _holds_items(kinds, lambda item: item.least is not None),
     "messages": lambda k: k.text or _holds_items(k, lambda item: item.keys is not None),

@@ -146,8 +146,10 @@ _LATER_KEYS = {
     "model.adapter": None,
     "model.base": None,
     "input.columns.tools": None,
+    "input.columns.state": None,
     "input.special_tokens": "auto",
     "input.bos": True,
+    "output.states": None,
 }
 
 

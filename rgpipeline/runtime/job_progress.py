@@ -8,8 +8,9 @@ from rgpipeline.dispatch.driver_messages import JobEnded
 from rgpipeline.dispatch.work_queue import WorkQueue
 from rgpipeline.errors import OutputError, StoreError
 from rgpipeline.io.snapshots import Snapshots
-from rgpipeline.output import ShardProgress, read_heartbeat, write_success
+from rgpipeline.output import JobFolder, ShardProgress, read_heartbeat, write_success
 from rgpipeline.output.job_status import Outcome, Summary, published_totals
+from rgpipeline.output.orphan_states import remove_orphan_states
 from rgpipeline.plan import Plan
 from rgpipeline.records import PublishedTotals, ShardDone
 from rgpipeline.storage.store import Store
@@ -63,14 +64,15 @@ def verify_complete(end: JobEnded, progress: Sequence[ShardProgress], store: Sto
     )
 
 
-def mark_finished(store: Store) -> None:
-    """Marks the output as finished, for every reader, and removes the snapshots.
+def mark_finished(folder: JobFolder) -> None:
+    """Marks the output as finished, for every reader; removes snapshots, and states of no row.
 
-    Readers of the rows need neither, so only a warning is logged where the folder is read-only.
+    Readers of the rows need none of it, so only a warning is logged where the folder is read-only.
     """
     try:
-        write_success(store)
-        Snapshots(store).remove_everything()
+        write_success(folder.store)
+        Snapshots(folder.store).remove_everything()
+        remove_orphan_states(folder)
     except (OutputError, StoreError) as error:
         _log.warning("all rows are done, and the folder could not be marked so: %s", error)
 

@@ -91,7 +91,7 @@ def run(
     plan = open_or_create(job, store)
     progress = read_progress(JobFolder(store, job, plan))
     if all(shard.finished for shard in progress):
-        mark_finished(store)
+        mark_finished(JobFolder(store, job, plan, job.storage_options))
         seconds = time.monotonic() - began
         return summary_of(
             JobEnded("finished"), progress, job.output.path, seconds, already_done=True
@@ -238,5 +238,5 @@ class _Run:
         )
         event_log.close(last)
         if summary.outcome == "finished":
-            mark_finished(self.store)
+            mark_finished(JobFolder(self.store, self.job, self.plan, self.job.storage_options))
         return summary

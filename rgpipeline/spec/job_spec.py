@@ -42,6 +42,13 @@ class Columns(Spec):
         "column",
     )
     sampling: str | None = field(None, "column of per-row sampling overrides", "options", "column")
+    state: str | None = field(
+        None,
+        "task generate: column of addresses of stored states, which the prompts follow; null for "
+        "rows that follow none",
+        "state",
+        "column",
+    )
 
 
 class InputSpec(Spec):
@@ -93,6 +100,8 @@ class InputSpec(Spec):
         columns = [n for n in ("prompt", "messages", "prompt_ids") if getattr(self.columns, n)]
         sources = [f"columns.{name}" for name in columns] + (["template"] if self.template else [])
         wanted = 0 if brings_prompts(self.format) else 1
+        if wanted == 0 and self.columns.state:
+            sources.append("columns.state")
         if len(sources) != wanted:
             found = " and ".join(sources) or "none"
             raise ValueError(
@@ -126,6 +135,12 @@ class OutputSpec(Spec):
         65536, "a longer completion is published in segments of this many tokens", "16384", "tokens"
     )
     token_ids: bool = field(False, "add the completion_ids column", "true")
+    states: Literal["last"] | None = field(
+        None,
+        "task generate: last stores each sample's state at its end, which other rows can follow, "
+        "and adds the state column",
+        "last",
+    )
 
     @field_validator("keep", mode="before")
     @classmethod
@@ -158,6 +173,8 @@ _ONLY_FOR = {
     "input.columns.sampling": ("generate", "score"),
     "sampling": ("generate", "score"),
     "embed": ("embed",),
+    "input.columns.state": ("generate",),
+    "output.states": ("generate",),
 }
 
 

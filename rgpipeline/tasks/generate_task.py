@@ -23,7 +23,7 @@ class GenerateTask(Task):
     """Each sample of a row is a sequence in a slot, published in segments.
 
     Columns: id, sample, segment, completion, finish_reason, prompt_tokens, completion_tokens,
-    error; then, where asked, completion_ids (list<int32>) and logprobs. `logprobs` is
+    error; then, where asked, completion_ids (list<int32>), logprobs and state. `logprobs` is
     list<float32>, of the sampled tokens, for `sampling.logprobs: 1`. With more it is JSON text,
     for it holds the most probable tokens too, or, for OpenAI batch files, the tokens' texts.
     """
@@ -51,13 +51,22 @@ class GenerateTask(Task):
             columns.append(Column("logprobs", floats, lambda row: row.logprobs))
         elif may_have_logprobs(job):
             columns.append(Column("logprobs", pa.string(), _json_logprobs))
+        if job.output.states:
+            columns.append(Column("state", pa.string(), lambda row: row.state))
         return columns
 
     def work(self, row: RowLabel, values: Mapping[str, Any], prompts: Prompts) -> list[RowWork]:
         prompt = prompts.make(values)
-        tokens = np.asarray(prompt.tokens, np.int32)
-        requests = sample_requests(tokens, prompt.sampling, row.id, map(row.key, count()))
-        return [SequenceWork(row, sample, request) for sample, request in enumerate(requests)]
+        tokens, start = np.asarray(prompt.tokens, np.int32), prompt.start
+        requests = sample_requests(
+            tokens if start is None else start.continued(tokens).tail,
+            *(prompt.sampling, row.id, map(row.key, count())),
+            start,
+            prompts.keep_states,
+            prompt.in_turn,
+        )
+        size = prompt.start_bytes
+        return [SequenceWork(row, n, request, size=size) for n, request in enumerate(requests)]
 
 
 def sample_requests(
@@ -67,11 +76,14 @@ def sample_requests(
     keys: Iterable[Hashable],
     start: ReadText | None = None,
     keep_read: bool = False,
+    in_turn: bool = False,
 ) -> Iterator[Request]:
     """A request for each of a prompt's samples, with these keys; arguments as in `Request`."""
     for sample, key in zip(range(sampling.n), keys, strict=False):
         draw = draw_words(sampling.seed, row_id, sample)
-        yield Request(key, tokens, sampling, draw, start=start, keep_read=keep_read)
+        yield Request(
+            *(key, tokens, sampling, draw), start=start, keep_read=keep_read, in_turn=in_turn
+        )
 
 
 def sequence_text(

@@ -1,19 +1,18 @@
 """Makes prompts of rows: their token ids, and their own sampling in place of the job's."""
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date, time
 from decimal import Decimal
-from typing import Any, get_args
+from typing import Any
 from uuid import UUID
-
-from pydantic import ValidationError
 
 from rgpipeline.errors import RowError
 from rgpipeline.io.used_values import as_text
-from rgpipeline.jobfile import spec_faults
+from rgpipeline.read_texts import ReadText
 from rgpipeline.spec import Columns, Sampling
+from rgpipeline.tasks.row_sampling import row_sampling
+from rgpipeline.tasks.state_loader import StateLoader
 from rgpipeline.text.chat import ChatTemplate
 from rgpipeline.text.prompt_template import PromptTemplate
 from rgpipeline.text.stops import with_named_tokens, with_turn_end
@@ -27,73 +26,14 @@ _MAX_ID = 2**31
 _EXACT = 2**53  # above it, a float64 stands for several whole numbers
 _NAMES = (str, int, Decimal, date, time, UUID, bytes)  # types that can name a row
 
-# Parameters that may be null, such as `max_tokens` without a limit.
-_NULLABLE = [
-    name for name, info in Sampling.model_fields.items() if type(None) in get_args(info.annotation)
-]
-
-
-def row_sampling(base: Sampling, overrides: object, column: str = "sampling") -> Sampling:
-    """`base` with a row's overrides: an object of sampling keys, or that as JSON text.
-
-    A null, and a key whose value is null, override nothing: in a struct every row has all keys.
-    In JSON text, null is a value of the parameters that have it: `max_tokens: null` is no limit.
-    Raises RowError naming the key at fault.
-    """
-    given = _as_mapping(overrides, column)
-    if not given:
-        return base
-    try:
-        sampling = Sampling.model_validate({**base.model_dump(), **given})
-    except ValidationError as error:
-        raise RowError("; ".join(spec_faults(error, Sampling, column))) from error
-    if base.logprobs == 1 and sampling.logprobs > 1:
-        raise RowError(
-            f"{column}.logprobs: {sampling.logprobs} does not fit into the job's column, which "
-            f"holds the sampled token's alone; set sampling.logprobs of the job to 2 or more"
-        )
-    return sampling
-
-
-def _as_mapping(overrides: object, column: str) -> Mapping[str, Any]:
-    if overrides is None:
-        return {}
-    if isinstance(overrides, str):
-        return _parse(overrides, column)
-    if isinstance(overrides, Mapping):
-        return _given(overrides)
-    if isinstance(overrides, Sequence) and {tuple} == set(map(type, overrides)):
-        return _given(dict(overrides))  # a map, as Arrow gives it
-    raise RowError(
-        f"{column!r} holds {kind_of(overrides)}; an object of sampling keys, or that as JSON "
-        f"text, is needed"
-    )
-
-
-def _given(overrides: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The keys that have a value; likewise the token ids in `logit_bias`."""
-    given = {key: value for key, value in overrides.items() if value is not None}
-    bias = given.get("logit_bias")
-    if isinstance(bias, Mapping):  # a struct has the token ids of all rows
-        given["logit_bias"] = {token: add for token, add in bias.items() if add is not None}
-    return given
-
-
-def _parse(text: str, column: str) -> Mapping[str, Any]:
-    try:
-        value = json.loads(text) if text.strip() else {}
-    except (ValueError, RecursionError) as error:
-        raise RowError(f"{column!r} holds text that is not JSON ({error})") from error
-    if not isinstance(value, Mapping):
-        raise RowError(f"{column!r} holds JSON that is not an object of sampling keys")
-    nulls = {name: None for name in _NULLABLE if value.get(name, 0) is None}
-    return {**_given(value), **nulls}
-
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    tokens: list[int]
+    tokens: list[int]  # without those of `start`
     sampling: Sampling
+    start: ReadText | None = None  # what it follows
+    start_bytes: int = 0  # of `start`, if it was loaded for this prompt
+    in_turn: bool = False  # it is a chat, and ends where the model's turn begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +51,8 @@ class Prompts:
     template: PromptTemplate | None = None
     requires_id: bool = True  # a null id is an error of its row
     reader: TextReader | None = None
+    states: StateLoader = field(default_factory=StateLoader)
+    keep_states: bool = False  # the states at the samples' ends are wanted
 
     def __post_init__(self) -> None:
         if self.reader is None and self.tokenizer is not None:
@@ -126,23 +68,33 @@ class Prompts:
 
     def make(self, row: Row) -> Prompt:
         """The prompt of a row, given by column. Raises RowError naming the column at fault."""
-        sampling = self._sampling(row)
+        name = self.columns.state
+        if name is None or row[name] is None:
+            return self._prompt(row, self._sampling(row), None)
+        if not isinstance(row[name], str):
+            raise RowError(f"{name!r} holds {kind_of(row[name])}; a state's address is needed")
+        start, size = self.states.load(row[name])
+        prompt = self._prompt(row, self._sampling(row), start)
+        return replace(prompt, start=start, start_bytes=size)
+
+    def _prompt(self, row: Row, sampling: Sampling, start: ReadText | None) -> Prompt:
+        """What the row itself says, after `start`."""
+        new, columns = start is None, self.columns
         if self.template is not None:
             reader = self._reader()
-            tokens = reader.read_parts(self.template.parts(row))
-            return Prompt(reader.require_tokens(tokens), sampling)
-        columns = self.columns
+            tokens = reader.read_parts(self.template.parts(row), bos=new)
+            return Prompt(reader.require_tokens(tokens) if new else tokens, sampling)
         sources = [columns.prompt, columns.messages, columns.prompt_ids]
         given = [name for name in sources if name is not None and row[name] is not None]
         if not given:
             names = " and ".join(repr(name) for name in sources if name is not None)
             raise RowError(f"{names} is null")
         if given[0] == columns.messages:
-            return self._chat(given[0], row, sampling)
+            return self._chat(given[0], row, sampling, start)
         if given[0] == columns.prompt_ids:
-            return Prompt(_token_ids(given[0], row[given[0]]), sampling)
-        tokens = self.text_tokens(given[0], row)
-        return Prompt(self._reader().require_tokens(tokens), sampling)
+            return Prompt(_token_ids(given[0], row[given[0]], may_be_empty=not new), sampling)
+        tokens = self.text_tokens(given[0], row, bos=new)
+        return Prompt(self._reader().require_tokens(tokens) if new else tokens, sampling)
 
     def row_id(self, row: Row) -> str | None:
         """The row's own id; None when no column is mapped to ids.
@@ -182,7 +134,7 @@ class Prompts:
         assert self.reader is not None, "`open_prompts` loads a tokenizer where there are texts"
         return self.reader
 
-    def _chat(self, name: str, row: Row, sampling: Sampling) -> Prompt:
+    def _chat(self, name: str, row: Row, sampling: Sampling, start: ReadText | None) -> Prompt:
         messages = row[name]
         if not isinstance(messages, str | list):
             raise RowError(
@@ -192,8 +144,11 @@ class Prompts:
         if isinstance(self.chat, str):
             raise RowError(self.chat)
         tools = None if self.columns.tools is None else row[self.columns.tools]
-        tokens = self.chat.encode(messages, tools)
-        return Prompt(tokens, with_turn_end(sampling, self.chat.stop_ids))
+        if start is None:
+            tokens = self.chat.encode(messages, tools)
+        else:
+            tokens = self.chat.encode_after(messages, tools, in_turn=start.in_turn)
+        return Prompt(tokens, with_turn_end(sampling, self.chat.stop_ids), in_turn=True)
 
 
 def reads_texts(columns: Columns, template: object) -> bool:
@@ -213,10 +168,10 @@ def _row_name(name: str, value: object) -> str:
     )
 
 
-def _token_ids(name: str, ids: object) -> list[int]:
+def _token_ids(name: str, ids: object, *, may_be_empty: bool) -> list[int]:
     if not isinstance(ids, list):
         raise RowError(f"{name!r} holds {kind_of(ids)}; a list of token ids is needed")
-    if not ids:
+    if not ids and not may_be_empty:
         raise RowError(f"{name!r} is an empty list; give at least one token id, such as BOS")
     for index, token in enumerate(ids):
         if type(token) is not int or not 0 <= token < _MAX_ID:

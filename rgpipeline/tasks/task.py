@@ -48,6 +48,7 @@ class SequenceWork:
     sample: int
     request: Request  # by `key`
     notes: Notes | None = None  # beside the request's snapshot
+    size: int = 0  # bytes of the state that the prompt follows, if it was loaded for this row
 
     @property
     def key(self) -> SampleKey:
@@ -63,7 +64,7 @@ class SequenceWork:
         """Host memory, approximately."""
         snapshot = self.request.snapshot
         saved = sum(array.nbytes for array in snapshot.arrays.values()) if snapshot else 0
-        return self.request.tokens.nbytes + saved + 1024
+        return self.request.tokens.nbytes + saved + self.size + 1024
 
     def resumed(self, snapshot: Snapshot, notes: Notes) -> "SequenceWork":
         """The same, continued from a snapshot."""

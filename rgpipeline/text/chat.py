@@ -1,13 +1,13 @@
 """Chats to prompts: by the template of the job or the checkpoint, else by Gemma's turns."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import Self
 
 from rgpipeline.errors import RowError, WeightsError
 from rgpipeline.storage.filesystems import StorageOptions
-from rgpipeline.text.chat_messages import as_turns, from_json, parse_messages
+from rgpipeline.text.chat_messages import TOOL_KEYS, as_turns, from_json, parse_messages
 from rgpipeline.text.chat_tools import parse_tools
 from rgpipeline.text.control_tokens import ControlTokens, encode_spelled, not_read, unused_mark
 from rgpipeline.text.jinja import JinjaTemplate
@@ -21,6 +21,7 @@ from rgpipeline.text.template_files import (
 from rgpipeline.text.text_reader import TextReader
 from rgpipeline.text.tokenizer import Tokenizer
 
+_ANSWER = "\ue000answer\ue000"  # stands for an answer; no template has it
 _TURN, _END = "<start_of_turn>", "<end_of_turn>"
 
 
@@ -135,12 +136,15 @@ class ChatTemplate:
         it becomes that token, as in transformers. Gemma's turn tokens always do, also if the
         tokenizer would split them.
         """
-        tokenizer = self._reader.tokenizer
+        texts = self._texts(messages, tools)
+        ids = encode_spelled(self._reader.tokenizer, texts, self._spelled)
+        return self._reader.with_bos(ids)
+
+    def _texts(self, messages: object, tools: object) -> list[str]:
+        """The prompt, cut where its control tokens are not to be read."""
         if self._reader.special_tokens != "text":
-            texts = [self.render(messages, tools)]
-        else:
-            texts = self._render_apart(messages, tools)
-        return self._reader.with_bos(encode_spelled(tokenizer, texts, self._spelled))
+            return [self.render(messages, tools)]
+        return self._render_apart(messages, tools)
 
     def _render_apart(self, messages: object, tools: object) -> list[str]:
         """The prompt, cut where the messages or tools spell control tokens."""
@@ -155,6 +159,31 @@ class ChatTemplate:
     @cached_property
     def _control(self) -> ControlTokens:
         return ControlTokens(self._reader.tokenizer.control_tokens(self._written))
+
+    def encode_after(
+        self, messages: object, tools: object = None, *, in_turn: bool = False
+    ) -> list[int]:
+        """The token ids of `messages` as they follow a text. Raises as `encode`.
+
+        `in_turn`: the text is a chat that ends in the model's turn, which is closed first, as the
+        template closes one.
+        """
+        texts = self._texts(messages, tools)  # also names faults by the messages' own numbers
+        if in_turn:
+            asked = {"role": "user", "content": "."}
+            before = [asked, {"role": "assistant", "content": _ANSWER}]
+            given = parse_messages(messages, TOOL_KEYS)
+            texts = _after_answer(self._texts([*before, *given], tools))
+        ids = encode_spelled(self._reader.tokenizer, ["", *texts], self._spelled)
+        return ids[1:] if ids[:1] == [self._reader.tokenizer.bos_id] else ids
+
+
+def _after_answer(texts: Sequence[str]) -> list[str]:
+    """What follows the answer. Raises RowError if the template doesn't write it as it is."""
+    found = [index for index, text in enumerate(texts) if _ANSWER in text]
+    if len(found) != 1 or texts[found[0]].count(_ANSWER) != 1:
+        raise RowError("the chat template changes answers, so a chat can't follow a state")
+    return [texts[found[0]].partition(_ANSWER)[2], *texts[found[0] + 1 :]]
 
 
 def _gemma_turns(messages: object) -> str:

@@ -14,6 +14,7 @@ from rgpipeline.io.readers import take_rows
 from rgpipeline.io.shard_rows import InputRows
 from rgpipeline.io.snapshots import Snapshots
 from rgpipeline.plan import Plan
+from rgpipeline.read_texts import ReadText
 from rgpipeline.records import OutputRow, SampleKey, ShardDone, Snapshot
 from rgpipeline.spec import Job
 from rgpipeline.tasks import added_columns
@@ -41,6 +42,7 @@ class Save:
 class Pending:
     """What waits for a shard, in the order of publishing."""
 
+    states: list[ReadText] = field(default_factory=list)  # before the rows, which name them
     rows: list[OutputRow] = field(default_factory=list)
     saves: list[Save] = field(default_factory=list)  # after the rows
     forget: list[SampleKey] = field(default_factory=list)  # final samples: their snapshots go
@@ -66,6 +68,11 @@ class ShardOutput:
             self.pending.rows.append(row)
             added += int(self.row_bytes) + _nbytes(row)
         return self._grow(added, now)
+
+    def store(self, state: ReadText, now: float) -> int:
+        """Adds a state that a row names; returns its size in bytes."""
+        self.pending.states.append(state)
+        return self._grow(state.nbytes, now)
 
     def save(self, save: Save, now: float) -> int:
         """Adds a snapshot; returns its size in bytes."""
@@ -224,6 +231,7 @@ class _Builder:
             completion_tokens=0,
             completion_ids=None,
             logprobs=None,
+            state=None,
             result=None,
             final=True,
             error=label.error(error),

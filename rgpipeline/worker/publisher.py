@@ -10,6 +10,8 @@ from threading import Condition, Thread
 from rgpipeline.io.log import ShardLog
 from rgpipeline.io.shard_rows import InputRows
 from rgpipeline.io.snapshots import Snapshots
+from rgpipeline.io.stored_states import StoredStates
+from rgpipeline.read_texts import ReadText
 from rgpipeline.records import OutputRow, SampleKey, ShardDone
 from rgpipeline.storage.store import Store
 from rgpipeline.worker.part_writer import (
@@ -49,6 +51,7 @@ class Publisher:
         """`wake` is called whenever there are events, or the thread has failed."""
         self._writer = writer
         self._snapshots = Snapshots(store)
+        self._states = StoredStates(store)
         self._policy = policy
         self._wake = wake
         self._changed = Condition()
@@ -89,12 +92,23 @@ class Publisher:
             output.assignments.append(active)
             self._wake_for(output)
 
-    def add(self, shard: int, rows: Iterable[OutputRow], forget: SampleKey | None = None) -> None:
-        """Adds rows of an open shard; then the snapshots of the sample `forget` are removed."""
+    def add(
+        self,
+        shard: int,
+        rows: Iterable[OutputRow],
+        forget: SampleKey | None = None,
+        state: ReadText | None = None,
+    ) -> None:
+        """Adds rows of an open shard; then the snapshots of the sample `forget` are removed.
+
+        `state`: one that a row names. It is stored before the rows are published.
+        """
         with self._changed:
             output, now = self._shards.get(shard), time.monotonic()
             if output is None:
                 return  # other workers have just finished the shard
+            if state is not None:
+                self._waiting_bytes += output.store(state, now)
             self._waiting_bytes += output.add(rows, now)
             if forget is not None:
                 output.forget(forget, now)
@@ -179,8 +193,10 @@ class Publisher:
                 del self._shards[shard]
 
     def _publish(self, output: ShardOutput, pending: Pending) -> None:
-        """One round of a shard: append, count, save, read other workers' parts, add events."""
+        """One round: store states, append, count, save, read other workers' parts, add events."""
         ours, saved = output.log.parts, len(pending.saves)
+        for state in pending.states:
+            self._states.put(state)
         if pending.rows:
             published = self._writer.append(output, pending.rows)
             _log.info("%d rows are published", len(published))

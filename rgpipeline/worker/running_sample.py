@@ -6,17 +6,27 @@ snapshot at any token; its notes carry what has gathered since the last segment 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.records import Emission, FinishReason, OutputRow, SampleKey, TokenLogprobs
+from rgpipeline.io.stored_states import state_name
+from rgpipeline.read_texts import ReadText
+from rgpipeline.records import (
+    Emission,
+    FinishReason,
+    OutputRow,
+    SampleKey,
+    Snapshot,
+    TokenLogprobs,
+)
 from rgpipeline.tasks.generate_task import sequence_text
 from rgpipeline.tasks.task import Notes, SequenceWork, TextWork, error_text
 from rgpipeline.text.tokenizer import Tokenizer
+from rgpipeline.worker.end_state import EndState
 from rgpipeline.worker.segment_logprobs import SegmentLogprobs
-from rgpipeline.worker.shared import ActiveAssignment, WorkerPolicy
+from rgpipeline.worker.shared import ActiveAssignment
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +37,7 @@ class CompletionFormat:
     token_ids: bool  # the completion_ids column
     dtype: str  # of the engine's states, for snapshots' notes
     token_texts: bool = False  # beside log-probabilities, for answers in OpenAI's format
+    state_url: Callable[[str], str] = str  # the address of a stored state, by its file's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +75,7 @@ class RunningSample:
         self.active = active
         self.key = work.key
         self.nbytes = work.nbytes
-        self.prompt_tokens = len(work.request.tokens)
+        self.prompt_tokens = work.request.prompt_tokens
         self.finished = False
         self.begun = notes is not None  # its prompt has been counted
         self.saved_at: float | None = None  # the time of its last snapshot, or of its start
@@ -82,11 +93,21 @@ class RunningSample:
         token_text = tokenizer.token_text if tokenizer and format.token_texts else None
         logprobs = notes["logprobs"] if notes else None
         self._logprobs = SegmentLogprobs(sampling.logprobs, logprobs, token_text)
+        self._end_state = EndState(work.request)
 
     @property
     def generated(self) -> int:
         """Tokens of the sequence so far, those of the engine's snapshot included."""
         return self._segment * self._format.segment_tokens + self._tokens
+
+    @property
+    def state(self) -> ReadText | None:
+        """The state at its end, which its last row names, if that is wanted and there is one."""
+        return self._end_state.state if self.finished else None
+
+    def snapshot(self, snapshot: Snapshot) -> Snapshot:
+        """The engine's snapshot, with what the end's state needs."""
+        return replace(snapshot, arrays={**snapshot.arrays, **self._end_state.arrays()})
 
     def take(self, emission: Emission) -> list[OutputRow]:
         """The rows that an emission completes: segments, the last one at the end.
@@ -105,6 +126,7 @@ class RunningSample:
 
     def _taken(self, emission: Emission) -> list[OutputRow]:
         rows, at = [], 0
+        self._end_state.begin(emission.read)
         ids = emission.token_ids
         while at < len(ids) and not self.finished:
             if self._tokens == self._format.segment_tokens:
@@ -136,6 +158,7 @@ class RunningSample:
         pushed = self._text.push(ids)
         self._pieces.append(pushed.emit)
         self._tokens += pushed.tokens
+        self._end_state.add(ids[: pushed.tokens])
         if self._format.token_ids:
             self._ids.extend(ids[: pushed.tokens].tolist())
         if logprobs is not None:
@@ -151,6 +174,7 @@ class RunningSample:
         return row
 
     def _fail(self, fault: str) -> OutputRow:
+        self._end_state.drop()
         return self._end("error", self._row.error(fault))
 
     def _end(self, finish: FinishReason, error: str | None = None) -> OutputRow:
@@ -171,6 +195,7 @@ class RunningSample:
             error=error,
             completion_ids=list(self._ids) if self._format.token_ids and not error else None,
             logprobs=None if error else self._logprobs.value(first=self._segment == 0),
+            state=self._format.state_url(state_name(self.state)) if self.state else None,
             final=finish is not None,
         )
 
@@ -179,50 +204,3 @@ def latest_completion(rows: Sequence[OutputRow]) -> str | None:
     """The text of the last finished completion, shortened for a progress display."""
     texts = [row.completion for row in rows if row.final and row.completion]
     return texts[-1][:300] if texts else None
-
-
-class SnapshotSchedule:
-    """Requests a state after each segment, and when a death would lose too much work.
-
-    Slots that began together end their segments together. Few states are requested at a time,
-    because host memory can't hold those of all slots.
-    """
-
-    def __init__(
-        self, policy: WorkerPolicy, segment_tokens: int, request: Callable[[SampleKey], None]
-    ) -> None:
-        self._policy = policy
-        self._worth = min(policy.snapshot_tokens, segment_tokens)
-        self._request = request
-        self._due: dict[SampleKey, None] = {}  # oldest first
-        self._requested: set[SampleKey] = set()
-
-    def consider(self, sample: RunningSample, now: float, cut: bool) -> None:
-        """Looks at a sample that has got tokens; `cut`: a segment of it has just ended."""
-        if sample.saved_at is None:
-            sample.saved_at = now
-        late = now - sample.saved_at >= self._policy.snapshot_s and self.worth(sample)
-        if (cut or late) and sample.key not in self._requested:
-            self._due[sample.key] = None
-
-    def worth(self, sample: RunningSample) -> bool:
-        """Whether the tokens since the last save take longer to generate than a state to load."""
-        return sample.generated - sample.saved >= self._worth
-
-    def request(self, saving: int) -> None:
-        """Requests the states that are due, within the limit; `saving` already wait to be saved."""
-        room = self._policy.snapshots_at_once - saving - len(self._requested)
-        for key in list(self._due)[: max(0, room)]:
-            del self._due[key]
-            self._requested.add(key)
-            self._request(key)
-
-    def saved(self, sample: RunningSample, now: float) -> None:
-        """Notes that a sample's state went to the publisher."""
-        self.forget(sample.key)
-        sample.saved, sample.saved_at = sample.generated, now
-
-    def forget(self, key: SampleKey) -> None:
-        """Removes a sample that has ended or was saved."""
-        self._due.pop(key, None)
-        self._requested.discard(key)

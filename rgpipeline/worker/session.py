@@ -17,7 +17,6 @@ from rgpipeline.worker.running_sample import (
     CompletionFormat,
     RunningSample,
     RunningText,
-    SnapshotSchedule,
     latest_completion,
 )
 from rgpipeline.worker.shared import (
@@ -27,6 +26,7 @@ from rgpipeline.worker.shared import (
     Unfinished,
     WorkerPolicy,
 )
+from rgpipeline.worker.snapshot_schedule import SnapshotSchedule
 from rgpipeline.worker.worker_stats import EngineView, WorkerStats, view_of
 
 _MAX_ROUNDS = 3
@@ -193,7 +193,7 @@ class Session:
         self.stats.emitted(sample.generated - before, sample.prompt_tokens + before, seconds)
         forget = sample.key if sample.finished and sample.saved else None
         if rows:
-            self._publisher.add(sample.key.shard, rows, forget)
+            self._publisher.add(sample.key.shard, rows, forget, sample.state)
         if sample.finished:
             if emission.finish is None:
                 self._loop.cancel(emission.key)
@@ -211,7 +211,7 @@ class Session:
                 f"{sample.key}: the engine's snapshot has {snapshot.generated} tokens, "
                 f"{sample.generated} were emitted"
             )
-        self._publisher.save(Save(sample.key, snapshot, sample.notes()))
+        self._publisher.save(Save(sample.key, sample.snapshot(snapshot), sample.notes()))
         self._snapshots.saved(sample, now)
 
     def _step_texts(self) -> None:

@@ -166,7 +166,9 @@ class Worker:
         publisher = Publisher(writer, store, policy, self._wake.set)
         batch = plan.format == "openai-batch"
         format = CompletionFormat(
-            job.output.segment_tokens, job.output.token_ids, dtype, token_texts=batch
+            *(job.output.segment_tokens, job.output.token_ids, dtype),
+            token_texts=batch,
+            state_url=store.url,
         )
         session = Session(opened.loop, feeder, publisher, prompts.tokenizer, format, policy)
         return session, feeder, publisher

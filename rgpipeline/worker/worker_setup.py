@@ -11,6 +11,7 @@ from rgpipeline.spec import EngineSpec, Job
 from rgpipeline.storage.store import Store
 from rgpipeline.tasks import task_of
 from rgpipeline.tasks.row_prompts import Prompts, reads_texts
+from rgpipeline.tasks.state_loader import StateLoader
 from rgpipeline.text.chat import ChatTemplate
 from rgpipeline.text.prompt_template import PromptTemplate
 from rgpipeline.text.text_reader import TextReader
@@ -72,7 +73,11 @@ def open_prompts(job: Job, plan: Plan, source: ModelSource) -> Prompts:
         reader = TextReader(tokenizer, job.input.special_tokens, bos=job.input.bos)
     chat = _open_chat(source, reader, plan)
     requires_id = not plan.has_found_id(job)
-    return Prompts(plan.columns, job.sampling, tokenizer, chat, template, requires_id, reader)
+    return Prompts(
+        *(plan.columns, job.sampling, tokenizer, chat, template, requires_id, reader),
+        states=StateLoader(source.options),
+        keep_states=job.output.states is not None,
+    )
 
 
 def _requires_tokenizer(job: Job, plan: Plan) -> bool:

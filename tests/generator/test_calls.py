@@ -42,6 +42,15 @@ def template_of(generator: Generator) -> ChatTemplate:
     return ChatTemplate(generator._requests.require_tokenizer("a chat"))
 
 
+def test_a_chat_goes_on_from_its_answers_state(chatty):
+    (first,) = chatty.chat(HELLO, SAMPLING, keep_state=True)
+    template, turn = template_of(chatty), [{"role": "user", "content": "Hi."}]
+    after = template.encode_after(turn, in_turn=True)
+    whole = [*template.encode(HELLO), *first.token_ids, *after]
+    wanted = chatty.generate([whole], {**SAMPLING, "stop_ids": template.stop_ids})
+    assert chatty.chat(turn, SAMPLING, from_state=first.state) == wanted
+
+
 def test_a_chat_is_the_templates_prompt_and_ends_with_the_turn(chatty):
     template = template_of(chatty)
     chats = [template.encode(chat) for chat in (HELLO, ANSWERED)]

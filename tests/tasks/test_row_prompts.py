@@ -8,7 +8,8 @@ import pytest
 
 from rgpipeline.errors import RowError
 from rgpipeline.spec import Columns, Sampling
-from rgpipeline.tasks.row_prompts import Prompts, row_sampling
+from rgpipeline.tasks.row_prompts import Prompts
+from rgpipeline.tasks.row_sampling import row_sampling
 from rgpipeline.text.chat import ChatTemplate
 from rgpipeline.text.jinja import JinjaTemplate
 from rgpipeline.text.prompt_template import PromptTemplate

@@ -94,6 +94,24 @@ def test_faulty_messages_are_row_errors(chat: ChatTemplate, messages: object, sa
     assert says in str(caught.value)
 
 
+def test_a_turn_after_an_answer_is_written_as_in_the_whole_chat(
+    chat: ChatTemplate, tokenizer: Tokenizer
+) -> None:
+    whole = chat.encode([USER, ANSWER, {"role": "user", "content": "And now?"}])
+    before = [*chat.encode([USER]), *tokenizer.encode(ANSWER["content"], bos=False)]
+    after = chat.encode_after([{"role": "user", "content": "And now?"}], in_turn=True)
+    assert [*before, *after] == whole
+
+
+def test_a_chat_after_a_text_has_no_beginning_of_text(chat: ChatTemplate) -> None:
+    assert chat.encode_after([USER]) == chat.encode([USER])[1:]
+
+
+def test_the_next_turns_own_message_is_named(chat: ChatTemplate) -> None:
+    with pytest.raises(RowError, match=r"messages\[0\].role: 'model' where 'user' is due"):
+        chat.encode_after([ANSWER], in_turn=True)
+
+
 def test_a_tokenizer_without_turns_is_no_chat_model(variant: Callable[..., Tokenizer]) -> None:
     tokenizer = variant(rename={"<start_of_turn>": "<other>"})
     with pytest.raises(WeightsError, match="not made for chat"):

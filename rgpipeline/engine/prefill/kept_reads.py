@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Generic
 
 import numpy as np
@@ -33,7 +34,8 @@ class KeptReads(Generic[State, Rows]):
             row = self._engine.copy_row(buffer, sequence.row)
             arrays = self._engine.download_row(row)
         kind, done = self._engine.state_kind, sequence.boundary
-        sequence.kept = read_text(kind, request.start, request.tokens, done, arrays)
+        read = read_text(kind, request.start, request.tokens, done, arrays)
+        sequence.kept = replace(read, in_turn=request.in_turn)
         self._waiting.append(sequence)
         while len(self._waiting) > _ON_DEVICE:
             oldest = self._waiting.popleft()
