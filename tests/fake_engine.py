@@ -31,6 +31,8 @@ class FakeSlot:
     active: bool = False
 
 
+ANY_DIGIT = (1 << 10) - 1
+
 FakeState = tuple[FakeSlot, ...]
 FakeBuffer = tuple[int, ...]  # what each row has added up
 
@@ -63,6 +65,16 @@ class FakeHidden:
         return FakeScores(np.where(counted, self.totals, 0).sum(1, keepdims=True, dtype=np.float32))
 
 
+@dataclass(frozen=True)
+class FakeStep:
+    engine: "FakeEngine"
+
+    def draw(
+        self, state: FakeState, features: SamplingFeatures, masks: NDArray[np.int32]
+    ) -> tuple[FakeState, FakeBlock]:
+        return self.engine.draw(state, features, masks)
+
+
 class FakeEngine:
     """`engine.api.Engine` over additions; what an operation may overwrite is used once only."""
 
@@ -80,6 +92,7 @@ class FakeEngine:
         self.prefilled = 0
         self.inserted = list[int]()
         self.blocks = 0
+        self.masked_steps = 0
         self._live: object = None
         self._buffer: object = None
 
@@ -118,16 +131,24 @@ class FakeEngine:
     def decode(
         self, state: FakeState, features: SamplingFeatures, steps: int
     ) -> tuple[FakeState, FakeBlock]:
-        slots = list(self._take(state))
+        slots = self._take(state)
         tokens = np.zeros((steps, self.slots), np.int32)
         codes = np.full((steps, self.slots), IDLE, np.int8)
         for step in range(steps):
-            for index, slot in enumerate(slots):
-                if slot.active:
-                    slots[index], codes[step, index] = _advance(slot)
-                    tokens[step, index] = slots[index].token
+            slots = tuple(map(_read_token, slots))
+            slots, tokens[step], codes[step] = _draw_all(slots, [ANY_DIGIT] * self.slots)
         self.blocks += 1
-        return self._hand_out(tuple(slots)), FakeBlock(DecodedBlock(tokens, codes, None))
+        return self._hand_out(slots), FakeBlock(DecodedBlock(tokens, codes, None))
+
+    def forward(self, state: FakeState) -> tuple[FakeState, "FakeStep"]:
+        return self._hand_out(tuple(map(_read_token, self._take(state)))), FakeStep(self)
+
+    def draw(
+        self, state: FakeState, features: SamplingFeatures, masks: NDArray[np.int32]
+    ) -> tuple[FakeState, FakeBlock]:
+        slots, tokens, codes = _draw_all(self._take(state), masks[:, 0].tolist())
+        self.masked_steps += 1
+        return self._hand_out(slots), FakeBlock(DecodedBlock(tokens[None], codes[None], None))
 
     def insert(self, state: FakeState, slot: int, buffer: FakeBuffer, row: int) -> FakeState:
         assert slot * self.parts // self.slots == row * self.parts // self.prefill_rows
@@ -189,14 +210,31 @@ class FakeEngine:
         return state
 
 
-def _advance(slot: FakeSlot) -> tuple[FakeSlot, int]:
-    total = slot.total + slot.token
-    token = total % 10
+def _read_token(slot: FakeSlot) -> FakeSlot:
+    return replace(slot, total=slot.total + slot.token) if slot.active else slot
+
+
+def _draw_all(
+    slots: FakeState, digits: Sequence[int]
+) -> tuple[FakeState, NDArray[np.int32], NDArray[np.int8]]:
+    """`digits`: of each slot those that are allowed, as bits."""
+    drawn = [
+        _draw(slot, allowed) if slot.active else (slot, IDLE)
+        for slot, allowed in zip(slots, digits, strict=True)
+    ]
+    after = tuple(slot for slot, _ in drawn)
+    tokens = np.asarray([slot.token for slot in after], np.int32)
+    return after, tokens, np.asarray([code for _, code in drawn], np.int8)
+
+
+def _draw(slot: FakeSlot, allowed: int) -> tuple[FakeSlot, int]:
+    """The sum's last digit, or the next allowed one after it; 0 comes after 9."""
+    token = slot.total % 10
+    while not allowed >> token & 1:
+        token = (token + 1) % 10
     remaining = slot.remaining - 1 if slot.remaining > 0 else slot.remaining
     code = STOPPED if token in slot.stop_ids else LAST if remaining == 0 else GOES_ON
-    return replace(
-        slot, total=total, token=token, remaining=remaining, active=code == GOES_ON
-    ), code
+    return replace(slot, token=token, remaining=remaining, active=code == GOES_ON), code
 
 
 def by_hand(prompt: Sequence[int], max_tokens: int) -> list[int]:

@@ -88,6 +88,19 @@ class PendingBlock(Protocol):
         ...
 
 
+class PendingStep(Protocol[State]):
+    """A decode step whose tokens wait for masks; the device may still be working on it."""
+
+    def draw(
+        self, state: State, features: SamplingFeatures, masks: NDArray[np.int32]
+    ) -> tuple[State, PendingBlock]:
+        """Draws them: a block of one step. Slots may have been made idle since `forward`.
+
+        `masks` [slots, w]: the tokens that may be drawn, see `grammar_protocol`; -1 is all.
+        """
+        ...
+
+
 class PendingValues(Protocol):
     """Values that the device may still be working on."""
 
@@ -189,6 +202,10 @@ class Engine(Protocol[State, Rows]):
 
         `features`: those that the state was last made or widened for.
         """
+        ...
+
+    def forward(self, state: State) -> tuple[State, PendingStep[State]]:
+        """The first half of a step; `draw` must follow, with nothing but `assign` between."""
         ...
 
     def init_prefill_buffer(self) -> Rows:

@@ -12,9 +12,10 @@ import numpy as np
 from jax.sharding import Mesh
 from numpy.typing import NDArray
 
-from rgpipeline.engine.api import PendingBlock, PrefillPack
+from rgpipeline.engine.api import PendingBlock, PendingStep, PrefillPack
 from rgpipeline.engine.programs.device_programs import ROWS, STATE, DevicePrograms, Devices
 from rgpipeline.engine.programs.forward import DeviceBlock
+from rgpipeline.engine.programs.masked_step import DeviceStep
 from rgpipeline.engine.programs.program_shapes import (
     pack_shapes_of,
     prefill_rows_of,
@@ -175,6 +176,12 @@ class GriffinEngine:
         number = (np.int32(steps),) if self._any_steps else ()
         state, rows = self._programs.decode(features)(self._params, state, *number)
         return state, DeviceBlock(rows, steps, self._rows_per_slot)
+
+    def forward(self, state: SlotState) -> tuple[SlotState, PendingStep[SlotState]]:
+        slots = state.slots
+        model, hidden = self._programs.forward(self._params, state.model, slots.token, slots.active)
+        step = DeviceStep(self._programs.draw, self._params, hidden, self._rows_per_slot)
+        return state._replace(model=model), step
 
     def init_prefill_buffer(self) -> GriffinState:
         return self._devices.make(partial(self._empty_rows, self.prefill_rows))

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from rgpipeline.engine.api import UNLIMITED, Engine, Rows, State, TextRequest, TextResult
 from rgpipeline.engine.checks import NumberCheck, check_request, check_tokens
-from rgpipeline.engine.decoder import NO_TOKENS, Decoder
+from rgpipeline.engine.constrained import Constraints, failure
+from rgpipeline.engine.decoder import Decoder
+from rgpipeline.engine.grammar_protocol import Grammars
 from rgpipeline.engine.prefill.admission import Admission
 from rgpipeline.engine.prefill.text_scorer import TextScorer
 from rgpipeline.engine.sequence import IndexPool, InFlight
@@ -33,14 +35,21 @@ class Loop(Generic[State, Rows]):
     """Keeps one engine's slots busy: submit requests, call `step` until idle."""
 
     def __init__(
-        self, engine: Engine[State, Rows], *, prefix_states: int = 0, tuner: StepTuner | None = None
+        self,
+        engine: Engine[State, Rows],
+        *,
+        prefix_states: int = 0,
+        tuner: StepTuner | None = None,
+        grammars: Grammars | None = None,
     ) -> None:
         """`prefix_states`: states of shared prompt prefixes to keep at most.
         `tuner`: for an engine whose blocks may have any number of steps.
+        `grammars`: without them, a request with a grammar is refused.
         """
         self._engine = engine
         self._prefix_states = prefix_states
         self._tuner = tuner or StepTuner(engine.steps)
+        self._constraints = Constraints(grammars, engine.slots, engine.vocab_size)
         self.numbers = NumberCheck()
         self.progress_counter = 0  # grows with every prefill call and every block read
         self.prefills = 0  # prefill calls so far
@@ -59,10 +68,11 @@ class Loop(Generic[State, Rows]):
         """Prefills, dispatches a block, and returns the emissions of the block before it."""
         self._prefill()
         refused, self._refused = self._refused, []
-        return refused + self._decode() + self._admission.take_read()
+        decode = self._masked_step if self._decoder.needs_masks else self._block
+        return refused + decode() + self._admission.take_read()
 
     def _prefill(self) -> None:
-        self._decoder.insert(self._admission)
+        self._insert()
         if self._tuner.searching and self._slots and self._undisturbed < UNDISTURBED_BLOCKS:
             return  # don't time blocks that overlap prefill
         for made in range(MAX_PREFILLS_PER_STEP):
@@ -73,9 +83,21 @@ class Loop(Generic[State, Rows]):
             self.prefills += 1
             self._undisturbed = 0
             self.progress_counter += 1
-            self._decoder.insert(self._admission)
+            self._insert()
 
-    def _decode(self) -> list[Emission]:
+    def _insert(self) -> None:
+        ended = self._constraints.begin(self._decoder.insert(self._admission))
+        self._refused += self._decoder.end(ended)
+
+    def _masked_step(self) -> list[Emission]:
+        """One step, whose draw waits for masks; they are made while the device computes."""
+        self._admission.record_steps(1)
+        self._undisturbed = UNDISTURBED_BLOCKS  # it is not timed
+        step, previous = self._decoder.forward()
+        emissions = self._read(previous)
+        return emissions + self._decoder.draw(step, self._constraints, self.prefills)
+
+    def _block(self) -> list[Emission]:
         steps = self._tuner.steps
         self._admission.record_steps(steps)
         previous = self._decoder.decode(steps, self.prefills)
@@ -89,7 +111,9 @@ class Loop(Generic[State, Rows]):
         if flight is None:
             return []
         emissions = self._decoder.read(flight, self.numbers)
-        if self._tuner.searching:
+        if flight.masked:
+            self._tuner.interrupt()
+        elif self._tuner.searching:
             limits = (one.limit for one in flight.sequences)
             tokens = mean(DEFAULT_TOKENS if limit == UNLIMITED else limit for limit in limits)
             self._tuner.record_block(flight.steps, flight.prefills, self.prefills, tokens)
@@ -103,7 +127,7 @@ class Loop(Generic[State, Rows]):
                 self.check(request)
                 self._admission.add(request)
             except RowError as error:
-                self._refused.append(Emission(request.key, NO_TOKENS, "error", error=str(error)))
+                self._refused.append(failure(request, str(error)))
 
     def cancel(self, key: Hashable) -> None:
         """Drops a sequence or a text; nothing more of it is emitted."""
@@ -195,6 +219,7 @@ class Loop(Generic[State, Rows]):
     def check(self, request: Request) -> None:
         """Raises RowError if the request can't be done."""
         check_request(request, self._engine.state_kind, self._engine.eos_ids)
+        self._constraints.check(request)
 
     def check_tokens(self, tokens: NDArray[np.integer[Any]]) -> None:
         """Raises RowError if a text of these tokens can't be read."""

@@ -12,11 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgpipeline.engine.api import FAILED, IDLE, LAST, STOPPED, UNLIMITED, DecodedBlock, PendingBlock
-from rgpipeline.engine.checks import NO_NUMBERS, stop_ids
+from rgpipeline.engine.checks import NO_NUMBERS
+from rgpipeline.engine.grammar_protocol import Matcher
 from rgpipeline.engine.prefill.prefixes import Prefix
-from rgpipeline.engine.slot_fields import SlotParams
 from rgpipeline.read_texts import ReadText
 from rgpipeline.records import Emission, FinishReason, Request, Snapshot, TokenLogprobs
+
+NO_TOKENS = np.zeros((0,), np.int32)
+
+# In a snapshot of a sequence with a grammar: its tokens since its row began, int32 [m].
+GENERATED = "generated"
 
 
 class SequenceStatus(Enum):
@@ -45,6 +50,8 @@ class Sequence:
     wants_snapshot: bool = False
     boundary: int = 0  # tokens of the prompt's whole chunks, see `read_boundary`
     kept: ReadText | None = None  # what was read there, to be emitted; maybe still on the device
+    matcher: Matcher | None = None  # its position in its grammar, once it has a slot
+    text: list[int] = field(default_factory=list)  # if it has a grammar: `GENERATED`
 
     @property
     def prefill_tokens(self) -> int:
@@ -76,6 +83,12 @@ class Sequence:
     def finish(self) -> None:
         """From now on, tokens that come for it are dropped."""
         self.status = SequenceStatus.FINISHED
+
+    def record_tokens(self, tokens: NDArray[np.int32]) -> None:
+        """Counts tokens that were read."""
+        self.generated += len(tokens)
+        if self.matcher is not None:
+            self.text.extend(tokens.tolist())
 
     def record_dispatch(self, steps: int) -> bool:
         """Counts steps; True if the limit is reached with them, whatever they bring."""
@@ -146,6 +159,7 @@ class InFlight:
     block: PendingBlock
     steps: int
     prefills: int  # prefill calls made before it was dispatched
+    masked: bool  # a step of two programs
     sequences: list[Sequence]
     snapshots: Mapping[int, Mapping[str, NDArray[np.generic]]]  # by slot
 
@@ -179,10 +193,11 @@ class BlockRead:
         if self._failed[slot]:
             return Emission(key, self._tokens[slot, :0], "error", error=NO_NUMBERS)
         emitted, finish = self._emitted[slot], self._finish(slot)
-        sequence.generated += emitted
+        tokens = self._tokens[slot, :emitted]
+        sequence.record_tokens(tokens)
         return Emission(
             key=key,
-            token_ids=self._tokens[slot, :emitted],
+            token_ids=tokens,
             finish=finish,
             logprobs=self._logprobs_of(slot, emitted, sequence.request.sampling.logprobs),
             snapshot=None if arrays is None or finish is not None else snapshot(sequence, arrays),
@@ -205,22 +220,6 @@ class BlockRead:
         )
 
 
-def params_of(sequence: Sequence, eos_ids: tuple[int, ...]) -> SlotParams:
-    """What its slot needs to start decoding."""
-    request = sequence.request
-    generated = request.snapshot.generated if request.snapshot else 0
-    before = (request.start.seen_ids(),) if request.start else ()
-    return SlotParams(
-        prompt=np.concatenate([*before, request.tokens]),
-        sampling=request.sampling,
-        draw=request.draw,
-        remaining=sequence.limit,
-        banned_for=max(0, request.sampling.min_tokens - generated),
-        stop_ids=stop_ids(request, eos_ids),
-        snapshot=request.snapshot.arrays if request.snapshot else {},
-    )
-
-
 def on_host(read: ReadText) -> ReadText:
     """The same, with its arrays on the host."""
     return replace(read, arrays={name: np.asarray(leaf) for name, leaf in read.arrays.items()})
@@ -229,5 +228,7 @@ def on_host(read: ReadText) -> ReadText:
 def snapshot(sequence: Sequence, arrays: Mapping[str, NDArray[np.generic]]) -> Snapshot:
     """The sequence's state after the tokens counted for it (waits for the device)."""
     before = sequence.request.snapshot.generated if sequence.request.snapshot else 0
-    read = {name: np.asarray(array) for name, array in arrays.items()}
+    read = {name: np.asarray(value) for name, value in arrays.items()}
+    if sequence.matcher is not None:
+        read[GENERATED] = np.asarray(sequence.text, np.int32)
     return Snapshot(arrays=read, generated=before + sequence.generated)

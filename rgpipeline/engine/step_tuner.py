@@ -107,6 +107,10 @@ class StepTuner:
         elif all(len(times) >= _BLOCKS_OF_EACH for times in self._times.values()):
             self._choose(tokens)
 
+    def interrupt(self) -> None:
+        """The device did something else: the next block's time is not that since the last one."""
+        self._last = None
+
     def _choose(self, tokens: float) -> None:
         few, many = _TIMED_STEPS
         step_s, call_s = line(few, min(self._times[few]), many, min(self._times[many]))

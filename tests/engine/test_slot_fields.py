@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rgpipeline.engine.decoder import params_of
 from rgpipeline.engine.programs.device_programs import STATE
-from rgpipeline.engine.sequence import Sequence, params_of
+from rgpipeline.engine.sequence import Sequence
 from rgpipeline.engine.slot_fields import (
     ENTRIES,
     IN_PROMPT,

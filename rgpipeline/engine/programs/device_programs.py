@@ -9,7 +9,7 @@ import jax
 from jax.sharding import Mesh, PartitionSpec
 
 from rgpipeline.engine import slot_state
-from rgpipeline.engine.programs import forward, score_head
+from rgpipeline.engine.programs import forward, masked_step, score_head
 from rgpipeline.engine.slot_fields import BY_CHIP, SamplingFeatures
 from rgpipeline.engine.slot_state import SlotState
 from rgpipeline.model import sharding
@@ -164,6 +164,13 @@ class DevicePrograms:
             lambda params, *others: others[0],
         )
         self.sums = devices.jit(score_head.sums, (by_slot, by_slot), lambda hidden, counted: hidden)
+        self.forward = devices.jit(
+            partial(masked_step.forward, model),
+            (PARAMS, STATE, by_slot, by_slot),
+            lambda params, states, *others: (states, others[0]),
+            donated=(1,),
+        )
+        self._draw: dict[SamplingFeatures, Callable[..., Any]] = {}
         self._add_state_programs()
 
     def _add_state_programs(self) -> None:
@@ -196,6 +203,17 @@ class DevicePrograms:
             )
         return self._decode[features]
 
+    def draw(self, features: SamplingFeatures) -> Callable[..., Any]:
+        """The tokens of a step (params, state, hidden, masks) -> (state, steps)."""
+        if features not in self._draw:
+            self._draw[features] = self._devices.jit(
+                partial(masked_step.draw, self._model, features=features),
+                (PARAMS, STATE, by_slot, by_slot),
+                lambda _, state, *__: (state, by_step(None)),
+                donated=(1,),
+            )
+        return self._draw[features]
+
     def frequent(self, features: SamplingFeatures) -> Mapping[str, Any]:
         """The programs that a job with these features calls again and again."""
         return {
@@ -203,4 +221,6 @@ class DevicePrograms:
             "prefill": self.prefill,
             "insert": self.insert,
             "assign": self.assign,
+            "forward": self.forward,
+            "draw": self.draw(features),
         }

@@ -92,7 +92,7 @@ def read(
         return row_writes.set_rows(leaf, local_rows(by_chip, leaf), row)
 
     rows = map_rows(rows_of, buffer)
-    hidden, rows = _apply(model, params, "prefill", tokens, lengths, rows)
+    hidden, rows = apply(model, params, "prefill", tokens, lengths, rows)
     after: GriffinState = map_rows(write, buffer, rows)
     return after, hidden
 
@@ -118,10 +118,10 @@ def decode(
     def step(state: SlotState, _: None) -> tuple[SlotState, Steps]:
         token, active = state.slots.token, state.slots.active
         tied = _keep_in_loop(params, token)
-        hidden, griffin = _apply(model, tied, "decode", token, active, state.model)
+        hidden, griffin = apply(model, tied, "decode", token, active, state.model)
         state = state._replace(model=griffin)
         sampled = next_tokens(model, tied, hidden, state, features)
-        return _advance(state, sampled, features, model.chips)
+        return advance(state, sampled, features, model.chips)
 
     return dynamic_scan(step, state, steps, max_steps)
 
@@ -175,7 +175,7 @@ def _keep_in_loop(params: Params, token: jax.Array) -> Params:
     return lax.platform_dependent(params, token, cpu=tie, default=lambda params, _: params)
 
 
-def _advance(
+def advance(
     state: SlotState, sampled: Sampled, features: SamplingFeatures, chips: Chips
 ) -> tuple[SlotState, Steps]:
     """The state after a step, in which some slots' sequences ended."""
@@ -199,5 +199,6 @@ def _advance(
     return state._replace(slots=slots), Steps(codes, sampled)
 
 
-def _apply(model: Griffin, params: Params, method: str, *arguments: Any) -> Any:
+def apply(model: Griffin, params: Params, method: str, *arguments: Any) -> Any:
+    """Calls a method of the model."""
     return model.apply({"params": params}, *arguments, method=method)

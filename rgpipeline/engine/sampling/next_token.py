@@ -27,7 +27,12 @@ Params = Any
 
 
 def next_tokens(
-    model: Griffin, params: Params, hidden: jax.Array, state: SlotState, features: SamplingFeatures
+    model: Griffin,
+    params: Params,
+    hidden: jax.Array,
+    state: SlotState,
+    features: SamplingFeatures,
+    masks: jax.Array | None = None,
 ) -> Sampled:
     """A token for every slot; the head itself draws it where nothing more is asked for.
 
@@ -36,12 +41,13 @@ def next_tokens(
       hidden: the last block's output, normed, float32 [s d].
       state: after the model's step.
       features: what the sampler can do.
+      masks: int32 [s, w], what each slot's grammar allows; None: no slot has one.
     """
-    chosen = _head_draw(model, params, hidden, state)
+    chosen = None if masks is not None else _head_draw(model, params, hidden, state)
     if chosen is not None and not features.read_logits:
         return without_logprobs(chosen)
     logits = _logits(model, params, hidden, jnp.any(state.slots.active))
-    return _sampled(model.chips, logits, chosen, state, features)
+    return _sampled(model.chips, logits, chosen, state, features, masks)
 
 
 def _logits(model: Griffin, params: Params, hidden: jax.Array, needed: jax.Array) -> jax.Array:
@@ -79,6 +85,7 @@ def _sampled(
     chosen: jax.Array | None,
     state: SlotState,
     features: SamplingFeatures,
+    masks: jax.Array | None,
 ) -> Sampled:
     """A token for every slot; of several chips, each draws those of its own slots."""
     slots = state.slots
@@ -89,6 +96,7 @@ def _sampled(
         *chips.local_slice((state.model.position, banned)),
         features,
         chips.local_slice(chosen),
+        chips.local_slice(masks),
     )
     return drawn.for_group(chips)
 

@@ -21,6 +21,7 @@ from rgpipeline.engine.sampling.distribution import (
     truncate,
 )
 from rgpipeline.engine.sampling.draw import argmax, draw, fusion_barrier
+from rgpipeline.engine.sampling.masks import apply_masks, is_allowed, is_constrained
 from rgpipeline.engine.slot_fields import SamplingFeatures, SlotFields, penalizes, truncates
 from rgpipeline.model.collectives import Chips
 from rgpipeline.model.griffin_state import Position
@@ -59,6 +60,7 @@ def sample(
     banned: jax.Array,
     features: SamplingFeatures,
     chosen: jax.Array | None = None,
+    masks: jax.Array | None = None,
 ) -> Sampled:
     """Draws one token for every slot.
 
@@ -70,12 +72,16 @@ def sample(
       features: what this program can do; no slot may have settings that need more.
       chosen: int32 [s], tokens drawn by the model's head, if it draws: for slots whose settings
         don't change the distribution.
+      masks: int32 [s, w], what each slot's grammar allows (see `masks`); None: no slot has one.
     """
     wanted, draws = jnp.any(slots.active), slots.active & (slots.temperature > 0)
     shaped = logits
     if features.adjust_logits:
         body, shaping = partial(adjust_logits, features=features), operands(Shaping, slots)
         shaped = fusion_barrier(wanted, body, logits, shaping, banned, otherwise=logits)
+    if masks is not None:
+        masked = jnp.any(slots.active & is_constrained(masks))
+        shaped = fusion_barrier(masked, apply_masks, shaped, masks, otherwise=shaped)
     token = argmax(shaped)
     if features.draws:
         scaled = fusion_barrier(jnp.any(draws), _scale, shaped, slots.temperature, otherwise=shaped)
@@ -84,7 +90,9 @@ def sample(
             limits = operands(Limits, slots)
             scaled = fusion_barrier(jnp.any(cuts), truncate, scaled, limits, cuts, otherwise=scaled)
         drawn = fusion_barrier(jnp.any(draws), draw, scaled, slots.draw, position, otherwise=token)
-        token = jnp.where(draws & (token >= 0), drawn, token)
+        # With a mask, nothing may be left to draw from: a temperature can make all of it infinite.
+        possible = draws if masks is None else draws & is_allowed(masks, drawn)
+        token = jnp.where(possible & (token >= 0), drawn, token)
     if chosen is not None:
         token = jnp.where(_is_changed(slots, banned, features), token, chosen)
     return _with_logprobs(logits, token, wanted, features)
