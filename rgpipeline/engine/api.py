@@ -94,10 +94,7 @@ class PendingStep(Protocol[State]):
     def draw(
         self, state: State, features: SamplingFeatures, masks: NDArray[np.int32]
     ) -> tuple[State, PendingBlock]:
-        """Draws them: a block of one step. Slots may have been made idle since `forward`.
-
-        `masks` [slots, w]: the tokens that may be drawn, see `grammar_protocol`; -1 is all.
-        """
+        """Draws them, as a block of one step. `masks` [slots, w]: see `grammar_protocol`."""
         ...
 
 
@@ -205,7 +202,7 @@ class Engine(Protocol[State, Rows]):
         ...
 
     def forward(self, state: State) -> tuple[State, PendingStep[State]]:
-        """The first half of a step; `draw` must follow, with nothing but `assign` between."""
+        """The first half of a step; `draw` must follow, with only `assign` between."""
         ...
 
     def init_prefill_buffer(self) -> Rows:
