@@ -10,6 +10,7 @@ import jax.export
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
+from rgpipeline.engine.grammar_protocol import mask_words
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.programs.device_programs import (
     PARAMS,
@@ -62,7 +63,7 @@ class Program:
 class WorkerPrograms:
     """The programs that a worker runs, and the arrays it holds between calls."""
 
-    programs: Mapping[str, Program]  # decode, prefill, insert, assign
+    programs: Mapping[str, Program]  # decode, prefill, insert, assign, forward, draw
     params: Tree  # shapes
     state: Tree  # shapes
     buffer: Tree  # shapes
@@ -195,11 +196,16 @@ def _arguments(
     slot = placed(_struct((), jnp.int32), mesh, everywhere)
     steps = () if engine.settings.steps_per_dispatch else (slot,)
     chosen, fields = rows_of(engine.decode_rows, {})
+    model, held = state.model, state.slots
+    hidden = slots(_struct((engine.decode_rows, engine.config.width), jnp.float32))
+    masks = slots(_struct((engine.decode_rows, mask_words(engine.vocab_size)), jnp.int32))
     return {
         "decode": (params, state, *steps),
         "prefill": (params, buffer, tokens, counts, counts, flags),
         "insert": (state, slot, buffer, slot),
         "assign": (state, slots(chosen), slots(fields)),
+        "forward": (params, model, held.token, held.active),
+        "draw": (params, state, hidden, masks),
     }
 
 
