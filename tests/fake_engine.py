@@ -10,14 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.engine.api import (
-    GOES_ON,
-    IDLE,
-    LAST,
-    STOPPED,
-    DecodedBlock,
-    PrefillPack,
-)
+from rgpipeline.engine.api import PrefillPack
+from rgpipeline.engine.decoded import GOES_ON, IDLE, LAST, STOPPED, DecodedBlock
 from rgpipeline.engine.slot_fields import SamplingFeatures, SlotParams
 from rgpipeline.read_texts import StateKind
 

@@ -17,9 +17,9 @@ from typing import Literal, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rgpipeline.engine.decoded import PendingBlock, PendingStep
 from rgpipeline.engine.slot_fields import SamplingFeatures, SlotParams
 from rgpipeline.read_texts import StateKind
-from rgpipeline.records import TokenLogprobs
 
 State = TypeVar("State")
 Rows = TypeVar("Rows")
@@ -27,9 +27,6 @@ Rows = TypeVar("Rows")
 Pooling = Literal["mean", "last"]
 
 UNLIMITED = -1
-
-# Codes in `DecodedBlock.codes`, one for each step and slot.
-IDLE, GOES_ON, STOPPED, LAST, FAILED = -1, 0, 1, 2, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,34 +65,6 @@ class PrefillPack:
     lengths: NDArray[np.int32]  # [r], tokens of the row that count
     buffer_rows: NDArray[np.int32]  # [r], `prefill_rows` (out of range) for rows not in use
     fresh: NDArray[np.bool_]  # [r], the chunk is the first of its prompt
-
-
-@dataclass(frozen=True, slots=True)
-class DecodedBlock:
-    """The results of k decode steps, on the host."""
-
-    tokens: NDArray[np.int32]  # [k, s]
-    # [k, s]: IDLE, GOES_ON, STOPPED (token not part of it), LAST, FAILED (logits not finite)
-    codes: NDArray[np.int8]
-    logprobs: TokenLogprobs | None  # [k, s, ...], if the features ask for them
-
-
-class PendingBlock(Protocol):
-    """A block that the device may still be working on."""
-
-    def read(self) -> DecodedBlock:
-        """Waits for the device and copies the block to the host."""
-        ...
-
-
-class PendingStep(Protocol[State]):
-    """A decode step whose tokens wait for masks; the device may still be working on it."""
-
-    def draw(
-        self, state: State, features: SamplingFeatures, masks: NDArray[np.int32]
-    ) -> tuple[State, PendingBlock]:
-        """Draws them, as a block of one step. `masks` [slots, w]: see `grammar_protocol`."""
-        ...
 
 
 class PendingValues(Protocol):

@@ -10,9 +10,10 @@ from typing import Generic
 
 import numpy as np
 
-from rgpipeline.engine.api import Engine, PendingBlock, PendingStep, Rows, State
+from rgpipeline.engine.api import Engine, Rows, State
 from rgpipeline.engine.checks import NumberCheck, stop_ids
 from rgpipeline.engine.constrained import Constraints, Ended, follow
+from rgpipeline.engine.decoded import PendingBlock, PendingStep
 from rgpipeline.engine.prefill.admission import Admission
 from rgpipeline.engine.sequence import (
     NO_TOKENS,

@@ -12,7 +12,8 @@ import numpy as np
 from jax.sharding import Mesh
 from numpy.typing import NDArray
 
-from rgpipeline.engine.api import PendingBlock, PendingStep, PrefillPack
+from rgpipeline.engine.api import PrefillPack
+from rgpipeline.engine.decoded import PendingBlock, PendingStep
 from rgpipeline.engine.programs.device_programs import ROWS, STATE, DevicePrograms, Devices
 from rgpipeline.engine.programs.forward import DeviceBlock
 from rgpipeline.engine.programs.masked_step import DeviceStep

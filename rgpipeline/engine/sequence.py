@@ -11,8 +11,9 @@ from enum import Enum, auto
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.engine.api import FAILED, IDLE, LAST, STOPPED, UNLIMITED, DecodedBlock, PendingBlock
+from rgpipeline.engine.api import UNLIMITED
 from rgpipeline.engine.checks import NO_NUMBERS
+from rgpipeline.engine.decoded import FAILED, IDLE, LAST, STOPPED, DecodedBlock, PendingBlock
 from rgpipeline.engine.grammar_protocol import Matcher
 from rgpipeline.engine.prefill.prefixes import Prefix
 from rgpipeline.read_texts import ReadText

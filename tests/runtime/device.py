@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rgpipeline.engine.api import DecodedBlock
+from rgpipeline.engine.decoded import DecodedBlock
 from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.slot_fields import SamplingFeatures
 from rgpipeline.records import ResolvedSettings

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from rgpipeline.engine.api import FAILED, GOES_ON, IDLE, LAST, STOPPED, DecodedBlock
+from rgpipeline.engine.decoded import FAILED, GOES_ON, IDLE, LAST, STOPPED, DecodedBlock
 from rgpipeline.engine.sampling.next_token import next_tokens
 from rgpipeline.engine.sampling.sampler import Sampled, count_token
 from rgpipeline.engine.slot_fields import SamplingFeatures
@@ -41,7 +41,7 @@ class Steps(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DeviceBlock:
-    """`api.PendingBlock` of a GriffinEngine."""
+    """`decoded.PendingBlock` of a GriffinEngine."""
 
     steps: Steps
     count: int  # steps that were run

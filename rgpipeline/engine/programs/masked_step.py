@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.engine.api import PendingBlock
+from rgpipeline.engine.decoded import PendingBlock
 from rgpipeline.engine.programs.forward import DeviceBlock, Steps, advance, apply
 from rgpipeline.engine.sampling.next_token import next_tokens
 from rgpipeline.engine.slot_fields import SamplingFeatures
@@ -25,7 +25,7 @@ Params = Any
 
 @dataclass(frozen=True, slots=True)
 class DeviceStep:
-    """`api.PendingStep` of a GriffinEngine."""
+    """`decoded.PendingStep` of a GriffinEngine."""
 
     program: Callable[[SamplingFeatures], Callable[..., Any]]  # makes `draw`
     params: Params
