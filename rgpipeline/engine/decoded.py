@@ -1,4 +1,4 @@
-"""What the loop gets from decode: blocks that the device works on, and their results on the host."""
+"""What the loop gets from decode: blocks that the device works on, and what the host reads."""
 
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
