@@ -94,6 +94,17 @@ class Folder:
         """A folder in this one. Raises as the constructor does."""
         return Folder(f"{self.url}/{name}", self._options, self._retry)
 
+    def path_names(self) -> list[str]:
+        """The names in its path: those of the folders above it, and its own."""
+        return self._root.strip("/").split("/")
+
+    def address(self, above: str) -> str:
+        """The address of this folder (``), or of one above it (`../`, `../../`)."""
+        levels = above.count("../")
+        if self.local is not None and levels:
+            return str(self.local.parents[levels - 1])
+        return self.url.rsplit("/", levels)[0]
+
     def names(self) -> list[str]:
         """Names of the files and folders in it."""
         return list(self._files)

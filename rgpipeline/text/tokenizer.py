@@ -104,8 +104,7 @@ class Tokenizer:
     def load(cls, url: str, storage_options: StorageOptions | None = None) -> Self:
         """Reads a tokenizer.model or tokenizer.json, or the one in a folder, at any fsspec URL.
 
-        In the official release it is not in a checkpoint's folder but beside it; it is found there
-        too. A folder is refused if its other files add tokens that its tokenizer.model lacks, and
+        A folder is refused if its other files add tokens that its tokenizer.model lacks, and
         it has no tokenizer.json; if `url` is a tokenizer.model, only that is read. Raises
         WeightsError; StoreError as `read_file`.
         """

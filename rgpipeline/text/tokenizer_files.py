@@ -9,8 +9,6 @@ from rgpipeline.text.long_text import SPACE
 from rgpipeline.text.sentencepiece_model import SentencePieceModel
 from rgpipeline.text.tokenizer_json import TokenizerJson
 
-_OFFICIAL_MARK = "_METADATA"  # orbax's: a checkpoint of the official library
-
 
 class TokenizerFound(NamedTuple):
     """What a tokenizer is made of."""
@@ -22,17 +20,11 @@ class TokenizerFound(NamedTuple):
 
 
 def find_tokenizer(url: str, storage_options: StorageOptions | None) -> TokenizerFound | None:
-    """The tokenizer in the file or folder `url`, None if there is none.
-
-    An official checkpoint may have it in the folder above. Raises WeightsError.
-    """
+    """The tokenizer in the file or folder `url`, None if there is none. Raises WeightsError."""
     data = read_file(url, storage_options)
     if data is not None:
         return TokenizerFound(_from_file(data, url, storage_options))
-    found = _in_folder(url, url, storage_options)
-    if found is None and read_in(url, _OFFICIAL_MARK, storage_options) is not None:
-        found = _in_folder(url.rstrip("/").rpartition("/")[0] or ".", url, storage_options)
-    return found
+    return _in_folder(url, storage_options)
 
 
 def _from_file(
@@ -46,25 +38,20 @@ def _from_file(
     return TokenizerJson(JsonFile(url, data, json_object(data, url)), roles.named())
 
 
-def _in_folder(
-    folder: str, name: str, storage_options: StorageOptions | None
-) -> TokenizerFound | None:
-    """The tokenizer in `folder`; errors call a tokenizer.model `name`."""
+def _in_folder(folder: str, storage_options: StorageOptions | None) -> TokenizerFound | None:
     data = read_in(folder, MODEL, storage_options)
     declared = DeclaredTokens(folder, storage_options)
-    found = _chosen(folder, name, data, declared)
+    found = _chosen(folder, data, declared)
     return found and found._replace(special=declared.special())
 
 
-def _chosen(
-    folder: str, name: str, data: bytes | None, declared: DeclaredTokens
-) -> TokenizerFound | None:
+def _chosen(folder: str, data: bytes | None, declared: DeclaredTokens) -> TokenizerFound | None:
     """Of two files, the tokenizer.model (`data`) if it has and reads every token of the others,
     else the one with more tokens.
     """
     if data is None:
         return None if declared.json is None else TokenizerFound(_beside(declared.json, declared))
-    model = SentencePieceModel(data, name)
+    model = SentencePieceModel(data, folder)
     if declared.json is None:
         return TokenizerFound(model, declared.missing_from(model))
     theirs = {index: _plain(piece) for index, piece in declared.json.by_id().items()}

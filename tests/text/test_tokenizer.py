@@ -86,14 +86,6 @@ def test_loads_a_file_or_its_folder_from_any_store() -> None:
         assert Tokenizer.load(url).vocab_size == 1024
 
 
-def test_an_official_checkpoint_may_have_it_beside_its_folder(tmp_path: Path) -> None:
-    (tmp_path / "2b-it").mkdir()
-    (tmp_path / "tokenizer.model").write_bytes(MODEL)
-    assert Tokenizer.find(str(tmp_path / "2b-it")) is None
-    (tmp_path / "2b-it" / "_METADATA").write_text("{}")
-    assert Tokenizer.load(str(tmp_path / "2b-it")).vocab_size == 1024
-
-
 def test_a_missing_model_names_the_address_and_the_setting(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=rf"{tmp_path}.*model\.tokenizer"):
         Tokenizer.load(str(tmp_path))

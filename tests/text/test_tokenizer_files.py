@@ -127,13 +127,6 @@ def test_a_declared_token_of_another_id_is_refused(tmp_path: Path) -> None:
         Tokenizer.load(url)
 
 
-def test_an_official_checkpoint_may_have_either_file_beside_its_folder(tmp_path: Path) -> None:
-    (tmp_path / "2b-it").mkdir()
-    (tmp_path / "2b-it" / "_METADATA").write_text("{}")
-    write(tmp_path, converted(MODEL))
-    assert kind(Tokenizer.load(str(tmp_path / "2b-it"))) is TokenizerJson
-
-
 def test_a_file_named_itself_is_taken(tmp_path: Path) -> None:
     url = both(tmp_path, with_token(converted(MODEL), START))
     assert kind(Tokenizer.load(f"{url}/tokenizer.model")) is SentencePieceModel

@@ -10,12 +10,11 @@ from rgpipeline.model.weights import (
     hf_layout,
     lora,
     official_folder,
+    orbax_folders,
     refusals,
 )
 from rgpipeline.model.weights.model_source import ModelSource
-from rgpipeline.model.weights.official_folder import Found
 from rgpipeline.model.weights.recipes import Checkpoint
-from rgpipeline.storage.folders import Folder
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +35,7 @@ def open_checkpoint(
         StoreError: A remote store failed again and again.
     """
     folder, adapter = source.weights_folder(), source.adapter_folder()
-    found = _official(folder)
+    found = orbax_folders.find(folder)
     if found is not None:
         opened = official_folder.open_folder(found, cache)
     else:
@@ -63,17 +62,10 @@ def read_config(
     if source.adapter is not None:
         return open_checkpoint(source, cache, compare=compare).config
     folder = source.weights_folder()
-    found = _official(folder)
+    found = orbax_folders.find(folder)
     if found is not None:
         return official_folder.open_folder(found, cache).config
     return hf_folder.read_config(folder, compare=compare)
-
-
-def _official(folder: Folder) -> Found | None:
-    """The orbax checkpoint in a folder without safetensors; None if there is none."""
-    if any(name.endswith(".safetensors") for name in folder.names()):
-        return None
-    return official_folder.find(folder)
 
 
 def _faults(checkpoint: Checkpoint) -> list[str]:

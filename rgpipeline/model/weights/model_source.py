@@ -8,12 +8,14 @@ Which of the three it is, is asked once. All who read the model take the answer.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from rgpipeline.addresses import DEMO, DEMO_FOLDER
 from rgpipeline.errors import NoFolderError, WeightsError
+from rgpipeline.model.weights import orbax_folders
 from rgpipeline.model.weights.adapter_config import CONFIG
 from rgpipeline.spec import ModelSpec
 from rgpipeline.storage.filesystems import StorageOptions, protocol_of
@@ -64,19 +66,19 @@ def resolve_source(model: ModelSpec, options: StorageOptions | None = None) -> M
         WeightsError: Its keys contradict each other, or nothing says what the adapter's base is.
         StoreError: A remote store failed again and again.
     """
-    folder = _adapter(model.weights, options)
+    folder = _listed(model.weights, options)
+    is_adapter = folder is not None and _is_adapter(folder.names())
     if model.adapter is not None:
-        _refuse_beside_an_adapter(model, folder is not None)
-    elif folder is not None:
+        _refuse_beside_an_adapter(model, is_adapter)
+    elif folder is not None and is_adapter:
         base = model.base or _named_base(folder)
-        own = any(name in folder.names() for name in _TOKENIZERS)
-        tokenizer = model.tokenizer or (model.weights if own else base)
+        tokenizer = model.tokenizer or (model.weights if _has_tokenizer(folder) else base)
         return ModelSource(model, base, model.weights, tokenizer, options or {})
     elif model.base is not None:
         raise WeightsError(
             f"model.base {model.base}: is for an adapter, and {model.weights} is none"
         )
-    tokenizer = model.tokenizer or model.weights
+    tokenizer = model.tokenizer or (folder and _official_tokenizer(folder)) or model.weights
     return ModelSource(model, model.weights, model.adapter, tokenizer, options or {})
 
 
@@ -94,15 +96,33 @@ def with_base(model: ModelSpec) -> ModelSpec:
     return model.model_copy(update={"base": source.weights})
 
 
-def _adapter(url: str, options: StorageOptions | None) -> Folder | None:
-    """The folder, if it has an adapter and no model."""
+def _listed(url: str, options: StorageOptions | None) -> Folder | None:
+    """The folder; None if there is none."""
     try:
-        folder = _folder(url, options)
+        return _folder(url, options)
     except NoFolderError:
         return None
-    names = folder.names()
+
+
+def _is_adapter(names: Sequence[str]) -> bool:
+    """Whether a folder of these files is an adapter's, without a model."""
     model = any(n.endswith(".safetensors") and not n.startswith("adapter_") for n in names)
-    return folder if CONFIG in names and not (model and "config.json" in names) else None
+    return CONFIG in names and not (model and "config.json" in names)
+
+
+def _has_tokenizer(folder: Folder) -> bool:
+    return any(name in folder.names() for name in _TOKENIZERS)
+
+
+def _official_tokenizer(folder: Folder) -> str | None:
+    """The folder of an official checkpoint's tokenizer, if it is not the one that was given."""
+    found = None if _has_tokenizer(folder) else orbax_folders.find(folder)
+    if found is None:
+        return None
+    for home in found.homes():
+        if any(found.folder.has(home + name) for name in _TOKENIZERS):
+            return found.folder.address(home)
+    return None
 
 
 def _folder(url: str, options: StorageOptions | None) -> Folder:

@@ -1,15 +1,10 @@
-"""Checkpoints of the official Flax library, in orbax format: finding and reading them.
-
-CHECKPOINT/_METADATA, manifest.ocdbt, …     as the official library saves them
-STEP/ITEM/_METADATA, …                      as a CheckpointManager saves them at one step
-ROOT/20/ITEM/_METADATA, …                   with all its steps: the latest is read
-"""
+"""Checkpoints of the official Flax library, in orbax format: reading them."""
 
 import dataclasses
 import json
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,80 +14,22 @@ from rgpipeline.model.layers.array_types import HostArray
 from rgpipeline.model.params import flatten, nest
 from rgpipeline.model.platforms import skip_absent_tpu
 from rgpipeline.model.weights import hf_folder, official_layout
+from rgpipeline.model.weights.orbax_folders import Found
 from rgpipeline.model.weights.recipes import Checkpoint, Stored
 from rgpipeline.storage.folders import Folder
 from rgpipeline.storage.local_copy import local_copy
 
-_MARKS = ("_METADATA", "manifest.ocdbt", "checkpoint")
-_STEP = re.compile(r"(?:[A-Za-z]\w*_)?(\d+)")  # 20, 00000020, ckpt_20
-_ITEMS = ("params", "default", "state", "train_state", "model")  # the most likely first
-
 # Where remote official checkpoints are copied to, unless the job names another folder.
 CACHE = Path.home() / ".cache" / "rgpipeline" / "weights"
 
-# An official checkpoint has no configuration file of its own. Somebody may have put one here,
-# relative to it.
-_CONFIG_FILES = ("config.json", "../config.json", "../hf/config.json")
+# An official checkpoint has no configuration file of its own. Somebody may have put one into it, or
+# into a folder above it, under one of these names.
+_CONFIG_FILES = ("config.json", "hf/config.json")
 
 # These do not follow from the tensors' shapes. A wrong guess would give plausible nonsense: with
 # another window or soft cap the model still writes text.
 _UNINFERRED = {"attention_window_size": 2048, "logits_soft_cap": 30.0}
 _EXAMPLE = {"model_type": "recurrent_gemma", **_UNINFERRED, "embeddings_scale_by_sqrt_dim": True}
-
-
-class Found(NamedTuple):
-    """An orbax checkpoint.
-
-    Attributes:
-        folder: The folder that orbax reads.
-        above: The relative path from there to the folder that was given: ``, `../` or `../../`.
-        note: What was chosen, if the given folder holds more; else empty.
-    """
-
-    folder: Folder
-    above: str
-    note: str
-
-
-def find(folder: Folder) -> Found | None:
-    """The checkpoint in a folder; None if there is none.
-
-    Raises:
-        WeightsError, StoreError: The folder's store refuses or fails.
-    """
-    if any(mark in folder.names() for mark in _MARKS):
-        return Found(folder, "", "")
-    item = _item(folder)
-    if item is not None:
-        return Found(folder.child(item), "../", f"took {item}")
-    steps = _steps(folder)
-    for name in steps:
-        step = folder.child(name)
-        if any(mark in step.names() for mark in _MARKS):
-            return Found(step, "../", _taken(name, steps))
-        item = _item(step)
-        if item is not None:
-            return Found(step.child(item), "../../", _taken(f"{name}/{item}", steps))
-    return None
-
-
-def _steps(folder: Folder) -> list[str]:
-    """Names of the folders of steps, the latest first."""
-    found = [(int(match[1]), name) for name in folder.names() if (match := _STEP.fullmatch(name))]
-    return [name for _, name in sorted(found, reverse=True)]
-
-
-def _item(step: Folder) -> str | None:
-    """The item of a step that most likely holds the parameters."""
-    names = sorted(name for name in step.names() if "." not in name)
-    known = [name for name in _ITEMS if name in names]
-    others = [name for name in names if name not in known and not _STEP.fullmatch(name)]
-    return next((name for name in (*known, *others) if step.has(f"{name}/_METADATA")), None)
-
-
-def _taken(what: str, steps: list[str]) -> str:
-    return f"took {what}" + (f", the latest of {len(steps)} steps" if len(steps) > 1 else "")
-
 
 _EMBEDDING = ("embedder", "input_embedding")
 _OTHERS = re.compile(r"opt|(^|_)(mu|nu|ema|avg)(_|$)")  # keys of other trees with the same names
@@ -116,19 +53,17 @@ def open_folder(found: Found, cache: Path | None) -> Checkpoint:
         reader = OfficialReader(found.folder)
     shapes = {name: tensor.shape for name, tensor in reader.tensors.items()}
     inferred = official_layout.inferred_config(shapes, found.folder.url)
-    config = _completed(found.folder, inferred, found.above)
+    config = _completed(found, inferred)
     notes = [found.note] if found.note else []
     if reader.beside:
         notes.append(f"took {reader.inside} and left {', '.join(reader.beside)}")
     return Checkpoint(config, reader, tuple(official_layout.recipes(config)), "; ".join(notes))
 
 
-def _completed(folder: Folder, inferred: GriffinConfig, above: str) -> GriffinConfig:
-    """Adds what shapes don't show, from a file beside the tensors or a known model of the sizes.
-
-    `above` is `Found.above`.
-    """
-    names = dict.fromkeys((*_CONFIG_FILES, *(above + name for name in _CONFIG_FILES)))
+def _completed(found: Found, inferred: GriffinConfig) -> GriffinConfig:
+    """Adds what shapes don't show, from a file beside the tensors or a known model of the sizes."""
+    folder = found.folder
+    names = [home + name for home in found.homes() for name in _CONFIG_FILES]
     for name in filter(folder.has, names):
         fields = folder.read_json(name)
         config = hf_folder.parsed(folder, name, fields, inferred)
