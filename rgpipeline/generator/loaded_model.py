@@ -2,20 +2,20 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Self
+from typing import Any, Literal, NoReturn, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rgpipeline.engine.activity import Activity
-from rgpipeline.errors import RowError
+from rgpipeline.errors import RowError, UserError
 from rgpipeline.generator.arguments import plain, prompt_value
 from rgpipeline.generator.calls import stages_for
 from rgpipeline.generator.request_maker import RequestMaker, open_model
 from rgpipeline.generator.request_runner import RequestRunner
 from rgpipeline.jobfile.spec_faults import section
 from rgpipeline.records import ResolvedSettings
-from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec
+from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec, SpecialTokens
 
 
 class LoadedModel:
@@ -40,6 +40,7 @@ class LoadedModel:
         base: str | Path | None = None,
         tokenizer: str | None = None,
         chat_template: str | None = None,
+        special_tokens: SpecialTokens = "auto",
         dtype: Literal["auto", "float32", "bfloat16"] = "auto",
         quantize: Literal["none", "int8"] = "none",
         slots: int | Literal["auto"] = 8,
@@ -59,6 +60,8 @@ class LoadedModel:
             prompts are token ids and completions have no text.
           chat_template: a Jinja template's text, or its file or folder; default: the one beside
             the weights, else Gemma's turns. Its `strftime_now` tells when it is first used.
+          special_tokens: control tokens in texts, as in the job file's `input:`; `text` keeps them
+            text.
           dtype: of weights and states; `auto` is float32 on a CPU.
           quantize: int8 halves the memory of weights and of attention's state, next to bfloat16.
           slots: sequences decoded at once.
@@ -89,6 +92,9 @@ class LoadedModel:
             prefill_chunk=prefill_chunk,
             steps_per_dispatch=steps_per_dispatch,
         )
+        if special_tokens not in get_args(SpecialTokens):
+            ways = ", ".join(get_args(SpecialTokens))
+            raise UserError(f"special_tokens is {special_tokens!r}; give one of {ways}")
         activity = Activity(stages_for(progress))
         opened, requests = open_model(
             *(model, engine),
@@ -96,6 +102,7 @@ class LoadedModel:
             storage_options=storage_options,
             cache=Path(cache) if cache else None,
             activity=activity,
+            special_tokens=special_tokens,
         )
         return cls(opened.settings, requests, activity)
 
@@ -104,7 +111,7 @@ class LoadedModel:
 
         Raises RowError when `text` is not a text, WeightsError without a tokenizer.
         """
-        return self._requests.require_tokenizer("encode").encode(plain(text), bos=bos)
+        return self._requests.require_reader("encode").read(plain(text), bos=bos)
 
     def decode(self, token_ids: Sequence[int] | NDArray[np.integer[Any]]) -> str:
         """The text of token ids, [n] >= 0; BOS, EOS and padding have no text.
@@ -114,7 +121,7 @@ class LoadedModel:
         ids = prompt_value(token_ids)
         if isinstance(ids, str) or (ids.size and ids.min() < 0):
             raise RowError("decode takes token ids: a list of whole numbers from 0")
-        return self._requests.require_tokenizer("decode").decode(ids)
+        return self._requests.require_reader("decode").tokenizer.decode(ids)
 
     def close(self) -> None:
         """Frees the device's memory. Unfinished calls of other threads raise UserError."""

@@ -28,12 +28,13 @@ from rgpipeline.generator.shared_loop import SharedLoop
 from rgpipeline.model.weights.model_source import ModelSource, resolve_source
 from rgpipeline.read_texts import ReadText
 from rgpipeline.records import Request
-from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec, Sampling
+from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec, Sampling, SpecialTokens
 from rgpipeline.storage.filesystems import resolve_options
 from rgpipeline.storage.reachable import check_reachable
 from rgpipeline.tasks.generate_task import sample_requests
 from rgpipeline.text.chat import ChatTemplate
 from rgpipeline.text.stops import with_named_tokens, with_turn_end
+from rgpipeline.text.text_reader import TextReader
 from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.wording import said_as
 
@@ -53,19 +54,24 @@ class RequestMaker:
     """
 
     loop: SharedLoop
-    tokenizer: Tokenizer | None
-    open_chat: Callable[[Tokenizer], ChatTemplate]
+    reader: TextReader | None  # None without a tokenizer
+    open_chat: Callable[[TextReader], ChatTemplate]
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """The model's tokenizer, if there is one."""
+        return None if self.reader is None else self.reader.tokenizer
 
     @cached_property
     def chat_template(self) -> ChatTemplate:
         """Raises WeightsError when the model has none, or no tokenizer."""
-        return self.open_chat(self.require_tokenizer("a chat"))
+        return self.open_chat(self.require_reader("a chat"))
 
-    def require_tokenizer(self, what: str) -> Tokenizer:
-        """The tokenizer, for what needs one. Raises WeightsError when there is none."""
-        if self.tokenizer is None:
+    def require_reader(self, what: str) -> TextReader:
+        """What reads texts, for what needs it. Raises WeightsError when there is no tokenizer."""
+        if self.reader is None:
             raise WeightsError(f"{what} needs a tokenizer; name one with tokenizer=")
-        return self.tokenizer
+        return self.reader
 
     def prompts(
         self,
@@ -135,9 +141,9 @@ class RequestMaker:
         value = prompt_value(prompt)
         if not isinstance(value, str):
             return value
-        if self.tokenizer is None:
+        if self.reader is None:
             raise RowError("it is text, and the model has no tokenizer; give token ids")
-        return self._within(self.tokenizer.encode(value, bos=bos))
+        return self._within(self.reader.read(value, bos=bos))
 
     def _within(self, ids: list[int]) -> NDArray[np.int64]:
         """A text's ids as an array. Raises WeightsError for one that the model doesn't know."""
@@ -191,6 +197,7 @@ def open_model(
     storage_options: StorageOptions | None,
     cache: Path | None,
     activity: Activity,
+    special_tokens: SpecialTokens = "auto",
 ) -> tuple[OpenedEngine, RequestMaker]:
     """Opens a model's engine, and what makes requests for it. Raises as `Generator.load`."""
     options = resolve_options(storage_options)
@@ -204,7 +211,8 @@ def open_model(
     if tokenizer is not None and model.tokenizer is None:
         with said_as(IN_PYTHON):
             tokenizer.require_within(opened.loop.vocab_size)
-    return opened, RequestMaker(SharedLoop(opened.loop), tokenizer, partial(_open_chat, source))
+    reader = None if tokenizer is None else TextReader(tokenizer, special_tokens)
+    return opened, RequestMaker(SharedLoop(opened.loop), reader, partial(_open_chat, source))
 
 
 def _open_tokenizer(source: ModelSource) -> Tokenizer | None:
@@ -214,12 +222,13 @@ def _open_tokenizer(source: ModelSource) -> Tokenizer | None:
     return Tokenizer.find(source.tokenizer, source.options)
 
 
-def _open_chat(source: ModelSource, tokenizer: Tokenizer) -> ChatTemplate:
+def _open_chat(source: ModelSource, reader: TextReader) -> ChatTemplate:
     with said_as(IN_PYTHON):
         return ChatTemplate.load(
             source.spec.weights,
-            tokenizer,
+            reader.tokenizer,
             source.options,
             template=source.spec.chat_template,
             tokenizer_url=source.tokenizer,
+            reader=reader,
         )

@@ -44,7 +44,7 @@ class RequestRunner:
 
     def stream(self, requests: list[Request]) -> Iterator[str]:
         """Pieces of the text of the one request."""
-        tokenizer = self.maker.require_tokenizer("streaming text")
+        tokenizer = self.maker.require_reader("streaming text").tokenizer
         if len(requests) > 1:
             raise UserError("sampling.n: a stream is one sample; use generate for more")
         return pieces(self.maker.loop, tokenizer, requests[0])

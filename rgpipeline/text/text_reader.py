@@ -27,6 +27,8 @@ class TextReader:
 
     def read(self, text: str, *, bos: bool = True) -> list[int]:
         """The ids of a user's text, after BOS unless `bos` is false. Raises RowError."""
+        if not isinstance(text, str):
+            raise RowError(f"text is expected, found {type(text).__name__}")
         return self.read_parts([(text, True)], bos=bos)
 
     def read_parts(self, parts: Sequence[Part], *, bos: bool = True) -> list[int]:

@@ -10,8 +10,9 @@ from rgpipeline.errors import RowError
 from rgpipeline.io.shard_rows import InputRows
 from rgpipeline.model.weights.model_source import resolve_source
 from rgpipeline.plan import Plan
-from rgpipeline.spec import Job, Sampling
+from rgpipeline.spec import Job
 from rgpipeline.storage.filesystems import resolve_options
+from rgpipeline.tasks import task_of
 from rgpipeline.text.prompt_template import PromptTemplate
 from rgpipeline.text.tokenizer import TURN_ENDS, TURN_STARTS, Tokenizer
 from rgpipeline.validation.first_rows import first_rows
@@ -53,7 +54,7 @@ def templated_warnings(
         yield (
             f"{count(len(marks))} of {among} {counted(rows, 'prompt')} look as if a chat "
             f"template had been applied already (the first: {name}, row {count(number)}, with "
-            f"{mark!r}); {looked_for.advice({mark for _, mark in marks}, job.sampling)}"
+            f"{mark!r}); {looked_for.advice({mark for _, mark in marks}, job)}"
         )
 
 
@@ -100,7 +101,7 @@ class _LookedFor(NamedTuple):
         users = [part for part, user in parts if user]
         return next((turn for turn in self.turns if any(turn in part for part in users)), "")
 
-    def advice(self, marks: Collection[str], sampling: Sampling) -> str:
+    def advice(self, marks: Collection[str], job: Job) -> str:
         """What is made of prompts with these marks, and what to do."""
         ends = dict(zip(TURN_STARTS, TURN_ENDS, strict=True))
         end = next((ends[turn] for turn in self.turns), None)
@@ -109,7 +110,8 @@ class _LookedFor(NamedTuple):
             if self.bos in marks and not self.reads_bos
             else "they are continued as they are, after one BOS"
         )
-        stop = f", and sampling.stop: ['{end}']" if end and end not in sampling.stop else ""
+        runs_on = task_of(job).writes_texts and end and end not in job.sampling.stop
+        stop = f", and sampling.stop: ['{end}']" if runs_on else ""
         return (
             f"{read}. Give chats as input.columns.messages; or, if these are whole prompts, set "
             f"input.special_tokens: parse (all control tokens count, after one BOS){stop}; or, if "

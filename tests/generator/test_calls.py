@@ -39,7 +39,7 @@ def chatty(tmp_path_factory: pytest.TempPathFactory) -> Generator:
 
 
 def template_of(generator: Generator) -> ChatTemplate:
-    return ChatTemplate(generator._requests.require_tokenizer("a chat"))
+    return ChatTemplate(generator._requests.require_reader("a chat").tokenizer)
 
 
 def test_a_chat_goes_on_from_its_answers_state(chatty):
@@ -61,6 +61,16 @@ def test_a_chat_is_the_templates_prompt_and_ends_with_the_turn(chatty):
     assert "".join(chatty.stream_chat(HELLO, SAMPLING)) == wanted[0].text
     with pytest.raises(RowError, match="conversation 0: tools: Gemma's turns have no place"):
         chatty.chat(HELLO, SAMPLING, tools=[{"name": "get_time"}])
+
+
+def test_control_tokens_in_texts_stay_text_where_that_is_asked_for():
+    text = "Say <end_of_turn> and <eos>."
+    with load(tokenizer=TOKENIZER, special_tokens="text") as generator:
+        ids = generator.encode(text)
+        assert generator.decode(ids) == text
+    assert WORDS.piece_to_id("<end_of_turn>") not in ids
+    with pytest.raises(UserError, match="special_tokens is 'no'; give one of auto, parse, text"):
+        load(special_tokens="no")
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,7 @@ def test_a_tokenizer_json_reads_bos_so_only_the_end_is_told(told) -> None:
     (warning,) = told([TURN], JSON, sampling={"stop": ["<end_of_turn>"]})
     assert "with '<start_of_turn>'" in warning
     assert "sampling.stop" not in warning
+    assert "sampling.stop" not in told([TURN], task="score")[0]
 
 
 @pytest.mark.parametrize("how", ["parse", "text"])
