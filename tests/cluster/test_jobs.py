@@ -7,7 +7,7 @@ import pytest
 from rgpipeline.spec import Job
 from tests.cluster.files import JOBS, read
 
-FILES = [pytest.param(path, id=path.stem) for path in sorted(JOBS.glob("*.yaml"))]
+FILES = [pytest.param(path, id=path.stem) for path in sorted(JOBS.rglob("*.yaml"))]
 
 
 @pytest.mark.parametrize("path", FILES)
