@@ -169,7 +169,7 @@ def state_bytes(config: GriffinConfig, dtype: Dtype, quantize: Quantize = "none"
     width = 4 if dtype == "float32" else 2
     recurrent = config.lru_width * (4 + (config.conv_width - 1) * width)
     key = config.head_dim + 4 if quantize == "int8" else config.head_dim * width
-    attention = 2 * config.window * key
+    attention = 2 * config.kv_heads * config.window * key
     kinds = config.block_types
     return kinds.count("recurrent") * recurrent + kinds.count("attention") * attention + 64
 

@@ -19,6 +19,7 @@ class GriffinConfig:
         width: Width of the residual stream.
         mlp_width: Width of each of the two branches of the gated MLP.
         heads: Query heads of attention, and diagonal blocks of the RG-LRU's gates.
+        kv_heads: Heads of keys and values; each serves as many query heads as the others.
         lru_width: Width of the recurrence.
         block_types: `recurrent` or `attention` for every layer, first to last.
         window: A token attends to itself and to this many tokens before it.
@@ -45,6 +46,7 @@ class GriffinConfig:
     bos_id: int = 2
     eos_ids: tuple[int, ...] = (1,)
     pad_id: int = 0
+    kv_heads: int = 1
 
     @property
     def head_dim(self) -> int:

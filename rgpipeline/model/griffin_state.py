@@ -48,7 +48,8 @@ class RecurrentState(NamedTuple):
 class AttentionState(NamedTuple):
     """The keys (after RoPE) and values of the last `window` tokens, each [b w h].
 
-    The token at position p stands in slot `p mod window`. There is one key head, so no head axis.
+    The token at position p stands in slot `p mod window`. If the model has several heads of keys
+    and values, each has a ring, [b k w h]; with one there is no such axis.
     """
 
     keys: Array
@@ -56,13 +57,13 @@ class AttentionState(NamedTuple):
 
 
 class QuantizedAttentionState(NamedTuple):
-    """The same in eight bits (see `quantize`): keys and values int8 [b w h].
+    """The same in eight bits (see `quantize`): keys and values int8 [b w h], or [b k w h].
 
     Attributes:
         keys: As in `AttentionState`.
         values: As in `AttentionState`.
-        scales: Of the keys and of the values, float32 [b 2 w]: in one array, so that one copy of
-            a few kilobytes reads both of a sequence.
+        scales: Of the keys and of the values, float32 [b 2 w] or [b k 2 w]: in one array, so that
+            one copy of a few kilobytes reads both of a sequence.
     """
 
     keys: Array
@@ -117,9 +118,10 @@ def init_state(
             shape = (batch, config.lru_width)
             tail = tuple(jnp.zeros(shape, dtype) for _ in range(config.conv_width - 1))
             return RecurrentState(jnp.zeros(shape, jnp.float32), tail)
-        ring = (batch, config.window, config.head_dim)
+        rows = (batch,) if config.kv_heads == 1 else (batch, config.kv_heads)
+        ring = (*rows, config.window, config.head_dim)
         if quantized:
-            scales = jnp.zeros((batch, 2, config.window), jnp.float32)
+            scales = jnp.zeros((*rows, 2, config.window), jnp.float32)
             return QuantizedAttentionState(
                 jnp.zeros(ring, jnp.int8), jnp.zeros(ring, jnp.int8), scales
             )

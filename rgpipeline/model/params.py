@@ -14,7 +14,7 @@ order for a CPU's batched product, and would copy any other into it at every ste
         linear_out.kernel, .bias        [d e], [d]
     blocks_{i}.temporal                 of an attention block:
         query.kernel                    [n h d]
-        key_value.kernel                [2 h d]
+        key_value.kernel                [2 k*h d]            k heads of each, mostly one
         out.kernel, .bias               [d d], [d]
     blocks_{i}.channel_norm.scale       [d]
     blocks_{i}.mlp.up.kernel, .bias     [2 m d], [2 m]       the GeLU's branch first

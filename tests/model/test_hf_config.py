@@ -1,5 +1,6 @@
 """A config.json says what transformers' RecurrentGemmaConfig would make of it."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -64,7 +65,7 @@ def test_the_released_file_is_the_built_in_model() -> None:
 
 def test_absent_keys_have_transformers_defaults() -> None:
     absent = set(RELEASED) - {"model_type", "intermediate_size"}
-    assert without(*absent) == known_config("recurrentgemma-2b")
+    assert without(*absent) == replace(known_config("recurrentgemma-2b"), kv_heads=10)
 
 
 def test_a_recurrence_without_a_width_is_as_wide_as_the_model() -> None:
@@ -146,7 +147,8 @@ def test_every_fault_is_told_at_once() -> None:
         ({"rope_theta": 1e6}, "rope_theta 1000000.0: only 10000.0"),
         ({"rope_parameters": {"rope_theta": 5e5}}, "rope_theta 500000.0: only 10000.0"),
         ({"rope_scaling": {"rope_type": "linear"}}, "rope_type 'linear': only 'default'"),
-        ({"num_key_value_heads": 10}, "num_key_value_heads 10: only 1"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads 3 does not divide 10 heads"),
+        ({"num_key_value_heads": -1}, "num_key_value_heads must be a positive whole number"),
         ({"tie_word_embeddings": "no"}, "tie_word_embeddings must be true or false"),
         ({"hidden_activation": "relu"}, "hidden_activation 'relu'"),
         ({"head_dim": 128}, "head_dim 128: only hidden_size / num_attention_heads, 256"),

@@ -1,10 +1,12 @@
-"""Reads texts with an int8 model, on one device and divided in several ways among eight.
+"""Reads texts on one device, and divided in several ways among eight: with an int8 model, and with
+one that has two heads of keys and values.
 
 A process of its own, because a CPU is made eight devices before jax begins. Writes the file named
 on the command line, `.npz`: by layout, the logits of every place, and the rings at the end.
 """
 
 import sys
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -26,6 +28,7 @@ from rgpipeline.model.sharding import mesh_of, shard_config
 
 LAYOUTS = ((1, 1), (8, 1), (2, 4))  # data, model
 SIZES = GriffinConfig(256, 128, 256, 8, 128, (RECURRENT, ATTENTION), window=16, tied=False)
+TWO_HEADS = replace(SIZES, kv_heads=2)  # of keys and values
 ROWS, CHUNK, CHUNKS, STEPS = 16, 16, 2, 8  # rings come round in the second chunk
 TEXTS = np.random.default_rng(0).integers(3, 256, (ROWS, CHUNK * CHUNKS + STEPS), np.int32)
 
@@ -62,16 +65,18 @@ def in_int8(params: Any) -> Any:
     return nest(held)
 
 
-def outcome(layout: tuple[int, int], params: Any, *, quantized: bool) -> tuple[Array, Array]:
-    """Logits and rings [2 b w h]."""
+def outcome(
+    layout: tuple[int, int], params: Any, *, quantized: bool = False, sizes: GriffinConfig = SIZES
+) -> tuple[Array, Array]:
+    """Logits and rings [2 b w h], or of several heads [2 b k w h]."""
     chips = Chips(*layout)
     devices = Devices.of(mesh_of(jax.devices(), chips))
     program = devices.jit(
-        partial(read, Griffin(shard_config(SIZES, chips), jnp.float32, chips=chips)),
+        partial(read, Griffin(shard_config(sizes, chips), jnp.float32, chips=chips)),
         (PARAMS, by_slot, STATE),
         lambda params, tokens, state: (PartitionSpec(DATA, None, MODEL), state),
     )
-    state = devices.make(lambda: init_state(SIZES, ROWS, jnp.float32, quantized))
+    state = devices.make(lambda: init_state(sizes, ROWS, jnp.float32, quantized))
     logits, state = program(devices.put(params, PARAMS), TEXTS, state)
     held = jax.device_get(state.blocks[1])
     return logits, jnp.stack(rings.read(held, jnp.float32))
@@ -79,10 +84,14 @@ def outcome(layout: tuple[int, int], params: Any, *, quantized: bool) -> tuple[A
 
 def main(path: str) -> None:
     floats = random_params(SIZES, 1, jnp.float32)
-    told = {"floats": outcome((1, 1), floats, quantized=False)}
+    told = {"floats": outcome((1, 1), floats)}
     params = in_int8(floats)
     for layout in LAYOUTS:
         told["x".join(map(str, layout))] = outcome(layout, params, quantized=True)
+    of_two = random_params(TWO_HEADS, 1, jnp.float32)
+    for layout in ((1, 1), (2, 4)):
+        name = "two heads on " + "x".join(map(str, layout))
+        told[name] = outcome(layout, of_two, sizes=TWO_HEADS)
     np.savez(
         path,
         **{f"{name} logits": logits for name, (logits, _) in told.items()},

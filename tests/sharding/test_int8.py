@@ -1,4 +1,4 @@
-"""Several chips say in int8 what one says, as near as rounding goes; on eight CPU devices."""
+"""Several chips say in int8, or with several heads of keys, what one says; on eight CPU devices."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -39,3 +39,12 @@ def test_parts_of_the_weights_are_as_near_to_floats_as_the_whole(told: Told, wha
 
     assert off(found, floats) < 1.25 * off(alone, floats)
     assert off(alone, floats) < 0.1 * floats.std()
+
+
+@pytest.mark.parametrize("what", ["logits", "rings"])
+def test_several_heads_of_keys_on_several_chips_have_the_numbers_of_one(
+    told: Told, what: str
+) -> None:
+    np.testing.assert_allclose(
+        told[f"two heads on 2x4 {what}"], told[f"two heads on 1x1 {what}"], atol=CLOSE
+    )

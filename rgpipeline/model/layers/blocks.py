@@ -6,7 +6,7 @@ Each maps activations [b t d] to float32 [b t d]. The residual stream is float32
 activations are rounded to `dtype`.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -16,11 +16,13 @@ from jax.typing import DTypeLike
 from rgpipeline.model.collectives import ALONE, Chips
 from rgpipeline.model.config import RECURRENT, GriffinConfig
 from rgpipeline.model.griffin_state import BlockState, Position, RecurrentState, Rings
-from rgpipeline.model.layers import attention, rglru
+from rgpipeline.model.layers import attention, kv_heads, rglru
 from rgpipeline.model.layers.array_types import Activations, Active, Lengths, Start
 from rgpipeline.model.layers.modules import BlockDiagonal, Linear, Norm, param
 from rgpipeline.model.ops import primitives, temporal
 from rgpipeline.model.platforms import Kernels
+
+Tree = TypeVar("Tree")
 
 
 class Chunk(NamedTuple):
@@ -88,7 +90,7 @@ class RecurrentBlock(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Local multi-query attention: many query heads, one head of keys and values."""
+    """Local multi-query attention: many query heads, one head of keys and values; or several."""
 
     config: GriffinConfig
     dtype: DTypeLike
@@ -97,8 +99,9 @@ class AttentionBlock(nn.Module):
 
     def setup(self) -> None:
         width, heads, size = self.config.width, self.config.heads, self.config.head_dim
+        keys = self.config.kv_heads * size
         self.query = Linear(width, (heads, size), biased=False, kernels=self.kernels)
-        self.key_value = Linear(width, (2, size), biased=False, kernels=self.kernels)
+        self.key_value = Linear(width, (2, keys), biased=False, kernels=self.kernels)
         self.out = Linear(heads * size, (width,), split=self.chips, kernels=self.kernels)
 
     def forward(self, x: Activations, chunk: Chunk) -> Activations:
@@ -109,30 +112,35 @@ class AttentionBlock(nn.Module):
     def prefill(
         self, x: Activations, chunk: Chunk, lengths: Lengths, state: Rings
     ) -> tuple[Activations, Rings]:
-        position, lengths = self.chips.local_slice((chunk.position, lengths))
-        attend = temporal.attention_prefill(x.shape[1], state, self.dtype, self.kernels)
+        position, lengths = self._rows((chunk.position, lengths))
+        rings = kv_heads.as_rows(state, self.config.kv_heads)
+        attend = temporal.attention_prefill(x.shape[1], rings, self.dtype, self.kernels)
         project = self._project_unrotated if attend.applies_rope else self._project
-        mixed, after = attend.run(*project(x, chunk), state, position, lengths)
-        return self._out(mixed), after
+        mixed, after = attend.run(*project(x, chunk), rings, position, lengths)
+        return self._out(mixed), kv_heads.of_rows(after, self.config.kv_heads)
 
     def decode(
         self, x: Activations, chunk: Chunk, active: Active, state: Rings
     ) -> tuple[Activations, Rings]:
         projected = self._project(x, chunk)
-        position, active = self.chips.local_slice((chunk.position, active))
-        mixed, after = temporal.attention_decode(*projected, state, position, active, self.kernels)
-        return self._out(mixed), after
+        position, active = self._rows((chunk.position, active))
+        rings = kv_heads.as_rows(state, self.config.kv_heads)
+        mixed, after = temporal.attention_decode(*projected, rings, position, active, self.kernels)
+        return self._out(mixed), kv_heads.of_rows(after, self.config.kv_heads)
+
+    def _rows(self, of_slots: Tree) -> Tree:
+        """What belongs to a slot, for each row whose attention is computed here (`kv_heads`)."""
+        return kv_heads.repeated(self.chips.local_slice(of_slots), self.config.kv_heads)
 
     def _project(self, x: Activations, chunk: Chunk) -> tuple[Array, Array, Array]:
         """Queries [b t n h], keys and values [b t h], in `dtype`, after RoPE.
 
         Of several chips, each gets all heads for its own slots, because that is where their rings
-        are.
+        are. Of several heads of keys and values, each is a row (see `kv_heads`).
         """
         queries = attention.rotate(self.query(x), chunk.angles).astype(self.dtype)
-        queries = self.chips.all_to_all_slots(queries, 2)
-        x, angles = self.chips.local_slice((x, chunk.angles))
-        key_value = self.key_value(x)
+        queries = self._with_their_keys(queries)
+        key_value, angles = self._key_value(x, chunk)
         keys = attention.rotate(key_value[..., 0, :], angles).astype(self.dtype)
         return queries, keys, key_value[..., 1, :].astype(self.dtype)
 
@@ -140,11 +148,23 @@ class AttentionBlock(nn.Module):
         self, x: Activations, chunk: Chunk
     ) -> tuple[Array, Array, attention.Angles]:
         """Queries [b t n h], keys and values [2 b t h], float32 before RoPE, and the angles."""
-        queries = self.chips.all_to_all_slots(self.query(x), 2)
+        queries = self._with_their_keys(self.query(x))
+        key_value, angles = self._key_value(x, chunk)
+        return queries, jnp.moveaxis(key_value, 2, 0), angles
+
+    def _with_their_keys(self, queries: Array) -> Array:
+        """Queries [b t n h] where, and as, their keys are."""
+        queries = self.chips.all_to_all_slots(queries, 2)
+        return kv_heads.split(queries, self.config.kv_heads, 2)
+
+    def _key_value(self, x: Activations, chunk: Chunk) -> tuple[Array, attention.Angles]:
+        """Keys and values, float32 [b t 2 h] before RoPE, and the angles."""
         x, angles = self.chips.local_slice((x, chunk.angles))
-        return queries, jnp.moveaxis(self.key_value(x), 2, 0), angles
+        heads = self.config.kv_heads
+        return kv_heads.split(self.key_value(x), heads, 3), kv_heads.repeated(angles, heads)
 
     def _out(self, mixed: Array) -> Activations:
+        mixed = kv_heads.joined(mixed, self.config.kv_heads, 2)
         if self.chips.model > 1:  # half the bytes between chips; the product rounds anyway
             mixed = self.chips.all_to_all_parts(mixed.astype(self.dtype), 2)
         return self.out(mixed.reshape(*mixed.shape[:2], -1))

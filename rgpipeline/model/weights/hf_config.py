@@ -34,7 +34,6 @@ _FIXED_ATTENTION: Fields = {
     "rope_theta": 10_000.0,
     "rope_type": "default",
     "partial_rotary_factor": 0.5,
-    "num_key_value_heads": 1,
     "attention_bias": False,
 }
 _BLOCK_TYPES = ("block_types", "_block_types", "layers_block_type")  # one key, over the years
@@ -71,6 +70,7 @@ class HfConfig(BaseModel):
     num_attention_heads: Size
     lru_width: Size = 0  # as wide as the model
     block_types: BlockTypes  # repeated over the layers
+    num_key_value_heads: Size = 0  # as many as there are query heads
     attention_window_size: Size
     conv1d_width: Size
     logits_soft_cap: SoftCap
@@ -80,7 +80,7 @@ class HfConfig(BaseModel):
     eos_token_id: TokenIds
     pad_token_id: TokenIds
 
-    @field_validator("attention_window_size", mode="wrap")
+    @field_validator("num_key_value_heads", "attention_window_size", mode="wrap")
     @classmethod
     def _unused_by_a_hawk(
         cls, value: object, check: ValidatorFunctionWrapHandler, info: ValidationInfo
@@ -91,17 +91,18 @@ class HfConfig(BaseModel):
         except ValidationError:
             if ATTENTION in info.data.get("block_types", [ATTENTION]):
                 raise
-            return _DEFAULTS.window
+            return _DEFAULTS.window  # any size will do
 
     def griffin(self) -> GriffinConfig:
         """The model's configuration."""
+        heads, block_types = self.num_attention_heads, tuple(self.block_types)
         return GriffinConfig(
             vocab_size=self.vocab_size,
             width=self.hidden_size,
             mlp_width=self.intermediate_size // 2,
-            heads=self.num_attention_heads,
+            heads=heads,
             lru_width=self.lru_width or self.hidden_size,
-            block_types=cycle(tuple(self.block_types), self.num_hidden_layers),
+            block_types=cycle(block_types, self.num_hidden_layers),
             window=self.attention_window_size,
             logits_soft_cap=self.logits_soft_cap,
             scale_embeddings=self.embeddings_scale_by_sqrt_dim,
@@ -110,6 +111,7 @@ class HfConfig(BaseModel):
             bos_id=self.bos_token_id[0],
             eos_ids=tuple(dict.fromkeys(self.eos_token_id)),
             pad_id=self.pad_token_id[0],
+            kv_heads=(self.num_key_value_heads or heads) if ATTENTION in block_types else 1,
         )
 
 
@@ -159,7 +161,7 @@ def _given(fields: Fields, generation: Fields, inferred: GriffinConfig | None) -
     """Every field of `HfConfig`: the file's, or what an absent one means."""
     given = hf_fields(inferred or _DEFAULTS)
     if inferred is None:
-        given["lru_width"] = None
+        given["lru_width"] = given["num_key_value_heads"] = None
     given |= {key: value for key, value in fields.items() if value is not None}
     patterns = (fields[key] for key in _BLOCK_TYPES if fields.get(key) is not None)
     given["block_types"] = next(patterns, given["block_types"])
@@ -210,6 +212,8 @@ def shape_faults(config: GriffinConfig) -> list[str]:
         for kind, name, size in divided
         if kind in config.block_types and size % config.heads
     ]
+    if ATTENTION in config.block_types and config.heads % config.kv_heads:
+        faults.append(f"num_key_value_heads {config.kv_heads} does not divide {config.heads} heads")
     if ATTENTION in config.block_types and not faults and config.head_dim % 4:
         faults.append(f"head width {config.head_dim} is not a multiple of 4, as RoPE needs")
     if config.conv_width < 2:
@@ -227,7 +231,7 @@ def hf_fields(config: GriffinConfig) -> dict[str, Any]:
         "intermediate_size": 2 * config.mlp_width,
         "num_hidden_layers": config.depth,
         "num_attention_heads": config.heads,
-        "num_key_value_heads": 1,
+        "num_key_value_heads": config.kv_heads,
         "head_dim": config.head_dim,
         "lru_width": config.lru_width,
         "block_types": list(config.block_types),

@@ -42,7 +42,8 @@ def open_folder(
     reader = SafetensorsReader(copy, files.names)
     body = _body(reader)
     config, embedding = _with_head(config, reader, body, compare)
-    _require_one_key(folder, fields, config, reader, body)
+    if fields.get("num_key_value_heads") is None:
+        config = _with_kv_heads(config, reader, body)
     recipes = tuple(hf_layout.recipes(config, body, embedding))
     return Checkpoint(config, reader, recipes, files.note)
 
@@ -55,7 +56,6 @@ def read_config(folder: Folder, *, compare: bool) -> GriffinConfig:
     fields = read_fields(folder)
     config = parsed(folder, _NAME, fields)
     if not any(name.endswith(".safetensors") for name in folder.names()):
-        _require_one_key(folder, fields, config, None, BODY)
         return config
     return open_folder(folder, None, compare=compare).config
 
@@ -113,32 +113,18 @@ def _with_head(
     return dataclasses.replace(config, tied=tied), embedding
 
 
-def _require_one_key(
-    folder: Folder,
-    fields: Mapping[str, Any],
-    config: GriffinConfig,
-    reader: SafetensorsReader | None,
-    body: str,
-) -> None:
-    """Raises WeightsError if an absent `num_key_value_heads` stands for several heads.
+def _with_kv_heads(config: GriffinConfig, reader: SafetensorsReader, body: str) -> GriffinConfig:
+    """The configuration with as many heads of keys and values as the tensors show.
 
-    To transformers it is the number of all heads; the tensors may show that there is one.
+    To transformers, an absent `num_key_value_heads` stands for all heads. Earlier versions wrote
+    models with one head without it.
     """
-    key = "num_key_value_heads"
-    if fields.get(key) is not None or config.heads == 1 or ATTENTION not in config.block_types:
-        return
-    index = config.block_types.index(ATTENTION)
-    name = f"{body}layers.{index}.temporal_block.k_proj.weight"
-    if reader is not None and name in reader.tensors:
-        if reader.tensors[name].shape[:1] == (config.head_dim,):
-            return
-        shown = f", and {name} has {reader.tensors[name].shape[0]} rows"
-    else:
-        shown = ""
-    raise WeightsError(
-        f"{folder.url}/{_NAME}: {key} is absent, which stands for num_attention_heads, "
-        f"{config.heads}{shown}; only 1 is supported"
-    )
+    if ATTENTION not in config.block_types:
+        return config
+    name = f"{body}layers.{config.block_types.index(ATTENTION)}.temporal_block.k_proj.weight"
+    stored = reader.tensors.get(name)
+    one = stored is not None and stored.shape[:1] == (config.head_dim,)
+    return dataclasses.replace(config, kv_heads=1) if one else config
 
 
 _SINGLE = "model.safetensors"

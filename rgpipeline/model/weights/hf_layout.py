@@ -97,7 +97,8 @@ def _attention(config: GriffinConfig, block: str, name: str) -> Iterator[Recipe]
     at = (block, "temporal")
     query = ((f"{name}.q_proj.weight", (d, d)),)
     yield Recipe((*at, "query", "kernel"), query, reshaped(n, h, d))
-    key_value = ((f"{name}.k_proj.weight", (h, d)), (f"{name}.v_proj.weight", (h, d)))
+    keys = config.kv_heads * h
+    key_value = ((f"{name}.k_proj.weight", (keys, d)), (f"{name}.v_proj.weight", (keys, d)))
     yield Recipe((*at, "key_value", "kernel"), key_value, stacked(0))
     yield Recipe((*at, "out", "kernel"), ((f"{name}.o_proj.weight", (d, d)),), same)
     yield Recipe((*at, "out", "bias"), ((f"{name}.o_proj.bias", (d,)),), same)

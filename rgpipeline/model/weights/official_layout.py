@@ -47,7 +47,7 @@ def inferred_config(shapes: Shapes, where: str) -> GriffinConfig:
 
 def differences(config: GriffinConfig, inferred: GriffinConfig) -> list[str]:
     """Where a configuration contradicts the tensors' shapes, one phrase each."""
-    names = ("vocab_size", "width", "mlp_width", "heads", "lru_width", "block_types")
+    names = ("vocab_size", "width", "mlp_width", "heads", "kv_heads", "lru_width", "block_types")
     return [
         f"{name} is {getattr(config, name)!r}, the tensors say {getattr(inferred, name)!r}"
         for name in names

@@ -77,11 +77,6 @@ def _quantize(held: dict[str, Any]) -> None:
     held[f"{name}.absmax"] = np.zeros(8, np.float32)
 
 
-def _many_keys(held: dict[str, Any]) -> None:
-    for name in [name for name in held if name.endswith(("k_proj.weight", "v_proj.weight"))]:
-        held[name] = np.concatenate([held[name]] * 2)
-
-
 def _cached(copy: Path) -> None:
     snapshot = copy / "models--google--recurrentgemma-2b" / "snapshots" / "0123"
     snapshot.mkdir(parents=True)
@@ -150,9 +145,9 @@ CASES = [
         ("config.json: quantization_config", "quantized by gptq"),
     ),
     Mistake(
-        "key and value heads that aren't told",
-        tensors(_many_keys, num_key_value_heads=None),
-        ("config.json: num_key_value_heads is absent", "only 1 is supported"),
+        "key and value heads that don't divide the others",
+        config(num_key_value_heads=3),
+        ("config.json", "num_key_value_heads 3 does not divide 4 heads"),
     ),
     Mistake(
         "an adapter beside a model",
