@@ -238,6 +238,7 @@ class WorkerReport:
     working_on: tuple[SampleKey, ...] = ()  # what is in slots now; a poison row is among them
     latest_completion: str = ""  # the latest finished completion, for the ticker
     doing: str = ""  # a long step: reading weights, compiling a program
+    warnings: tuple[str, ...] = ()  # what to know of the model, once it is open
     stopped: bool = False  # drained: all that can be published is
     error: str | None = None  # why the worker can't continue, for a person
     fault: Fault | None = None  # whose fault that error is

@@ -26,7 +26,7 @@ from rgpipeline.dispatch.state_machine import Dispatch
 from rgpipeline.events import RunBegan, RunEnded, WorkerChange, WorkerChanged, WorkerFigures
 from rgpipeline.output import Heartbeat
 from rgpipeline.output.job_status import Summary
-from rgpipeline.records import PublishedTotals
+from rgpipeline.records import PublishedTotals, WorkerReport
 from rgpipeline.runtime.event_log import EventLog
 from rgpipeline.runtime.metrics import JobMetrics
 from rgpipeline.runtime.placement import Placement
@@ -111,16 +111,16 @@ class StatusReporter:
                 self._left.add(event.worker)
                 self._note("left", event.worker)
         if isinstance(event, WorkerReported) and event.report.slots:
-            self._note_ready(event.worker, event.report.slots)
+            self._note_ready(event.worker, event.report)
 
-    def _note_ready(self, worker: str, slots: int) -> None:
+    def _note_ready(self, worker: str, report: WorkerReport) -> None:
         if worker in self._ready:
             return
         self._ready.add(worker)
         self._note("ready", worker)
-        warning = self._job.slots_warning(slots)
-        if warning is not None and warning not in self._warnings:
-            self._warnings.append(warning)
+        for warning in (*report.warnings, self._job.slots_warning(report.slots)):
+            if warning is not None and warning not in self._warnings:
+                self._warnings.append(warning)
 
     def follow_command(self, command: Command) -> None:
         """Notes a command that the driver is about to carry out."""

@@ -18,6 +18,7 @@ from rgpipeline.text.prompt_template import PromptTemplate
 from rgpipeline.text.stops import with_named_tokens, with_turn_end
 from rgpipeline.text.text_reader import TextReader
 from rgpipeline.text.tokenizer import Tokenizer
+from rgpipeline.text.vocabulary_size import size_note
 from rgpipeline.wording import kind_of
 
 Row = Mapping[str, Any]
@@ -65,6 +66,13 @@ class Prompts:
         """
         if self.tokenizer is not None and reads_texts(self.columns, self.template):
             self.tokenizer.require_within(vocab_size)
+
+    def model_warnings(self, vocab_size: int) -> tuple[str, ...]:
+        """What to know of the tokenizer beside a model of `vocab_size` tokens, a line for each."""
+        if self.tokenizer is None:
+            return ()
+        notes = self.tokenizer.note, size_note(self.tokenizer, vocab_size)
+        return tuple(note for note in notes if note)
 
     def make(self, row: Row) -> Prompt:
         """The prompt of a row, given by column. Raises RowError naming the column at fault."""

@@ -139,11 +139,6 @@ class Tokenizer:
                 f"{self._model.name}: the tokenizer has {required:,} tokens, the model only "
                 f"{vocab_size:,}; name the tokenizer that belongs to the model as model.tokenizer"
             )
-        if self.vocab_size != vocab_size:
-            _log.info(
-                "%s: the tokenizer has %d tokens, the model %d; the others have no text",
-                self._model.name, self.vocab_size, vocab_size,
-            )  # fmt: skip
 
     def encode(self, text: str, *, bos: bool = True) -> list[int]:
         """The token ids of `text`, with BOS first unless `bos` is false; EOS is never added.

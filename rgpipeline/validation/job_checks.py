@@ -48,10 +48,9 @@ def model_findings(job: Job, plan: Plan | None) -> tuple[list[str], list[str]]:
     if plan is not None and (vocab_size is not None or job.model.tokenizer is not None):
         try:
             prompts = open_prompts(job, plan, source)
-            if prompts.tokenizer is not None and prompts.tokenizer.note:
-                warnings.append(prompts.tokenizer.note)
             if vocab_size is not None:
                 prompts.require_known_ids(vocab_size)
+                warnings += prompts.model_warnings(vocab_size)
         except RgpipelineError as error:
             faults.append(str(error))
     if vocab_size is not None:

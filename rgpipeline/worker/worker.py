@@ -66,6 +66,7 @@ class Worker:
         self._draining = False
         self._loop: Loop[Any, Any] | None = None
         self._threads: tuple[Session, Feeder, Publisher] | None = None
+        self._warnings: tuple[str, ...] = ()  # about the model
         self._end = WorkerReport(progress_counter=0)  # how it ended; counters are added
 
     def set_assignments(self, assignments: Sequence[Assignment]) -> None:
@@ -96,6 +97,7 @@ class Worker:
             prompt_tokens=stats.prompt_tokens,
             completion_tokens=stats.completion_tokens,
             doing=self._activity.text,
+            warnings=self._warnings,
             details={**stats.details(), **self._reading(), **self._store_details()},
             **session.view._asdict(),
         )
@@ -158,6 +160,7 @@ class Worker:
         prompts = open_prompts(job, plan, source)
         opened = open_shared_engine(job, source, store, self._open_engine)
         prompts.require_known_ids(opened.loop.vocab_size)
+        self._warnings = prompts.model_warnings(opened.loop.vocab_size)
         self._loop = opened.loop
         dtype = opened.settings.dtype
         maker = RowMaker(job, plan, store, options, prompts, opened.loop.check_tokens, dtype)

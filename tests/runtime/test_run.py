@@ -48,9 +48,12 @@ def send(engine: Slow, kind: signal.Signals) -> None:
 def test_every_row_is_answered_once(tmp_path: Path) -> None:
     given = prompts(100)
     job = job_over(tmp_path, given)
-    summary = run(job, open_engine=Slow(tmp_path))
+    seen: list[JobView] = []
+    summary = run(job, open_engine=Slow(tmp_path), watch=seen.append)
     assert (summary.outcome, summary.exit_code, summary.rows_done) == ("finished", 0, 100)
     assert answers(job) == right_answers(given)
+    (told,) = seen[-1].warnings  # by both workers
+    assert told.startswith("the model has 10,000 tokens, its tokenizer 2,048: ")
 
 
 @pytest.mark.parametrize(
