@@ -112,8 +112,7 @@ class ChatTemplate:
         if FOR_TOOLS not in found:
             return cls(tokenizer, own, reader=reader)
         source, name = found[FOR_TOOLS], f"{name} ({FOR_TOOLS})"
-        for_tools = JinjaTemplate(source, name, special, now, for_tools=True)
-        return cls(tokenizer, own, for_tools, reader)
+        return cls(tokenizer, own, JinjaTemplate(source, name, special, now), reader)
 
     def render(self, messages: object, tools: object = None) -> str:
         """The prompt as text. Raises RowError naming message and field."""

@@ -44,24 +44,15 @@ class JinjaTemplate:
     - Tools that the template would drop are an error.
     """
 
-    def __init__(
-        self,
-        source: str,
-        name: str,
-        special: Mapping[str, str],
-        now: datetime,
-        *,
-        for_tools: bool = False,
-    ) -> None:
+    def __init__(self, source: str, name: str, special: Mapping[str, str], now: datetime) -> None:
         """`special` are tokens by the names that templates use, such as bos_token; `now` is the
-        time that `strftime_now` formats, the same for all rows. `for_tools`: the template is only
-        for chats with tools, and need not render others.
+        time that `strftime_now` formats, the same for all rows.
 
-        Raises WeightsError when `source` cannot be parsed or does not render a plain question.
+        Raises WeightsError when `source` cannot be parsed, or renders no plain question, neither
+        with tools nor without.
         """
         self._name, self.source = name, source
         self._special = dict(special)
-        self._tried_with = _TOOLS if for_tools else NO_TOOLS
         environment = chat_environment(now)
         try:
             tree = environment.parse(source)
@@ -73,6 +64,7 @@ class JinjaTemplate:
         self._reads_tools = any(
             found.name == "tools" and found.ctx == "load" for found in tree.find_all(nodes.Name)
         )
+        self._tried_with = _TOOLS if self._requires_tools() else NO_TOOLS
         compared = set(_compared(tree))
         self._roles = {old: new for old, new in _USUAL_ROLES.items() if old not in compared}
         # Few templates write a call's id, which may be left out; a call may not.
@@ -137,6 +129,22 @@ class JinjaTemplate:
                 f"{self._name}: the chat template fails on a plain chat: {error}"
             ) from error
 
+    def _requires_tools(self) -> bool:
+        """Whether the template renders only chats with tools."""
+        asked = [[_PROBE], [{**_PROBE, "content": _PARTS}]]
+        plain, with_tools = (
+            any(self._renders(messages, tools) for messages in asked)
+            for tools in (NO_TOOLS, _TOOLS)
+        )
+        return self._reads_tools and with_tools and not plain
+
+    def _renders(self, messages: Sequence[Message], tools: Tools) -> bool:
+        try:
+            self._render(messages, tools)
+        except RowError:
+            return False
+        return True
+
     def _shows(self, message: Message, words: Sequence[str]) -> bool:
         """Whether the prompt of a message has these words, not as a printed Python list."""
         try:
@@ -146,11 +154,7 @@ class JinjaTemplate:
         return all(word in prompt for word in words) and "'type'" not in prompt
 
     def _accepts(self, messages: Sequence[Message]) -> bool:
-        try:
-            self._render([self._with_content(m) for m in messages], self._tried_with)
-        except RowError:
-            return False
-        return True
+        return self._renders([self._with_content(m) for m in messages], self._tried_with)
 
 
 def _with_reasoning(message: Message) -> Message:

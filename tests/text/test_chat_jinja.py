@@ -92,6 +92,13 @@ def test_chats_with_tools_get_the_template_for_them(load) -> None:
     assert [chat.render([USER], none) for none in ([], None, "", "[]")] == ["D"] * 4
 
 
+def test_a_template_may_be_for_chats_with_tools_alone(load) -> None:
+    chat = load("{% for tool in tools %}{{ tool.function.name }}{% endfor %}")
+    assert chat.render([USER], [TOOL]) == "get_time"
+    with pytest.raises(RowError, match="'NoneType' object is not iterable"):
+        chat.render([USER])
+
+
 def test_the_files_of_transformers_5_are_found_by_name(load, tmp_path: Path) -> None:
     (tmp_path / "chat_template.jinja").write_text("D")
     more = tmp_path / "additional_chat_templates"
