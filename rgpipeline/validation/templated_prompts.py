@@ -50,11 +50,12 @@ def templated_warnings(
     if marks:
         row, mark = marks[0]
         name, number = input.origin(row)
+        first = f"{name}, row {count(number)}, with {mark!r}"
         among = "all" if rows == plan.rows else "the first"
         yield (
-            f"{count(len(marks))} of {among} {counted(rows, 'prompt')} look as if a chat "
-            f"template had been applied already (the first: {name}, row {count(number)}, with "
-            f"{mark!r}); {looked_for.advice({mark for _, mark in marks}, job)}"
+            f"{count(len(marks))} of {among} {counted(rows, 'row')} have a prompt that looks as if "
+            f"a chat template had been applied already (the first: {first}); "
+            f"{looked_for.advice({mark for _, mark in marks}, job)}"
         )
 
 

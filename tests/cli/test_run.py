@@ -156,7 +156,7 @@ def test_validate_warns_of_prompts_that_were_templated_already(
     pq.write_table(pa.table({"prompt": ["x", "<bos>y"]}), "prompts.parquet")
     assert call(["validate", "job.yaml"]) == 0
     told = capsys.readouterr().err
-    assert "warning: 1 of all 2 prompts look as if a chat template had been applied" in told
+    assert "warning: 1 of all 2 rows have a prompt that looks as if a chat template" in told
     assert call(["validate", "job.yaml", "--set", "input.special_tokens=text"]) == 0
     assert "chat template" not in capsys.readouterr().err
 

@@ -120,7 +120,7 @@ def test_prompts_that_were_templated_already_are_told_as_the_run_begins(tmp_path
 
     assert run(job, open_engine=Slow(tmp_path), stop=stop, watch=watch).outcome == "interrupted"
     (told,) = [text for text in seen[-1].warnings if "a chat template had been applied" in text]
-    assert told.startswith("1 of all 2 prompts look as if")
+    assert told.startswith("1 of all 2 rows have a prompt that looks as if")
 
 
 def test_a_stop_asked_for_in_the_output_is_heard(tmp_path: Path) -> None:

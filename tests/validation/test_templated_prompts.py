@@ -39,9 +39,9 @@ def told(tmp_path: Path):
 def test_the_warning_names_how_many_the_first_and_the_way_out(told) -> None:
     (warning,) = told(["In", f"<bos>{TURN}", None, TURN])
     assert warning == (
-        "2 of all 4 prompts look as if a chat template had been applied already (the first: "
-        "in.parquet, row 1, with '<bos>'); '<bos>' is ordinary text in them, after a BOS of our "
-        "own. Give chats as input.columns.messages; or, if these are whole prompts, set "
+        "2 of all 4 rows have a prompt that looks as if a chat template had been applied already "
+        "(the first: in.parquet, row 1, with '<bos>'); '<bos>' is ordinary text in them, after a "
+        "BOS of our own. Give chats as input.columns.messages; or, if these are whole prompts, set "
         "input.special_tokens: parse (all control tokens count, after one BOS), and "
         "sampling.stop: ['<end_of_turn>']; or, if they are texts about such tokens, set it to text "
         "(none of them counts)"
