@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rgpipeline.engine.loop import Loop
+from rgpipeline.engine.sampling.masks import masks_of_part
 from rgpipeline.engine.sampling.sampler import Sampled, sample
 from rgpipeline.engine.slot_fields import IN_PROMPT
 from rgpipeline.engine.step_tuner import StepTuner
@@ -26,9 +27,9 @@ _jitted = jax.jit(partial(sample, features=ALL))
 
 
 def packed(allowed: np.ndarray) -> np.ndarray:
-    """Bits [s, v] as words; those past the vocabulary are set, and mean nothing."""
+    """Bits [s, v] as bytes; those past the vocabulary are set, and mean nothing."""
     bits = np.pad(allowed, ((0, 0), (0, -allowed.shape[1] % 32)), constant_values=True)
-    return np.packbits(bits, axis=1, bitorder="little").view(np.int32)
+    return np.packbits(bits, axis=1, bitorder="little")
 
 
 def run(
@@ -111,6 +112,14 @@ def test_logprobs_are_those_of_the_models_own_distribution():
     logprobs = jax.nn.log_softmax(logits)
     np.testing.assert_allclose(found.logprob, logprobs[np.arange(ROWS), found.token], rtol=1e-5)
     np.testing.assert_allclose(found.top_logprobs, -np.sort(-logprobs)[:, :3], rtol=1e-5)
+
+
+def test_a_part_of_the_vocabulary_has_its_own_part_of_the_masks():
+    allowed = np.random.default_rng(0).random((3, VOCAB)) < 0.5
+    for first, tokens in ((0, 35), (35, 35), (14, 14), (60, 10), (64, 6)):
+        found = masks_of_part(jnp.asarray(packed(allowed)), jnp.int32(first), tokens)
+        bits = np.unpackbits(np.asarray(found), axis=1, bitorder="little")
+        np.testing.assert_array_equal(bits[:, :tokens], allowed[:, first : first + tokens])
 
 
 RULES = (None, Rule(3, 7), Rule(5, 30), Rule(2, 12, may_end=4))

@@ -20,7 +20,9 @@ INT8, SCALE = quantized_rows(TABLE)
 HIDDEN = jnp.asarray(rng.normal(size=(ROWS, WIDTH)) * 0.3, jnp.bfloat16)
 
 
-def run(hidden, temperature, at: int = 5, quantized: bool = False) -> tuple[Choice, np.ndarray]:
+def run(
+    hidden, temperature, at: int = 5, quantized: bool = False, allowed: np.ndarray | None = None
+) -> tuple[Choice, np.ndarray]:
     """The choice and the tokens; each row has random bits of its own."""
     rows = hidden.shape[0]
     words = jnp.stack([jnp.arange(rows, dtype=jnp.uint32), jnp.full(rows, 9, jnp.uint32)], axis=1)
@@ -28,7 +30,8 @@ def run(hidden, temperature, at: int = 5, quantized: bool = False) -> tuple[Choi
     gumbel, uniform = noise(words, position, BLOCKS)
     rate = rate_of(jnp.asarray(temperature, jnp.float32))
     table = (INT8, SCALE) if quantized else (TABLE, None)
-    choice = choose(hidden, *table, rate, gumbel, soft_cap=CAP, interpret=True)
+    masks = None if allowed is None else np.packbits(allowed, axis=1, bitorder="little")
+    choice = choose(hidden, *table, rate, gumbel, masks, soft_cap=CAP, interpret=True)
     return choice, np.asarray(token_of(choice, rate, uniform))
 
 
@@ -57,6 +60,37 @@ def test_the_logits_kept_are_those_of_the_block_select(quantized: bool) -> None:
     expected = logits.reshape(ROWS, BLOCKS, BLOCK)[np.arange(ROWS), choice.block]
     np.testing.assert_allclose(choice.logits, expected, atol=2e-4)
     assert len(set(np.asarray(choice.block).tolist())) == BLOCKS
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_masked_rows_take_allowed_tokens_and_others_keep_their_bits(quantized: bool) -> None:
+    masked, drawn = np.arange(ROWS) % 2 == 0, np.arange(ROWS) % 4 >= 2
+    allowed = rng.random((ROWS, VOCAB)) < 0.01
+    allowed[::8] = np.arange(VOCAB) == VOCAB - 1
+    allowed[~masked] = True
+    temperature = np.where(drawn, 1.5, 0)
+    choice, tokens = run(HIDDEN, temperature, quantized=quantized, allowed=allowed)
+    assert allowed[np.arange(ROWS), tokens].all()
+    best = np.where(allowed, logits_of(quantized), -np.inf).argmax(-1)
+    np.testing.assert_array_equal(tokens[~drawn], best[~drawn])
+    plain, plain_tokens = run(HIDDEN, temperature, quantized=quantized)
+    np.testing.assert_array_equal(tokens[~masked], plain_tokens[~masked])
+    np.testing.assert_array_equal(choice.logits[~masked], plain.logits[~masked])
+
+
+def test_masked_tokens_follow_the_exact_distribution_of_those_allowed() -> None:
+    rows = 16_384
+    allowed = np.arange(VOCAB) % 9 == 4
+    wide = np.broadcast_to(allowed, (rows, VOCAB))
+    tokens = run(same_hidden(rows), np.full(rows, 2.0), allowed=wide)[1]
+    scaled = np.where(allowed, np.float64(logits(TABLE, HIDDEN[:1], CAP)[0]) / 2.0, -np.inf)
+    expected = np.exp(scaled - scaled.max())
+    expected *= rows / expected.sum()
+    counts = np.bincount(tokens, minlength=VOCAB)
+    likely = expected >= 5
+    observed = np.append(counts[likely], counts[~likely].sum())
+    wanted = np.append(expected[likely], expected[~likely].sum())
+    assert stats.chisquare(observed, wanted).pvalue > 1e-4
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 4.0])

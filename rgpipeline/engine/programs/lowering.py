@@ -198,7 +198,7 @@ def _arguments(
     chosen, fields = rows_of(engine.decode_rows, {})
     model, held = state.model, state.slots
     hidden = slots(_struct((engine.decode_rows, engine.config.width), jnp.float32))
-    masks = slots(_struct((engine.decode_rows, mask_words(engine.vocab_size)), jnp.int32))
+    masks = slots(_struct((engine.decode_rows, 4 * mask_words(engine.vocab_size)), jnp.uint8))
     return {
         "decode": (params, state, *steps),
         "prefill": (params, buffer, tokens, counts, counts, flags),

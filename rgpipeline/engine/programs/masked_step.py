@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from rgpipeline.engine.decoded import PendingBlock
 from rgpipeline.engine.programs.forward import DeviceBlock, Steps, advance, apply
+from rgpipeline.engine.sampling.masks import as_bytes
 from rgpipeline.engine.sampling.next_token import next_tokens
 from rgpipeline.engine.slot_fields import SamplingFeatures
 from rgpipeline.engine.slot_state import SlotState
@@ -36,7 +37,7 @@ class DeviceStep:
         self, state: SlotState, features: SamplingFeatures, masks: NDArray[np.int32]
     ) -> tuple[SlotState, PendingBlock]:
         rows = np.repeat(masks, self.rows_per_slot, axis=0)  # a copy: the device reads it later
-        state, steps = self.program(features)(self.params, state, self.hidden, rows)
+        state, steps = self.program(features)(self.params, state, self.hidden, as_bytes(rows))
         return state, DeviceBlock(steps, 1, self.rows_per_slot)
 
 
@@ -66,7 +67,7 @@ def draw(
     Args:
       model, params, state: as everywhere.
       hidden: float32 [s d].
-      masks: int32 [s w], see `sampling.masks`.
+      masks: uint8 [s b], see `sampling.masks`.
       features: what the sampler can do.
     """
     sampled = next_tokens(model, params, hidden, state, features, masks)

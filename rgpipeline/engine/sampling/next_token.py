@@ -14,6 +14,7 @@ from rgpipeline.engine.sampling.draw import (
     reduce_candidates,
     token_of,
 )
+from rgpipeline.engine.sampling.masks import masks_of_part
 from rgpipeline.engine.sampling.sampler import Sampled, sample, without_logprobs
 from rgpipeline.engine.slot_fields import SamplingFeatures
 from rgpipeline.engine.slot_state import SlotState, own_slots
@@ -41,9 +42,9 @@ def next_tokens(
       hidden: the last block's output, normed, float32 [s d].
       state: after the model's step.
       features: what the sampler can do.
-      masks: int32 [s, w], what each slot's grammar allows; None: no slot has one.
+      masks: uint8 [s, b], what each slot's grammar allows; None: no slot has one.
     """
-    chosen = None if masks is not None else _head_draw(model, params, hidden, state)
+    chosen = _head_draw(model, params, hidden, state, masks)
     if chosen is not None and not features.read_logits:
         return without_logprobs(chosen)
     logits = _logits(model, params, hidden, jnp.any(state.slots.active))
@@ -102,7 +103,11 @@ def _sampled(
 
 
 def _head_draw(
-    model: Griffin, params: Params, hidden: jax.Array, state: SlotState
+    model: Griffin,
+    params: Params,
+    hidden: jax.Array,
+    state: SlotState,
+    masks: jax.Array | None,
 ) -> jax.Array | None:
     """Tokens that the head draws itself, int32 [s]; None if it has no kernel that can."""
     (table, scale), chips = head_of(params), model.chips
@@ -119,16 +124,20 @@ def _head_draw(
         temperature: jax.Array,
         words: jax.Array,
         position: Position,
+        allowed: jax.Array | None,
     ) -> jax.Array:
         rate = rate_of(temperature)
         gumbel, uniform = noise(words, position, chips.model * blocks)
         gumbel = lax.dynamic_slice_in_dim(gumbel, part * blocks, blocks, 1)
-        choice = choose(hidden, table, scale, rate, gumbel)
+        choice = choose(hidden, table, scale, rate, gumbel, allowed)
         token = token_of(choice, rate, uniform, part * table.shape[0])
         return token if chips.model == 1 else local_candidate(choice, rate, gumbel, token)
 
     slots, position = state.slots, state.model.position
-    operands = (chips.axis_index(), table, scale, hidden, slots.temperature, slots.draw, position)
+    part, allowed = chips.axis_index(), masks
+    if masks is not None and chips.model > 1:
+        allowed = masks_of_part(masks, part * table.shape[0], table.shape[0])
+    operands = (part, table, scale, hidden, slots.temperature, slots.draw, position, allowed)
     nothing = slots.token if chips.model == 1 else jnp.zeros((3, hidden.shape[0]), jnp.int32)
     found = fusion_barrier(jnp.any(slots.active), draw, *operands, otherwise=nothing)
     if chips.model == 1:

@@ -72,7 +72,7 @@ def sample(
       features: what this program can do; no slot may have settings that need more.
       chosen: int32 [s], tokens drawn by the model's head, if it draws: for slots whose settings
         don't change the distribution.
-      masks: int32 [s, w], what each slot's grammar allows (see `masks`); None: no slot has one.
+      masks: uint8 [s, b], what each slot's grammar allows (see `masks`); None: no slot has one.
     """
     wanted, draws = jnp.any(slots.active), slots.active & (slots.temperature > 0)
     shaped = logits

@@ -31,6 +31,7 @@ _STEP_BLOCKS = 4  # per grid step
 _TILE = {jnp.dtype(jnp.bfloat16): 16, jnp.dtype(jnp.int8): 32}  # rows of a memory tile
 _MAX_ROWS = 256  # per product
 _LANES = 128
+_BITS = 8  # tokens of a byte of `allowed`
 _VMEM_BYTES = 64 << 20
 
 
@@ -41,7 +42,7 @@ class Choice(NamedTuple):
     block: Array
 
 
-Choose = Callable[[Array, Array, Array | None, Array, Array], Choice]
+Choose = Callable[..., Choice]  # `choose`, without its last two arguments
 
 
 def select(kernels: Kernels, batch: int, table: Any, soft_cap: float) -> Choose | None:
@@ -57,6 +58,7 @@ def choose(
     scale: Array | None,
     rate: Array,
     noise: Array,
+    allowed: Array | None = None,
     *,
     soft_cap: float,
     interpret: Any = False,
@@ -70,6 +72,8 @@ def choose(
         rate: float32 [b], one over the temperature; 0 takes the block with the largest logit, the
             first such if there are several.
         noise: float32 [b ceil(v/BLOCK)]: a Gumbel variate for each block.
+        allowed: uint8 [b ceil(v/8)], a bit for each token, the lowest one first: whether it may be
+            chosen. None: all may.
         soft_cap: Bound of the logits; 0 for none.
         interpret: As in `pallas_call`.
     """
@@ -83,9 +87,10 @@ def choose(
     numbers, scales = (hidden.astype(table.dtype), []) if scale is None else _scaled(hidden, scale)
     one_column = pl.BlockSpec((batch, 1), lambda step: (0, 0))
     of_scales = [one_column, pl.BlockSpec((1, tokens), lambda step: (0, step))]
+    masks, of_masks = ([], []) if allowed is None else _spread(allowed, batch, steps * tokens)
     column = pltpu.VMEM((batch, 1), jnp.float32)
     logits, block = pl.pallas_call(
-        partial(_kernel, rows=rows, vocab=vocab, soft_cap=soft_cap),
+        partial(_kernel, rows=rows, vocab=vocab, soft_cap=soft_cap, scales=len(scales)),
         grid=(steps,),
         in_specs=[
             pl.BlockSpec((batch, width), lambda step: (0, 0)),
@@ -93,6 +98,7 @@ def choose(
             one_column,
             pl.BlockSpec((batch, _LANES), lambda step: (0, lax.div(step * _STEP_BLOCKS, _LANES))),
             *of_scales[: len(scales)],
+            *of_masks,
         ],
         out_specs=[pl.BlockSpec((batch, BLOCK), lambda step: (0, 0)), one_column],
         out_shape=[shape_of((batch, BLOCK), jnp.float32), shape_of((batch, 1), jnp.int32)],
@@ -100,7 +106,7 @@ def choose(
         compiler_params=pltpu.CompilerParams(vmem_limit_bytes=_VMEM_BYTES),
         interpret=interpret,
         name="head",
-    )(numbers, table, rate, noise, *scales)
+    )(numbers, table, rate, noise, *scales, *masks)
     return Choice(logits[:asked], block[:asked, 0])
 
 
@@ -117,6 +123,25 @@ def _scaled(hidden: Array, scale: Array) -> tuple[Array, list[Array]]:
     return numbers, [of_rows[:, None], scale[None]]
 
 
+def _spread(allowed: Array, batch: int, vocab: int) -> tuple[list[Array], list[Any]]:
+    """The bits as bfloat16 bytes [batch vocab/8], a matrix that repeats each 8 times; their blocks.
+
+    A byte is a whole number below 256, which bfloat16 and a product with ones keep exactly. The
+    matrix units repeat numbers along the lanes, which the vector units can't do.
+    """
+    tokens = BLOCK * _STEP_BLOCKS
+    missing = (batch - allowed.shape[0], vocab // _BITS - allowed.shape[1])
+    numbers = jnp.pad(allowed.astype(jnp.bfloat16), [(0, many) for many in missing])
+    byte = lax.broadcasted_iota(jnp.int32, (tokens // _BITS, tokens), 0)
+    token = lax.broadcasted_iota(jnp.int32, (tokens // _BITS, tokens), 1)
+    repeat = (token // _BITS == byte).astype(jnp.bfloat16)
+    specs = [
+        pl.BlockSpec((batch, tokens // _BITS), lambda step: (0, step)),
+        pl.BlockSpec(repeat.shape, lambda step: (0, 0)),
+    ]
+    return [numbers, repeat], specs
+
+
 def _kernel(
     hidden: Any,
     table: Any,
@@ -126,13 +151,15 @@ def _kernel(
     rows: int,
     vocab: int,
     soft_cap: float,
+    scales: int,
 ) -> None:
     """`highest` [b 1]: the largest logit of the block chosen so far; `bonus`: log(weight) + noise.
 
     Two blocks are compared by the difference of their largest logits, so that a low temperature
     loses no precision.
     """
-    *scales, chosen, block, highest, bonus = refs
+    *inputs, chosen, block, highest, bonus = refs
+    scaling, masks = inputs[:scales], inputs[scales:]
     step = pl.program_id(0)
     batch, tokens = hidden.shape[0], table.shape[0]
     lane = lax.broadcasted_iota(jnp.int32, (rows, _LANES), 1)
@@ -149,13 +176,15 @@ def _kernel(
             hidden[these],
             table[...],
             (((1,), (1,)), ((), ())),
-            preferred_element_type=jnp.int32 if scales else jnp.float32,
+            preferred_element_type=jnp.int32 if scaling else jnp.float32,
         )
-        if scales:
-            of_rows, of_tokens = scales
+        if scaling:
+            of_rows, of_tokens = scaling
             product = product.astype(jnp.float32) * of_rows[these] * of_tokens[...]
         capped = jnp.tanh(product * (1 / soft_cap)) * soft_cap if soft_cap else product
         logits = jnp.where(token < vocab, capped, LOWEST)
+        if masks:
+            logits = jnp.where(_bits(masks[0][these], masks[1][...]) != 0, logits, LOWEST)
         speed = rate[these]
         draws = speed > 0
         best, extra, index, kept = highest[these], bonus[these], block[these], chosen[these]
@@ -179,3 +208,10 @@ def _kernel(
         some_rows(0, None)
     else:
         lax.fori_loop(0, batch // rows, some_rows, None)
+
+
+def _bits(numbers: Array, repeat: Array) -> Array:
+    """Each token's bit, int32 [r t] of 0 and 1, from parts of what `_spread` returns."""
+    repeated = jnp.dot(numbers, repeat, preferred_element_type=jnp.float32).astype(jnp.int32)
+    bit = lax.broadcasted_iota(jnp.int32, (1, repeat.shape[1]), 1) & (_BITS - 1)
+    return (repeated >> bit) & 1
