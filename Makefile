@@ -80,6 +80,7 @@ docs: $(STAMP)
 # Locks every dependency with its hashes; needs uv on the path.
 lock:
 	uv pip compile pyproject.toml --python-version 3.11 --extra dev --extra s3 --extra gcs --extra hf --extra eval \
+		--extra ray-data \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate \
 		--quiet --output-file requirements.txt
 

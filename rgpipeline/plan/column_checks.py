@@ -18,6 +18,7 @@ from rgpipeline.text.prompt_template import PromptTemplate
 Fits = Callable[[pa.DataType], bool]
 _ID = "id"
 _SHOWN = 3  # files that a message names
+OPTIONAL_ROLES = {"sampling", "tools"}  # rows without such a column use what the job says
 
 
 def with_found_id(job: Job, found: InputColumns, partitions: Sequence[pa.Field]) -> Columns:
@@ -45,15 +46,15 @@ def column_faults(
     for role, name in columns.model_dump().items():
         if name is None:
             continue
-        missing = _missing(f"input.columns.{role}", name, names)
+        missing = missing_column(f"input.columns.{role}", name, names)
         if missing or name not in known:
             faults += missing or _misfits(role, name, found)
         else:
             faults += _misfit(role, known[name])
     for name in PromptTemplate(job.input.template).fields if job.input.template else ():
-        faults += _missing("input.template", name, names, _inside(name, names))
+        faults += missing_column("input.template", name, names, _inside(name, names))
     for name in () if job.output.keep == "all" else job.output.keep:
-        faults += _missing("output.keep", name, names)
+        faults += missing_column("output.keep", name, names)
     return faults
 
 
@@ -106,7 +107,13 @@ def _inside(name: str, names: Sequence[str]) -> str:
     return f"; a field takes a whole column, and not a part of {outer!r}"
 
 
-def _missing(where: str, name: str, names: Sequence[str], hint: str = "") -> list[str]:
+def names_rows(column: pa.Field) -> bool:
+    """Whether a column's values can be rows' ids."""
+    return not _misfit("id", column)
+
+
+def missing_column(where: str, name: str, names: Sequence[str], hint: str = "") -> list[str]:
+    """A message if `name` is not among the columns; `where`: the key that names it."""
     if name in names:
         return []
     near = difflib.get_close_matches(name, names, n=1)
@@ -229,7 +236,7 @@ def missing_columns(
 
 
 def _needed(job: Job, columns: Columns) -> Iterator[tuple[str, str]]:
-    for field, name in columns.model_dump(exclude={"sampling", "tools"}).items():
+    for field, name in columns.model_dump(exclude=OPTIONAL_ROLES).items():
         if name is not None:
             yield f"input.columns.{field}", name
     for name in PromptTemplate(job.input.template).fields if job.input.template else ():

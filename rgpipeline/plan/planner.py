@@ -51,7 +51,7 @@ def make_plan(job: Job, retry: Retry | None = None) -> Plan:
     own = Columns(**format.columns) if format.columns else None
     columns = own or with_found_id(job, found, partitions)
     names = [*found.names, *(field.name for field in partitions)]
-    kept = _kept(job, columns, format.kept or names)
+    kept = kept_columns(job, columns, format.kept or names)
     faults = [*column_faults(job, columns, found, partitions), *name_faults(job, kept)]
     # Some files may lack a column that only happens to be called `id`, not one that the job names.
     needed = own or job.input.columns
@@ -206,7 +206,7 @@ def _batches(files: Sequence[FoundFile], size: int) -> Iterator[list[FoundFile]]
         yield batch
 
 
-def _kept(job: Job, columns: Columns, names: Sequence[str]) -> tuple[str, ...]:
+def kept_columns(job: Job, columns: Columns, names: Sequence[str]) -> tuple[str, ...]:
     """The input columns to keep; not the one that becomes the output's `id` column anyway."""
     names = names if job.output.keep == "all" else job.output.keep
     own, mapped = f"{job.output.prefix}id".casefold(), columns.id

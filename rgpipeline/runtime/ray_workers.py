@@ -77,7 +77,7 @@ class WorkerActor:
             plan,
             store,
             attempt=self._attempt,
-            open_engine=factory or _open_engine(job, self._placement, activity),
+            open_engine=factory or engine_factory(job, self._placement, activity),
             activity=activity,
         )
         self._metrics = WorkerMetrics(job.name, self._name)
@@ -116,7 +116,7 @@ def require_same_output(store: Store) -> None:
         )
 
 
-def _open_engine(job: Job, placement: Placement, activity: Activity) -> EngineFactory:
+def engine_factory(job: Job, placement: Placement, activity: Activity) -> EngineFactory:
     """Opens the job's model; compiled programs are kept on this host."""
     from rgpipeline.engine import factory
 
