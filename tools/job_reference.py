@@ -6,7 +6,7 @@ python -m tools.job_reference > docs/job-file.md
 import json
 import types
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, TypeGuard, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
@@ -52,6 +52,8 @@ _SECTIONS = {
     "presence and frequency penalties, temperature; then top-k, top-p and min-p cut the "
     "distribution; then one draw. A row may override any of these in the column that "
     "`input.columns.sampling` names.",
+    "sampling.structured_outputs": "What a completion must be: exactly one of these. "
+    "[Structured output](structured-output.md) says what each can do. The names are vLLM's.",
     "embed": "How `task: embed` makes an embedding of a prompt's final hidden values, those after "
     "the final norm.",
     "engine": "How a worker's device is used. The first worker chooses what `auto` means, once, "
@@ -92,14 +94,14 @@ def page() -> str:
 
 
 def rows() -> list[Row]:
-    """Every field that is not a section."""
+    """Every field that is not a section, or that may be null in place of one."""
     return list(_rows(Job, ""))
 
 
 def _rows(model: type[BaseModel], prefix: str) -> Iterator[Row]:
     for name, field in model.model_fields.items():
         path = f"{prefix}{name}"
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+        if _is_section(field.annotation):
             yield from _rows(field.annotation, f"{path}.")
             continue
         facts = facts_of(field)
@@ -108,6 +110,12 @@ def _rows(model: type[BaseModel], prefix: str) -> Iterator[Row]:
         )
         about = field.description or ""
         yield Row(path, kind, _default(field), facts["unit"], facts["example"], about)
+        for section in filter(_is_section, get_args(field.annotation)):
+            yield from _rows(section, f"{path}.")
+
+
+def _is_section(annotation: Any) -> TypeGuard[type[BaseModel]]:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _table(found: list[Row]) -> str:
@@ -140,7 +148,7 @@ def _kind(annotation: Any) -> str:
         return _either([_kind(part) for part in inside])
     if origin is tuple:
         return f"list of {_plural(inside[0])}"
-    if origin is dict:
+    if origin is dict or _is_section(annotation):
         return "section"
     names = {str: "text", int: "whole number", float: "number", bool: "true or false"}
     return "null" if annotation is type(None) else names[annotation]

@@ -13,6 +13,7 @@ import pyarrow as pa
 from rgpipeline.errors import RowError
 from rgpipeline.io.json_types import ColumnTypes
 from rgpipeline.io.jsonl import JsonLinesReader, Row, parse_object
+from rgpipeline.io.openai_constraints import CONSTRAINTS, constraint_of
 from rgpipeline.io.openai_tools import offered_tools, with_parsed_arguments
 from rgpipeline.spec import MAX_LOGPROBS, openai_names
 
@@ -128,12 +129,12 @@ _OF_NO_EFFECT = {  # on the answer: who asks, how urgently, what a server may ke
     "parallel_tool_calls",  # calls are not parsed: the answer is what the model wrote
     "include_reasoning",  # there is no reasoning
     "spaces_between_special_tokens",  # special tokens are left out of texts
-    "guided_decoding_backend",  # of constraints, which are refused
+    "guided_decoding_backend",  # there is one
     "request_id",
     "priority",
     "cache_salt",
 }
-_ELSEWHERE = {"prompt", "messages", "logprobs", "top_logprobs"}
+_ELSEWHERE = {"prompt", "messages", "logprobs", "top_logprobs", *CONSTRAINTS}
 
 
 def _one_of(*values: Any) -> Callable[[Any], bool]:
@@ -152,7 +153,6 @@ _HARMLESS: dict[str, Callable[[Any], bool]] = {  # values that ask for nothing w
     "tool_choice": _one_of("none", "auto"),
     "functions": _empty,
     "function_call": _one_of("none", "auto"),
-    "response_format": _one_of({"type": "text"}),
     "modalities": _one_of(["text"]),
     "reasoning_effort": _one_of("none"),
     "verbosity": _one_of("medium"),
@@ -188,6 +188,8 @@ def sampling_of(body: Mapping[str, Any], chat: bool) -> dict[str, Any]:
     sampling = {name: value for name, value in given if value is not None}
     if sampling.get("top_k") == -1:  # vLLM's way to keep all
         sampling["top_k"] = 0
+    if (constraint := constraint_of(body)) is not None:
+        sampling["structured_outputs"] = constraint
     asked = top_logprobs(body, chat)
     # Ours counts the most probable tokens from 2; 1 is the sampled token's alone.
     return sampling if asked is None else {**sampling, "logprobs": max(2, asked) if asked else 1}

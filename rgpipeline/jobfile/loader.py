@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from rgpipeline.errors import JobError
+from rgpipeline.jobfile.job_grammar import with_grammar
 from rgpipeline.jobfile.spec_faults import model_in, spec_faults
 from rgpipeline.spec import Job
 from rgpipeline.text.prompt_template import PromptTemplate
@@ -43,6 +44,7 @@ def _job(
         job = Job.model_validate(_without_empty_sections(mapping, Job))
         if job.input.template:
             PromptTemplate(job.input.template)
+        job = with_grammar(job)
     except ValidationError as error:
         for fault in spec_faults(error, Job):
             key = fault.partition(": ")[0]

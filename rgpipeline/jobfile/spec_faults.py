@@ -50,6 +50,14 @@ def model_in(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
+def _optional_section(annotation: Any) -> type[BaseModel] | None:
+    """As `model_in`, also for a section that may be null."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        sections = [model_in(member) for member in get_args(annotation)]
+        return next((section for section in sections if section is not None), None)
+    return model_in(annotation)
+
+
 def _spell(path: KeyPath, model: type[BaseModel], where: str) -> str:
     """The key of a fault as in the file, without pydantic's names of a union's members."""
     annotation: Any = model
@@ -69,7 +77,7 @@ def _inner(annotation: Any, part: int | str) -> Any:
     section = model_in(annotation)
     if section is not None:
         field = section.model_fields.get(str(part))
-        return field.annotation if field else None
+        return (_optional_section(field.annotation) or field.annotation) if field else None
     return get_args(annotation)[-1] if get_origin(annotation) is dict else None
 
 
@@ -123,7 +131,7 @@ def _section(path: KeyPath, model: type[BaseModel]) -> type[BaseModel] | None:
     section: type[BaseModel] | None = model
     for part in path[:-1]:
         field = section.model_fields.get(str(part)) if section else None
-        section = model_in(field.annotation) if field else None
+        section = _optional_section(field.annotation) if field else None
     return section
 
 
@@ -135,6 +143,6 @@ def _field(path: KeyPath, model: type[BaseModel]) -> FieldInfo | None:
 def _paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for name, field in model.model_fields.items():
         yield prefix + name
-        section = model_in(field.annotation)
+        section = _optional_section(field.annotation)
         if section is not None:
             yield from _paths(section, f"{prefix}{name}.")

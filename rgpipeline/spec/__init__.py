@@ -15,6 +15,7 @@ from rgpipeline.spec.compute_spec import (
 from rgpipeline.spec.job_spec import Columns, InputSpec, Job, OutputSpec, SpecialTokens
 from rgpipeline.spec.sampling_spec import MAX_LOGPROBS, Sampling, openai_names
 from rgpipeline.spec.spec_base import NamedUrl, Spec, facts_of
+from rgpipeline.spec.structured_spec import StructuredOutputs, parsed_schema, schema_text
 
 __all__ = [
     "MAX_LOGPROBS",
@@ -30,8 +31,11 @@ __all__ = [
     "Sampling",
     "Spec",
     "SpecialTokens",
+    "StructuredOutputs",
     "WorkersSpec",
     "facts_of",
     "is_template_text",
     "openai_names",
+    "parsed_schema",
+    "schema_text",
 ]

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from rgpipeline.spec.spec_base import Spec, facts_of, field
+from rgpipeline.spec.structured_spec import StructuredOutputs
 
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 Fraction = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -86,6 +87,9 @@ class Sampling(Spec):
         openai=(),
         ge=0,
         le=MAX_LOGPROBS,
+    )
+    structured_outputs: StructuredOutputs | None = field(
+        None, "a grammar that the completion must follow", "{choice: [positive, negative]}"
     )
 
     @field_validator("stop", "stop_ids", mode="before")

@@ -10,10 +10,11 @@ from uuid import UUID
 from rgpipeline.errors import RowError
 from rgpipeline.io.used_values import as_text
 from rgpipeline.read_texts import ReadText
-from rgpipeline.spec import Columns, Sampling
+from rgpipeline.spec import Columns, Sampling, StructuredOutputs
 from rgpipeline.tasks.row_sampling import row_sampling
 from rgpipeline.tasks.state_loader import StateLoader
 from rgpipeline.text.chat import ChatTemplate
+from rgpipeline.text.grammar_check import GrammarCheck, refusal
 from rgpipeline.text.prompt_template import PromptTemplate
 from rgpipeline.text.stops import with_named_tokens, with_turn_end
 from rgpipeline.text.text_reader import TextReader
@@ -42,7 +43,8 @@ class Prompts:
     """Makes prompts of rows: texts as `reader` reads them, token ids as they are.
 
     `reader` is by default one that reads texts as `tokenizer` does and puts BOS before them.
-    `chat` is the template for rows with messages, or the reason why there is none.
+    `chat` is the template for rows with messages, or the reason why there is none. `check` looks at
+    rows' own grammars; the job's has been looked at.
     """
 
     columns: Columns
@@ -53,6 +55,7 @@ class Prompts:
     requires_id: bool = True  # a null id is an error of its row
     reader: TextReader | None = None
     states: StateLoader = field(default_factory=StateLoader)
+    check: GrammarCheck | None = None
     keep_states: bool = False  # the states at the samples' ends are wanted
 
     def __post_init__(self) -> None:
@@ -126,7 +129,15 @@ class Prompts:
             sampling = row_sampling(self.sampling, row[name], name)
             if sampling.stop and self.tokenizer is None:
                 raise RowError(f"{name}.stop: the model has no tokenizer; use stop_ids")
+            if sampling.structured_outputs not in (None, self.sampling.structured_outputs):
+                self._check_grammar(sampling.structured_outputs, name)
         return sampling if self.tokenizer is None else with_named_tokens(sampling, self.tokenizer)
+
+    def _check_grammar(self, structured: StructuredOutputs, name: str) -> None:
+        if self.tokenizer is None:
+            raise RowError(f"{name}.structured_outputs: the model has no tokenizer")
+        if self.check is not None and (fault := self.check.fault(structured)) is not None:
+            raise RowError(f"{name}.{refusal(structured, fault)}")
 
     def text_tokens(self, name: str, row: Row, *, bos: bool = True) -> list[int]:
         """The tokens of a column's text. Raises RowError naming the column."""

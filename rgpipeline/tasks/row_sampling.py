@@ -31,6 +31,12 @@ def row_sampling(base: Sampling, overrides: object, column: str = "sampling") ->
         sampling = Sampling.model_validate({**base.model_dump(), **given})
     except ValidationError as error:
         raise RowError("; ".join(spec_faults(error, Sampling, column))) from error
+    structured = sampling.structured_outputs
+    if structured is not None and structured.address is not None:
+        raise RowError(
+            f"{column}.structured_outputs.json: {kind_of(structured.json)} that is no JSON; a row "
+            f"gives its schema as an object or as JSON text, for files are read for jobs only"
+        )
     if base.logprobs == 1 and sampling.logprobs > 1:
         raise RowError(
             f"{column}.logprobs: {sampling.logprobs} does not fit into the job's column, which "

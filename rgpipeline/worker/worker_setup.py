@@ -13,6 +13,7 @@ from rgpipeline.tasks import task_of
 from rgpipeline.tasks.row_prompts import Prompts, reads_texts
 from rgpipeline.tasks.state_loader import StateLoader
 from rgpipeline.text.chat import ChatTemplate
+from rgpipeline.text.grammar_check import GrammarCheck
 from rgpipeline.text.prompt_template import PromptTemplate
 from rgpipeline.text.text_reader import TextReader
 from rgpipeline.text.tokenizer import Tokenizer
@@ -77,6 +78,7 @@ def open_prompts(job: Job, plan: Plan, source: ModelSource) -> Prompts:
         *(plan.columns, job.sampling, tokenizer, chat, template, requires_id, reader),
         states=StateLoader(source.options),
         keep_states=job.output.states is not None,
+        check=GrammarCheck(),
     )
 
 
@@ -84,7 +86,9 @@ def _requires_tokenizer(job: Job, plan: Plan) -> bool:
     """Whether a tokenizer is required: some text is read or written."""
     reads = reads_texts(plan.columns, job.input.template)
     writes = task_of(job).writes_texts and not job.output.token_ids
-    return bool(reads or writes or job.sampling.stop or job.model.tokenizer)
+    sampling = job.sampling
+    by_text = sampling.stop or sampling.structured_outputs
+    return bool(reads or writes or by_text or job.model.tokenizer)
 
 
 def _open_chat(source: ModelSource, reader: TextReader | None, plan: Plan) -> ChatTemplate | str:
