@@ -193,7 +193,6 @@ def test_what_asks_for_nothing_is_let_pass(url: str, name: str) -> None:
     [
         (CHAT, "tool_choice", "required"),
         (CHAT, "modalities", ["text", "audio"]),
-        (CHAT, "response_format", {"type": "json_object"}),
         (CHAT, "web_search_options", {}),
         (CHAT, "add_special_tokens", True),
         (PLAIN, "add_special_tokens", False),
@@ -202,7 +201,7 @@ def test_what_asks_for_nothing_is_let_pass(url: str, name: str) -> None:
         (PLAIN, "length_penalty", 0.5),
         (PLAIN, "stream", 0),
         (PLAIN, "best_of", 2),
-        (PLAIN, "guided_regex", "a"),
+        (PLAIN, "structural_tag", "a"),
     ],
 )
 def test_what_asks_for_more_is_refused(url: str, field: str, value: Any) -> None:
