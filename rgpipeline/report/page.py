@@ -19,6 +19,7 @@ from rgpipeline.report.row_figures import row_facts
 from rgpipeline.report.run_history import History, Run, read_history, read_runs
 from rgpipeline.report.sections import (
     failures_section,
+    grammars_note,
     lengths_section,
     occupancy_chart,
     positions_chart,
@@ -73,6 +74,7 @@ def render_report(url: str, storage_options: StorageOptions | None = None) -> st
         "timeline": history and timeline_section(history),
         "lengths": lengths_section(rows),
         "reasons": reasons_section(rows),
+        "grammars": grammars_note(rows, job),
         "failures": failures_section(rows, status.rows_failed),
         "samples": samples_section(rows, job),
         "facts": job_facts(store, job, folder.plan, history),

@@ -33,6 +33,7 @@ class RowFacts:
     lengths: Counter[int] = field(default_factory=Counter)  # tokens generated → samples
     reasons: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)  # without their numbers
+    refused_grammars: int = 0  # rows
     failures: list[FailedRow] = field(default_factory=list)
     samples: list[WholeText] = field(default_factory=list)
 
@@ -84,6 +85,7 @@ def row_facts(folder: JobFolder) -> RowFacts:
 def _count_error(facts: RowFacts, row: dict[str, Any]) -> None:
     facts.reasons["error"] += 1
     facts.errors[_kind(row["error"])] += 1
+    facts.refused_grammars += "structured_outputs" in row["error"]
     if len(facts.failures) < _FAILURES:
         facts.failures.append(FailedRow(row["id"], row["error"]))
 

@@ -115,6 +115,16 @@ def reasons_section(rows: RowFacts) -> list[dict[str, Any]]:
     ]
 
 
+def grammars_note(rows: RowFacts, job: Job) -> str:
+    """What became of grammars: rows refused for theirs, and texts cut; empty without any."""
+    refused, cut = rows.refused_grammars, rows.reasons["length"]
+    whole = job.sampling.structured_outputs is not None
+    if not (whole or refused):
+        return ""
+    note = f"Structured output: {counted(refused, 'row')} refused for the grammar"
+    return f"{note}, {counted(cut, 'text')} cut by max_tokens." if whole else f"{note}."
+
+
 def failures_section(rows: RowFacts, failed: int) -> dict[str, Any] | None:
     """Errors with their counts, and the first rows that failed."""
     if not rows.failures:
