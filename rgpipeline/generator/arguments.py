@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from rgpipeline.errors import RowError, UserError
 from rgpipeline.generator.state import State
+from rgpipeline.jobfile.job_grammar import with_schema
 from rgpipeline.jobfile.spec_faults import section
 from rgpipeline.read_texts import ReadText
 from rgpipeline.spec import Sampling
@@ -168,7 +169,7 @@ def samplings(
 
 def _sampling(options: object, where: str) -> Sampling:
     if isinstance(options, Sampling):
-        return options
+        return with_schema(options, None)
     given = plain(options)
     if given is None:
         return Sampling()
@@ -176,7 +177,7 @@ def _sampling(options: object, where: str) -> Sampling:
         raise UserError(f"{where} is {type_name(given)}; give a dict of sampling keys")
     from_arrow = given is not options
     keys = {str(k): v for k, v in given.items() if not (from_arrow and v is None)}
-    return section(Sampling, where, **keys)
+    return with_schema(section(Sampling, where, **keys), None)
 
 
 def starts(from_state: object, count: int) -> list[ReadText | None]:

@@ -28,11 +28,20 @@ from rgpipeline.generator.shared_loop import SharedLoop
 from rgpipeline.model.weights.model_source import ModelSource, resolve_source
 from rgpipeline.read_texts import ReadText
 from rgpipeline.records import Request
-from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec, Sampling, SpecialTokens
+from rgpipeline.spec import (
+    EngineSpec,
+    MeshSpec,
+    ModelSpec,
+    Sampling,
+    SpecialTokens,
+    StructuredOutputs,
+)
 from rgpipeline.storage.filesystems import resolve_options
 from rgpipeline.storage.reachable import check_reachable
 from rgpipeline.tasks.generate_task import sample_requests
 from rgpipeline.text.chat import ChatTemplate
+from rgpipeline.text.grammar_check import GrammarCheck, refusal
+from rgpipeline.text.grammars import TextGrammars
 from rgpipeline.text.stops import with_named_tokens, with_turn_end
 from rgpipeline.text.text_reader import TextReader
 from rgpipeline.text.tokenizer import Tokenizer
@@ -56,6 +65,7 @@ class RequestMaker:
     loop: SharedLoop
     reader: TextReader | None  # None without a tokenizer
     open_chat: Callable[[TextReader], ChatTemplate]
+    check: GrammarCheck
 
     @property
     def tokenizer(self) -> Tokenizer | None:
@@ -168,11 +178,16 @@ class RequestMaker:
             if sampling.stop and self.tokenizer is None:
                 raise UserError("sampling.stop needs a tokenizer; use stop_ids or tokenizer=")
             if self.tokenizer is not None:
+                self._check_grammar(sampling.structured_outputs)
                 sampling = with_named_tokens(sampling, self.tokenizer)
             requests += sample_requests(prompt, sampling, name, repeat(index), start)
             with _named(what, index):
                 self.loop.opened().check(requests[-1])
         return requests
+
+    def _check_grammar(self, structured: StructuredOutputs | None) -> None:
+        if structured is not None and (fault := self.check.fault(structured)) is not None:
+            raise UserError(f"sampling.{refusal(structured, fault)}")
 
 
 @contextmanager
@@ -212,7 +227,12 @@ def open_model(
         with said_as(IN_PYTHON):
             tokenizer.require_within(opened.loop.vocab_size)
     reader = None if tokenizer is None else TextReader(tokenizer, special_tokens)
-    return opened, RequestMaker(SharedLoop(opened.loop), reader, partial(_open_chat, source))
+    check = GrammarCheck()
+    if tokenizer is not None:
+        loop = opened.loop
+        loop.use_grammars(TextGrammars(tokenizer, loop.vocab_size, loop.eos_ids, check))
+    open_chat = partial(_open_chat, source)
+    return opened, RequestMaker(SharedLoop(opened.loop), reader, open_chat, check)
 
 
 def _open_tokenizer(source: ModelSource) -> Tokenizer | None:

@@ -59,7 +59,9 @@ class GrammarCheck:
         source = grammar_source(structured)
         if len(source) > MAX_BYTES:
             return f"it has {len(source):,} bytes; {MAX_BYTES:,} are the limit"
-        child = self._child or self._start()
+        child = self._child
+        if child is None or child.poll() is not None:
+            child = self._start()
         assert child.stdin is not None, "it is a pipe"
         assert child.stdout is not None, "it is a pipe"
         try:

@@ -17,10 +17,11 @@ from rgpipeline.storage.filesystems import protocol_of, resolve_options
 from rgpipeline.storage.store import Store
 from rgpipeline.tasks import task_of
 from rgpipeline.tasks.task import RowLabel
+from rgpipeline.text.grammars import TextGrammars
 from rgpipeline.text.stops import never_found
 from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.validation.templated_prompts import ROWS, templated_warnings
-from rgpipeline.worker.worker_setup import open_prompts
+from rgpipeline.worker.worker_setup import open_prompts, require_grammar
 
 _ROWS = 1000  # looked at
 _SHOWN = 3
@@ -51,6 +52,9 @@ def model_findings(job: Job, plan: Plan | None) -> tuple[list[str], list[str]]:
             if vocab_size is not None:
                 prompts.require_known_ids(vocab_size)
                 warnings += prompts.model_warnings(vocab_size)
+                if (tokenizer := prompts.tokenizer) is not None:
+                    ends = [tokenizer.eos_id]
+                    require_grammar(job, TextGrammars(tokenizer, vocab_size, ends, prompts.check))
         except RgpipelineError as error:
             faults.append(str(error))
     if vocab_size is not None:

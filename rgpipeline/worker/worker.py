@@ -23,7 +23,12 @@ from rgpipeline.worker.row_maker import RowMaker
 from rgpipeline.worker.running_sample import CompletionFormat
 from rgpipeline.worker.session import Session
 from rgpipeline.worker.shared import WorkerPolicy
-from rgpipeline.worker.worker_setup import EngineFactory, open_prompts, open_shared_engine
+from rgpipeline.worker.worker_setup import (
+    EngineFactory,
+    open_prompts,
+    open_shared_engine,
+    use_grammars,
+)
 
 _WAIT_S = 0.5  # for assignments or rows, at most
 _MESSAGE_CHARACTERS = 600
@@ -161,6 +166,7 @@ class Worker:
         opened = open_shared_engine(job, source, store, self._open_engine)
         prompts.require_known_ids(opened.loop.vocab_size)
         self._warnings = prompts.model_warnings(opened.loop.vocab_size)
+        use_grammars(opened.loop, job, prompts)
         self._loop = opened.loop
         dtype = opened.settings.dtype
         maker = RowMaker(job, plan, store, options, prompts, opened.loop.check_tokens, dtype)

@@ -3,7 +3,7 @@
 from typing import Any, Protocol
 
 from rgpipeline.engine.loop import Loop
-from rgpipeline.errors import JobError, WeightsError
+from rgpipeline.errors import JobError, RowError, WeightsError
 from rgpipeline.model.weights.model_source import ModelSource
 from rgpipeline.plan import Plan, record_settings, recorded_settings
 from rgpipeline.records import ResolvedSettings
@@ -14,6 +14,7 @@ from rgpipeline.tasks.row_prompts import Prompts, reads_texts
 from rgpipeline.tasks.state_loader import StateLoader
 from rgpipeline.text.chat import ChatTemplate
 from rgpipeline.text.grammar_check import GrammarCheck
+from rgpipeline.text.grammars import TextGrammars
 from rgpipeline.text.prompt_template import PromptTemplate
 from rgpipeline.text.text_reader import TextReader
 from rgpipeline.text.tokenizer import Tokenizer
@@ -59,6 +60,27 @@ def open_shared_engine(
         return opened
     del opened  # frees its memory
     return open_engine(source, job.engine, agreed)
+
+
+def use_grammars(loop: Loop[Any, Any], job: Job, prompts: Prompts) -> None:
+    """Gives the loop what rows with `structured_outputs` need.
+
+    Raises JobError if the job's own grammar can't be used.
+    """
+    if prompts.tokenizer is None:
+        return
+    grammars = TextGrammars(prompts.tokenizer, loop.vocab_size, loop.eos_ids, prompts.check)
+    require_grammar(job, grammars)
+    loop.use_grammars(grammars)
+
+
+def require_grammar(job: Job, grammars: TextGrammars) -> None:
+    """Compiles the job's own grammar, if it has one. Raises JobError."""
+    if job.sampling.structured_outputs is not None:
+        try:
+            grammars.matcher(job.sampling.structured_outputs, [])
+        except RowError as error:
+            raise JobError(f"sampling.{error}") from error
 
 
 def open_prompts(job: Job, plan: Plan, source: ModelSource) -> Prompts:
