@@ -4,7 +4,7 @@
 may end, so end-of-sequence is allowed, too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,7 +58,9 @@ class FakeGrammars:
     def __init__(self, vocab: int, eos_ids: Sequence[int]) -> None:
         self._vocab, self._eos_ids = vocab, eos_ids
 
-    def matcher(self, grammar: Rule, tokens: Sequence[int]) -> CountingMatcher:
+    def matcher(
+        self, grammar: Rule, tokens: Sequence[int], ends: Collection[int] = ()
+    ) -> CountingMatcher:
         if grammar.multiple < 1:
             raise RowError(f"no token is a multiple of {grammar.multiple}")
         matcher = CountingMatcher(grammar)

@@ -11,15 +11,17 @@ its grammar and makes its mask. Only the draw of the next tokens waits for the m
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.engine.grammar_protocol import Grammars, StructuredOutputs, mask_words
+from rgpipeline.engine.checks import stop_ids
+from rgpipeline.engine.grammar_protocol import Grammars, mask_words
 from rgpipeline.engine.sequence import GENERATED, NO_TOKENS, Sequence
 from rgpipeline.errors import RowError
 from rgpipeline.records import Emission, Request
+from rgpipeline.spec import StructuredOutputs
 
 _EVERYTHING = -1  # a word with all bits set
 
@@ -33,7 +35,7 @@ class Ended(NamedTuple):
 
 def grammar_of(request: Request) -> StructuredOutputs | None:
     """The grammar that a request asks for."""
-    return getattr(request.sampling, "structured_outputs", None)
+    return request.sampling.structured_outputs
 
 
 def follow(sequence: Sequence, emission: Emission) -> Emission:
@@ -54,7 +56,7 @@ def follow(sequence: Sequence, emission: Emission) -> Emission:
 class Constraints:
     """The grammars of the sequences in slots."""
 
-    def __init__(self, grammars: Grammars | None, slots: int, vocab: int) -> None:
+    def __init__(self, grammars: Grammars[Any] | None, slots: int, vocab: int) -> None:
         """`grammars`: None if requests that need one are refused."""
         self._grammars = grammars
         self._shape = (slots, mask_words(vocab))
@@ -77,18 +79,20 @@ class Constraints:
                 "without one; leave structured_outputs out, or add the tokenizer"
             )
 
-    def begin(self, sequences: Iterable[Sequence]) -> list[Ended]:
+    def begin(self, sequences: Iterable[Sequence], eos_ids: tuple[int, ...]) -> list[Ended]:
         """Finds the positions of sequences that get a slot. Returns those that end at once."""
-        begun = [(one, self._begin(one)) for one in sequences if grammar_of(one.request)]
+        begun = [(one, self._begin(one, eos_ids)) for one in sequences if grammar_of(one.request)]
         return [Ended(sequence, emission) for sequence, emission in begun if emission is not None]
 
-    def _begin(self, sequence: Sequence) -> Emission | None:
-        request = sequence.request
+    def _begin(self, sequence: Sequence, eos_ids: tuple[int, ...]) -> Emission | None:
+        request, grammar = sequence.request, grammar_of(sequence.request)
         assert self._grammars is not None, "see `check`"
+        assert grammar is not None, "see `begin`"
         if request.snapshot is not None:
             sequence.text.extend(request.snapshot.arrays[GENERATED].tolist())
         try:
-            sequence.matcher = self._grammars.matcher(grammar_of(request), sequence.text)
+            ends = stop_ids(request, eos_ids)
+            sequence.matcher = self._grammars.matcher(grammar, sequence.text, ends)
         except RowError as error:
             return failure(request, str(error))
         if not sequence.matcher.finished:

@@ -1,17 +1,16 @@
 """What the loop asks of grammars: a mask over the vocabulary for each sequence that has one.
 
 Free of jax, and of any library that knows grammars. A mask is a row of bits, packed in int32: token
-t is allowed if bit t % 32 of word t // 32 is set. Where the grammar accepts the text so far, the
-mask allows the model's end-of-sequence tokens, too.
+t is allowed if bit t % 32 of word t // 32 is set.
 """
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Collection, Sequence
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-StructuredOutputs = Any  # the value of `sampling.structured_outputs`
+from rgpipeline.spec import StructuredOutputs
 
 MASK_BITS = 32  # tokens in one word of a mask
 
@@ -38,22 +37,29 @@ class Matcher(Protocol):
         ...
 
 
-class Grammars(Protocol):
+AnyMatcher = TypeVar("AnyMatcher", bound=Matcher)
+
+
+class Grammars(Protocol[AnyMatcher]):
     """The grammars of one worker, all for the same tokenizer."""
 
-    def matcher(self, grammar: StructuredOutputs, tokens: Sequence[int]) -> Matcher:
+    def matcher(
+        self, grammar: StructuredOutputs, tokens: Sequence[int], ends: Collection[int]
+    ) -> AnyMatcher:
         """The position after some tokens of a new text.
 
         Args:
           grammar: what the row asks for.
           tokens: generated already; not empty if a sequence is resumed.
+          ends: the tokens that end the sequence. Where the grammar accepts the text so far, the
+            masks allow those of them that have no text; the others are texts like any token's.
 
         Raises:
           RowError: the grammar can't be compiled, or does not accept the tokens.
         """
         ...
 
-    def fill(self, matchers: Sequence[Matcher], rows: NDArray[np.int32]) -> list[str | None]:
+    def fill(self, matchers: Sequence[AnyMatcher], rows: NDArray[np.int32]) -> list[str | None]:
         """Writes the masks of these matchers, in parallel; none of them is finished.
 
         Args:

@@ -40,7 +40,7 @@ class Loop(Generic[State, Rows]):
         *,
         prefix_states: int = 0,
         tuner: StepTuner | None = None,
-        grammars: Grammars | None = None,
+        grammars: Grammars[Any] | None = None,
     ) -> None:
         """`prefix_states`: states of shared prompt prefixes to keep at most.
         `tuner`: for an engine whose blocks may have any number of steps.
@@ -86,7 +86,8 @@ class Loop(Generic[State, Rows]):
             self._insert()
 
     def _insert(self) -> None:
-        ended = self._constraints.begin(self._decoder.insert(self._admission))
+        sequences = self._decoder.insert(self._admission)
+        ended = self._constraints.begin(sequences, self._engine.eos_ids)
         self._refused += self._decoder.end(ended)
 
     def _masked_step(self) -> list[Emission]:
@@ -153,6 +154,10 @@ class Loop(Generic[State, Rows]):
         self._scorer.drop()
         return emissions
 
+    def use_grammars(self, grammars: Grammars[Any]) -> None:
+        """From now on, requests may have grammars; their tokenizer is opened after the engine."""
+        self._constraints = Constraints(grammars, self.slots, self.vocab_size)
+
     def reset(self) -> None:
         """Drops all requests and makes new states: a step that raised has lost them."""
         del self._decoder, self._admission, self._scorer  # their memory is needed
@@ -166,6 +171,11 @@ class Loop(Generic[State, Rows]):
     def vocab_size(self) -> int:
         """Token ids are in [0, vocab_size)."""
         return self._engine.vocab_size
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """Tokens that end a sequence unless `ignore_eos`."""
+        return self._engine.eos_ids
 
     @property
     def width(self) -> int:
