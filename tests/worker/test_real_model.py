@@ -94,3 +94,50 @@ def test_interrupted_rows_have_the_bytes_of_undisturbed_ones(tmp_path, expected,
     finish(rough.worker("last", open_engine=reopening(opened)), rough.assignments)
     assert rough.table().equals(calm.table())
     assert rough.snapshots() == []
+
+
+GRAMMARS = [
+    {"json": {"type": "array", "items": {"enum": [1, "a", None]}, "minItems": 30}},
+    {"regex": "[a-z]{60,90}"},
+    {"choice": ["good", "bad"]},
+    {"grammar": 'start: /[0-9]/ start | "."'},
+    {"regex": "(a"},
+    None,
+]
+
+
+@pytest.mark.parametrize("opened", ["none"], indirect=True)
+def test_rows_with_grammars_have_their_bytes_however_often_they_are_interrupted(
+    tmp_path, expected, opened
+):
+    """Each row has its own; one can't be compiled, and one has none."""
+    rows = [
+        {"ids": expected[f"prompt_{i}"].tolist(), "own": json.dumps({"structured_outputs": one})}
+        for i, one in enumerate(GRAMMARS)
+    ]
+    sampling = {"max_tokens": 90, "logprobs": 2, "repetition_penalty": 1.2, "seed": 4}
+    columns = {"prompt_ids": "ids", "sampling": "own"}
+    fixed = {"model": {**MODEL, "dtype": "float32"}, "engine": ENGINE, "columns": columns}
+    sections = {**fixed, "sampling": sampling, "output": {"segment_tokens": 24}}
+    calm = plan_job(tmp_path / "calm", rows, **sections)
+    finish(calm.worker(open_engine=reopening(opened)), calm.assignments)
+    rough = plan_job(tmp_path / "rough", rows, **sections)
+    for life, steps in enumerate([40, 60]):
+        worker = rough.worker(
+            f"life{life}",
+            open_engine=reopening(opened, lambda: worker.drain(), steps),  # noqa: B023
+            policy=HASTY,
+        )
+        finish(worker, rough.assignments)
+        assert rough.snapshots()
+    finish(rough.worker("last", open_engine=reopening(opened)), rough.assignments)
+    assert rough.table().equals(calm.table())
+    texts: dict[int, list[str]] = {}
+    for row in calm.rows():
+        if row["finish_reason"] == "stop" and row["segment"] == 0:
+            texts.setdefault(row["n"], []).append(row["completion"])
+    assert {*texts[2]} <= {"good", "bad"}
+    assert all(text.strip("0123456789") == "." for text in texts[3])
+    [refused] = [row for row in calm.rows() if row["n"] == 4]
+    assert "own.structured_outputs.regex: " in refused["error"]
+    assert "unclosed group" in refused["error"]
