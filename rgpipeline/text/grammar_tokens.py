@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from rgpipeline.text.surfaces import CONTROL
 from rgpipeline.text.tokenizer import Tokenizer
 
 _SPECIAL = b"\xff"  # before the name of a token that no text has; UTF-8 lacks this byte
@@ -56,14 +57,13 @@ def _token_bytes(
     """The bytes of each id, None where it has none."""
     known = min(vocab_size, tokenizer.vocab_size)
     texts: list[bytes | None] = [
-        surfaces[index].encode("utf-8", "surrogateescape") or None
-        if tokenizer.has_text(index)
-        else None
-        for index in range(known)
+        None if surface in ("", CONTROL) else surface.encode("utf-8", "surrogateescape")
+        for surface in surfaces[:known]
     ]
     texts += [None] * (vocab_size - known)
+    unknown = [] if tokenizer.unk_id is None else [tokenizer.unk_id]
     turns = (tokenizer.piece_to_id(piece) for piece in TURN_PIECES)
-    for index in (*exclude, *(turn for turn in turns if turn is not None)):
+    for index in (*exclude, *unknown, *(turn for turn in turns if turn is not None)):
         if index < vocab_size:
             texts[index] = None
     return texts

@@ -226,12 +226,6 @@ class Tokenizer:
         """The id of exactly this piece, None when the vocabulary lacks it."""
         return self._model.piece_to_id(piece)
 
-    def has_text(self, index: int) -> bool:
-        """Whether an id of the vocabulary stands for some text: not control, unknown or empty."""
-        if index == self.unk_id or self._model.is_control(index):
-            return False
-        return bool(self.surfaces.body[index])
-
     @property
     def surfaces(self) -> Surfaces:
         """The surface of each id; built on first use, shared by all detokenizers."""
