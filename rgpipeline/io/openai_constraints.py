@@ -14,7 +14,6 @@ _GUIDED = {
     "guided_grammar": "grammar",
 }
 CONSTRAINTS = {"response_format", *_GUIDED}
-_STRICT = (None, True, False)  # a schema is followed exactly in any case
 
 
 def constraint_of(body: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -50,6 +49,6 @@ def _response_format(given: Any) -> dict[str, Any] | None:
     schema = described.get("schema") if isinstance(described, Mapping) else None
     if not isinstance(described, Mapping) or not isinstance(schema, Mapping):
         raise RowError("body.response_format.json_schema.schema: missing or not an object")
-    if described.get("strict") not in _STRICT:
+    if not isinstance(described.get("strict"), bool | None):  # followed exactly in any case
         raise RowError("body.response_format.json_schema.strict: true or false is expected")
     return {"json": schema}

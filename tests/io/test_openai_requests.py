@@ -209,6 +209,70 @@ def test_what_asks_for_more_is_refused(url: str, field: str, value: Any) -> None
         parse_request(request(url, **{field: value}))
 
 
+SCHEMA_ASKED = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}
+JSON = {"structured_outputs": {"json": {"type": "object"}}}
+
+
+@pytest.mark.parametrize(
+    ("body", "ours"),
+    [
+        ({"response_format": {"type": "text"}}, {}),
+        (
+            {"response_format": {"type": "json_object"}},
+            {"structured_outputs": {"json_object": True}},
+        ),
+        ({"response_format": SCHEMA_ASKED}, JSON),
+        ({"structured_outputs": {"regex": "a+"}}, {"structured_outputs": {"regex": "a+"}}),
+        ({"guided_json": {"type": "object"}}, JSON),
+        ({"guided_regex": "a+"}, {"structured_outputs": {"regex": "a+"}}),
+        ({"guided_choice": ["a", "b"]}, {"structured_outputs": {"choice": ["a", "b"]}}),
+        ({"guided_grammar": "start: A"}, {"structured_outputs": {"grammar": "start: A"}}),
+        ({"guided_json_object": False, "guided_choice": None}, {}),
+    ],
+)
+def test_an_answers_form_is_asked_for_by_openais_and_vllms_names(
+    body: dict[str, Any], ours: dict[str, Any]
+) -> None:
+    assert sampling(url=CHAT, **body) == ours
+
+
+@pytest.mark.parametrize("strict", [None, True, False])
+def test_a_schema_is_followed_whether_strict_or_not(strict: bool | None) -> None:
+    described = {**SCHEMA_ASKED["json_schema"], "strict": strict}  # type: ignore[dict-item]
+    asked = {"type": "json_schema", "json_schema": described}
+    assert sampling(url=CHAT, response_format=asked) == JSON
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"response_format": "json"}, "its type is text, json_object or json_schema; found 'json'"),
+        ({"response_format": {"type": "xml"}}, "found 'xml'"),
+        ({"response_format": {"type": "json_schema"}}, "json_schema.schema: missing"),
+        (
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"schema": {}, "strict": 1},
+                }
+            },
+            "strict: true or false is expected",
+        ),
+        (
+            {"response_format": {"type": "json_object"}, "guided_regex": "a"},
+            "body.response_format and body.guided_regex: only one of them may be given",
+        ),
+        (
+            {"structured_outputs": {"regex": "a"}, "guided_regex": "a"},
+            "only one of them may be given",
+        ),
+    ],
+)
+def test_a_form_that_cannot_be_followed_is_refused(body: dict[str, Any], says: str) -> None:
+    with pytest.raises(RowError, match=says):
+        parse_request(request(CHAT, **body))
+
+
 def test_special_tokens_are_added_as_each_address_does_by_itself() -> None:
     assert sampling(url=CHAT, add_special_tokens=False) == {}
     assert sampling(url=PLAIN, add_special_tokens=True) == {}

@@ -166,6 +166,24 @@ def test_rows_are_summed_up(tmp_path: Path) -> None:
     assert facts.quantile(1.0) == 40
 
 
+def test_rows_refused_for_their_grammar_and_cut_texts_are_counted(tmp_path: Path) -> None:
+    def some(number: int, row: Mapping[str, Any]) -> Sequence[OutputRow]:
+        if number % 10 == 3:
+            return [failed(row["name"], "in.jsonl, row 3: own.structured_outputs.regex: no")]
+        return answer(number, row)
+
+    columns = {"columns": {"prompt": "prompt", "id": "name"}}
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    plain = render_report(publish(job_over(tmp_path / "a", ROWS, input=columns), some))
+    assert "Structured output: 4 rows refused for the grammar.</p>" in plain
+    choice = {"structured_outputs": {"choice": ["a"]}}
+    job = job_over(tmp_path / "b", ROWS, input=columns, sampling=choice)
+    assert "4 rows refused for the grammar, 4 texts cut by max_tokens." in render_report(
+        publish(job, some)
+    )
+
+
 def test_a_long_completion_counts_once_with_all_its_segments(tmp_path: Path) -> None:
     def long(number: int, row: Mapping[str, Any]) -> Sequence[OutputRow]:
         parts = [done("n", tokens=100, segment=i, finish_reason=None) for i in range(2)]

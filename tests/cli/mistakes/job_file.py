@@ -60,6 +60,9 @@ CASES = [
     value("sampling.stop_ids", True, "True is no token id"),
     value("sampling.logit_bias", {-5: 1.0}, "should be greater than or equal to 0", "-5"),
     value("sampling.logit_bias", {"the": 1}, "integer"),
+    value("sampling.structured_outputs", {"json": {"not": {}}}, "structured_outputs.json", "not"),
+    value("sampling.structured_outputs", {"json": "none.json"}, "there is no file none.json"),
+    value("sampling.structured_outputs", {"regex": "(a"}, "regex", "unclosed group"),
     Mistake(
         "min above max tokens",
         lambda b: b.set("sampling.min_tokens", 300),
