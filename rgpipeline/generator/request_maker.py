@@ -28,19 +28,12 @@ from rgpipeline.generator.shared_loop import SharedLoop
 from rgpipeline.model.weights.model_source import ModelSource, resolve_source
 from rgpipeline.read_texts import ReadText
 from rgpipeline.records import Request
-from rgpipeline.spec import (
-    EngineSpec,
-    MeshSpec,
-    ModelSpec,
-    Sampling,
-    SpecialTokens,
-    StructuredOutputs,
-)
+from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec, Sampling, SpecialTokens
 from rgpipeline.storage.filesystems import resolve_options
 from rgpipeline.storage.reachable import check_reachable
 from rgpipeline.tasks.generate_task import sample_requests
 from rgpipeline.text.chat import ChatTemplate
-from rgpipeline.text.grammar_check import GrammarCheck, refusal
+from rgpipeline.text.grammar_check import GrammarCheck
 from rgpipeline.text.grammars import TextGrammars
 from rgpipeline.text.stops import with_named_tokens, with_turn_end
 from rgpipeline.text.text_reader import TextReader
@@ -177,17 +170,14 @@ class RequestMaker:
         for index, (prompt, sampling, name, start) in enumerate(given):
             if sampling.stop and self.tokenizer is None:
                 raise UserError("sampling.stop needs a tokenizer; use stop_ids or tokenizer=")
+            if (refused := self.check.refusal(sampling.structured_outputs)) is not None:
+                raise UserError(f"sampling.{refused}")
             if self.tokenizer is not None:
-                self._check_grammar(sampling.structured_outputs)
                 sampling = with_named_tokens(sampling, self.tokenizer)
             requests += sample_requests(prompt, sampling, name, repeat(index), start)
             with _named(what, index):
                 self.loop.opened().check(requests[-1])
         return requests
-
-    def _check_grammar(self, structured: StructuredOutputs | None) -> None:
-        if structured is not None and (fault := self.check.fault(structured)) is not None:
-            raise UserError(f"sampling.{refusal(structured, fault)}")
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from rgpipeline.errors import JobError, UserError
 from rgpipeline.spec import Job, Sampling, StructuredOutputs, parsed_schema, schema_text
 from rgpipeline.storage.filesystems import StorageOptions, resolve_options
 from rgpipeline.storage.small_files import read_file
-from rgpipeline.text.grammar_check import GrammarCheck, refusal
+from rgpipeline.text.grammar_check import GrammarCheck
 
 
 def with_grammar(job: Job) -> Job:
@@ -23,9 +23,9 @@ def with_grammar(job: Job) -> Job:
         structured = sampling.structured_outputs
         assert structured is not None, "only its schema was replaced"
     with closing(GrammarCheck()) as check:
-        fault = check.fault(structured)
-    if fault is not None:
-        raise JobError(f"sampling.{refusal(structured, fault)}")
+        refused = check.refusal(structured)
+    if refused is not None:
+        raise JobError(f"sampling.{refused}")
     return job
 
 

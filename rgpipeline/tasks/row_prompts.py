@@ -14,7 +14,7 @@ from rgpipeline.spec import Columns, Sampling, StructuredOutputs
 from rgpipeline.tasks.row_sampling import row_sampling
 from rgpipeline.tasks.state_loader import StateLoader
 from rgpipeline.text.chat import ChatTemplate
-from rgpipeline.text.grammar_check import GrammarCheck, refusal
+from rgpipeline.text.grammar_check import GrammarCheck
 from rgpipeline.text.prompt_template import PromptTemplate
 from rgpipeline.text.stops import with_named_tokens, with_turn_end
 from rgpipeline.text.text_reader import TextReader
@@ -136,8 +136,8 @@ class Prompts:
     def _check_grammar(self, structured: StructuredOutputs, name: str) -> None:
         if self.tokenizer is None:
             raise RowError(f"{name}.structured_outputs: the model has no tokenizer")
-        if self.check is not None and (fault := self.check.fault(structured)) is not None:
-            raise RowError(f"{name}.{refusal(structured, fault)}")
+        if self.check is not None and (refused := self.check.refusal(structured)) is not None:
+            raise RowError(f"{name}.{refused}")
 
     def text_tokens(self, name: str, row: Row, *, bos: bool = True) -> list[int]:
         """The tokens of a column's text. Raises RowError naming the column."""

@@ -98,8 +98,8 @@ class CompiledGrammars:
     def _entry(self, grammar: StructuredOutputs) -> _Compiled:
         found = self._found.get(grammar)
         if found is None:
-            if (fault := self._check.fault(grammar)) is not None:
-                raise RowError(refusal(grammar, fault))
+            if (refused := self._check.refusal(grammar)) is not None:
+                raise RowError(refused)
             found = self._found[grammar] = _Compiled()
             if len(self._found) > _KEPT:
                 self._found.popitem(last=False)

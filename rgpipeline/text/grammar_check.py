@@ -35,18 +35,20 @@ class GrammarCheck:
     def __init__(self) -> None:
         self._lock = Lock()
         self._child: subprocess.Popen[bytes] | None = None
-        self._verdicts: OrderedDict[StructuredOutputs, str] = OrderedDict()
+        self._verdicts: OrderedDict[StructuredOutputs, str] = OrderedDict()  # empty: it compiles
 
-    def fault(self, structured: StructuredOutputs) -> str | None:
-        """Why the grammar can't be used, in llguidance's words; None if it can be compiled."""
+    def refusal(self, structured: StructuredOutputs | None) -> str | None:
+        """Why a grammar can't be used, in llguidance's words; None if there is none, or it can."""
+        if structured is None:
+            return None
         with self._lock:
-            verdict = self._verdicts.get(structured)
-            if verdict is None:
-                verdict = self._tried(structured)
-                self._verdicts[structured] = verdict
+            fault = self._verdicts.get(structured)
+            if fault is None:
+                fault = self._tried(structured)
+                self._verdicts[structured] = fault
                 if len(self._verdicts) > _REMEMBERED:
                     self._verdicts.popitem(last=False)
-            return verdict or None
+        return refusal(structured, fault) if fault else None
 
     def close(self) -> None:
         """Ends the child."""
