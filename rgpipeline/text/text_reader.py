@@ -16,7 +16,7 @@ class TextReader:
 
     - auto: a text spells those control tokens that the tokenizer's file looks for.
     - parse: it spells all of them, BOS and EOS, too.
-    - text: users' texts spell none. The job's own text (`input.template`) is read as by `auto`.
+    - text: users' texts spell none, the job's own text (`input.template`) all of them.
     """
 
     def __init__(
@@ -36,10 +36,8 @@ class TextReader:
         text, bos = "".join(part for part, _ in parts), bos and self._bos
         if self.special_tokens == "auto":
             return self.tokenizer.encode(text, bos=bos)
-        if self.special_tokens == "parse":
-            ids = encode_spelled(self.tokenizer, [text], self._unread)
-        else:
-            ids = encode_spelled(self.tokenizer, pieces(text, self._control.cuts(parts)), {})
+        cuts = [] if self.special_tokens == "parse" else self._control.cuts(parts)
+        ids = encode_spelled(self.tokenizer, pieces(text, cuts), self._unread)
         return self.with_bos(ids) if bos else ids
 
     def with_bos(self, ids: list[int]) -> list[int]:

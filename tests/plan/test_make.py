@@ -319,6 +319,15 @@ def test_a_plan_comes_back_from_json(tmp_path: Path) -> None:
     assert back.files[0].marks == plan.files[0].marks != ()
 
 
+def test_a_plan_that_knew_no_tools_reads_those_of_a_batch_file(tmp_path: Path) -> None:
+    request = {"custom_id": "a", "url": "/v1/completions", "body": {"prompt": "a"}}
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jsonl").write_text(json.dumps(request) + "\n")
+    facts = json.loads(make_plan(job(tmp_path, input={"format": "openai-batch"})).to_json())
+    del facts["columns"]["tools"]
+    assert Plan.from_json(json.dumps(facts).encode()).columns.tools == "tools"
+
+
 def test_a_fingerprint_is_of_job_and_files_not_of_where_they_lie(tmp_path: Path) -> None:
     prompts(tmp_path, 3)
     same = [job(tmp_path), job(tmp_path, name="other", workers={"count": 7})]

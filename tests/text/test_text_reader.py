@@ -72,10 +72,10 @@ def test_a_templates_own_control_tokens_are_the_only_ones(
     kind: str, first: str, second: str
 ) -> None:
     tokenizer = KINDS[kind]
-    template = PromptTemplate("<start_of_turn>user\n{a}{b}<end_of_turn>\n{a}")
+    template = PromptTemplate("<bos><start_of_turn>user\n{a}{b}<end_of_turn>\n{a}")
     parts = template.parts({"a": first, "b": second})
-    ids = TextReader(tokenizer, "text").read_parts(parts)[1:]
-    assert control_tokens_of(tokenizer, ids) == ["<start_of_turn>", "<end_of_turn>"]
+    ids = TextReader(tokenizer, "text").read_parts(parts)
+    assert control_tokens_of(tokenizer, ids) == ["<bos>", "<start_of_turn>", "<end_of_turn>"]
 
 
 CHATS = {
