@@ -19,7 +19,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 
 from rgpipeline.addresses import DEMO
 from rgpipeline.engine.activity import Activity
-from rgpipeline.errors import OutputError, RgpipelineError, StoreError, UserError
+from rgpipeline.errors import JobError, OutputError, RgpipelineError, StoreError, UserError
 from rgpipeline.model.weights.model_source import with_base
 from rgpipeline.plan import Plan
 from rgpipeline.plan.plan_files import PLAN
@@ -36,7 +36,7 @@ from rgpipeline.runtime.worker_transport import (
     WorkerLocation,
 )
 from rgpipeline.spec import Job
-from rgpipeline.storage.filesystems import protocol_of, resolve_options
+from rgpipeline.storage.filesystems import local_path, protocol_of, resolve_options
 from rgpipeline.storage.store import Store, open_store
 from rgpipeline.worker import EngineFactory, Worker
 
@@ -205,7 +205,7 @@ def with_absolute_paths(job: Job) -> Job:
 
 def _absolute(path: str) -> str:
     local = protocol_of(path) == "file" and "://" not in path and path != DEMO
-    return str(Path(path).absolute()) if local else path
+    return str(local_path(path, JobError).absolute()) if local else path
 
 
 def _future(ref: Any) -> "Future[Any]":

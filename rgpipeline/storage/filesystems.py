@@ -12,6 +12,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from rgpipeline.addresses import plain_address
 from rgpipeline.errors import InputError, JobError, UserError
+from rgpipeline.storage.hub_cache import offline_path
 
 StorageOptions = Mapping[str, Mapping[str, Any]]  # fsspec's keyword arguments, by protocol
 
@@ -58,6 +59,8 @@ def open_filesystem(
 ) -> tuple[AbstractFileSystem, str]:
     """The fsspec file system that holds `url`, and the path inside it.
 
+    With HF_HUB_OFFLINE, that of a Hub's address is the Hub's cache on this machine.
+
     Raises `fault` when the address is misspelt, the protocol is unknown or its package isn't
     installed; JobError for options that the protocol doesn't know.
     """
@@ -68,6 +71,8 @@ def open_filesystem(
         return local, str(local._strip_protocol(url))
     keywords = keywords_for(protocol, resolve_options(options))
     try:
+        if protocol == "hf" and (cached := offline_path(url, fault)) is not None:
+            return LocalFileSystem(), cached
         filesystem, path = fsspec.core.url_to_fs(url, **_defaults(protocol, keywords), **keywords)
     except ImportError as error:
         extra = _EXTRAS.get(protocol)

@@ -16,9 +16,10 @@ from rgpipeline.storage.filesystems import (
     StorageOptions,
     checked_address,
     open_filesystem,
+    protocol_of,
     version_of,
 )
-from rgpipeline.storage.retries import Retry
+from rgpipeline.storage.retries import Retry, is_gated
 from rgpipeline.storage.small_files import json_object
 
 T = TypeVar("T")
@@ -171,6 +172,11 @@ class Folder:
 
         return self._ask(name, read)
 
+    def read_text(self, name: str) -> str:
+        """A text file, in UTF-8. Raises StoreError."""
+        raw: bytes = self._ask(name, lambda: self._fs.cat_file(self._path(name)))
+        return raw.decode("utf-8", "replace")
+
     def read_json(self, name: str) -> dict[str, Any]:
         """A JSON object; `name` may lead out of the folder by `../`.
 
@@ -187,10 +193,9 @@ class Folder:
             try:
                 entries: list[dict[str, Any]] = self._fs.ls(self._root, detail=True)
             except (FileNotFoundError, NotADirectoryError) as error:
-                raise NoFolderError(
-                    f"{self.url}: no such folder; name one with weights (a path or an fsspec URL, "
-                    f"hf://OWNER/NAME for the Hub), or demo"
-                ) from error
+                if is_gated(error):
+                    raise
+                raise NoFolderError(f"{self.url}: {_no_folder(self.url)}") from error
             return entries
 
         return self._ask("", listed)
@@ -213,6 +218,18 @@ class Folder:
 def pieces(start: int, stop: int) -> Iterable[tuple[int, int]]:
     """The ranges in which bytes `start` to `stop` are read."""
     return [(at, min(at + PIECE_BYTES, stop)) for at in range(start, stop, PIECE_BYTES)]
+
+
+def _no_folder(url: str) -> str:
+    if protocol_of(url) == "hf":
+        return (
+            "no such folder on the Hub, or a private one; check owner, name and revision (a slash "
+            "in a revision is %2F), and set HF_TOKEN for a private one"
+        )
+    return (
+        "no such folder; name one with weights (a path or an fsspec URL, hf://OWNER/NAME for the "
+        "Hub), or demo"
+    )
 
 
 def _read_bytes(fs: AbstractFileSystem, path: str, start: int, stop: int) -> bytes:

@@ -6,6 +6,7 @@ are the only place that knows them.
 
 import errno
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from rgpipeline.errors import RgpipelineError, StoreError, StoreFullError, UserE
 T = TypeVar("T")
 
 _CHECK = "check permissions, the credentials in the environment and storage_options"
+_HUB_NAME = re.compile(r"hf://([^/@]+/[^/@]+)")
 
 # Another try mends none of these. s3fs and gcsfs use the same types for what they translate.
 _LASTING_TYPES = (
@@ -92,6 +94,11 @@ def is_forbidden(error: BaseException) -> bool:
     return status_of(error) in (401, 403)
 
 
+def is_gated(error: BaseException) -> bool:
+    """Whether the Hub asks for a licence to be accepted first."""
+    return any(type(cause).__name__ == "GatedRepoError" for cause in causes(error))
+
+
 def translate_error(what: str, error: Exception, fault: type[UserError]) -> RgpipelineError:
     """What to raise for a lasting error of a store; our own errors are returned as they are.
 
@@ -105,6 +112,14 @@ def translate_error(what: str, error: Exception, fault: type[UserError]) -> Rgpi
     if why := _why_full(error):
         return StoreFullError(f"{what}: {why} and run the same job again, it goes on from here")
     text = " ".join(str(error).split())[:300]
+    if is_gated(error):
+        name = _HUB_NAME.search(what)
+        return fault(
+            f"{what}: a gated model: accept its licence on "
+            f"https://huggingface.co/{name[1] if name else 'OWNER/NAME'}, and set HF_TOKEN (for "
+            f"the driver and every worker) to a token of the account that accepted it; tokens are "
+            f"made on https://huggingface.co/settings/tokens"
+        )
     if isinstance(error, FileNotFoundError):
         return fault(f"{what}: no such file")
     if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):

@@ -11,24 +11,34 @@ from threading import Thread
 from typing import Any
 
 REPO = "owner/model"
-_TREE = re.compile(rf"/api/models/{REPO}/tree/main(/(?P<path>[^?]*))?")
-_FILE = re.compile(rf"/{REPO}/resolve/main/(?P<path>[^?]*)")
+COMMIT = "0" * 40
+BRANCH = "feature%2Fx"  # quoted, as clients ask for it
+_REVISION = f"(main|{COMMIT}|{BRANCH})"
+_INFO = re.compile(rf"/api/models/{REPO}(/revision/{_REVISION})?(\?.*)?")
+_TREE = re.compile(rf"/api/models/{REPO}/tree/{_REVISION}(/(?P<path>[^?]*))?(\?.*)?")
+_FILE = re.compile(rf"/{REPO}/resolve/{_REVISION}/(?P<path>[^?]*)")
 
 
 @contextmanager
-def hub(folder: Path, token: str) -> Iterator[str]:
-    """Serves the folder as a repository to those who have the token; gives the address."""
+def hub(folder: Path, token: str, *, gated: bool = False) -> Iterator[str]:
+    """Serves the folder as a repository to those who have the token; gives the address.
+
+    `gated`: others see which files there are, as with a model whose licence must be accepted.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.headers.get("Authorization") != f"Bearer {token}":
-                return self._send(401, b"{}")
+                if not gated:
+                    return self._send(401, b"{}")
+                if _FILE.match(self.path):
+                    return self._send(401, b"{}", {"X-Error-Code": "GatedRepo"})
             if match := _FILE.match(self.path):
                 return self._send_file(folder / match["path"])
-            if match := _TREE.match(self.path):
+            if match := _TREE.fullmatch(self.path):
                 return self._send_tree(folder / (match["path"] or ""))
-            if self.path.startswith(f"/api/models/{REPO}"):
-                return self._send_json({"id": REPO, "modelId": REPO, "sha": "0" * 40})
+            if _INFO.fullmatch(self.path):
+                return self._send_json({"id": REPO, "modelId": REPO, "sha": COMMIT})
             if self.path.startswith(f"/{REPO}/tree/"):
                 return self._send(200, b"<html>for people</html>")
             return self._send(404, b"{}", {"X-Error-Code": "RepoNotFound"})

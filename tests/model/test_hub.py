@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from rgpipeline.errors import WeightsError
+from rgpipeline.model.weights.checkpoint import read_config
 from rgpipeline.model.weights.loading import load
 from rgpipeline.storage.folders import Folder
 from rgpipeline.text.template_files import templates_in
 from rgpipeline.text.tokenizer import Tokenizer
 from tests.model import hf_folder
-from tests.model.fake_hub import REPO, hub
+from tests.model.fake_hub import BRANCH, COMMIT, REPO, hub
 from tests.model.golden import FOLDER
 from tests.model.test_checkpoint import CONFIG
 from tests.sources import source
@@ -68,7 +69,7 @@ def test_a_repository_without_a_tokenizer_has_none(tmp_path: Path) -> None:
 
 
 def test_no_such_repository(options: dict[str, Any]) -> None:
-    with pytest.raises(WeightsError, match="hf://owner/other: no such folder"):
+    with pytest.raises(WeightsError, match="hf://owner/other: no such folder on the Hub, or a"):
         load(source("hf://owner/other", options=options))
 
 
@@ -76,3 +77,25 @@ def test_a_wrong_token_is_no_missing_folder(options: dict[str, Any]) -> None:
     wrong = {"hf": {**options["hf"], "token": "wrong"}}
     with pytest.raises(WeightsError, match=r"hf://owner/model: not allowed .*credentials"):
         load(source(URL, options=wrong))
+
+
+@pytest.mark.parametrize("revision", ["main", COMMIT, BRANCH])
+def test_a_revision_may_be_a_branch_or_a_commit(options: dict[str, Any], revision: str) -> None:
+    assert read_config(source(f"{URL}@{revision}", options=options)) == CONFIG
+    assert source(f"{URL}@{revision}", options=options).tokenizer == f"{URL}@{revision}"
+
+
+def test_no_such_revision(options: dict[str, Any]) -> None:
+    with pytest.raises(WeightsError, match=r"model@feature/x: no such folder .* revision .*%2F"):
+        read_config(source(f"{URL}@feature/x", options=options))
+
+
+def test_a_gated_model_says_what_to_accept_where_and_what_to_set(folder: Path) -> None:
+    with hub(folder, "secret", gated=True) as address:
+        options = {"hf": {"endpoint": address, "token": False}}
+        with pytest.raises(WeightsError) as raised:
+            read_config(source(URL, options=options))
+    told = str(raised.value)
+    assert "a gated model: accept its licence on https://huggingface.co/owner/model" in told
+    assert "set HF_TOKEN (for the driver and every worker)" in told
+    assert "\n" not in told

@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 from rgpipeline.addresses import DEMO, DEMO_FOLDER
 from rgpipeline.errors import NoFolderError, WeightsError
 from rgpipeline.model.weights import orbax_folders
 from rgpipeline.model.weights.adapter_config import CONFIG
 from rgpipeline.spec import ModelSpec
+from rgpipeline.storage import hub_cache
 from rgpipeline.storage.filesystems import StorageOptions, protocol_of
 from rgpipeline.storage.folders import Folder
 
@@ -60,12 +62,14 @@ def resolve_source(model: ModelSpec, options: StorageOptions | None = None) -> M
     """The addresses that a `model:` section means.
 
     Lists the weights' folder, and reads no more than an `adapter_config.json` in it. A folder that
-    does not exist is reported by whoever opens it.
+    does not exist is reported by whoever opens it. Instead of a model's folder of the Hub's cache,
+    the section has the folder of its snapshot.
 
     Raises:
         WeightsError: Its keys contradict each other, or nothing says what the adapter's base is.
         StoreError: A remote store failed again and again.
     """
+    model = _with_snapshots(model, options)
     folder = _listed(model.weights, options)
     is_adapter = folder is not None and _is_adapter(folder.names())
     if model.adapter is not None:
@@ -94,6 +98,18 @@ def with_base(model: ModelSpec) -> ModelSpec:
     if source.adapter is None:
         return model
     return model.model_copy(update={"base": source.weights})
+
+
+def _with_snapshots(model: ModelSpec, options: StorageOptions | None) -> ModelSpec:
+    """With the snapshots that folders of the Hub's cache mean."""
+    found: dict[str, str] = {}
+    for name in ("weights", "adapter", "base", "tokenizer"):
+        url = getattr(model, name)
+        if url is not None and hub_cache.MODEL.fullmatch(url.rstrip("/").rpartition("/")[2]):
+            folder = _listed(url, options)
+            snapshot = folder and hub_cache.snapshot_of(folder)
+            found |= {name: snapshot} if snapshot else {}
+    return model.model_copy(update=found) if found else model
 
 
 def _listed(url: str, options: StorageOptions | None) -> Folder | None:
@@ -149,7 +165,7 @@ def _named_base(adapter: Folder) -> str:
     if "://" in name or Path(name).expanduser().is_dir():
         return name if "://" in name else str(Path(name).expanduser().absolute())
     if _HUB_NAME.fullmatch(name):
-        return f"hf://{name}@{revision}" if isinstance(revision, str) else f"hf://{name}"
+        return f"hf://{name}@{quote(revision, '')}" if isinstance(revision, str) else f"hf://{name}"
     raise WeightsError(
         f"{where}: its base {name!r} is neither a folder here nor a name of the Hub; give the "
         f"base's folder as model.base"

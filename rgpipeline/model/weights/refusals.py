@@ -1,14 +1,13 @@
 """Messages for folders that can't be loaded: what they hold, and what to do about it."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from rgpipeline.storage.folders import Folder
+from rgpipeline.storage.hub_cache import MODEL
 
 _SHOWN = 4
 _MOST_FAULTS = 40  # lines of one message; a wrong configuration makes hundreds
 _LOOKED_INTO = 50  # subfolders
-_HUB = re.compile(r"models--([^-].*?)--(.+)")
 _MERGE = "merge it with PEFT (merge_and_unload(), then save_pretrained)"
 _REMEDY = (
     "only float weights are read: save them without quantization (transformers: "
@@ -78,7 +77,7 @@ def no_model(folder: Folder) -> str:
     )
     if "snapshots" in names and "blobs" in names:
         return f"{message}. It is the Hub's cache of one model; give {_snapshots(folder)}"
-    cached = [match for match in map(_HUB.fullmatch, names) if match]
+    cached = [match for match in map(MODEL.fullmatch, names) if match]
     if cached:
         models = ", ".join(f"hf://{match[1]}/{match[2]}" for match in cached[:_SHOWN])
         first = folder.child(cached[0][0])
