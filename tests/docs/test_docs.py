@@ -1,6 +1,7 @@
 """The documentation says what is: links lead somewhere, examples run, options exist."""
 
 import ast
+import itertools
 import os
 import re
 import subprocess
@@ -201,3 +202,20 @@ def test_the_files_that_the_guide_for_changes_names_exist() -> None:
     package = ROOT / "rgpipeline"
     missing = [p for p in paths if not (ROOT / p).exists() and not list(package.rglob(p))]
     assert missing == []
+
+
+def test_every_row_of_the_tables_of_weights_names_tests_that_exist() -> None:
+    lines = (ROOT / "docs/weights.md").read_text().splitlines()
+    tested = [n for n, line in enumerate(lines) if line.startswith("|") and "| test |" in line]
+    defined = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(), re.M)
+    }
+    assert len(tested) == 4  # folders, tokenizers, adapters, the Hub
+    for header in tested:
+        for row in itertools.takewhile(lambda line: line.startswith("|"), lines[header + 2 :]):
+            last = row.split(" | ")[-1]
+            named = set(re.findall(r"`(test_\w+)`", last))
+            assert named <= defined, named - defined
+            assert named or last.startswith("the same ("), row
