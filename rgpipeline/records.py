@@ -5,7 +5,7 @@ assigned shards and reports of progress.
 """
 
 import hashlib
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -144,6 +144,7 @@ class OutputRow:
     completion_ids: list[int] | None = None
     logprobs: str | list[float] | None = None
     state: str | None = None  # the address of its state at the end, if that is stored
+    messages: Sequence[Mapping[str, str | None]] | None = None  # the chat, answered
     result: Any = None  # of a task without completions: what its columns are made from
     final: bool = True  # the sample's last segment
 

@@ -150,6 +150,7 @@ _LATER_KEYS = {
     "input.special_tokens": "auto",
     "input.bos": True,
     "output.states": None,
+    "output.messages": False,
 }
 
 

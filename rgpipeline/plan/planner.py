@@ -207,7 +207,13 @@ def _batches(files: Sequence[FoundFile], size: int) -> Iterator[list[FoundFile]]
 
 
 def kept_columns(job: Job, columns: Columns, names: Sequence[str]) -> tuple[str, ...]:
-    """The input columns to keep; not the one that becomes the output's `id` column anyway."""
+    """The input columns to keep; not those that become our columns of the same name anyway."""
     names = names if job.output.keep == "all" else job.output.keep
-    own, mapped = f"{job.output.prefix}id".casefold(), columns.id
-    return tuple(name for name in names if name != mapped or name.casefold() != own)
+    taken = {"id": columns.id, "messages": columns.messages if job.output.messages else None}
+    prefix = job.output.prefix
+    own = {name for ours, name in taken.items() if name and _same(name, prefix + ours)}
+    return tuple(name for name in names if name not in own)
+
+
+def _same(name: str, other: str) -> bool:
+    return name.casefold() == other.casefold()

@@ -12,7 +12,8 @@ from rgpipeline.spec.compute_spec import (
     WorkersSpec,
     is_template_text,
 )
-from rgpipeline.spec.job_spec import Columns, InputSpec, Job, OutputSpec, SpecialTokens
+from rgpipeline.spec.input_spec import Columns, InputSpec, SpecialTokens
+from rgpipeline.spec.job_spec import Job, OutputSpec
 from rgpipeline.spec.sampling_spec import MAX_LOGPROBS, Sampling, openai_names
 from rgpipeline.spec.spec_base import NamedUrl, Spec, facts_of
 from rgpipeline.spec.structured_spec import StructuredOutputs, parsed_schema, schema_text

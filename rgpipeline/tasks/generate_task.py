@@ -23,7 +23,7 @@ class GenerateTask(Task):
     """Each sample of a row is a sequence in a slot, published in segments.
 
     Columns: id, sample, segment, completion, finish_reason, prompt_tokens, completion_tokens,
-    error; then, where asked, completion_ids (list<int32>), logprobs and state. `logprobs` is
+    error; then, where asked, completion_ids (list<int32>), logprobs, state, messages. `logprobs` is
     list<float32>, of the sampled tokens, for `sampling.logprobs: 1`. With more it is JSON text,
     for it holds the most probable tokens too, or, for OpenAI batch files, the tokens' texts.
     """
@@ -53,6 +53,9 @@ class GenerateTask(Task):
             columns.append(Column("logprobs", pa.string(), _json_logprobs))
         if job.output.states:
             columns.append(Column("state", pa.string(), lambda row: row.state))
+        if job.output.messages:
+            message = pa.struct([("role", pa.string()), ("content", pa.large_string())])
+            columns.append(Column("messages", pa.list_(message), lambda row: row.messages))
         return columns
 
     def work(self, row: RowLabel, values: Mapping[str, Any], prompts: Prompts) -> list[RowWork]:
@@ -62,11 +65,11 @@ class GenerateTask(Task):
             tokens if start is None else start.continued(tokens).tail,
             *(prompt.sampling, row.id, map(row.key, count())),
             start,
-            prompts.keep_states,
+            prompts.keep_states or bool(prompt.chat and prompt.chat.later),
             prompt.in_turn,
         )
-        size = prompt.start_bytes
-        return [SequenceWork(row, n, request, size=size) for n, request in enumerate(requests)]
+        more = (None, prompt.start_bytes, prompt.chat, prompts.keep_states)
+        return [SequenceWork(row, sample, one, *more) for sample, one in enumerate(requests)]
 
 
 def sample_requests(

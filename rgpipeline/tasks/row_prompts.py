@@ -11,6 +11,7 @@ from rgpipeline.errors import RowError
 from rgpipeline.io.used_values import as_text
 from rgpipeline.read_texts import ReadText
 from rgpipeline.spec import Columns, Sampling, StructuredOutputs
+from rgpipeline.tasks.chat_turns import ChatTurns, open_turns
 from rgpipeline.tasks.row_sampling import row_sampling
 from rgpipeline.tasks.state_loader import StateLoader
 from rgpipeline.text.chat import ChatTemplate
@@ -36,6 +37,7 @@ class Prompt:
     start: ReadText | None = None  # what it follows
     start_bytes: int = 0  # of `start`, if it was loaded for this prompt
     in_turn: bool = False  # it is a chat, and ends where the model's turn begins
+    chat: ChatTurns | None = None  # the chat whose first turn it is, if answers are wanted in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class Prompts:
     states: StateLoader = field(default_factory=StateLoader)
     check: GrammarCheck | None = None
     keep_states: bool = False  # the states at the samples' ends are wanted
+    keep_messages: bool = False  # chats with their answers are wanted
 
     def __post_init__(self) -> None:
         if self.reader is None and self.tokenizer is not None:
@@ -163,11 +166,16 @@ class Prompts:
         if isinstance(self.chat, str):
             raise RowError(self.chat)
         tools = None if self.columns.tools is None else row[self.columns.tools]
+        first: object = messages
+        chat = None
+        if self.keep_messages:
+            first, chat = open_turns(self.chat, messages, tools)
         if start is None:
-            tokens = self.chat.encode(messages, tools)
+            tokens = self.chat.encode(first, tools)
         else:
-            tokens = self.chat.encode_after(messages, tools, in_turn=start.in_turn)
-        return Prompt(tokens, with_turn_end(sampling, self.chat.stop_ids), in_turn=True)
+            tokens = self.chat.encode_after(first, tools, in_turn=start.in_turn)
+        sampling = with_turn_end(sampling, self.chat.stop_ids)
+        return Prompt(tokens, sampling, in_turn=True, chat=chat)
 
 
 def reads_texts(columns: Columns, template: object) -> bool:

@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 from rgpipeline.engine.api import TextRequest, TextResult
 from rgpipeline.errors import RowError
 from rgpipeline.io.parts import Column
+from rgpipeline.read_texts import ReadText
 from rgpipeline.records import OutputRow, Request, SampleKey, Snapshot
 from rgpipeline.spec import Job
+from rgpipeline.tasks.chat_turns import ChatTurns
 from rgpipeline.tasks.row_prompts import Prompts
 from rgpipeline.wording import encodable
 
@@ -49,6 +51,8 @@ class SequenceWork:
     request: Request  # by `key`
     notes: Notes | None = None  # beside the request's snapshot
     size: int = 0  # bytes of the state that the prompt follows, if it was loaded for this row
+    chat: ChatTurns | None = None  # whose turn the request is, if its answers are wanted in it
+    keep_state: bool = False  # the state at its end is wanted
 
     @property
     def key(self) -> SampleKey:
@@ -65,6 +69,16 @@ class SequenceWork:
         snapshot = self.request.snapshot
         saved = sum(array.nbytes for array in snapshot.arrays.values()) if snapshot else 0
         return self.request.tokens.nbytes + saved + self.size + 1024
+
+    def next_turn(self, state: ReadText, chat: ChatTurns) -> "SequenceWork":
+        """The next turn of a chat, after `state`; `chat` has the answers so far."""
+        request = replace(
+            self.request,
+            tokens=state.continued(chat.later[0]).tail,
+            start=state,
+            keep_read=self.keep_state or len(chat.later) > 1,
+        )
+        return replace(self, request=request, chat=replace(chat, later=chat.later[1:]))
 
     def resumed(self, snapshot: Snapshot, notes: Notes) -> "SequenceWork":
         """The same, continued from a snapshot."""

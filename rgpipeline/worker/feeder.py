@@ -5,9 +5,12 @@ from collections import deque
 from collections.abc import Callable
 from threading import Condition, Thread
 
+from rgpipeline.errors import WorkerError
 from rgpipeline.records import SampleKey
 from rgpipeline.worker.row_maker import RowMaker
 from rgpipeline.worker.shared import ActiveAssignment, Batch, log_context
+
+_MAX_ROUNDS = 3
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +44,17 @@ class Feeder:
         with self._changed:
             self._assigned.append(active)
             self._changed.notify_all()
+
+    def feed_again(self, active: ActiveAssignment) -> None:
+        """Another worker's rows kept some of ours out of the log: the missing rows are redone."""
+        active.rounds += 1
+        if active.rounds > _MAX_ROUNDS:
+            shard, start, stop = active.assignment.key
+            raise WorkerError(
+                f"shard {shard}, rows {start} to {stop}: all were published and the log lacks some"
+            )
+        active.fed = False
+        self.feed(active)
 
     def take(self) -> Batch | None:
         """The next batch, or None while none is ready; skips those of dropped assignments.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from rgpipeline.errors import WorkerError
 from rgpipeline.io.stored_states import state_name
 from rgpipeline.read_texts import ReadText
 from rgpipeline.records import (
@@ -21,12 +22,15 @@ from rgpipeline.records import (
     Snapshot,
     TokenLogprobs,
 )
+from rgpipeline.tasks.chat_turns import ChatTurns
 from rgpipeline.tasks.generate_task import sequence_text
 from rgpipeline.tasks.task import Notes, SequenceWork, TextWork, error_text
 from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.worker.end_state import EndState
 from rgpipeline.worker.segment_logprobs import SegmentLogprobs
 from rgpipeline.worker.shared import ActiveAssignment
+
+_WHOLE = 1 << 62  # tokens of a segment that is never full
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +72,10 @@ class RunningSample:
     ) -> None:
         """Starts a sample, or resumes one from the notes beside its snapshot.
 
-        Without a tokenizer its completion is null.
+        Without a tokenizer its completion is null. A chat is published whole, in one segment.
         """
+        if work.chat is not None:
+            format = replace(format, segment_tokens=_WHOLE)
         notes = work.notes
         sampling = work.request.sampling
         self.active = active
@@ -81,6 +87,7 @@ class RunningSample:
         self.saved_at: float | None = None  # the time of its last snapshot, or of its start
         self.saved = notes["segment"] * format.segment_tokens + notes["tokens"] if notes else 0
         self._row, self._samples = work.row, sampling.n
+        self._work, self._chat = work, work.chat
         self._format = format
         if notes is not None and notes["text"] is None:
             tokenizer = None  # it began without one; half a text would look like a whole one
@@ -101,12 +108,32 @@ class RunningSample:
         return self._segment * self._format.segment_tokens + self._tokens
 
     @property
+    def may_be_saved(self) -> bool:
+        """Not where a chat's earlier answers are not published yet."""
+        return self._chat is None
+
+    def following(self) -> SequenceWork | None:
+        """The chat's next turn, once this one is answered; None at the end, or after an error."""
+        state, chat = self.state, self._chat
+        if state is None or chat is None or not chat.later:
+            return None
+        return self._work.next_turn(state, self._answered(chat))
+
+    def _answered(self, chat: ChatTurns) -> ChatTurns:
+        return chat.answered("".join(self._pieces), self.prompt_tokens, self._tokens)
+
+    @property
     def state(self) -> ReadText | None:
         """The state at its end, which its last row names, if that is wanted and there is one."""
         return self._end_state.state if self.finished else None
 
     def snapshot(self, snapshot: Snapshot) -> Snapshot:
-        """The engine's snapshot, with what the end's state needs."""
+        """The engine's snapshot after the last emission, with what the end's state needs."""
+        if self.generated != snapshot.generated:
+            raise WorkerError(
+                f"{self.key}: the engine's snapshot has {snapshot.generated} tokens, "
+                f"{self.generated} were emitted"
+            )
         return replace(snapshot, arrays={**snapshot.arrays, **self._end_state.arrays()})
 
     def take(self, emission: Emission) -> list[OutputRow]:
@@ -182,7 +209,7 @@ class RunningSample:
         return self._output_row(finish, error)
 
     def _output_row(self, finish: FinishReason | None, error: str | None) -> OutputRow:
-        return OutputRow(
+        row = OutputRow(
             row=self.key.row,
             id=self._row.id,
             sample=self.key.sample,
@@ -197,6 +224,15 @@ class RunningSample:
             logprobs=None if error else self._logprobs.value(first=self._segment == 0),
             state=self._format.state_url(state_name(self.state)) if self.state else None,
             final=finish is not None,
+        )
+        if self._chat is None or error:
+            return row
+        chat = self._answered(self._chat)
+        return replace(
+            row,
+            messages=chat.messages,
+            prompt_tokens=chat.prompt_tokens,
+            completion_tokens=chat.completion_tokens,
         )
 
 

@@ -5,10 +5,9 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from rgpipeline.engine.loop import Loop
-from rgpipeline.errors import WorkerError
 from rgpipeline.io.committed_rows import CommittedRows
-from rgpipeline.records import Assignment, AssignmentKey, Emission, SampleKey, Snapshot
-from rgpipeline.tasks.task import SequenceWork, TextWork
+from rgpipeline.records import Assignment, AssignmentKey, Emission, OutputRow, SampleKey, Snapshot
+from rgpipeline.tasks.task import RowWork, SequenceWork, TextWork
 from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.worker.feeder import Feeder
 from rgpipeline.worker.part_writer import Save
@@ -28,8 +27,6 @@ from rgpipeline.worker.shared import (
 )
 from rgpipeline.worker.snapshot_schedule import SnapshotSchedule
 from rgpipeline.worker.worker_stats import EngineView, WorkerStats, view_of
-
-_MAX_ROUNDS = 3
 
 
 class Session:
@@ -114,24 +111,13 @@ class Session:
                 self._committed[event.shard] = event.committed
                 self._cancel(lambda one: self._final_elsewhere(one.key))
             elif isinstance(event, Unfinished):
-                self._feed_again(event.active)
+                self._feeder.feed_again(event.active)
             else:
                 self._cancel(lambda one: one.active.dropped)
 
     def _final_elsewhere(self, key: SampleKey) -> bool:
         committed = self._committed.get(key.shard)
         return committed is not None and committed.final(key.row, key.sample)
-
-    def _feed_again(self, active: ActiveAssignment) -> None:
-        """Another worker's rows kept some of ours out of the log: the missing rows are redone."""
-        active.rounds += 1
-        if active.rounds > _MAX_ROUNDS:
-            shard, start, stop = active.assignment.key
-            raise WorkerError(
-                f"shard {shard}, rows {start} to {stop}: all were published and the log lacks some"
-            )
-        active.fed = False
-        self._feeder.feed(active)
 
     def _admit(self) -> bool:
         admitted = False
@@ -156,18 +142,21 @@ class Session:
         self._publisher.add(active.shard, batch.refused)
         work = [one for one in batch.work if not self._final_elsewhere(one.key)]
         for one in work:
-            if isinstance(one, SequenceWork):
-                running = RunningSample(active, one, self._tokenizer, self._format)
-                self._running[one.key] = running
-            else:
-                self._running[one.key] = RunningText(active, one)
-            self._running_bytes += one.nbytes
+            self._begin(active, one)
         self._loop.submit(one.request for one in work if isinstance(one, SequenceWork))
         if texts := [one.request for one in work if isinstance(one, TextWork)]:
             self._loop.submit_texts(texts)
         active.open += len(work)
         active.fed = batch.last
         self._finish_if_done(active)
+
+    def _begin(self, active: ActiveAssignment, work: RowWork) -> None:
+        if isinstance(work, SequenceWork):
+            sample = RunningSample(active, work, self._tokenizer, self._format)
+            self._running[work.key] = sample
+        else:
+            self._running[work.key] = RunningText(active, work)
+        self._running_bytes += work.nbytes
 
     # Tokens to rows
 
@@ -191,26 +180,34 @@ class Session:
         before = sample.generated
         rows = sample.take(emission)
         self.stats.emitted(sample.generated - before, sample.prompt_tokens + before, seconds)
-        forget = sample.key if sample.finished and sample.saved else None
-        if rows:
-            self._publisher.add(sample.key.shard, rows, forget, sample.state)
         if sample.finished:
-            if emission.finish is None:
-                self._loop.cancel(emission.key)
-            self._latest = latest_completion(rows) or self._latest
-            self._close(sample)
-        elif emission.snapshot is not None:
-            if not self._draining or self._snapshots.worth(sample):
-                self._save(sample, emission.snapshot, now)
-        else:
+            self._end(sample, rows, cancel=emission.finish is None)
+            return
+        if rows:
+            self._publisher.add(sample.key.shard, rows)
+        if emission.snapshot is None:
             self._snapshots.consider(sample, now, cut=bool(rows))
+        elif sample.may_be_saved and (not self._draining or self._snapshots.worth(sample)):
+            self._save(sample, emission.snapshot, now)
+
+    def _end(self, sample: RunningSample, rows: Sequence[OutputRow], *, cancel: bool) -> None:
+        """Publishes a finished sample's last rows; or the chat that it is of goes on.
+
+        `cancel`: the engine would go on with it.
+        """
+        if cancel:
+            self._loop.cancel(sample.key)
+        self._latest = latest_completion(rows) or self._latest
+        if (following := sample.following()) is not None and not self._draining:
+            self._running_bytes -= sample.nbytes
+            self._begin(sample.active, following)
+            self._loop.submit([following.request])
+        elif following is None:
+            forget = sample.key if sample.saved else None
+            self._publisher.add(sample.key.shard, rows, forget, sample.state)
+            self._close(sample)
 
     def _save(self, sample: RunningSample, snapshot: Snapshot, now: float) -> None:
-        if sample.generated != snapshot.generated:
-            raise WorkerError(
-                f"{sample.key}: the engine's snapshot has {snapshot.generated} tokens, "
-                f"{sample.generated} were emitted"
-            )
         self._publisher.save(Save(sample.key, sample.snapshot(snapshot), sample.notes()))
         self._snapshots.saved(sample, now)
 

@@ -28,7 +28,7 @@ class SnapshotSchedule:
         if sample.saved_at is None:
             sample.saved_at = now
         late = now - sample.saved_at >= self._policy.snapshot_s and self.worth(sample)
-        if (cut or late) and sample.key not in self._requested:
+        if (cut or late) and sample.may_be_saved and sample.key not in self._requested:
             self._due[sample.key] = None
 
     def worth(self, sample: RunningSample) -> bool:

@@ -100,6 +100,7 @@ def open_prompts(job: Job, plan: Plan, source: ModelSource) -> Prompts:
         *(plan.columns, job.sampling, tokenizer, chat, template, requires_id, reader),
         states=StateLoader(source.options),
         keep_states=job.output.states is not None,
+        keep_messages=job.output.messages,
         check=GrammarCheck(),
     )
 

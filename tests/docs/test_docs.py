@@ -75,7 +75,7 @@ def test_every_field_has_words_and_an_example_that_is_valid(row: job_reference.R
         mapping["task"] = "score"
     if row.path.startswith("embed."):
         mapping["task"] = "embed"
-    if row.path == "input.columns.tools":
+    if row.path in ("input.columns.tools", "output.messages"):
         mapping["input"]["columns"] = {"messages": "m"}
     if row.path == "workers.min":
         mapping["workers"] = {"count": 8}
