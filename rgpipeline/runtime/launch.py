@@ -57,7 +57,7 @@ from rgpipeline.worker import EngineFactory
 
 # A cluster that was started a moment ago may still lack its hosts; an autoscaler's come late.
 _JOINING_S, _GROWING_S = 30.0, 1200.0
-_CHECK_S = 20.0
+_BRIEF_S, _CHECK_S = 5.0, 20.0  # what a check of rows is waited for: at the beginning, at the end
 _log = logging.getLogger(__name__)
 
 
@@ -132,9 +132,9 @@ class RowCheck:
     def open(self) -> None:
         self._thread.start()
 
-    def found(self) -> Sequence[str]:
+    def found(self, wait_s: float = _CHECK_S) -> Sequence[str]:
         """The warnings; none where the check is not done in time."""
-        self._thread.join(_CHECK_S)
+        self._thread.join(wait_s)
         return self._found
 
     def _run(self) -> None:
@@ -168,11 +168,12 @@ class _Run:
         transport = RayTransport(job, self.plan, placement, nodes.node, self.open_engine)
         pool = WorkerPool(transport)
         dispatch = Dispatch(work_left(self.plan, self.progress), Policy.of(job.faults))
+        told = self.prompts.found(_BRIEF_S)
         meshes, others = other_meshes(self.store, job), other_driver_warning(self.store)
         facts = JobFacts(
             published,
             RowTokens.of(job, self.plan.columns),
-            [*self.plan.warnings, *self.prompts.found(), *meshes, *others],
+            [*self.plan.warnings, *told, *meshes, *others],
             partial(few_rows_warning, job, self.plan.rows),
         )
         metrics = JobMetrics(job.name)
@@ -193,7 +194,8 @@ class _Run:
         finally:
             nodes.close()
             pool.kill_all()
-        warning = "\n".join(ids.found()) if end.outcome == "finished" else ""
+        late = [] if told else self.prompts.found()
+        warning = "\n".join([*late, *ids.found()]) if end.outcome == "finished" else ""
         return self._conclude(end, reporter, event_log, warning)
 
     def _find_room(self, local: bool, published: PublishedTotals) -> tuple[Cluster, Placement]:

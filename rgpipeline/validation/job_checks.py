@@ -20,7 +20,7 @@ from rgpipeline.tasks.task import RowLabel
 from rgpipeline.text.grammars import TextGrammars
 from rgpipeline.text.stops import never_found
 from rgpipeline.text.tokenizer import Tokenizer
-from rgpipeline.validation.templated_prompts import ROWS, templated_warnings
+from rgpipeline.validation.templated_prompts import templated_warnings
 from rgpipeline.worker.worker_setup import open_prompts, require_grammar
 
 _ROWS = 1000  # looked at
@@ -111,7 +111,7 @@ def row_warnings(job: Job, plan: Plan) -> Iterator[str]:
     yield from _stop_warnings(job, prompts.tokenizer)
     rows, task = min(_ROWS, first.rows), task_of(job)
     if prompts.tokenizer is not None:
-        yield from templated_warnings(job, plan, prompts.tokenizer, input, min(ROWS, rows))
+        yield from templated_warnings(job, plan, prompts.tokenizer)
     bad: list[str] = []
     for row in range(rows):
         fault = input.faults.get(row)

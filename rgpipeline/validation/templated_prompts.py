@@ -18,32 +18,28 @@ from rgpipeline.text.tokenizer import TURN_ENDS, TURN_STARTS, Tokenizer
 from rgpipeline.validation.first_rows import first_rows
 from rgpipeline.wording import count, counted
 
-ROWS = 1000  # looked at, of the first shard
+_ROWS, _BYTES, _FILES = 1000, 64 << 20, 20  # looked at, at most
 
 
 def prompt_warnings(job: Job, plan: Plan) -> Iterator[str]:
-    """A warning about the first rows' prompts, if there is one; opens the tokenizer and the input.
-
-    Raises WeightsError and StoreError.
-    """
+    """As `templated_warnings`, with the job's tokenizer. Raises WeightsError and StoreError."""
     if not _has_texts(job, plan):
         return
     source = resolve_source(job.model, resolve_options(job.storage_options))
     tokenizer = Tokenizer.find(source.tokenizer, source.options)
     if tokenizer is not None:
-        input, rows = first_rows(job, plan, plan.used, min(ROWS, plan.shards[0].rows))
-        yield from templated_warnings(job, plan, tokenizer, input, rows)
+        yield from templated_warnings(job, plan, tokenizer)
 
 
-def templated_warnings(
-    job: Job, plan: Plan, tokenizer: Tokenizer, input: InputRows, rows: int
-) -> Iterator[str]:
-    """A warning if any of the first `rows` prompts looks as if it had been templated already.
+def templated_warnings(job: Job, plan: Plan, tokenizer: Tokenizer) -> Iterator[str]:
+    """A warning if any of the first rows' prompts looks as if it had been templated already.
 
-    There is none once the job says how such texts are meant (`input.special_tokens`).
+    There is none once the job says how such texts are meant (`input.special_tokens`). Raises
+    StoreError.
     """
     if not _has_texts(job, plan):
         return
+    input, rows = first_rows(job, plan, plan.used, _rows_of(plan), _FILES)
     looked_for = _LookedFor.of(job, tokenizer)
     found = ((row, looked_for.in_prompt(job, plan, _values(input, row))) for row in range(rows))
     marks = [(row, mark) for row, mark in found if mark]
@@ -57,6 +53,12 @@ def templated_warnings(
             f"a chat template had been applied already (the first: {first}); "
             f"{looked_for.advice({mark for _, mark in marks}, job)}"
         )
+
+
+def _rows_of(plan: Plan) -> int:
+    """How many rows to look at: few if they are large."""
+    mean_bytes = sum(file.size for file in plan.files) / plan.rows
+    return max(1, min(_ROWS, int(_BYTES / max(mean_bytes, 1))))
 
 
 def _has_texts(job: Job, plan: Plan) -> bool:

@@ -69,6 +69,12 @@ def test_without_a_bos_of_ours_only_one_that_is_misread_is_told(told) -> None:
     assert "with '<bos>'" in told([f"<bos>{TURN}"], input=bare)[0]
 
 
+def test_only_the_first_thousand_rows_are_looked_at(told) -> None:
+    (warning,) = told([*["In"] * 998, "<bos>", "In", "<bos>"])
+    assert warning.startswith("1 of the first 1,000 rows have")
+    assert "row 998, with '<bos>'" in warning
+
+
 def test_turns_of_the_jobs_own_template_are_meant(told) -> None:
     template = {"columns": {}, "template": f"{TURN}{{p}}"}
     assert told(["In"], input=template) == []
