@@ -166,8 +166,3 @@ def test_folders_that_contradict_each_other(adapter: Path) -> None:
     assert "an adapter itself" in fault_of(adapter, str(adapter))
     with pytest.raises(WeightsError, match=r"model\.base .* is for an adapter"):
         open_checkpoint(source(BASE, base=BASE))
-
-
-def test_an_official_checkpoint_is_no_base(adapter: Path) -> None:
-    told = fault_of(adapter, str(FOLDER / "a" / "official"))
-    assert "an adapter's base must be a Hugging Face folder" in told

@@ -12,6 +12,7 @@ from rgpipeline.model.weights import (
     official_folder,
     orbax_folders,
     refusals,
+    renamed_official,
 )
 from rgpipeline.model.weights.model_source import ModelSource
 from rgpipeline.model.weights.recipes import Checkpoint
@@ -47,12 +48,8 @@ def open_checkpoint(
         _log.info("%s: %s", folder.url, opened.note)
     if adapter is None:
         return opened
-    if found is not None:
-        raise WeightsError(
-            f"{folder.url}: an official Flax checkpoint; an adapter's base must be a Hugging Face "
-            f"folder"
-        )
-    return lora.merged(opened, adapter, cache)
+    base = opened if found is None else renamed_official.renamed(opened)
+    return lora.merged(base, adapter, cache)
 
 
 def read_config(

@@ -110,14 +110,14 @@ def save(folder: Path, config: GriffinConfig, params: Params, dtype: DTypeLike) 
     tensors = {
         name: np.ascontiguousarray(array.astype(np.dtype(dtype)))
         for recipe in recipes(config)
-        for name, array in _split(recipe, np.asarray(leaves[recipe.path]))
+        for name, array in split(recipe, np.asarray(leaves[recipe.path]))
     }
     save_file(tensors, folder / "model.safetensors")
     fields = hf_fields(config) | {"torch_dtype": np.dtype(dtype).name}
     (folder / "config.json").write_text(json.dumps(fields, indent=1) + "\n")
 
 
-def _split(recipe: Recipe, value: HostArray) -> Iterator[tuple[str, HostArray]]:
+def split(recipe: Recipe, value: HostArray) -> Iterator[tuple[str, HostArray]]:
     """The checkpoint's tensors from which `recipe` makes `value`."""
     sources, path = recipe.sources, recipe.path
     if path[-1] == "conv_kernel":

@@ -48,7 +48,7 @@ def merged(base: Checkpoint, folder: Folder, cache: Path | None) -> Checkpoint:
     """The checkpoint with the adapter in `folder` merged into it, as it will be read.
 
     Args:
-        base: A Hugging Face folder, opened, whose tensors are this model's.
+        base: A checkpoint whose tensors are this model's, under Hugging Face's names.
         folder: The adapter's.
         cache: Where to copy the adapter to first, or None.
 
