@@ -4,6 +4,7 @@ Imports no jax: what jax reads when it is imported must be set first.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -22,7 +23,9 @@ from rgpipeline.storage.filesystems import resolve_options
 from rgpipeline.worker.row_service import WHOLE, RowService
 from rgpipeline.worker.running_sample import CompletionFormat
 from rgpipeline.worker.table_rows import TableRows
-from rgpipeline.worker.worker_setup import open_prompts
+from rgpipeline.worker.worker_setup import fit_together, open_prompts
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)  # by identity: Ray Data hashes it
@@ -49,7 +52,8 @@ class ModelActor:
         prompts = open_prompts(job, given.plan, source)
         open_engine = engine_factory(job, given.placement, Activity())
         opened = open_engine(source, job.engine)
-        prompts.require_known_ids(opened.loop.vocab_size)
+        for warning in fit_together(opened.loop, job, prompts):
+            _log.warning("%s", warning)
         format = CompletionFormat(WHOLE, job.output.token_ids, opened.settings.dtype)
         self._rows = TableRows(job, prompts, opened.loop.check_tokens)
         self._service = RowService(opened.loop, prompts.tokenizer, format)

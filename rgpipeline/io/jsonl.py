@@ -149,7 +149,11 @@ def _lines(stream: IO[bytes], offset: int = 0) -> Iterator[tuple[int, bytes]]:
 
 
 _WANTED = "not JSON Lines; a JSON object is expected on each line"
-_ARRAY = f"a JSON array, {_WANTED}: `jq -c '.[]' FILE > prompts.jsonl` writes that"
+_ARRAY = (
+    f"a JSON array, {_WANTED}: `jq -c '.[]' FILE > prompts.jsonl` writes that, or in Python "
+    "open('prompts.jsonl', 'w').writelines(json.dumps(row) + '\\n' for row in "
+    "json.load(open(FILE)))"
+)
 _SPREAD = f"one JSON document over several lines, {_WANTED}: `jq -c` writes one"
 _COMMAS = f"objects with commas between them, {_WANTED}, and no comma after it"
 

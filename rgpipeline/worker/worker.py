@@ -25,9 +25,9 @@ from rgpipeline.worker.session import Session
 from rgpipeline.worker.shared import WorkerPolicy
 from rgpipeline.worker.worker_setup import (
     EngineFactory,
+    fit_together,
     open_prompts,
     open_shared_engine,
-    use_grammars,
 )
 
 _WAIT_S = 0.5  # for assignments or rows, at most
@@ -164,9 +164,7 @@ class Worker:
         source = resolve_source(job.model, options)
         prompts = open_prompts(job, plan, source)
         opened = open_shared_engine(job, source, store, self._open_engine)
-        prompts.require_known_ids(opened.loop.vocab_size)
-        self._warnings = prompts.model_warnings(opened.loop.vocab_size)
-        use_grammars(opened.loop, job, prompts)
+        self._warnings = fit_together(opened.loop, job, prompts)
         self._loop = opened.loop
         dtype = opened.settings.dtype
         maker = RowMaker(job, plan, store, options, prompts, opened.loop.check_tokens, dtype)

@@ -62,6 +62,16 @@ def open_shared_engine(
     return open_engine(source, job.engine, agreed)
 
 
+def fit_together(loop: Loop[Any, Any], job: Job, prompts: Prompts) -> tuple[str, ...]:
+    """Gives the loop what the job's rows need; returns warnings about model and tokenizer.
+
+    Raises WeightsError if they don't go together, JobError if the job's grammar can't be used.
+    """
+    prompts.require_known_ids(loop.vocab_size)
+    use_grammars(loop, job, prompts)
+    return tuple(prompts.model_warnings(loop.vocab_size))
+
+
 def use_grammars(loop: Loop[Any, Any], job: Job, prompts: Prompts) -> None:
     """Gives the loop what rows with `structured_outputs` need.
 

@@ -1,7 +1,7 @@
 """A model as a step of a Ray Data pipeline, on actors: `Generator` is the judge."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import ray.data
 
 from rgpipeline import Generator
 from rgpipeline.errors import InputError, JobError, UserError
+from rgpipeline.integrations import ray_data
 from rgpipeline.integrations.ray_data import ProcessorConfig, build_processor
+from rgpipeline.runtime.cluster import Cluster, Node
 
 PAGE = Path(__file__).parents[2] / "docs/ray-data.md"
 COUNT = 40
@@ -75,6 +77,52 @@ def test_a_missing_column_is_told_before_anything_runs() -> None:
     dataset = ray.data.from_items([{"promt": "x"}])
     with pytest.raises(InputError, match=r"no column 'prompt' .*did you mean 'promt'"):
         build_processor(ProcessorConfig(model=MODEL))(dataset)
+
+
+class Recorded:
+    """A dataset that only keeps how `map_batches` was called."""
+
+    def __init__(self) -> None:
+        self.call: dict[str, Any] = {}
+
+    def schema(self, fetch_if_missing: bool) -> None:
+        return None
+
+    def map_batches(self, actor: type, **options: Any) -> "Recorded":
+        self.call = options
+        return self
+
+
+TPU_HOSTS = [Node(f"t{k}", f"t{k}", {"CPU": 100, "TPU": 4}) for k in range(3)]
+CPU_HOSTS = [Node("c", "c", {"CPU": 16})]
+GPU_HOSTS = [Node("g", "g", {"CPU": 64, "GPU": 8})]
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize(
+    ("nodes", "options", "size", "taken"),
+    [
+        (TPU_HOSTS, {}, (3, 3), {"num_cpus": 0, "resources": {"TPU": 4}}),
+        (GPU_HOSTS, {}, (8, 8), {"num_cpus": 0, "num_gpus": 1}),
+        (GPU_HOSTS, {"workers": {"mesh": {"model": 2}}}, (4, 4), {"num_cpus": 0, "num_gpus": 2}),
+        (CPU_HOSTS, {}, (2, 2), {"num_cpus": 7}),
+        (TPU_HOSTS, {"workers": {"count": 2}}, (2, 2), {"resources": {"TPU": 4}}),
+        (GPU_HOSTS, {"concurrency": (1, 6)}, (1, 6), {"num_gpus": 1}),
+    ],
+)
+def test_actors_are_placed_as_a_jobs_workers_and_leave_a_core_to_ray_data(
+    monkeypatch: pytest.MonkeyPatch,
+    nodes: Sequence[Node],
+    options: dict[str, Any],
+    size: tuple[int, int],
+    taken: dict[str, Any],
+) -> None:
+    monkeypatch.setattr(ray_data, "read_cluster", lambda: Cluster(tuple(nodes)))
+    dataset: Any = Recorded()
+    build_processor(ProcessorConfig(model=MODEL, **options))(dataset)
+    pool = dataset.call["compute"]
+    assert (pool.min_size, pool.max_size) == size
+    assert {name: dataset.call[name] for name in taken} == taken
 
 
 @pytest.mark.parametrize(
