@@ -6,6 +6,7 @@ on 3 6 2 4 8..., `[5]` goes on 5 0. A dropped token or a swapped slot changes ev
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from rgpipeline.engine.api import PrefillPack
 from rgpipeline.engine.decoded import GOES_ON, IDLE, LAST, STOPPED, DecodedBlock
 from rgpipeline.engine.slot_fields import SamplingFeatures, SlotParams
+from rgpipeline.engine.text_requests import TokenScores
 from rgpipeline.read_texts import StateKind
 
 
@@ -27,6 +29,7 @@ class FakeSlot:
 
 ANY_DIGIT = (1 << 10) - 1
 
+Read = TypeVar("Read")
 FakeState = tuple[FakeSlot, ...]
 FakeBuffer = tuple[int, ...]  # what each row has added up
 
@@ -40,10 +43,10 @@ class FakeBlock:
 
 
 @dataclass(frozen=True)
-class FakeScores:
-    scores: NDArray[np.float32]
+class FakeScores(Generic[Read]):
+    scores: Read
 
-    def read(self) -> NDArray[np.float32]:
+    def read(self) -> Read:
         return self.scores
 
 
@@ -51,11 +54,12 @@ class FakeScores:
 class FakeHidden:
     totals: NDArray[np.float32]  # [r, t]
 
-    def log_probabilities(self, targets: NDArray[np.int32]) -> FakeScores:
-        """Minus the sum of the tokens before, for each target."""
-        return FakeScores(np.where(targets < 0, np.nan, -self.totals).astype(np.float32))
+    def log_probabilities(self, targets: NDArray[np.int32]) -> "FakeScores[TokenScores]":
+        """Minus the sum of the tokens before, for each target; the next token is the greedy one."""
+        logprobs = np.where(targets < 0, np.nan, -self.totals).astype(np.float32)
+        return FakeScores(TokenScores(logprobs, self.totals % 10 == targets))
 
-    def sums(self, counted: NDArray[np.bool_]) -> FakeScores:
+    def sums(self, counted: NDArray[np.bool_]) -> "FakeScores[NDArray[np.float32]]":
         return FakeScores(np.where(counted, self.totals, 0).sum(1, keepdims=True, dtype=np.float32))
 
 

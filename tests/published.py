@@ -41,7 +41,7 @@ def publish(job: Job, answer: Answer, *, success: bool = True) -> str:
     """Publishes what `answer(row number, input row)` says, a part a shard; returns the url."""
     store = open_store(job.output.path, job.storage_options)
     plan = open_or_create(job, store)
-    columns = added_columns(job)
+    columns = added_columns(job, plan.choices)
     number = 0
     for shard in plan.shards:
         input = plan.read(shard)

@@ -10,51 +10,22 @@ call can wait for more prompts while all slots decode. The state of a prompt is 
 row into a slot.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rgpipeline.engine.decoded import PendingBlock, PendingStep
 from rgpipeline.engine.slot_fields import SamplingFeatures, SlotParams
+from rgpipeline.engine.text_requests import TokenScores
 from rgpipeline.read_texts import StateKind
 
 State = TypeVar("State")
 Rows = TypeVar("Rows")
 
-Pooling = Literal["mean", "last"]
-
 UNLIMITED = -1
-
-
-@dataclass(frozen=True, slots=True)
-class TextRequest:
-    """A text to read once, in no slot.
-
-    The tokens from `first` on are scored; or, with `pooling`, the text is pooled.
-    """
-
-    key: Hashable
-    tokens: NDArray[np.int32]  # [n]
-    first: int = 1  # in [1, n]; n scores nothing
-    pooling: Pooling | None = None  # of the final hidden values: their mean, or the last token's
-
-
-@dataclass(frozen=True, slots=True)
-class TextResult:
-    """The progress of a text since its last result."""
-
-    key: Hashable
-    tokens: int  # scored or pooled
-    # With the last result: [n - first] log-probabilities, or the pooled hidden values [width].
-    values: NDArray[np.float32] | None = None
-
-    @property
-    def whole(self) -> bool:
-        """Whether this is the text's last result."""
-        return self.values is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +46,19 @@ class PendingValues(Protocol):
         ...
 
 
+class PendingScores(Protocol):
+    """Scores that the device may still be working on."""
+
+    def read(self) -> TokenScores:
+        """Waits for the device; [r, t], with values only where there is a target."""
+        ...
+
+
 class Hidden(Protocol):
     """The final hidden values of a pack's positions, on the device."""
 
-    def log_probabilities(self, targets: NDArray[np.int32]) -> PendingValues:
-        """Log-probabilities of tokens, [r, t], with values only where there is a target.
+    def log_probabilities(self, targets: NDArray[np.int32]) -> PendingScores:
+        """Log-probabilities of tokens, and whether each is the most probable.
 
         `targets` [r, t]: for each position the token whose log-probability, given all tokens up to
         that position, is wanted; -1 for none.

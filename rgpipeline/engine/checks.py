@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.engine.api import TextResult
 from rgpipeline.engine.slot_fields import MAX_STOP_IDS
+from rgpipeline.engine.text_requests import TextResult
 from rgpipeline.errors import RowError, WeightsError
 from rgpipeline.read_texts import StateKind
 from rgpipeline.records import Emission, Request

@@ -15,7 +15,7 @@ from rgpipeline.engine.activity import Activity
 from rgpipeline.engine.checks import NumberCheck, without_numbers
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
-from rgpipeline.engine.prefill.text_scorer import TextScorer, score_all
+from rgpipeline.engine.prefill.text_scorer import TextScorer
 from rgpipeline.engine.programs.lowering import tree_bytes
 from rgpipeline.engine.programs.program_shapes import pack_tokens
 from rgpipeline.engine.sizing import (
@@ -28,6 +28,7 @@ from rgpipeline.engine.sizing import (
     resolve_settings,
 )
 from rgpipeline.engine.step_tuner import StepTuner
+from rgpipeline.engine.text_requests import TextRequest
 from rgpipeline.errors import UserError, WeightsError
 from rgpipeline.model.collectives import ALONE, Chips
 from rgpipeline.model.config import GriffinConfig
@@ -173,8 +174,12 @@ def number_check(engine: GriffinEngine, params: Any, weights: str) -> NumberChec
 def require_numbers(engine: GriffinEngine, params: Any, weights: str) -> None:
     """Scores the shortest text, BOS alone. Raises WeightsError if its logits are not finite."""
     text = np.full((2,), engine.config.bos_id, np.int32)
-    (score,) = score_all(TextScorer(engine, 0), [text])
-    if without_numbers(score):
+    scorer = TextScorer(engine, 0)
+    scorer.add(TextRequest(None, text))
+    results = []
+    while not scorer.idle:
+        results += scorer.step()
+    if any(one.values is not None and without_numbers(one.values) for one in results):
         raise WeightsError(
             f"{weights}: the weights give no numbers: for any prompt, logits are NaN or "
             f"infinite{_not_finite(params)}; copy or save the model again, or try model.dtype: "

@@ -12,7 +12,7 @@ from typing import Any, Generic
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.engine.api import UNLIMITED, Engine, Rows, State, TextRequest, TextResult
+from rgpipeline.engine.api import UNLIMITED, Engine, Rows, State
 from rgpipeline.engine.checks import NumberCheck, check_request, check_tokens
 from rgpipeline.engine.constrained import Constraints, failure
 from rgpipeline.engine.decoder import Decoder
@@ -21,6 +21,7 @@ from rgpipeline.engine.prefill.admission import Admission
 from rgpipeline.engine.prefill.text_scorer import TextScorer
 from rgpipeline.engine.sequence import IndexPool, InFlight
 from rgpipeline.engine.step_tuner import DEFAULT_TOKENS, UNDISTURBED_BLOCKS, StepTuner
+from rgpipeline.engine.text_requests import TextRequest, TextResult
 from rgpipeline.errors import RowError
 from rgpipeline.records import Emission, Request
 

@@ -150,7 +150,7 @@ def count_work(job: Job) -> Work:
     options = resolve_options(job.storage_options)
     plan = make_plan(job)
     prompts = open_prompts(job, plan, resolve_source(job.model, options))
-    counter = _Counter(task_of(job), prompts)
+    counter = _Counter(task_of(job, plan.choices), prompts)
     shards = max(_SHARDS, _ROWS * len(plan.shards) // max(1, plan.rows))
     chosen = plan.shards[:: max(1, len(plan.shards) // shards)]
     for shard in chosen:

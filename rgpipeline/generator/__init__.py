@@ -10,5 +10,6 @@ from rgpipeline.generator.calls import Progress
 from rgpipeline.generator.generator import Generator
 from rgpipeline.generator.running_sequence import Completion
 from rgpipeline.generator.state import State
+from rgpipeline.tasks.score_task import Score
 
-__all__ = ["Completion", "Generator", "Progress", "State"]
+__all__ = ["Completion", "Generator", "Progress", "Score", "State"]

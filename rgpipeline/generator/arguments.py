@@ -69,6 +69,17 @@ def prompt_value(prompt: object) -> str | TokenArray:
     raise _neither(type_name(prompt))
 
 
+def several_prompts(value: object) -> list[object] | None:
+    """The prompts in a list of them; None for a single one, a text or token ids."""
+    value = plain(value)
+    if hasattr(value, "__array__"):
+        value = np.asarray(value).tolist()
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return None
+    items = list(value)
+    return None if items and all(_is_whole(type(plain(item))) for item in items) else items
+
+
 def row_ids(ids: object, count: int) -> list[str]:
     """The ids of `count` prompts as texts; their indices if `ids` is None. Raises UserError."""
     if ids is None:

@@ -9,12 +9,12 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.engine.api import TextRequest, TextResult
-from rgpipeline.engine.checks import NO_NUMBERS, without_numbers
+from rgpipeline.engine.text_requests import TextRequest, TextResult
 from rgpipeline.errors import RowError
 from rgpipeline.generator.running_sequence import Call, Completion, RunningSequence
 from rgpipeline.generator.shared_loop import SharedLoop
 from rgpipeline.records import Request
+from rgpipeline.tasks.score_task import Score, scores_of
 from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.wording import count, rate
 
@@ -153,12 +153,21 @@ def scores(
 
     Raises RowError for a text whose logits are not finite.
     """
+    found = completion_scores(loop, [TextRequest(0, text) for text in texts], watch)
+    return [score.token_logprobs for (score,) in found]
+
+
+def completion_scores(
+    loop: SharedLoop, requests: Sequence[TextRequest], watch: Watch
+) -> list[list[Score]]:
+    """The scores of each text's completions. Raises RowError where logits are not finite."""
     found = []
-    for index, scored in enumerate(read_texts(loop, [TextRequest(0, t) for t in texts], watch)):
-        assert scored.values is not None, "the result is whole"
-        if without_numbers(scored.values):
-            raise RowError(f"prompt {index}: {NO_NUMBERS}")
-        found.append(scored.values)
+    results = read_texts(loop, requests, watch)
+    for index, (request, result) in enumerate(zip(requests, results, strict=True)):
+        try:
+            found.append(scores_of(request, result))
+        except RowError as error:
+            raise RowError(f"prompt {index}: {error}") from None
     return found
 
 

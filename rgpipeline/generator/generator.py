@@ -1,14 +1,16 @@
 """The calls to a model in this process."""
 
 from collections.abc import Iterator, Sequence
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.engine.api import Pooling, TextRequest
+from rgpipeline.engine.text_requests import Pooling, TextRequest
 from rgpipeline.errors import RowError
-from rgpipeline.generator.arguments import Prompt, SamplingLike
-from rgpipeline.generator.calls import Watch, read_texts, scores, watch_for
+from rgpipeline.generator.arguments import Prompt, SamplingLike, several_prompts
+from rgpipeline.generator.calls import Watch, completion_scores, read_texts, scores, watch_for
+from rgpipeline.generator.completed_texts import completed_texts
 from rgpipeline.generator.loaded_model import LoadedModel
 from rgpipeline.generator.request_maker import Messages, Samplings, Tools
 from rgpipeline.generator.running_sequence import Completion
@@ -17,6 +19,7 @@ from rgpipeline.jobfile.spec_faults import section
 from rgpipeline.spec import Sampling
 from rgpipeline.spec.job_spec import EmbedSpec
 from rgpipeline.tasks.embed_task import embedding
+from rgpipeline.tasks.score_task import Score
 
 States = State | Sequence[State | None] | None
 
@@ -139,14 +142,60 @@ class Generator(LoadedModel):
         """As `stream`, for the answer to one conversation with these `tools`."""
         return self._run.stream(self._requests.chats([messages], sampling, [row_id], tools))
 
+    @overload
     def score(
         self, prompts: Sequence[Prompt], *, progress: bool | Watch = False
-    ) -> list[NDArray[np.float32]]:
-        """Log-probability of each token given those before it, float32 [len - 1] each.
+    ) -> list[NDArray[np.float32]]: ...
 
-        Raises RowError naming a prompt by its index; UserError if `prompts` isn't a list.
+    @overload
+    def score(  # type: ignore[overload-overlap]  # a text is a sequence of texts, too
+        self,
+        prompts: Sequence[Prompt],
+        completions: Sequence[Prompt],
+        *,
+        progress: bool | Watch = False,
+    ) -> list[Score]: ...
+
+    @overload
+    def score(
+        self,
+        prompts: Sequence[Prompt],
+        completions: Sequence[Sequence[Prompt]],
+        *,
+        progress: bool | Watch = False,
+    ) -> list[list[Score]]: ...
+
+    def score(
+        self,
+        prompts: Sequence[Prompt],
+        completions: Sequence[Prompt] | Sequence[Sequence[Prompt]] | None = None,
+        *,
+        progress: bool | Watch = False,
+    ) -> list[NDArray[np.float32]] | list[Score] | list[list[Score]]:
+        """Scores of prompts, or of completions given their prompts.
+
+        Args:
+          prompts: as for `generate`.
+          completions: for each prompt a text, or a list of texts; or token ids in place of a text.
+            A text's tokens are those of the text alone, without BOS, put after the prompt's. Each
+            prompt is read once; scores have the bits of pairs scored one by one.
+          progress: as for `generate`.
+
+        Returns:
+          Without completions the log-probability of each token given those before it, float32
+          [len - 1] each. With them a `Score` for each text, in a list where a list was given.
+
+        Raises RowError naming a prompt by its index; UserError for other mistakes.
         """
-        return scores(self._loop, self._requests.tokens(prompts), watch_for(progress))
+        watch = watch_for(progress)
+        if completions is None:
+            return scores(self._loop, self._requests.tokens(prompts), watch)
+        given = list(completions)
+        found = completion_scores(
+            self._loop, completed_texts(self._requests, prompts, given), watch
+        )
+        single = [several_prompts(one) is None for one in given]
+        return [s[0] if one else s for s, one in zip(found, single, strict=True)]  # type: ignore[return-value]
 
     def embed(
         self,
@@ -169,7 +218,7 @@ class Generator(LoadedModel):
         """
         embed = section(EmbedSpec, "embed", pooling=pooling, normalize=normalize)
         texts = self._requests.tokens(prompts)
-        requests = [TextRequest(0, text, len(text), embed.pooling) for text in texts]
+        requests = [TextRequest(0, text, len(text), pooling=embed.pooling) for text in texts]
         found = np.zeros((len(texts), self._loop.opened().width), np.float32)
         for index, one in enumerate(read_texts(self._loop, requests, watch_for(progress))):
             try:

@@ -92,7 +92,7 @@ class RequestMaker:
         before = starts(from_state, len(given))
         tokens = self._tokens(
             *("prompt", given, before),
-            lambda prompt, start: self._encode(prompt, bos=start is None),
+            lambda prompt, start: self.encode(prompt, bos=start is None),
         )
         each = samplings(sampling, len(tokens))
         requests = self._requests(tokens, each, ids, "prompt", before)
@@ -124,7 +124,7 @@ class RequestMaker:
     def tokens(self, prompts: object) -> list[Tokens]:
         """Token ids [n] of each prompt, n >= 1."""
         given = elements(prompts, "prompts", "a list of prompts")
-        return self._tokens("prompt", given, [None] * len(given), lambda one, _: self._encode(one))
+        return self._tokens("prompt", given, [None] * len(given), lambda one, _: self.encode(one))
 
     def _tokens(
         self, what: str, given: Sequence[object], before: Sequence[ReadText | None], encode: Encode
@@ -132,7 +132,7 @@ class RequestMaker:
         """The ids of each, after those of what it follows that must be read again."""
         tokens = []
         for index, (one, start) in enumerate(zip(given, before, strict=True)):
-            with _named(what, index):
+            with named(what, index):
                 ids = encode(one, start)
                 if start is not None:
                     ids = np.concatenate([start.tail, ids], dtype=np.int64)
@@ -140,7 +140,8 @@ class RequestMaker:
                 tokens.append(ids.astype(np.int32))
         return tokens
 
-    def _encode(self, prompt: object, *, bos: bool = True) -> NDArray[np.integer[Any]]:
+    def encode(self, prompt: object, *, bos: bool = True) -> NDArray[np.integer[Any]]:
+        """A prompt's ids [n]."""
         value = prompt_value(prompt)
         if not isinstance(value, str):
             return value
@@ -175,13 +176,13 @@ class RequestMaker:
             if self.tokenizer is not None:
                 sampling = with_named_tokens(sampling, self.tokenizer)
             requests += sample_requests(prompt, sampling, name, repeat(index), start)
-            with _named(what, index):
+            with named(what, index):
                 self.loop.opened().check(requests[-1])
         return requests
 
 
 @contextmanager
-def _named(what: str, index: int) -> Iterator[None]:
+def named(what: str, index: int | str) -> Iterator[None]:
     """Puts the prompt's name before the RowErrors of the block."""
     try:
         yield

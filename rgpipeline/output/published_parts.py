@@ -106,7 +106,7 @@ def published_parts(folder: JobFolder) -> Iterator[PublishedPart]:
 
 def _dataset(folder: JobFolder, names: Sequence[str]) -> ds.Dataset:
     """Parts as a dataset, in this order; without any, an empty table."""
-    added = added_columns(folder.job)
+    added = added_columns(folder.job, folder.plan.choices)
     schema = folder.plan.part_schema(added)
     if not names:
         return ds.dataset(schema.empty_table())

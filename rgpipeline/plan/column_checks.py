@@ -58,8 +58,8 @@ def column_faults(
     return faults
 
 
-def name_faults(job: Job, kept: Sequence[str]) -> list[str]:
-    """A message where two columns of the output would have one name.
+def name_faults(job: Job, kept: Sequence[str], choices: bool) -> list[str]:
+    """A message where two columns of the output would have one name; `choices`: see `Plan`.
 
     Names that differ only in case count as one: DuckDB, Spark and most databases treat them so,
     and would answer a query for our `completion` with the input's `Completion`.
@@ -76,7 +76,7 @@ def name_faults(job: Job, kept: Sequence[str]) -> list[str]:
         )
     taken = {
         own: by_name[own.casefold()]
-        for own in added_columns(job).names
+        for own in added_columns(job, choices).names
         if own.casefold() in by_name
     }
     if taken:
@@ -180,7 +180,10 @@ def _holds_items(kinds: JsonKinds, test: Callable[[JsonKinds], bool]) -> bool:
 _WANTED: dict[str, tuple[Fits, str]] = {
     "prompt": (_is_text, "text"),
     "state": (_is_text, "the address of a stored state, as text,"),
-    "completion": (_is_text, "text"),
+    "completion": (
+        lambda kind: _is_text(kind) or _is_list_of(kind, is_text),
+        "text, or a list of texts,",
+    ),
     "prompt_ids": (lambda kind: _is_list_of(kind, pa.types.is_integer), "a list of token ids"),
     "messages": (
         lambda kind: _is_text(kind) or _is_list_of(kind, pa.types.is_struct, pa.types.is_map),
@@ -200,7 +203,7 @@ _WANTED: dict[str, tuple[Fits, str]] = {
 _HOLDS: dict[str, Callable[[JsonKinds], bool]] = {
     "prompt": lambda kinds: kinds.text,
     "state": lambda kinds: kinds.text,
-    "completion": lambda kinds: kinds.text,
+    "completion": lambda kinds: kinds.text or _holds_items(kinds, lambda item: item.text),
     "prompt_ids": lambda kinds: _holds_items(kinds, lambda item: item.least is not None),
     "messages": lambda k: k.text or _holds_items(k, lambda item: item.keys is not None),
     "tools": lambda k: k.text or _holds_items(k, lambda item: item.keys is not None),

@@ -8,7 +8,7 @@ from itertools import combinations
 import pyarrow as pa
 
 from rgpipeline.errors import InputError
-from rgpipeline.io.arrow_types import common_type
+from rgpipeline.io.arrow_types import common_type, is_any_list, value_type
 from rgpipeline.io.json_types import ColumnTypes, JsonKinds, is_json
 from rgpipeline.io.readers import Reader, Scan
 from rgpipeline.io.used_values import exact_name
@@ -44,6 +44,13 @@ class InputColumns:
     def json_kinds(self, name: str) -> JsonKinds | None:
         """Which kinds of values a column of JSON rows has; None where the rows aren't JSON."""
         return None if self._types is None else self._types.kinds(name)
+
+    def holds_lists(self, name: str) -> bool:
+        """Whether a used column holds a list in any file."""
+        kinds = self.json_kinds(name)
+        if kinds is not None:
+            return kinds.items is not None
+        return any(is_any_list(value_type(field.type)) for field, _ in self.used_fields(name))
 
     def used_fields(self, name: str) -> Iterator[tuple[pa.Field, str]]:
         """A used column in each of its types, with the path of the first file of that type."""

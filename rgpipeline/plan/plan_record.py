@@ -35,6 +35,7 @@ class Plan:
     kept: tuple[str, ...]  # carried to the output, in order
     columns: Columns  # which columns mean what; a format may say so itself
     partitions: tuple[str, ...] = ()  # columns that come from folders' names
+    choices: bool = False  # the column of completions to score holds lists of texts
     # When the job began; the date for chat templates that ask for one.
     began: datetime = field(default_factory=datetime.now, compare=False)
     warnings: tuple[str, ...] = ()  # for the person, on opening; not part of the plan
@@ -105,6 +106,7 @@ class Plan:
                 "kept": self.kept,
                 "columns": self.columns.model_dump(),
                 "partitions": self.partitions,
+                "choices": self.choices,
                 "began": self.began.isoformat(timespec="seconds"),
                 "job": self.job,
             }
@@ -130,6 +132,7 @@ class Plan:
             # An earlier version may not have known all columns of a format.
             columns=Columns(**{**FORMATS[facts["format"]].columns, **facts["columns"]}),
             partitions=tuple(facts["partitions"]),
+            choices=facts.get("choices", False),
             began=datetime.fromisoformat(facts["began"]) if "began" in facts else datetime.now(),
         )
 

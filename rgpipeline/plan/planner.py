@@ -15,7 +15,12 @@ from rgpipeline.io.parts import is_writable, part_name
 from rgpipeline.io.paths import Inputs, expand_inputs, takes_in
 from rgpipeline.io.readers import Reader, Scan, reader_for
 from rgpipeline.io.shard_rows import partition_fields
-from rgpipeline.plan.column_checks import column_faults, missing_columns, name_faults, with_found_id
+from rgpipeline.plan.column_checks import (
+    column_faults,
+    missing_columns,
+    name_faults,
+    with_found_id,
+)
 from rgpipeline.plan.input_columns import InputColumns
 from rgpipeline.plan.plan_record import Plan, identity, used_columns
 from rgpipeline.records import InputFile, Shard, Span
@@ -52,7 +57,8 @@ def make_plan(job: Job, retry: Retry | None = None) -> Plan:
     columns = own or with_found_id(job, found, partitions)
     names = [*found.names, *(field.name for field in partitions)]
     kept = kept_columns(job, columns, format.kept or names)
-    faults = [*column_faults(job, columns, found, partitions), *name_faults(job, kept)]
+    choices = columns.completion is not None and found.holds_lists(columns.completion)
+    faults = [*column_faults(job, columns, found, partitions), *name_faults(job, kept, choices)]
     # Some files may lack a column that only happens to be called `id`, not one that the job names.
     needed = own or job.input.columns
     schemas = [scan.schema for scan in scans]
@@ -70,6 +76,7 @@ def make_plan(job: Job, retry: Retry | None = None) -> Plan:
         kept=kept,
         columns=columns,
         partitions=tuple(field.name for field in partitions if field.name in read),
+        choices=choices,
         warnings=(*inputs.warnings, *_empty_files(files)),
     )
 

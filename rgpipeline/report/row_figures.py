@@ -55,7 +55,7 @@ def row_facts(folder: JobFolder) -> RowFacts:
     """Reads the figures of every published row, and the texts of a few samples."""
     facts = RowFacts()
     p = folder.job.output.prefix
-    task = task_of(folder.job)
+    task = task_of(folder.job, folder.plan.choices)
     counted = task.token_column
     names = [f"{p}{name}" for name in ("id", "sample", "error", counted)]
     if task.writes_texts:
@@ -70,7 +70,7 @@ def row_facts(folder: JobFolder) -> RowFacts:
                 continue
             key = SampleKey(part.shard, entry.row, entry.sample)
             tokens, reason = begun.pop(key, (0, None))
-            tokens += row[counted] or 0
+            tokens += task.counted(row[counted])
             reason = reason or row.get("finish_reason", task.done)
             if whole:
                 facts.reasons[reason or ""] += 1

@@ -28,7 +28,7 @@ class Columns(Spec):
         None, "column of token id lists, taken as they are", "ids", "column"
     )
     completion: str | None = field(
-        None, "task score: text to score given the prompt", "answer", "column"
+        None, "task score: text, or list of texts, to score given the prompt", "answer", "column"
     )
     id: str | None = field(
         None,

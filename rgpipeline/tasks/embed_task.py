@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from rgpipeline.engine.api import TextRequest, TextResult
+from rgpipeline.engine.text_requests import TextRequest, TextResult
 from rgpipeline.errors import RowError
 from rgpipeline.io.parts import ERROR, PROMPT_TOKENS, SEGMENT_COLUMNS, Column
 from rgpipeline.records import OutputRow
@@ -47,7 +47,7 @@ class EmbedTask(Task):
 
     def work(self, row: RowLabel, values: Mapping[str, Any], prompts: Prompts) -> list[RowWork]:
         tokens = np.asarray(prompts.make(values).tokens, np.int32)
-        request = TextRequest(row.key(), tokens, len(tokens), self._embed.pooling)
+        request = TextRequest(row.key(), tokens, len(tokens), pooling=self._embed.pooling)
         return [TextWork(row, request, partial(_output_row, self._embed.normalize, len(tokens)))]
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from rgpipeline.engine.api import TextRequest, TextResult
 from rgpipeline.engine.checks import NO_NUMBERS, without_numbers
+from rgpipeline.engine.text_requests import TextRequest, TextResult
 from rgpipeline.errors import RowError
 from rgpipeline.io.parts import ERROR, PROMPT_TOKENS, SEGMENT_COLUMNS, Column
 from rgpipeline.records import OutputRow
@@ -23,12 +23,41 @@ from rgpipeline.tasks.task import RowLabel, RowWork, Task, TextWork
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Score:
-    """The result of one text."""
+    """The score of a completion given its prompt.
 
-    tokens: int  # that were scored
-    logprob: float  # sum over the scored tokens, natural logarithm
-    perplexity: float
-    token_logprobs: NDArray[np.float32] | None = None  # [tokens], where asked for
+    `token_logprobs`, float32 [tokens]: log-probability of each token given all before it. `logprob`
+    is their sum. `is_greedy`: each token is the most probable one given all before it.
+    """
+
+    token_logprobs: NDArray[np.float32]
+    logprob: float
+    tokens: int
+    is_greedy: bool
+
+    @property
+    def perplexity(self) -> float:
+        """exp(-logprob / tokens); 1 without tokens."""
+        mean = -self.logprob / max(1, self.tokens)
+        # exp overflows for a text that the model holds impossible.
+        return math.exp(mean) if mean < 700 else math.inf
+
+
+def scores_of(request: TextRequest, result: TextResult) -> list[Score]:
+    """The score of each completion of a text that is read.
+
+    Raises RowError where logits were not finite.
+    """
+    assert result.values is not None, "the result is whole"
+    assert result.greedy is not None, "the text is scored"
+    if without_numbers(result.values):
+        raise RowError(NO_NUMBERS)
+    lengths = [len(request.tokens) - request.first, *map(len, request.others)]
+    ends = np.cumsum(lengths)[:-1]
+    pairs = zip(np.split(result.values, ends), np.split(result.greedy, ends), strict=True)
+    return [
+        Score(values, float(np.sum(values, dtype=np.float64)), len(values), bool(greedy.all()))
+        for values, greedy in pairs
+    ]
 
 
 class ScoreTask(Task):
@@ -54,8 +83,7 @@ class ScoreTask(Task):
             ERROR,
         ]
         if may_have_logprobs(job):
-            floats = pa.list_(pa.float32())
-            columns.append(_column("token_logprobs", floats, lambda score: score.token_logprobs))
+            columns.append(_column("token_logprobs", pa.list_(pa.float32()), kept_logprobs))
         return columns
 
     def work(self, row: RowLabel, values: Mapping[str, Any], prompts: Prompts) -> list[RowWork]:
@@ -74,19 +102,25 @@ class ScoreTask(Task):
         return [TextWork(row, request, partial(_output_row, request, prompt.sampling.logprobs > 0))]
 
 
+def kept_logprobs(score: Score) -> NDArray[np.float32] | None:
+    """The log-probabilities of a row's score; None where the row didn't ask for them."""
+    return score.token_logprobs if len(score.token_logprobs) else None
+
+
+def row_scores(request: TextRequest, each: bool, scored: TextResult) -> list[Score]:
+    """`scores_of`, with log-probabilities of single tokens only if they are asked for (`each`)."""
+    found = scores_of(request, scored)
+    none = np.zeros((0,), np.float32)
+    return found if each else [replace(score, token_logprobs=none) for score in found]
+
+
 def _output_row(request: TextRequest, each: bool, row: RowLabel, scored: TextResult) -> OutputRow:
-    """`each`: log-probabilities of single tokens are asked for, too."""
-    assert scored.values is not None, "the result is whole"
-    if without_numbers(scored.values):
-        return row.failed(NO_NUMBERS)
-    count = len(scored.values)
-    total = float(np.sum(scored.values, dtype=np.float64))
-    mean = -total / count
-    # exp overflows for a text that the model holds impossible.
-    perplexity = math.exp(mean) if mean < 700 else math.inf
-    score = Score(count, total, perplexity, scored.values if each else None)
+    try:
+        (score,) = row_scores(request, each, scored)
+    except RowError as error:
+        return row.failed(str(error))
     return OutputRow(
-        row.row, row.id, prompt_tokens=request.first, completion_tokens=count, result=score
+        row.row, row.id, prompt_tokens=request.first, completion_tokens=score.tokens, result=score
     )
 
 

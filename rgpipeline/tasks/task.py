@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from rgpipeline.engine.api import TextRequest, TextResult
+from rgpipeline.engine.text_requests import TextRequest, TextResult
 from rgpipeline.errors import RowError
 from rgpipeline.io.parts import Column
 from rgpipeline.read_texts import ReadText
@@ -105,7 +105,8 @@ class TextWork:
     @property
     def nbytes(self) -> int:
         """Host memory, approximately."""
-        return self.request.tokens.nbytes
+        others = sum(other.nbytes for other in self.request.others)
+        return self.request.tokens.nbytes + others
 
 
 RowWork = SequenceWork | TextWork
@@ -120,6 +121,10 @@ class Task(ABC):
     uses_slots: ClassVar[bool]  # its rows are sequences in slots, up to sampling.max_tokens long
     writes_texts: ClassVar[bool]  # it has `completion` and `finish_reason`, in segments
     sections: ClassVar[tuple[str, ...]] = ()  # of the job file, that no other task has
+
+    def counted(self, value: Any) -> int:
+        """The tokens that a value of `token_column` counts."""
+        return value or 0
 
     @abstractmethod
     def columns(self, job: Job) -> list[Column]:

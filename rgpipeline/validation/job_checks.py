@@ -109,7 +109,7 @@ def row_warnings(job: Job, plan: Plan) -> Iterator[str]:
     input = plan.read(Shard(first.index, first.spans), options)
     prompts = open_prompts(job, plan, source_of(job))
     yield from _stop_warnings(job, prompts.tokenizer)
-    rows, task = min(_ROWS, first.rows), task_of(job)
+    rows, task = min(_ROWS, first.rows), task_of(job, plan.choices)
     if prompts.tokenizer is not None:
         yield from templated_warnings(job, plan, prompts.tokenizer)
     bad: list[str] = []

@@ -198,7 +198,8 @@ class _Builder:
         kept = self.input.table.select(list(plan.kept))
         kept_rows = [None if row.row in self.without else row.row for row in rows]
         try:
-            return build_part(take_rows(kept, kept_rows), rows, added_columns(job), label)
+            added = added_columns(job, plan.choices)
+            return build_part(take_rows(kept, kept_rows), rows, added, label)
         except MemoryError:
             raise
         except Exception as error:

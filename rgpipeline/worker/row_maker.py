@@ -97,7 +97,7 @@ class _ShardMaker:
     ) -> None:
         self.input = input
         self._maker = maker
-        self._task = task_of(maker.job)
+        self._task = task_of(maker.job, maker.plan.choices)
         self._shard = active.shard
         self._failed = active.assignment.failed
         self._committed = committed

@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from rgpipeline.errors import InputError
+from rgpipeline.io.arrow_types import is_any_list, value_type
 from rgpipeline.io.readers import take_rows
 from rgpipeline.io.used_values import exact_text, value_of
 from rgpipeline.plan import Plan
@@ -57,6 +58,7 @@ class TableRows:
         """
         prompts = self._prompts(table.schema)
         names = used_columns(prompts.columns, self.job.input.template)
+        task = task_of(self.job, _choices(self.job, table.schema))
         used = table.select([name for name in names if name in table.column_names])
         work: list[RowWork] = []
         refused: list[OutputRow] = []
@@ -67,7 +69,7 @@ class TableRows:
                 label = replace(label, id=_hash(values))
                 if (own := prompts.row_id(values)) is not None:
                     label = replace(label, id=encodable(own))
-                found = task_of(self.job).work(label, values, prompts)
+                found = task.work(label, values, prompts)
                 self.check_tokens(found[0].request.tokens)
                 work += found
             except MemoryError:  # not the row's fault
@@ -82,7 +84,7 @@ class TableRows:
             self.job, _with_found_id(self.job, table.schema), table.column_names
         )
         kept = take_rows(table.select(kept_names), [row.row for row in rows])
-        ours = added_columns(self.job).table(rows)
+        ours = added_columns(self.job, _choices(self.job, table.schema)).table(rows)
         schema = pa.schema([*kept.schema, *ours.schema])
         return pa.table([*kept.columns, *ours.columns], schema=schema)
 
@@ -104,8 +106,14 @@ def check_columns(job: Job, schema: pa.Schema) -> None:
         needed += [("input.template", name) for name in PromptTemplate(job.input.template).fields]
     faults = [f for where, name in needed for f in missing_column(where, name, schema.names)]
     kept = kept_columns(job, _with_found_id(job, schema), schema.names)
-    if faults := faults + name_faults(job, kept):
+    if faults := faults + name_faults(job, kept, _choices(job, schema)):
         raise InputError("\n".join(faults))
+
+
+def _choices(job: Job, schema: pa.Schema) -> bool:
+    """Whether the column of completions to score holds lists of texts, see `Plan.choices`."""
+    name = job.input.columns.completion
+    return name in schema.names and is_any_list(value_type(schema.field(name).type))
 
 
 def _with_found_id(job: Job, schema: pa.Schema) -> Columns:

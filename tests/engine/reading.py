@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.engine.api import TextRequest
 from rgpipeline.engine.loop import Loop
+from rgpipeline.engine.text_requests import TextRequest
 
 
 def results(loop: Loop, requests: Sequence[TextRequest]) -> list[NDArray[np.float32]]:

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rgpipeline.engine.api import TextResult
 from rgpipeline.engine.checks import NO_NUMBERS, NumberCheck
 from rgpipeline.engine.factory import number_check
 from rgpipeline.engine.griffin_engine import GriffinEngine
@@ -18,6 +17,7 @@ from rgpipeline.engine.sampling.draw import argmax
 from rgpipeline.engine.sampling.next_token import next_tokens
 from rgpipeline.engine.slot_fields import SamplingFeatures
 from rgpipeline.engine.slot_state import empty_slots
+from rgpipeline.engine.text_requests import TextResult
 from rgpipeline.errors import WeightsError
 from rgpipeline.model.config import GRIFFIN_CYCLE, GriffinConfig, cycle
 from rgpipeline.model.griffin_state import init_state

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rgpipeline.engine.api import Pooling, TextRequest
 from rgpipeline.engine.loop import Loop
+from rgpipeline.engine.text_requests import Pooling, TextRequest
 from tests.engine.reading import results
 from tests.engine.test_same_bytes import HELD, engine
 
@@ -31,6 +31,20 @@ def request(key: int, text: Text) -> TextRequest:
     if isinstance(wanted, str):
         return TextRequest(key, tokens, pooling=wanted)
     return TextRequest(key, tokens, min(wanted, len(tokens)))
+
+
+@pytest.mark.parametrize("held", HELD)
+@pytest.mark.parametrize("prompt", [1, 16, 20, 66])
+def test_completions_of_one_prompt_have_the_bytes_of_pairs_scored_one_by_one(held, prompt):
+    texts = [(0, 65 + own, seed, prompt) for seed, own in enumerate((3, 12, 1))]
+    pairs = [request(0, text) for text in texts]
+    tails = [np.concatenate([pairs[0].tokens[:1], one.tokens[prompt:]]) for one in pairs]
+    head = pairs[0].tokens[:prompt]
+    pairs = [TextRequest(0, np.concatenate([head, tail]), prompt) for tail in tails]
+    together = TextRequest(0, pairs[0].tokens, prompt, tuple(tails[1:]))
+    (found,) = results(Loop(engine(held)), [together])
+    apart = [results(Loop(engine(held)), [pair])[0] for pair in pairs]
+    assert found.tobytes() == np.concatenate(apart).tobytes()
 
 
 @cache

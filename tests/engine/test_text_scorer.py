@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rgpipeline.engine.api import TextRequest
 from rgpipeline.engine.loop import Loop
+from rgpipeline.engine.text_requests import TextRequest
 from tests.engine.reading import results, scores
 from tests.fake_engine import FakeEngine
 
@@ -69,6 +69,45 @@ def test_every_text_is_pooled_whatever_its_company_and_prefixes(texts, chunk, sl
     ]
     found = np.concatenate(results(loop, requests))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@given(
+    st.lists(st.integers(1, 3), min_size=1, max_size=20),
+    st.lists(st.lists(st.integers(1, 9), max_size=9), min_size=1, max_size=6),
+    st.sampled_from([1, 2, 4]),
+    st.integers(1, 5),
+    st.integers(0, 3),
+)
+@settings(deadline=None, max_examples=100)
+def test_completions_of_a_prompt_have_the_scores_that_each_has_alone(
+    prompt, completions, chunk, slots, cached
+):
+    first, *others = (np.asarray(one, np.int32) for one in completions)
+    tokens = np.asarray([*prompt, *first], np.int32)
+    groups = [TextRequest(k, tokens, len(prompt), tuple(others)) for k in range(3)]
+    loop, found, told = Loop(FakeEngine(slots=slots, chunk=chunk), prefix_states=cached), {}, 0
+    loop.submit_texts(groups)
+    while loop.scoring:
+        for one in loop.score_step():
+            told += one.tokens
+            found |= {one.key: one} if one.whole else {}
+    texts = [[*prompt, *one] for one in completions]
+    expected = [score for text in texts for score in by_hand(text, len(prompt))]
+    greedy = [sum(t[:at]) % 10 == t[at] for t in texts for at in range(len(prompt), len(t))]
+    for key in range(3):
+        assert found[key].values.tolist() == expected
+        assert found[key].greedy.tolist() == greedy
+    assert told == 3 * len(expected)
+
+
+@pytest.mark.parametrize("cached", [0, 8])
+def test_completions_read_their_prompt_once_even_if_no_states_are_kept(cached):
+    engine = FakeEngine(slots=8, chunk=4)
+    prompt = np.arange(1, 18, dtype=np.int32)  # split at 16
+    others = tuple(np.array([k, k], np.int32) for k in range(3))
+    text = TextRequest(0, np.append(prompt, [5, 5]).astype(np.int32), 17, others)
+    (values,) = results(Loop(engine, prefix_states=cached), [text])
+    assert (len(values), engine.prefilled) == (8, 16 + 4 * 2)
 
 
 def test_texts_of_one_token_have_no_scores():

@@ -70,6 +70,48 @@ def test_scores_are_the_official_log_probabilities(generator, expected):
     np.testing.assert_allclose(scores[1], wanted, atol=2e-4)
 
 
+def test_completions_have_the_official_log_probabilities_and_the_bits_of_pairs(generator, expected):
+    prompt = expected["prompt_2"].tolist()
+    half, logits = len(prompt) // 2, expected["logits_2"]
+    greedy = expected["greedy_2"][:3].tolist()
+    texts = [prompt[half:], prompt[half : half + 2], [*prompt[half:], *greedy]]
+    (together,) = generator.score([prompt[:half]], [texts])
+    apart = generator.score([prompt[:half]] * 3, texts)
+    for score, pair, text in zip(together, apart, texts, strict=True):
+        assert score.tokens == len(text)
+        assert score.token_logprobs.tobytes() == pair.token_logprobs.tobytes()
+        rows = np.arange(half - 1, min(half - 1 + len(text), len(prompt) - 1))
+        logprobs = logits[rows] - np.logaddexp.reduce(logits[rows], axis=-1, keepdims=True)
+        right = logprobs[np.arange(len(rows)), prompt[half : half + len(rows)]]
+        np.testing.assert_allclose(score.token_logprobs[: len(rows)], right, atol=2e-4)
+
+
+def test_a_completion_is_greedy_if_it_is_what_the_model_writes(generator, expected):
+    prompt, greedy = expected["prompt_1"].tolist(), expected["greedy_1"][:4].tolist()
+    other = [*greedy[:3], (greedy[3] + 1) % 256]
+    (scores,) = generator.score([prompt], [[greedy, other, greedy[:1], []]])
+    assert [score.is_greedy for score in scores] == [True, False, True, True]
+
+
+def test_completions_keep_the_form_in_which_they_are_given(generator):
+    one, several = generator.score([[2], [2, 5]], [[7, 8], [[7], [8, 9]]])
+    assert (one.tokens, [score.tokens for score in several]) == (2, [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("completions", "told"),
+    [
+        ([[5]], "completions: 1 for 2 prompts"),
+        ([[5], []], "prompt 1: it has no completions"),
+        ([[5], [[5], [300]]], "prompt 1, completion 1: token id 300 is outside"),
+        ([[5], [[5], None]], "prompt 1, completion 1: it is neither a text nor"),
+    ],
+)
+def test_a_completion_that_cannot_be_scored_is_named(generator, completions, told):
+    with pytest.raises((RowError, UserError), match=told):
+        generator.score([[2], [2, 5]], completions)
+
+
 def test_a_text_is_its_tokens_after_the_beginning_of_text(generator):
     text = "\x01\x02\x03"
     tokens = Tokenizer.load(TOKENIZER).encode(text)

@@ -187,10 +187,10 @@ def test_scores_have_columns_of_their_own() -> None:
         0,
         "a",
         prompt_tokens=3,
-        result=Score(2, -2.5, 3.49, np.asarray([-0.5, -2.0], np.float32)),
+        result=Score(np.asarray([-0.5, -2.0], np.float32), -2.5, 2, is_greedy=False),
     )
     part = read_back(build_part(pa.table({"q": ["a"]}), [row], added, LABEL)).to_pylist()[0]
-    assert (part["tokens"], part["logprob"], part["perplexity"]) == (2, -2.5, 3.49)
+    assert (part["tokens"], part["logprob"], part["perplexity"]) == (2, -2.5, np.exp(1.25))
     assert part["token_logprobs"] == [-0.5, -2.0]
 
 

@@ -50,8 +50,18 @@ def test_shares_of_a_softmax_make_the_whole() -> None:
     targets = rng.integers(0, PARTS * 32, ROWS)
     shares = [softmax_share(part, targets - 32 * i) for i, part in enumerate(logits)]
 
-    told = reduce_softmax(jnp.stack(shares))
+    told, greedy = reduce_softmax(jnp.stack(shares))
 
     whole = np.concatenate(logits.astype(np.float64), axis=1)
     expected = whole[np.arange(ROWS), targets] - np.log(np.exp(whole).sum(axis=1))
     np.testing.assert_allclose(told, expected, atol=1e-5)
+    assert not greedy.any()
+
+
+def test_the_most_probable_token_is_told_and_of_equal_ones_the_first() -> None:
+    logits = rng.integers(0, 4, (PARTS, ROWS, 8)).astype(np.float32)  # many are equal
+    best = np.argmax(np.concatenate(logits, axis=1), axis=1)
+    for targets in (best, rng.integers(0, PARTS * 8, ROWS)):
+        shares = [softmax_share(part, targets - 8 * i) for i, part in enumerate(logits)]
+        _, greedy = reduce_softmax(jnp.stack(shares))
+        np.testing.assert_array_equal(greedy, targets == best)

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from rgpipeline.engine.api import TextResult
+from rgpipeline.engine.text_requests import TextResult
 from rgpipeline.errors import RowError
 from rgpipeline.jobfile import parse_job
 from rgpipeline.records import OutputRow

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rgpipeline.engine.api import TextResult
 from rgpipeline.engine.checks import NO_NUMBERS
+from rgpipeline.engine.text_requests import TextResult
 from rgpipeline.errors import RowError
 from rgpipeline.records import OutputRow
 from rgpipeline.spec import Columns, Sampling
@@ -30,7 +30,8 @@ def work(values: dict[str, Any], logprobs: int = 0, **columns: str) -> TextWork:
 def output_row(*logprobs: float, wanted: int = 0) -> OutputRow:
     ids = list(range(3, 4 + len(logprobs)))
     text = work({"ids": ids}, wanted, prompt_ids="ids")
-    scored = TextResult(ROW.key(), len(logprobs), np.asarray(logprobs, np.float32))
+    values = np.asarray(logprobs, np.float32)
+    scored = TextResult(ROW.key(), len(logprobs), values, np.ones(values.shape, np.bool_))
     return text.output_row(text.row, scored)
 
 
@@ -64,7 +65,7 @@ def test_a_score_is_the_sum_and_the_perplexity_of_the_tokens() -> None:
     assert (row.final, row.prompt_tokens, row.completion_tokens) == (True, 1, 2)
     assert (row.result.tokens, row.result.logprob) == (2, -4.0)
     assert row.result.perplexity == pytest.approx(np.exp(2.0))
-    assert row.result.token_logprobs is None
+    assert len(row.result.token_logprobs) == 0
 
 
 def test_token_logprobs_come_where_they_are_asked_for() -> None:

@@ -5,7 +5,7 @@ from threading import Condition
 import numpy as np
 import pytest
 
-from rgpipeline.engine.api import TextRequest
+from rgpipeline.engine.text_requests import TextRequest
 from rgpipeline.errors import StoreError
 from rgpipeline.records import Assignment, Shard
 from rgpipeline.tasks.task import RowLabel, TextWork

@@ -5,27 +5,27 @@ share.
 """
 
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass
 from itertools import islice
-from typing import Generic
+from typing import Any, Generic
 
-import numpy as np
-from numpy.typing import NDArray
-
-from rgpipeline.engine.api import Engine, PrefillPack, Rows, State, TextRequest, TextResult
-from rgpipeline.engine.prefill.prefixes import Prefix, PrefixCache
+from rgpipeline.engine.api import Engine, PrefillPack, Rows, State
+from rgpipeline.engine.prefill.prefixes import PrefixCache
 from rgpipeline.engine.prefill.queues import PrefillQueue
 from rgpipeline.engine.prefill.texts import (
+    NOTHING,
     Asked,
-    BufferedText,
     Chunk,
+    Completions,
     PendingResults,
     SharedChunks,
+    Text,
     prefixes_of,
     results_of,
     split_of,
 )
+from rgpipeline.engine.text_requests import TextRequest, TextResult
 
 # Calls that the device may still work on while the next one is prepared.
 _IN_FLIGHT = 1
@@ -36,7 +36,7 @@ class _PackRow:
     """One row of a call that is in flight."""
 
     row: int
-    text: BufferedText
+    text: Text[Any]
     chunk: Chunk
     last: bool  # of its text
 
@@ -56,8 +56,8 @@ class TextScorer(Generic[State, Rows]):
         self._prefix_states = prefix_states
         self._longest_chunk = max(size for _, size in engine.pack_shapes)
         self._shortest_chunk = min(size for _, size in engine.pack_shapes)
-        self._waiting: deque[tuple[TextRequest, list[Prefix]]] = deque()
-        self._texts: dict[int, BufferedText] = {}  # by row of the buffer
+        self._waiting: deque[Text[Rows]] = deque()
+        self._texts: dict[int, Text[Rows]] = {}  # by row of the buffer
         self._in_flight: deque[_Call] = deque()
         self._finished: list[TextResult] = []  # texts in which nothing is scored
         self._reset()
@@ -88,24 +88,26 @@ class TextScorer(Generic[State, Rows]):
         free = self._engine.text_rows - len(self._texts)
         keys = [text.request.key for text in self._texts.values()]
         keys += [row.text.request.key for call in self._in_flight for row in call.rows]
-        keys += [request.key for request, _ in islice(self._waiting, free)]
+        keys += [text.request.key for text in islice(self._waiting, free)]
         return list(dict.fromkeys(keys))
 
     def add(self, request: TextRequest) -> None:
-        if not results_of(request):
-            self._finished.append(TextResult(request.key, 0, np.zeros((0,), np.float32)))
-            return
-        prefixes = prefixes_of(request, self._longest_chunk, self._shortest_chunk)
-        self._waiting.append((request, self._prefixes.expect(prefixes)))
+        texts = request.completions()
+        group = Completions[Rows]([None if results_of(text) else NOTHING for text in texts])
+        for index, text in enumerate(texts):
+            if results_of(text):
+                self._waiting.append(self._buffered(text, group, index))
+        if (whole := group.joined()) is not None:
+            self._finished.append(TextResult(request.key, 0, *whole))
 
     def drop(self, key: Hashable | None = None) -> None:
         """Drops the text with this key, or all texts (None); nothing more of it is reported."""
-        kept = deque[tuple[TextRequest, list[Prefix]]]()
-        for request, prefixes in self._waiting:
-            if key is None or request.key == key:
-                self._prefixes.forget(prefixes, None)
+        kept = deque[Text[Rows]]()
+        for text in self._waiting:
+            if key is None or text.request.key == key:
+                self._prefixes.forget(text.prefixes, None)
             else:
-                kept.append((request, prefixes))
+                kept.append(text)
         self._waiting = kept
         in_flight = [row.text for call in self._in_flight for row in call.rows]
         for text in [*self._texts.values(), *in_flight]:
@@ -141,23 +143,44 @@ class TextScorer(Generic[State, Rows]):
         for row in _in_turns(free, self._engine.text_rows, self._engine.parts):
             if not self._waiting:
                 break
-            request, prefixes = self._waiting.popleft()
-            split = split_of(request, self._shortest_chunk)
-            self._texts[row] = BufferedText(request, row, split, prefixes)
+            self._texts[row] = text = self._waiting.popleft()
+            text.row = row
         for text in [text for text in self._texts.values() if text.blocked]:
-            if self._prefixes.claim(text.prefixes, text.row):
-                self._start(text)
+            if text.follows:
+                self._follow(text)
+            elif self._prefixes.claim(text.prefixes, text.row):
+                self._start(text, *self._prefixes.longest(text.prefixes))
 
-    def _start(self, text: BufferedText) -> None:
-        """Has the text read from the end of the longest prefix that is kept."""
-        text.blocked = False
-        text.done, shared = self._prefixes.longest(text.prefixes)
+    def _buffered(self, text: TextRequest, group: Completions[Rows], index: int) -> Text[Rows]:
+        split = split_of(text, self._shortest_chunk)
+        follows = split > 0 and any(one is None for one in group.results[:index])
+        group.followers += follows
+        prefixes = prefixes_of(text, self._longest_chunk, self._shortest_chunk)
+        if len(group.results) > 1:  # others need the state at the split
+            prefixes = [] if follows else [prefix for prefix in prefixes if prefix[0] <= split]
+        expected = self._prefixes.expect(prefixes)
+        return Text(text, group, index, split, expected, follows)
+
+    def _follow(self, text: Text[Rows]) -> None:
+        """Starts a completion whose prompt is read, if it is."""
+        group = text.group
+        if group.split is None:
+            return
+        self._start(text, text.split, group.split)
+        group.followers -= 1
+        if not group.followers:
+            group.split = None
+
+    def _start(self, text: Text[Rows], done: int, shared: SharedChunks[Rows] | None) -> None:
+        """Has the text read from a state after `done` of its tokens, or from its beginning."""
+        text.blocked, text.done = False, done
         if shared is not None:
             text.chunk = shared.chunk
+            self._share_split(text, shared)
             self._buffer = self._engine.write_row(self._allocated(), text.row, shared.rows)
         self._queue_part(text, fresh=shared is None)
 
-    def _queue_part(self, text: BufferedText, *, fresh: bool) -> None:
+    def _queue_part(self, text: Text[Rows], *, fresh: bool) -> None:
         stop = text.split if text.done < text.split else text.inputs
         self._queue.add(text.row, text.request.tokens[:stop], text.done, fresh)
 
@@ -174,12 +197,16 @@ class TextScorer(Generic[State, Rows]):
             self._continue(one.text)
         return _Call(results, used)
 
-    def _continue(self, text: BufferedText) -> None:
+    def _continue(self, text: Text[Rows]) -> None:
         """Keeps the state after a chunk if it is shared, and queues what follows."""
         prefix = self._prefixes.reached(text.prefixes, text.done)
-        if prefix is not None and text.chunk is not None:
+        followed = text.done == text.split and text.group.followers > 0
+        if text.chunk is not None and (prefix is not None or followed):
             rows = self._engine.copy_row(self._allocated(), text.row)
-            self._prefixes.keep(prefix, SharedChunks(rows, text.chunk))
+            shared = SharedChunks(rows, text.chunk)
+            self._share_split(text, shared)
+            if prefix is not None:
+                self._prefixes.keep(prefix, shared)
         if text.done == text.inputs:
             self._leave(text)
         elif text.done == text.split:
@@ -196,11 +223,18 @@ class TextScorer(Generic[State, Rows]):
             # The last result counts those that it shares with other texts, too.
             gained = text.results - text.reported if row.last else row.chunk.tokens
             text.reported += gained
-            whole = row.chunk.whole() if row.last else None
-            results.append(TextResult(text.request.key, gained, whole))
+            if row.last:
+                text.group.results[text.index] = row.chunk.whole()
+            whole = text.group.joined() if row.last else None
+            results.append(TextResult(text.request.key, gained, *(whole or ())))
         return results
 
-    def _leave(self, text: BufferedText) -> None:
+    def _share_split(self, text: Text[Rows], shared: SharedChunks[Rows]) -> None:
+        """Lets the other completions start, if this is the state that they wait for."""
+        if text.done == text.split and text.group.followers:
+            text.group.split = shared
+
+    def _leave(self, text: Text[Rows]) -> None:
         del self._texts[text.row]
         self._prefixes.forget(text.prefixes, text.row)
 
@@ -208,21 +242,6 @@ class TextScorer(Generic[State, Rows]):
         if self._buffer is None:
             self._buffer = self._engine.init_text_buffer()
         return self._buffer
-
-
-def score_all(
-    scorer: TextScorer[State, Rows], texts: Sequence[NDArray[np.int32]]
-) -> list[NDArray[np.float32]]:
-    """Log-probability of each token given those before it, float32 [len - 1] for each text."""
-    own = object()  # no other caller's keys can be equal
-    for index, text in enumerate(texts):
-        scorer.add(TextRequest((own, index), text))
-    found: dict[Hashable, NDArray[np.float32]] = {}
-    while not scorer.idle:
-        for scored in scorer.step():
-            if scored.values is not None:
-                found[scored.key] = scored.values
-    return [found[own, index] for index in range(len(texts))]
 
 
 def _in_turns(rows: list[int], count: int, parts: int) -> list[int]:

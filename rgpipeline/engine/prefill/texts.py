@@ -8,8 +8,9 @@ first scored token alone.
     0 ........ split .... first - 1 | first ............. n - 1
     first part | second part                              (the last token is only a target)
 
-A text to pool is cut as a prompt is, to its last token. The sums of its chunks are added in their
-order, in float32.
+Completions of one prompt are texts with one split: the first of them reads up to it, the others
+start from a copy of its state. A text to pool is cut as a prompt is, to its last token; the sums of
+its chunks are added in their order, in float32.
 """
 
 from collections.abc import Sequence
@@ -19,14 +20,26 @@ from typing import Generic, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.engine.api import Hidden, PendingValues, Rows, TextRequest
+from rgpipeline.engine.api import Hidden, PendingScores, PendingValues, Rows
 from rgpipeline.engine.prefill.prefixes import Prefix, chunk_prefixes, digests
+from rgpipeline.engine.text_requests import TextRequest, TokenScores
+
+
+class Whole(NamedTuple):
+    """The result of a text: log-probabilities and `TokenScores.greedy`, or pooled values."""
+
+    values: NDArray[np.float32]
+    greedy: NDArray[np.bool_] | None = None
+
+
+# The result of a completion without tokens.
+NOTHING = Whole(np.zeros((0,), np.float32), np.zeros((0,), np.bool_))
 
 
 class Found(NamedTuple):
     """What a call has given, on the host."""
 
-    scores: NDArray[np.float32]  # [r, t], where there was a target
+    scores: TokenScores  # [r, t], where there was a target
     sums: NDArray[np.float32]  # [r, width]; empty if nothing was counted
 
 
@@ -34,7 +47,7 @@ class Found(NamedTuple):
 class PendingResults:
     """What the device may still be working on."""
 
-    scores: PendingValues
+    scores: PendingScores
     sums: PendingValues | None
 
     def read(self) -> Found:
@@ -73,8 +86,8 @@ class Chunk(Protocol):
         """Takes its results from its row of a call's. Calls are read in order."""
         ...
 
-    def whole(self) -> NDArray[np.float32]:
-        """The values of the text of which this chunk is the last."""
+    def whole(self) -> Whole:
+        """The result of the text of which this chunk is the last."""
         ...
 
 
@@ -87,23 +100,25 @@ class ScoredChunk:
 
     before: "ScoredChunk | None"
     scored: slice  # of the positions of its row of the pack
-    logprobs: NDArray[np.float32] | None = None
+    found: TokenScores | None = None  # [tokens]
 
     @property
     def tokens(self) -> int:
         return int(self.scored.stop - self.scored.start)
 
     def take(self, found: Found, row: int) -> None:
-        self.logprobs = found.scores[row, self.scored]
+        logprobs, greedy = found.scores
+        self.found = TokenScores(logprobs[row, self.scored], greedy[row, self.scored])
 
-    def whole(self) -> NDArray[np.float32]:
-        parts: list[NDArray[np.float32]] = []
+    def whole(self) -> Whole:
+        parts: list[TokenScores] = []
         chunk: ScoredChunk | None = self
         while chunk is not None:
-            assert chunk.logprobs is not None, "calls are read in order"
-            parts.append(chunk.logprobs)
+            assert chunk.found is not None, "calls are read in order"
+            parts.append(chunk.found)
             chunk = chunk.before
-        return np.concatenate(parts[::-1])
+        logprobs, greedy = map(np.concatenate, zip(*parts[::-1], strict=True))
+        return Whole(logprobs, greedy)
 
 
 @dataclass(slots=True, eq=False)
@@ -120,9 +135,9 @@ class PooledChunk:
         self.sums = found.sums[row] if before is None else before + found.sums[row]
         self.before = None  # its memory isn't needed any more
 
-    def whole(self) -> NDArray[np.float32]:
+    def whole(self) -> Whole:
         assert self.sums is not None, "calls are read in order"
-        return self.sums / np.float32(self.count)
+        return Whole(self.sums / np.float32(self.count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +149,35 @@ class SharedChunks(Generic[Rows]):
 
 
 @dataclass(slots=True, eq=False)
-class BufferedText:
-    """A text in a row of the buffer for texts."""
+class Completions(Generic[Rows]):
+    """The completions of one prompt. The first one that scores anything reads it for all."""
+
+    results: list[Whole | None]  # of each
+    followers: int = 0  # completions that wait for the state at the split
+    split: SharedChunks[Rows] | None = None  # that state, while any waits for it
+
+    def joined(self) -> Whole | None:
+        """All results, one after the other; None while one is missing."""
+        if len(self.results) == 1:
+            return self.results[0]
+        found = [one for one in self.results if one is not None]
+        if len(found) < len(self.results):
+            return None
+        greedy = [one.greedy for one in found if one.greedy is not None]
+        return Whole(np.concatenate([one.values for one in found]), np.concatenate(greedy))
+
+
+@dataclass(slots=True, eq=False)
+class Text(Generic[Rows]):
+    """A text that waits for a row of the buffer for texts, or has one."""
 
     request: TextRequest
-    row: int
+    group: Completions[Rows]
+    index: int  # in the group
     split: int  # the token at which its second part begins
     prefixes: Sequence[Prefix]
+    follows: bool = False  # another completion reads the prompt for it
+    row: int = -1
     blocked: bool = True  # another text reads a prefix that it shares
     done: int = 0  # tokens given to the device
     reported: int = 0  # tokens reported so far

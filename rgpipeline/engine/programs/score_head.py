@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from rgpipeline.engine.text_requests import TokenScores
 from rgpipeline.model.layers.griffin import Griffin
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ Params = Any
 
 def log_probabilities(
     model: Griffin, params: Params, hidden: jax.Array, positions: jax.Array, targets: jax.Array
-) -> jax.Array:
+) -> tuple[jax.Array, jax.Array]:
     """Log-probabilities of the tokens after some of a pack's positions; a program.
 
     Args:
@@ -33,7 +34,7 @@ def log_probabilities(
       targets: int32 [n], the tokens.
 
     Returns:
-      float32 [n].
+      Log-probabilities float32 [n], and bool [n]: whether each token is the most probable.
     """
     chosen = hidden.reshape(-1, hidden.shape[-1])[positions]
     logits = jnp.asarray(model.apply({"params": params}, chosen, method="logits"))
@@ -62,22 +63,28 @@ def softmax_share(logits: jax.Array, targets: jax.Array) -> jax.Array:
       targets: int32 [t], the tokens asked for; outside [0, v) they are another chip's.
 
     Returns:
-      float32 [3, t]: the largest logit, the sum of exp(logit - largest), and the target's logit,
-      or minus infinity where it is another chip's.
+      float32 [4, t]: the largest logit, the sum of exp(logit - largest), the target's logit, or
+      minus infinity where it is another chip's, and how many ids the first token with the largest
+      logit is above the target.
     """
     largest = jnp.max(logits, axis=-1)
     total = jnp.sum(jnp.exp(logits - largest[:, None]), axis=-1)
     here = (targets >= 0) & (targets < logits.shape[-1])
     picked = jnp.take_along_axis(logits, targets[:, None], axis=-1, mode="clip")[:, 0]
-    return jnp.stack([largest, total, jnp.where(here, picked, -jnp.inf)])
+    ids = jnp.arange(logits.shape[-1])
+    first = jnp.min(jnp.where(logits == largest[:, None], ids, logits.shape[-1]), axis=-1)
+    above = (first - targets).astype(jnp.float32)  # exact: there are fewer than 2^24 tokens
+    return jnp.stack([largest, total, jnp.where(here, picked, -jnp.inf), above])
 
 
-def reduce_softmax(shares: jax.Array) -> jax.Array:
-    """The targets' log-probabilities, float32 [t], from all chips' shares, [m, 3, t]."""
-    largest, total, picked = (shares[:, which] for which in range(3))
+def reduce_softmax(shares: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """From all chips' shares, [m, 4, t]: log-probabilities float32 [t], and bool [t]."""
+    largest, total, picked, above = (shares[:, which] for which in range(4))
     highest = jnp.max(largest, axis=0)
     whole = jnp.sum(total * jnp.exp(largest - highest), axis=0)
-    return jnp.max(picked, axis=0) - highest - jnp.log(whole)
+    logprobs = jnp.max(picked, axis=0) - highest - jnp.log(whole)
+    first = jnp.min(jnp.where(largest == highest, above, jnp.inf), axis=0)
+    return logprobs, first == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +117,17 @@ class DeviceSums:
 
 @dataclass(frozen=True, slots=True)
 class DeviceScores:
-    """`api.PendingValues` of a GriffinEngine."""
+    """`api.PendingScores` of a GriffinEngine."""
 
     shape: tuple[int, int]
     # Of each call of the head: positions in the pack, where they are in the results, the results.
     blocks: list[tuple[NDArray[np.int64], NDArray[np.int64], Any]]
 
-    def read(self) -> NDArray[np.float32]:
-        scores = np.zeros(self.shape, np.float32)
+    def read(self) -> TokenScores:
+        scores = TokenScores(np.zeros(self.shape, np.float32), np.zeros(self.shape, np.bool_))
         for positions, indices, found in self.blocks:
-            scores.reshape(-1)[positions] = np.asarray(found)[indices]
+            for array, values in zip(scores, found, strict=True):
+                array.reshape(-1)[positions] = np.asarray(values)[indices]
         return scores
 
 
@@ -132,7 +140,7 @@ def score_positions(
     """Runs the head on those positions of a pack that have a target, block by block.
 
     Args:
-      head: (positions [groups * block], targets [groups * block]) -> log-probabilities. Each group
+      head: (positions [groups * block], targets [groups * block]) -> `TokenScores`. Each group
         of chips has an equal part of the rows and of the positions asked for, and numbers its own
         positions from 0.
       targets: [r, t], -1 where nothing is asked for.
