@@ -24,6 +24,7 @@ def main(folder: Path) -> None:
     _lines(folder / "passages.jsonl", _passages(verses))
     _lines(folder / "requests.jsonl", _requests(verses))
     pq.write_table(pa.Table.from_pylist(list(_chats(verses))), folder / "chats.parquet")
+    _lines(folder / "turns.jsonl", _turns(verses))
     pq.write_table(pa.Table.from_pylist(list(_stories())), folder / "stories.parquet")
 
 
@@ -43,6 +44,15 @@ def _chats(verses: list[dict[str, str]]) -> Iterator[dict[str, Any]]:
             {"role": "user", "content": verse["prompt"]},
         ]
         yield {"chat": verse["id"], "messages": messages}
+
+
+def _turns(verses: list[dict[str, str]]) -> Iterator[dict[str, Any]]:
+    """Chats of three questions, of which the model has answered none."""
+    for first in range(0, 60, 3):
+        questions = [verse["prompt"] for verse in verses[first : first + 3]]
+        turns = [{"role": "user", "content": question} for question in questions]
+        messages = [turn for one in turns for turn in (one, {"role": "assistant", "content": None})]
+        yield {"chat": verses[first]["id"], "messages": messages}
 
 
 def _requests(verses: list[dict[str, str]]) -> Iterator[dict[str, Any]]:

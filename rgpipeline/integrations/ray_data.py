@@ -31,7 +31,7 @@ _IN_PYTHON = "ProcessorConfig"
 _FOREIGN = ("name", "faults")
 _FOREIGN_KEYS = {
     "input": ("path", "format", "limit"),
-    "output": ("path", "segment_tokens", "states"),
+    "output": ("path", "segment_tokens", "states", "messages"),
 }
 
 
