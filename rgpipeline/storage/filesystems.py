@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,6 @@ def open_filesystem(
 ) -> tuple[AbstractFileSystem, str]:
     """The fsspec file system that holds `url`, and the path inside it.
 
-    With HF_HUB_OFFLINE, that of a Hub's address is the Hub's cache on this machine.
-
     Raises `fault` when the address is misspelt, the protocol is unknown or its package isn't
     installed; JobError for options that the protocol doesn't know.
     """
@@ -71,8 +70,6 @@ def open_filesystem(
         return local, str(local._strip_protocol(url))
     keywords = keywords_for(protocol, resolve_options(options))
     try:
-        if protocol == "hf" and (cached := offline_path(url, fault)) is not None:
-            return LocalFileSystem(), cached
         filesystem, path = fsspec.core.url_to_fs(url, **_defaults(protocol, keywords), **keywords)
     except ImportError as error:
         extra = _EXTRAS.get(protocol)
@@ -83,6 +80,19 @@ def open_filesystem(
     except TypeError as error:
         raise JobError(f"storage_options.{protocol}: {error}") from error
     return filesystem, path
+
+
+def open_for_reading(
+    url: str, options: StorageOptions | None, fault: type[UserError] = InputError
+) -> tuple[AbstractFileSystem, str]:
+    """As `open_filesystem`; with HF_HUB_OFFLINE, the Hub's cache on this machine for `hf://`."""
+    url = checked_address(url, fault)
+    if protocol_of(url) == "hf":
+        with suppress(ImportError):  # which `open_filesystem` reports
+            cached = offline_path(url, fault)
+            if cached is not None:
+                return LocalFileSystem(), cached
+    return open_filesystem(url, options, fault)
 
 
 def version_of(entry: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from rgpipeline.errors import NoFolderError, WeightsError
 from rgpipeline.storage.filesystems import (
     StorageOptions,
     checked_address,
-    open_filesystem,
+    open_for_reading,
     protocol_of,
     version_of,
 )
@@ -71,7 +71,7 @@ class Folder:
         self._options = storage_options
         self._retry = retry or Retry()
         self.url = checked_address(url, WeightsError).rstrip("/")
-        self._fs, root = open_filesystem(self.url, storage_options, WeightsError)
+        self._fs, root = open_for_reading(self.url, storage_options, WeightsError)
         self._root = root.rstrip("/")
         entries = self._listed()
         if [entry["name"].rstrip("/") for entry in entries] == [self._root]:

@@ -7,8 +7,8 @@ from typing import Any
 
 from rgpipeline.addresses import DEMO, DEMO_FOLDER
 from rgpipeline.errors import OutputError, UserError, WeightsError
-from rgpipeline.storage.filesystems import StorageOptions, open_filesystem
-from rgpipeline.storage.retries import Retry, translate_error
+from rgpipeline.storage.filesystems import StorageOptions, open_filesystem, open_for_reading
+from rgpipeline.storage.retries import Retry, is_gated, translate_error
 
 _POINTER = b"version https://git-lfs"
 
@@ -22,13 +22,15 @@ def read_file(
         WeightsError: The address is wrong, or the store refuses; or `fault`, if that is given.
         StoreError: The store failed for as long as it was tried again.
     """
-    fs, path = open_filesystem(url, storage_options, fault)
+    fs, path = open_for_reading(url, storage_options, fault)
 
     def read() -> bytes | None:
         try:
             # The Hub answers a folder's address with a page for people.
             return bytes(fs.cat_file(path)) if fs.info(path)["type"] == "file" else None
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            if is_gated(error):
+                raise
             return None
 
     return Retry().read(url, read, fault)
@@ -66,7 +68,7 @@ def names_in(folder: str, name: str, storage_options: StorageOptions | None) -> 
     """
     folder = DEMO_FOLDER if folder == DEMO else folder
     url = f"{folder.rstrip('/')}/{name}"
-    fs, path = open_filesystem(url, storage_options, WeightsError)
+    fs, path = open_for_reading(url, storage_options, WeightsError)
 
     def listed() -> list[str]:
         try:

@@ -1,6 +1,6 @@
 """hf:// folders: read as any other, with the token that the repository asks for."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +90,16 @@ def test_no_such_revision(options: dict[str, Any]) -> None:
         read_config(source(f"{URL}@feature/x", options=options))
 
 
-def test_a_gated_model_says_what_to_accept_where_and_what_to_set(folder: Path) -> None:
-    with hub(folder, "secret", gated=True) as address:
-        options = {"hf": {"endpoint": address, "token": False}}
-        with pytest.raises(WeightsError) as raised:
-            read_config(source(URL, options=options))
+@pytest.mark.parametrize(
+    "read",
+    [lambda options: load(source(URL, options=options)), lambda o: Tokenizer.load(URL, o)],
+    ids=["weights", "tokenizer"],
+)
+def test_a_gated_model_says_what_to_accept_where_and_what_to_set(
+    folder: Path, read: Callable[[dict[str, Any]], object]
+) -> None:
+    with hub(folder, "secret", gated=True) as address, pytest.raises(WeightsError) as raised:
+        read({"hf": {"endpoint": address, "token": False}})
     told = str(raised.value)
     assert "a gated model: accept its licence on https://huggingface.co/owner/model" in told
     assert "set HF_TOKEN (for the driver and every worker)" in told

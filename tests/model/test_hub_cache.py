@@ -12,7 +12,7 @@ import pytest
 from rgpipeline.errors import WeightsError
 from rgpipeline.model.weights.checkpoint import open_checkpoint
 from rgpipeline.model.weights.loading import load
-from rgpipeline.storage.filesystems import open_filesystem
+from rgpipeline.storage.filesystems import open_for_reading
 from rgpipeline.storage.reachable import check_reachable
 from rgpipeline.text.tokenizer import Tokenizer
 from tests.model.golden import FOLDER
@@ -138,4 +138,4 @@ def test_offline_an_adapters_base_is_read_from_the_cache(tmp_path: Path) -> None
 
 @pytest.mark.usefixtures("offline")
 def test_other_stores_are_read_as_ever() -> None:
-    assert open_filesystem("memory://x", None)[0].protocol == "memory"
+    assert open_for_reading("memory://x", None)[0].protocol == "memory"
