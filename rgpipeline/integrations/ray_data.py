@@ -19,7 +19,7 @@ from rgpipeline.runtime.placement import (
     with_counted_mesh,
 )
 from rgpipeline.runtime.ray_workers import with_absolute_paths
-from rgpipeline.spec import Job
+from rgpipeline.spec import Job, WorkersSpec
 from rgpipeline.storage.reachable import check_reachable
 from rgpipeline.worker.table_rows import check_columns, plan_without_files
 
@@ -116,8 +116,9 @@ def _with_model(dataset: ray.data.Dataset, config: ProcessorConfig) -> ray.data.
     if not ray.is_initialized():
         ray.init()
     cluster = read_cluster()
-    placement = choose(job.workers, cluster)
-    check_mesh(job.workers, placement)
+    workers = _workers(config)
+    placement = choose(workers, cluster)
+    check_mesh(workers, placement)
     job = with_counted_mesh(job, placement)
     return dataset.map_batches(
         ModelActor,
@@ -131,6 +132,13 @@ def _with_model(dataset: ray.data.Dataset, config: ProcessorConfig) -> ray.data.
         fn_constructor_kwargs={"given": ProcessorJob(job, plan_without_files(job), placement)},
         **_resources(placement),
     )
+
+
+def _workers(config: ProcessorConfig) -> WorkersSpec:
+    """The job's, with the most actors as their count: these divide the cores among them."""
+    if config.concurrency is None:
+        return config.job.workers
+    return config.job.workers.model_copy(update={"count": config.concurrency[1]})
 
 
 def _pool(config: ProcessorConfig, placement: Placement, cluster: Cluster) -> dict[str, Any]:

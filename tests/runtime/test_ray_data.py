@@ -40,7 +40,6 @@ def test_a_rows_bytes_do_not_depend_on_blocks_batches_or_actors(generator: Gener
     config = ProcessorConfig(
         model=MODEL,
         sampling=sampling,
-        workers={"accelerator": "cpu", "chips": 2},
         batch_size=4,
         concurrency=2,
     )
@@ -106,6 +105,7 @@ GPU_HOSTS = [Node("g", "g", {"CPU": 64, "GPU": 8})]
         (GPU_HOSTS, {}, (8, 8), {"num_cpus": 0, "num_gpus": 1}),
         (GPU_HOSTS, {"workers": {"mesh": {"model": 2}}}, (4, 4), {"num_cpus": 0, "num_gpus": 2}),
         (CPU_HOSTS, {}, (2, 2), {"num_cpus": 7}),
+        (CPU_HOSTS, {"concurrency": 4}, (4, 4), {"num_cpus": 3}),
         (TPU_HOSTS, {"workers": {"count": 2}}, (2, 2), {"resources": {"TPU": 4}}),
         (GPU_HOSTS, {"concurrency": (1, 6)}, (1, 6), {"num_gpus": 1}),
     ],
