@@ -14,6 +14,7 @@ from rgpipeline.generator import Generator
 from rgpipeline.model.weights.loading import load
 from tests.generator.conftest import GOLDEN, HF
 from tests.model.official import official_config
+from tests.sources import source
 
 LENGTHS = (1, 2, 15, 16, 17, 33, 64, 90)  # the window is 32, a chunk 16
 PROMPTS = [[2, *np.random.default_rng(n).integers(3, 256, n - 1).tolist()] for n in LENGTHS]
@@ -25,7 +26,7 @@ def hidden() -> list[np.ndarray]:
 
     The prompts are one batch, for what follows a position can't change it.
     """
-    model = griffin.Griffin(official_config(load(HF, "float32")[0]), dtype=np.float32)
+    model = griffin.Griffin(official_config(load(source(HF, "float32"))[0]), dtype=np.float32)
     folder = GOLDEN / "a" / "official"
     params: Any = orbax.checkpoint.PyTreeCheckpointer().restore(folder.resolve())["params"]
     batch = np.zeros((len(PROMPTS), max(LENGTHS)), np.int32)
