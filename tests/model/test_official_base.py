@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 from rgpipeline.model.weights.checkpoint import open_checkpoint
 from rgpipeline.model.weights.loading import load
 from rgpipeline.model.weights.renamed_official import renamed
-from tests.model.golden import CASES, FOLDER
+from tests.model.golden import FOLDER
 from tests.sources import source
 
 OFFICIAL, HF = FOLDER / "a" / "official", FOLDER / "a" / "hf"
@@ -43,7 +43,7 @@ def adapter(tmp_path: Path) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ["a", "a3_hawk"])
 def test_its_tensors_have_the_names_shapes_and_values_of_the_other_folder(case: str) -> None:
     theirs = load_file(FOLDER / case / "hf" / "model.safetensors")
     reader = renamed(open_checkpoint(source(FOLDER / case / "official"))).reader

@@ -86,7 +86,10 @@ def test_what_a_script_saved_is_the_model_that_gives_the_official_logits(
 
 
 def test_in_bfloat16_its_tensors_are_those(release: Path, params: Any) -> None:
-    by_manager(release / "tuned", {"params": jax.tree.map(jnp.bfloat16, params)})
+    by_manager(
+        release / "tuned",
+        {"params": jax.tree.map(lambda leaf: np.asarray(leaf).astype(ml_dtypes.bfloat16), params)},
+    )
     _, found, _ = load(source(release / "tuned", "bfloat16"))
     expected = np.asarray(params["embedder"]["input_embedding"]).astype(ml_dtypes.bfloat16)
     np.testing.assert_array_equal(flatten(found)["embedder", "embedding"], expected)
