@@ -54,6 +54,10 @@ def fit(
             help="Parts of the slots, parts of the weights; default: as few of the weights as fit.",
         ),
     ] = None,
+    structured: Annotated[
+        bool,
+        typer.Option("--structured", help="Also what a step costs beside rows with a grammar."),
+    ] = False,
     overrides: Overrides = None,
     dump_hlo: Annotated[
         Path | None,
@@ -76,7 +80,7 @@ def fit(
         raise UserError("give either a job file or --model")
     if job is not None:
         _refuse_beside_a_job(adapter, base, dtype, quantize, mesh)
-        return _fit_job(job, overrides or [], topology, slots, dump_hlo, as_json)
+        return _fit_job(job, overrides or [], topology, slots, structured, dump_hlo, as_json)
     if overrides:
         raise UserError("--set changes a job file, and there is none")
     from rgpipeline.fit import FitRequest
@@ -96,6 +100,7 @@ def fit(
         topology=topology,
         slots=_slots(slots or "auto"),
         mesh=_mesh(mesh),
+        structured=structured,
         dump_hlo=dump_hlo,
     )
     report = run(request)
@@ -107,6 +112,7 @@ def _fit_job(
     overrides: list[str],
     topology: str,
     slots: str | None,
+    structured: bool,
     dump_hlo: Path | None,
     as_json: bool,
 ) -> int:
@@ -114,7 +120,13 @@ def _fit_job(
     from rgpipeline.jobfile import load_job
 
     wanted = None if slots is None else _slots(slots)
-    estimate = fit_job(load_job(path, overrides), topology, slots=wanted, dump_hlo=dump_hlo)
+    estimate = fit_job(
+        load_job(path, overrides),
+        topology,
+        slots=wanted,
+        structured=structured,
+        dump_hlo=dump_hlo,
+    )
     return _answer(estimate.report, estimate.render(), as_json)
 
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from rgpipeline.fit.compilation import Compiled, CompiledProgram
-from rgpipeline.fit.fit_report import DecodeCost, HbmBytes, PrefillCost
+from rgpipeline.fit.fit_report import DecodeCost, HbmBytes, PrefillCost, StructuredCost
 from rgpipeline.fit.topology import Chip
 
 # What the compiler says of a program that does not fit.
@@ -32,8 +32,7 @@ def decode_cost(compiled: Compiled, chip: Chip) -> DecodeCost:
     """One step of the decode block on one chip: the cost of the block over its steps."""
     cost, steps, chips = compiled.programs["decode"].cost, compiled.steps, compiled.chips
     moved, cycles = cost.traffic.total // steps, cost.cycles // steps
-    flops = compiled.decode_flops // chips
-    bound = _bound(chip, moved, cycles, flops, compiled.decode_int8_flops // chips)
+    flops, bound = compiled.decode_flops // chips, _step_bound(compiled, chip)
     return DecodeCost(
         hbm_bytes_per_step=moved,
         minimum_hbm_bytes_per_step=compiled.decode_weights_bytes + compiled.state_bytes,
@@ -42,6 +41,28 @@ def decode_cost(compiled: Compiled, chip: Chip) -> DecodeCost:
         collectives={name: count // steps for name, count in sorted(cost.collectives.items())},
         tokens_per_second_bound=round(compiled.slots / bound.seconds / chips, 1),
         limited_by=bound.limited_by,
+    )
+
+
+def _step_bound(compiled: Compiled, chip: Chip) -> Bound:
+    cost, steps, chips = compiled.programs["decode"].cost, compiled.steps, compiled.chips
+    flops, int8_flops = compiled.decode_flops // chips, compiled.decode_int8_flops // chips
+    return _bound(chip, cost.traffic.total // steps, cost.cycles // steps, flops, int8_flops)
+
+
+def structured_cost(compiled: Compiled, chip: Chip) -> StructuredCost:
+    """A step of two programs, `forward` and `draw`, on one chip."""
+    chips = compiled.chips
+    costs = [compiled.programs[name].cost for name in ("forward", "draw")]
+    apart = sum(_bound(chip, cost.traffic.total, cost.cycles).seconds for cost in costs)
+    step = _step_bound(compiled, chip)
+    seconds = max(apart, _peak(chip, compiled.decode_flops, compiled.decode_int8_flops) / chips)
+    return StructuredCost(
+        hbm_bytes_per_step=sum(cost.traffic.total for cost in costs),
+        compiler_cycles_per_step=sum(cost.cycles for cost in costs),
+        upload_bytes_per_step=compiled.mask_bytes,
+        tokens_per_second_bound=round(compiled.slots / seconds / chips, 1),
+        times_decode=round(seconds / step.seconds, 3),
     )
 
 
@@ -80,8 +101,10 @@ def serial_bound(compiled: Compiled, chip: Chip) -> float:
 def uncounted_kernels(compiled: Compiled) -> tuple[str, ...]:
     """One sentence for each program with kernels whose cycles are not known."""
     notes = []
-    for name in ("decode", "prefill"):
-        program = compiled.programs[name]
+    for name in ("decode", "prefill", "forward", "draw"):
+        program = compiled.programs.get(name)
+        if program is None:
+            continue
         if program.out_of_memory is None and program.cost.uncounted:
             notes.append(f"{name}: {program.cost.uncounted} calls of kernels are not in the cycles")
     return tuple(notes)
@@ -110,8 +133,12 @@ def fits(compiled: Compiled, chip: Chip) -> bool:
 def _bound(chip: Chip, moved: int, cycles: int, flops: int = 0, int8_flops: int = 0) -> Bound:
     # The cycles of the code do not include waiting for a busy matrix unit, so the peak is a bound
     # of its own. The peak in int8 is twice as high.
-    computing = max(cycles / chip.clock_hz, (flops - int8_flops / 2) / chip.flops_per_s)
+    computing = max(cycles / chip.clock_hz, _peak(chip, flops, int8_flops))
     return Bound(moved / chip.hbm_bytes_per_s, computing)
+
+
+def _peak(chip: Chip, flops: int, int8_flops: int) -> float:
+    return (flops - int8_flops / 2) / chip.flops_per_s
 
 
 def _state(compiled: Compiled) -> int:

@@ -43,6 +43,10 @@ _NO_COMPILER = (
 )
 
 
+PROGRAMS = ("decode", "prefill", "insert", "assign")
+STRUCTURED = ("forward", "draw")  # a step while a slot has a grammar
+
+
 @dataclass(frozen=True, slots=True)
 class CompileRequest:
     """What to compile."""
@@ -55,7 +59,7 @@ class CompileRequest:
     engine: Mapping[str, Any]  # prefill_chunk and steps_per_dispatch, as in a job file
     storage_options: Mapping[str, Mapping[str, Any]]  # for the folder; secrets as ${NAME}
     # decode and prefill decide the costs; the others must compile too, and add their code.
-    programs: Sequence[str] = ("decode", "prefill", "insert", "assign")
+    programs: Sequence[str] = PROGRAMS
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,7 @@ class Compiled:
     mesh: tuple[int, int] = (1, 1)  # data, model
     decode_int8_flops: int = 0  # of `decode_flops`
     prefill_int8_flops: int = 0  # of `prefill_flops`
+    mask_bytes: int = 0  # of all slots' grammars, for one step
 
     @property
     def chips(self) -> int:

@@ -19,9 +19,16 @@ from rgpipeline.fit.bounds import (
     hbm_bytes,
     prefill_cost,
     serial_bound,
+    structured_cost,
     uncounted_kernels,
 )
-from rgpipeline.fit.compilation import Compiled, CompileRequest, compile_programs
+from rgpipeline.fit.compilation import (
+    PROGRAMS,
+    STRUCTURED,
+    Compiled,
+    CompileRequest,
+    compile_programs,
+)
 from rgpipeline.fit.fit_report import FitReport
 from rgpipeline.fit.program_cost import component_costs
 from rgpipeline.fit.topology import Chip, chip_of, chips_in
@@ -42,6 +49,7 @@ class FitRequest:
     mesh: tuple[int, int] | None = None  # data, model; None: model as small as the weights allow
     engine: Mapping[str, Any] = field(default_factory=dict)  # prefill_chunk, steps_per_dispatch
     storage_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    structured: bool = False  # also the step of slots with grammars
     dump_hlo: Path | None = None
 
 
@@ -84,6 +92,7 @@ def _compile_request(request: FitRequest, chip: Chip) -> CompileRequest:
         hbm_bytes=chip.hbm_bytes,
         engine=request.engine,
         storage_options=request.storage_options,
+        programs=PROGRAMS + (STRUCTURED if request.structured else ()),
     )
 
 
@@ -121,6 +130,7 @@ def _report(request: CompileRequest, compiled: Compiled, chip: Chip) -> FitRepor
         serial_bound=serial_bound(compiled, chip),
         decode_components=tuple(component_costs(decode.runs, compiled.steps)),
         prefill_components=tuple(component_costs(prefill.runs)),
+        structured=structured_cost(compiled, chip) if "draw" in compiled.programs else None,
     )
 
 

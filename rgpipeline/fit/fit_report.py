@@ -50,6 +50,20 @@ class PrefillCost:
 
 
 @dataclass(frozen=True, slots=True)
+class StructuredCost:
+    """One step of all slots while a slot has a grammar: two programs, on one chip.
+
+    The second program begins when the masks are there, so the two don't overlap.
+    """
+
+    hbm_bytes_per_step: int
+    compiler_cycles_per_step: int
+    upload_bytes_per_step: int  # masks, from the host
+    tokens_per_second_bound: float
+    times_decode: float  # a step's least time, over that of a step of `decode`
+
+
+@dataclass(frozen=True, slots=True)
 class FitReport:
     """The answer to one request; `decode` and `prefill` are None when it does not fit."""
 
@@ -69,6 +83,7 @@ class FitReport:
     decode_components: tuple[ComponentCost, ...] = ()  # per step
     prefill_components: tuple[ComponentCost, ...] = ()  # per call
     notes: tuple[str, ...] = ()  # what the figures leave out
+    structured: StructuredCost | None = None  # if it was asked for
 
     @property
     def chips(self) -> int:
@@ -76,7 +91,8 @@ class FitReport:
 
     def to_json(self) -> dict[str, Any]:
         """What `fit --json` prints: plain values, stable names."""
-        return {name: value for name, value in asdict(self).items() if name not in _NOT_IN_JSON}
+        left_out = _NOT_IN_JSON | ({"structured"} if self.structured is None else set())
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     def render(self) -> str:
         """Lines for a terminal: the figures, and where the time goes.
@@ -126,6 +142,8 @@ def _lines(report: FitReport, chip: Chip) -> Iterator[str]:
     if report.decode is not None and report.prefill is not None:
         yield from _decode_lines(report, chip)
         yield from _prefill_lines(report, chip)
+    if report.structured is not None:
+        yield from _structured_lines(report, report.structured)
     yield ""
     yield f"{limit_sentence(report)}."
     yield from (f"{note}." for note in report.notes)
@@ -163,6 +181,15 @@ def _prefill_lines(report: FitReport, chip: Chip) -> Iterator[str]:
         f"{prefill.compiler_cycles_per_chunk / 1e6:.2f} M cycles"
     )
     yield from _component_lines(report.prefill_components, chip)
+
+
+def _structured_lines(report: FitReport, cost: StructuredCost) -> Iterator[str]:
+    yield ""
+    yield f"grammars at most {count(cost.tokens_per_second_bound)} tokens/s" + _each(report)
+    yield (
+        f"         a step is two programs and takes {cost.times_decode:.3f} times as long as in a "
+        f"block; {size(cost.upload_bytes_per_step)} of masks go to the chip"
+    )
 
 
 def _component_lines(components: Iterable[ComponentCost], chip: Chip) -> Iterator[str]:

@@ -91,6 +91,7 @@ def fit_job(
     topology: str,
     *,
     slots: int | Literal["auto", "max"] | None = None,
+    structured: bool = False,
     dump_hlo: Path | None = None,
 ) -> JobEstimate:
     """Counts the job's tokens and compiles its programs for a worker on `topology`.
@@ -99,7 +100,7 @@ def fit_job(
       job: its model, engine and mesh are used as a run would use them.
       topology: the chips of one worker.
       slots: replaces the job's own `engine.slots`.
-      dump_hlo: as in `FitRequest`.
+      structured, dump_hlo: as in `FitRequest`.
 
     Raises:
       UserError: input, model, topology or mesh can't be used.
@@ -110,7 +111,8 @@ def fit_job(
     read = (url for key, url in job.urls() if key != "output.path")
     check_reachable(read, job.storage_options)
     work = count_work(job)
-    report = fit(replace(request, slots=slots or request.slots, dump_hlo=dump_hlo))
+    slots = slots or request.slots
+    report = fit(replace(request, slots=slots, structured=structured, dump_hlo=dump_hlo))
     hosts = _HOSTS if job.workers.count == "auto" else (job.workers.count,)
     return JobEstimate(work, report, hosts)
 

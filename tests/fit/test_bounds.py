@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from rgpipeline.fit.bounds import decode_cost, prefill_cost, serial_bound
+from rgpipeline.fit.bounds import decode_cost, prefill_cost, serial_bound, structured_cost
 from rgpipeline.fit.compilation import Compiled, CompiledProgram
 from rgpipeline.fit.topology import Chip
 from tests.fit.programs import entry
@@ -75,3 +75,15 @@ def test_apart_each_kernel_takes_the_longer_of_its_own_two() -> None:
     seconds = (4096e-6 + 9000e-6 + 4096e-6) / 2
 
     assert serial_bound(COMPILED, SLOW) == 26 / seconds
+
+
+def test_a_step_with_grammars_is_two_programs_one_after_the_other() -> None:
+    both = {name: CompiledProgram(1.0, text=TWO_KERNELS) for name in ("forward", "draw")}
+    cost = structured_cost(
+        replace(COMPILED, programs={**COMPILED.programs, **both}, mask_bytes=77), SLOW
+    )
+
+    assert (cost.hbm_bytes_per_step, cost.compiler_cycles_per_step) == (2 * 8192, 26_000)
+    assert cost.upload_bytes_per_step == 77
+    assert cost.tokens_per_second_bound == 26 / 26e-3
+    assert cost.times_decode == 4

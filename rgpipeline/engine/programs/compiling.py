@@ -81,6 +81,7 @@ def compile_request(request: dict[str, Any], folder: Path) -> dict[str, Any]:
         "decode_weights_bytes": decode_weights_bytes(worker.params),
         "state_bytes": tree_bytes(worker.state),
         "prefill_buffer_bytes": tree_bytes(worker.buffer),
+        "mask_bytes": tree_bytes(worker.masks),
         "programs": {name: _compile(worker, name, folder) for name in request["programs"]},
     }
 

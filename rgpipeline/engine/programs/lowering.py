@@ -67,6 +67,7 @@ class WorkerPrograms:
     params: Tree  # shapes
     state: Tree  # shapes
     buffer: Tree  # shapes
+    masks: Tree  # shapes of what `draw` gets from the host
     prefill_tokens: int  # tokens of one prefill call
     decode_flops: int  # of one step's matrix products
     prefill_flops: int  # of one call
@@ -117,6 +118,7 @@ def worker_programs(
         params=params,
         state=state,
         buffer=buffer,
+        masks=arguments["draw"][-1],
         prefill_tokens=rows * length,
         decode_flops=model_flops(config, settings.slots, settings.slots),
         prefill_flops=model_flops(config, rows * length, 0),

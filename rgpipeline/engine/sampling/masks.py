@@ -12,6 +12,7 @@ from jax import lax
 from numpy.typing import NDArray
 
 from rgpipeline.engine.sampling.distribution import LOWEST
+from rgpipeline.engine.sampling.draw import fusion_barrier
 
 BITS = 8
 _EVERYTHING = 255  # a byte with all bits set
@@ -25,15 +26,35 @@ def as_bytes(masks: NDArray[np.int32]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(masks, "<i4").view(np.uint8)
 
 
-def apply_masks(logits: jax.Array, masks: jax.Array) -> jax.Array:
+def apply_masks(logits: jax.Array, masks: jax.Array, needed: jax.Array) -> jax.Array:
     """Logits [s, v] with tokens that are not allowed out of reach.
 
-    If bans (`min_tokens`) leave nothing of what the mask allows, the mask decides.
+    If bans (`min_tokens`) leave nothing of what the mask allows, the mask decides. Where `needed`
+    (bool []) is False, no mask leaves anything out.
+
+    On a CPU, a step's logits are in memory with the vocabulary as the first axis (see `_logits` in
+    `next_token`), and so are the masks made: another order would cost a transpose of all logits.
     """
-    rows, vocab = logits.shape
-    bits = jnp.arange(BITS, dtype=jnp.uint8)
-    allowed = ((masks[:, :, None] >> bits) & 1).reshape(rows, -1)[:, :vocab] != 0
-    floored = is_constrained(masks)[:, None] & (logits < _FLOOR)
+
+    def by_token(logits: jax.Array, masks: jax.Array, needed: jax.Array) -> jax.Array:
+        return fusion_barrier(needed, _apply, logits.T, masks, otherwise=logits.T).T
+
+    def by_slot(logits: jax.Array, masks: jax.Array, needed: jax.Array) -> jax.Array:
+        def apply(logits: jax.Array, masks: jax.Array) -> jax.Array:
+            return _apply(logits.T, masks).T
+
+        return fusion_barrier(needed, apply, logits, masks, otherwise=logits)
+
+    masked: jax.Array = lax.platform_dependent(logits, masks, needed, cpu=by_token, default=by_slot)
+    return masked
+
+
+def _apply(logits: jax.Array, masks: jax.Array) -> jax.Array:
+    """Of logits [v, s]."""
+    vocab, rows = logits.shape
+    bits = jnp.arange(BITS, dtype=jnp.uint8)[:, None]
+    allowed = ((masks.T[:, None, :] >> bits) & 1).reshape(-1, rows)[:vocab] != 0
+    floored = is_constrained(masks) & (logits < _FLOOR)
     return jnp.where(allowed, jnp.where(floored, _FLOOR, logits), LOWEST)
 
 

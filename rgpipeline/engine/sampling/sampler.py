@@ -80,8 +80,7 @@ def sample(
         body, shaping = partial(adjust_logits, features=features), operands(Shaping, slots)
         shaped = fusion_barrier(wanted, body, logits, shaping, banned, otherwise=logits)
     if masks is not None:
-        masked = jnp.any(slots.active & is_constrained(masks))
-        shaped = fusion_barrier(masked, apply_masks, shaped, masks, otherwise=shaped)
+        shaped = apply_masks(shaped, masks, jnp.any(slots.active & is_constrained(masks)))
     token = argmax(shaped)
     if features.draws:
         scaled = fusion_barrier(jnp.any(draws), _scale, shaped, slots.temperature, otherwise=shaped)
