@@ -11,11 +11,12 @@ from rgpipeline.engine.activity import Activity
 from rgpipeline.errors import RowError, UserError
 from rgpipeline.generator.arguments import plain, prompt_value
 from rgpipeline.generator.calls import stages_for
-from rgpipeline.generator.request_maker import RequestMaker, open_model
+from rgpipeline.generator.request_maker import Messages, RequestMaker, open_model
 from rgpipeline.generator.request_runner import RequestRunner
 from rgpipeline.jobfile.spec_faults import section
 from rgpipeline.records import ResolvedSettings
 from rgpipeline.spec import EngineSpec, MeshSpec, ModelSpec, SpecialTokens
+from rgpipeline.text.tokenizer import Tokenizer
 
 
 class LoadedModel:
@@ -105,6 +106,15 @@ class LoadedModel:
             special_tokens=special_tokens,
         )
         return cls(opened.settings, requests, activity)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer. Raises WeightsError when it has none."""
+        return self._requests.require_reader("this").tokenizer
+
+    def render_chat(self, messages: Messages) -> str:
+        """The text of the prompt that `chat` makes of a conversation. Raises as `chat`."""
+        return self._requests.chat_template.render(messages)
 
     def encode(self, text: str, *, bos: bool = True) -> list[int]:
         """The token ids of a text as `generate` makes them; BOS is first unless `bos` is false.
