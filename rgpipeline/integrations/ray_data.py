@@ -31,7 +31,7 @@ _IN_PYTHON = "ProcessorConfig"
 _FOREIGN = ("name", "faults")
 _FOREIGN_KEYS = {
     "input": ("path", "format", "limit"),
-    "output": ("path", "segment_tokens", "states", "messages"),
+    "output": ("path", "segment_tokens", "states"),
 }
 
 
@@ -45,8 +45,8 @@ class ProcessorConfig:
       max_concurrent_batches: that an actor works on at once. The slots stay full while these
         have more rows than there are slots.
       sections: the sections of a job file, with the same keys: `task`, `model`, `sampling`,
-        `engine`, `workers`, `storage_options`, of `input` the keys `columns` and `template`, of
-        `output` the keys `keep`, `prefix` and `token_ids`.
+        `embed`, `engine`, `workers`, `storage_options`, and `input` and `output` without what
+        says where rows come from and go.
 
     Raises:
       JobError: with every fault in the sections, in the words of `rgpipeline validate`.

@@ -97,15 +97,17 @@ class RowService:
         texts = []
         for one in call.work:
             if isinstance(one, SequenceWork):
-                running = RunningSample(call.active, one, self._tokenizer, self._format)
-                self._running[one.key] = running
-                self._loop.submit([one.request])
+                self._begin(call.active, one)
             else:
                 self._running[one.key] = RunningText(call.active, one)
                 texts.append(one.request)
         if texts:
             self._loop.submit_texts(texts)
         self._end_if_done(call)
+
+    def _begin(self, active: ActiveAssignment, work: SequenceWork) -> None:
+        self._running[work.key] = RunningSample(active, work, self._tokenizer, self._format)
+        self._loop.submit([work.request])
 
     def _step_sequences(self) -> None:
         for emission in self._loop.step():
@@ -115,9 +117,13 @@ class RowService:
 
     def _collect(self, sample: RunningSample, emission: Emission) -> None:
         rows = sample.take(emission)
-        if sample.finished:
-            if emission.finish is None:
-                self._loop.cancel(emission.key)
+        if not sample.finished:
+            return
+        if emission.finish is None:
+            self._loop.cancel(emission.key)
+        if (turn := sample.following()) is not None:  # of a chat that is answered turn by turn
+            self._begin(sample.active, turn)
+        else:
             self._finish(sample.key, rows)
 
     def _step_texts(self) -> None:

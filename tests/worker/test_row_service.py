@@ -1,5 +1,6 @@
 """Rows of tables done by one engine in memory, for many callers at once."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +21,7 @@ from rgpipeline.worker.worker_setup import open_prompts
 from tests.fake_engine import FakeEngine
 from tests.worker.planned_jobs import PROMPTS
 from tests.worker.ten_tokens import expected, factory, write_tokenizer
+from tests.worker.test_chat_turns import OPEN, TEMPLATE, done, plan, user
 
 
 class Made:
@@ -191,3 +193,16 @@ def test_texts_are_scored_as_a_job_scores_them(tmp_path: Path) -> None:
     first, empty = made.do(pa.table({"ids": [[1, 2, 3], [1, 5]], "text": ["ab", ""]}))
     assert (first["tokens"], first["logprob"], first["prompt_tokens"]) == (1, -6.0, 3)
     assert "nothing to score" in empty["error"]
+
+
+def test_a_chat_of_several_turns_is_answered_as_a_job_answers_it(tmp_path: Path) -> None:
+    chats = [[user("a"), OPEN, user("b")], [user("b")]]
+    expected_rows = done(plan(tmp_path / "job", chats))
+    made = Made(
+        tmp_path,
+        model={"chat_template": TEMPLATE},
+        input={"columns": {"messages": "chat"}},
+        output={"messages": True},
+    )
+    rows = made.do(pa.table({"chat": [json.dumps(chat) for chat in chats]}))
+    assert [row["messages"] for row in rows] == [row["messages"] for row in expected_rows]
