@@ -15,6 +15,8 @@ from rgpipeline.model.weights import hf_layout
 # 183 M parameters; and a model small enough to test the bench itself.
 CONFIGS = {
     "183m": GriffinConfig(32_000, 1024, 3072, 8, 1024, cycle(GRIFFIN_CYCLE, 12), window=512),
+    # A vocabulary of Gemma's size, for what is done for each token of it.
+    "256k": GriffinConfig(256_000, 256, 768, 2, 256, cycle(GRIFFIN_CYCLE, 3), window=128),
     "tiny": GriffinConfig(512, 64, 192, 4, 64, cycle(GRIFFIN_CYCLE, 3), window=32),
 }
 

@@ -27,6 +27,10 @@ def lines(name: str, result: Result) -> Iterator[Line]:
         many, one = result["many_tokens_per_s"], result["one_tokens_per_s"]
         label = f"{result['workers']} workers / one"
         yield label, f"{many:,.0f} / {one:,.0f} tok/s = {result['many_of_one']:.2f}{_same(result)}"
+    elif name == "structured":
+        for label, run in result["grammars"].items():
+            bound, free = run["tokens_per_s"], run["free_tokens_per_s"]
+            yield label, f"{bound:,.0f} / {free:,.0f} tok/s without = {run['of_free']:.3f}"
     elif name == "start":
         yield "first token", f"{result['warm_s']:.1f} s ({result['cold_s']:.1f} s with compilation)"
     elif name == "figure_1a":

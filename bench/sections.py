@@ -10,11 +10,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench import ROOT
-from bench.model import CONFIGS
+from bench.grammars import constrained_rows, constraints
+from bench.model import CONFIGS, model_folder
 from bench.peer_set import HF, OURS, PeerSet
 from bench.peers.exchange import Rates, Run, Setup
 from bench.planning import DTYPES, Plan
-from bench.processes import environment
+from bench.processes import Process, environment
+from bench.vocabulary import write_tokenizer
 from bench.workloads import Workload, workload
 
 Result = dict[str, Any]
@@ -143,6 +145,40 @@ def workers(peers: PeerSet) -> Result:
     }
 
 
+def structured(peers: PeerSet) -> Result:
+    """Rows with grammars, compared with rows of the same lengths without any."""
+    name = "tiny" if peers.quick else "256k"
+    model, vocab = model_folder(name, peers.out), CONFIGS[name].vocab_size
+    write_tokenizer(model, vocab)
+    setup = Setup("float32", 4 if peers.quick else 64)
+    found = {}
+    with Process("bench.peers.constrained", model, peers.out) as process:
+        for label, grammars in constraints(setup.batch).items():
+            rows = [(row.prompt, row.new) for row in constrained_rows(vocab, len(grammars))]
+            process.run(setup, [rows[:1]], structured=grammars[:1])  # compiles, as does the next
+            process.run(setup, [rows[:1]])
+            turns = []
+            for _ in range(1 if peers.quick else _ROUNDS):
+                bound = process.run(setup, [rows], structured=grammars)
+                same = [
+                    (prompt, max(1, len(tokens)))
+                    for (prompt, _), tokens in zip(rows, bound.tokens, strict=True)
+                ]
+                turns.append((bound, process.run(setup, [same])))
+            tokens = sum(map(len, bound.tokens))
+            bound_s, free_s = (
+                min(run.seconds for run in runs) for runs in zip(*turns, strict=True)
+            )
+            found[label] = {
+                "rows": len(rows),
+                "tokens": tokens,
+                "tokens_per_s": tokens / bound_s,
+                "free_tokens_per_s": tokens / free_s,
+                "of_free": free_s / bound_s,
+            }
+    return {"vocabulary": vocab, "slots": setup.batch, "grammars": found}
+
+
 def start(peers: PeerSet) -> Result:
     """Seconds from a process's start to its first token, with and without compilation."""
     setup = peers.plan(OURS, _workload(peers, "fixed")).setup
@@ -207,6 +243,7 @@ SECTIONS: dict[str, Callable[[PeerSet], Result]] = {
     "shared_prefix": shared_prefix,
     "long_output": long_output,
     "workers": workers,
+    "structured": structured,
     "start": start,
     "figure_1a": figure_1a,
 }

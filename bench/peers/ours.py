@@ -47,11 +47,11 @@ class Ours:
     """The engine with the settings that `auto` resolves to, except dtype and slots."""
 
     def __init__(self, model: str) -> None:
-        self._model = model
-        self._engine = lru_cache(maxsize=1)(self._open)
+        self.model = model
+        self.engine = lru_cache(maxsize=1)(self._open)
 
     def _open(self, setup: Setup) -> GriffinEngine:
-        model = ModelSpec(weights=self._model, dtype=setup.dtype)
+        model = ModelSpec(weights=self.model, dtype=setup.dtype)
         config, params, _ = loading.load(resolve_source(model))
         settings = settings_for(config, tree_bytes(params), setup)
         return GriffinEngine(
@@ -60,7 +60,7 @@ class Ours:
 
     def measure(self, setup: Setup) -> Rates:
         """Full packs of prefill, then blocks of decode with all slots busy."""
-        engine = self._engine(setup)
+        engine = self.engine(setup)
         prefill_tokens_per_s = prefill_rate(engine, full_packs(engine, PROBE))
         state = engine.init(SamplingFeatures())
         state = engine.assign(state, dict.fromkeys(range(engine.slots), endless(temperature=0)))
@@ -71,14 +71,14 @@ class Ours:
 
     def run(self, setup: Setup, batches: Batches, options: Mapping[str, Any]) -> Run:
         """All rows through one loop, whatever their batches. Option: `prefix_cache`."""
-        engine = self._engine(setup)
+        engine = self.engine(setup)
         _generate(engine, _warm_up_rows(engine), _PREFIX_STATES)
         states = _PREFIX_STATES if options.get("prefix_cache", True) else 0
         return _generate(engine, [row for batch in batches for row in batch], states)
 
     def first_token(self, setup: Setup) -> None:
         """Loads and compiles everything, and generates one token."""
-        _generate(self._engine(setup), [(_filler(PROBE), 1)], _PREFIX_STATES)
+        _generate(self.engine(setup), [(_filler(PROBE), 1)], _PREFIX_STATES)
 
     def curve(self, setup: Setup, prompt: int, lengths: list[int]) -> Curve:
         """Generates to the longest of the lengths, and takes the speed around each."""
@@ -111,13 +111,20 @@ def _warm_up_rows(engine: GriffinEngine) -> list[Row]:
 def _generate(engine: GriffinEngine, rows: list[Row], prefix_states: int) -> Run:
     tuner = StepTuner(engine.settings.steps_per_dispatch)
     loop = Loop(engine, prefix_states=prefix_states, tuner=tuner)
+    return generate(
+        loop, [_request(index, prompt, new) for index, (prompt, new) in enumerate(rows)]
+    )
+
+
+def generate(loop: Loop[Any, Any], requests: list[Request]) -> Run:
+    """All requests, by their index, through a loop."""
     process = psutil.Process()
     # Arrays, since these notes count as resident memory too: an integer in a list takes 40 bytes.
-    tokens = [array("i") for _ in rows]
+    tokens = [array("i") for _ in requests]
     seconds, generated, resident = array("d"), array("q"), array("q")
     made = 0
     start = time.perf_counter()
-    loop.submit(_request(index, prompt, new) for index, (prompt, new) in enumerate(rows))
+    loop.submit(requests)
     while not loop.idle:
         for emission in loop.step():
             tokens[cast("int", emission.key)].extend(emission.token_ids.tolist())
