@@ -16,6 +16,7 @@ from lm_eval.tasks import TaskManager
 from rgpipeline.errors import UserError
 from rgpipeline.integrations import lm_eval as lm_eval_module
 from rgpipeline.integrations.lm_eval import GriffinLM
+from tests.integrations import hugging_face
 
 QUESTIONS = [
     {"text": "And God said, Let there be", "choices": ["light", "a zebra", "the"], "answer": 0},
@@ -120,6 +121,22 @@ def test_generation_ends_before_the_first_of_the_texts(lm: GriffinLM, samples: A
         (whole,) = lm.model.generate([sample["doc"]["text"]], greedy)
         assert whole.text is not None
         assert text == whole.text.split(" the")[0].split(".")[0]
+
+
+def test_every_request_has_the_answer_of_the_harnesss_hugging_face_back_end(
+    lm: GriffinLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lm, "max_length", hugging_face.MAX_LENGTH)
+    found = hugging_face.answers(lm)
+    theirs = json.loads(Path(hugging_face.__file__).with_suffix(".json").read_text())
+    for (logprob, greedy), right in zip(
+        found["loglikelihood"], theirs["loglikelihood"], strict=True
+    ):
+        assert [logprob, greedy] == [pytest.approx(right[0], abs=1e-3), right[1]]
+    np.testing.assert_allclose(
+        found["loglikelihood_rolling"], theirs["loglikelihood_rolling"], atol=1e-3
+    )
+    assert found["generate_until"] == theirs["generate_until"]
 
 
 def test_repeated_samples_of_a_document_differ_and_come_again(lm: GriffinLM) -> None:
