@@ -17,6 +17,7 @@ import numpy as np
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.programs.lowering import PLAIN, worker_programs
+from rgpipeline.engine.slot_fields import SamplingFeatures, SlotParams
 from rgpipeline.engine.step_tuner import StepTuner
 from rgpipeline.model.collectives import Chips
 from rgpipeline.model.config import ATTENTION, GRIFFIN_CYCLE, RECURRENT, GriffinConfig, cycle
@@ -119,6 +120,25 @@ def scores(engine: GriffinEngine) -> list[list[float]]:
     return [score.tolist() for score in reading.scores(Loop(engine), texts)]
 
 
+def masked(engine: GriffinEngine) -> list[list[int]]:
+    """Three tokens a slot; the masks of the odd slots allow multiples of the slot's number only."""
+    features = SamplingFeatures.of(Sampling())
+    rule = np.arange(SIZES.vocab_size) % np.arange(SETTINGS.slots)[:, None].clip(1) == 0
+    rule[::2] = True
+    masks = np.packbits(rule, axis=1, bitorder="little").view(np.int32)
+    token = np.array([7], np.int32)
+    params = {
+        slot: SlotParams(token, Sampling(temperature=slot % 3), (slot, 7), remaining=9)
+        for slot in range(SETTINGS.slots)
+    }
+    state, tokens = engine.assign(engine.init(features), params), []
+    for _ in range(3):
+        state, step = engine.forward(state)
+        state, block = step.draw(state, features, masks)
+        tokens.append(block.read().tokens[0].tolist())
+    return tokens
+
+
 def collectives(layout: tuple[int, int]) -> dict[str, dict[str, int]]:
     """How many of each kind stand in the compiled programs of a model of four layers."""
     mesh = mesh_of(jax.devices(), Chips(*layout))
@@ -145,6 +165,7 @@ def main(path: str) -> None:
     told["moved"] = [
         interrupted(engines[a], engines[b]).told() for a, b in (((1, 8), (4, 2)), ((2, 4), (1, 1)))
     ]
+    told["masked"] = [masked(engines[layout]) for layout in ((1, 1), (2, 4))]
     told["collectives"] = {"2x4": collectives((2, 4)), "4x2": collectives((4, 2))}
     Path(path).write_text(json.dumps(told))
 

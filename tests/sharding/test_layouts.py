@@ -53,6 +53,13 @@ def test_a_sequence_goes_on_from_one_layout_to_the_next(told: dict[str, Any]) ->
         assert moved["tokens"] == told["1x1"]["at once"]["tokens"]
 
 
+def test_every_chip_draws_by_the_masks_of_its_own_slots(told: dict[str, Any]) -> None:
+    alone, divided = told["masked"]
+
+    assert divided == alone
+    assert all(row[slot] % slot == 0 for row in alone for slot in range(1, 16, 2))
+
+
 def test_the_rows_of_these_tests_differ(told: dict[str, Any]) -> None:
     tokens = told["1x1"]["at once"]["tokens"]
 
