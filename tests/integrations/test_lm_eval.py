@@ -147,6 +147,14 @@ def test_repeated_samples_of_a_document_differ_and_come_again(lm: GriffinLM) -> 
     assert lm.generate_until([one] * 3) == texts
 
 
+def test_a_chat_is_read_as_the_checkpoints_turns(lm: GriffinLM) -> None:
+    text = lm.apply_chat_template([{"role": "user", "content": "Who?"}])
+    turn = lm.model.tokenizer.piece_to_id("<start_of_turn>")
+    tokens = lm.tok_encode(text)
+    assert tokens[:2] == [lm.prefix_token_id, turn]
+    assert (tokens.count(lm.prefix_token_id), tokens.count(turn)) == (1, 2)
+
+
 def test_an_argument_that_is_not_known_is_named(lm: GriffinLM) -> None:
     one = Instance("generate_until", {}, ("In", {"num_beams": 4}), 0, metadata=("local", 5, 1))
     with pytest.raises(UserError, match="num_beams: 4 is not known"):

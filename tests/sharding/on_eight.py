@@ -19,6 +19,7 @@ from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.programs.lowering import PLAIN, worker_programs
 from rgpipeline.engine.slot_fields import SamplingFeatures, SlotParams
 from rgpipeline.engine.step_tuner import StepTuner
+from rgpipeline.engine.text_requests import TextRequest
 from rgpipeline.model.collectives import Chips
 from rgpipeline.model.config import ATTENTION, GRIFFIN_CYCLE, RECURRENT, GriffinConfig, cycle
 from rgpipeline.model.params import flatten, nest, random_params
@@ -116,8 +117,12 @@ def interrupted(engine: GriffinEngine, then: GriffinEngine) -> Rows:
 
 
 def scores(engine: GriffinEngine) -> list[list[float]]:
+    """Log-probabilities of texts, and the mean of their hidden values."""
     texts = [request(row).tokens for row in range(5)]
-    return [score.tolist() for score in reading.scores(Loop(engine), texts)]
+    loop = Loop(engine)
+    pooled = [TextRequest(index, text, pooling="mean") for index, text in enumerate(texts)]
+    found = [*reading.scores(loop, texts), *reading.results(loop, pooled)]
+    return [values.tolist() for values in found]
 
 
 def masked(engine: GriffinEngine) -> list[list[int]]:
