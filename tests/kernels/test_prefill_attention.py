@@ -53,7 +53,7 @@ class Case:
         return np.asarray(mixed), after
 
 
-@pytest.fixture(params=[48, 256, 896])
+@pytest.fixture(params=[48, 256, 640])
 def case(request) -> Case:
     length = request.param
     drawn = np.random.default_rng(length).integers(1, (4 * WINDOW, length + 1), size=(2, 2))

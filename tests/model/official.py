@@ -11,7 +11,7 @@ from recurrentgemma.jax import griffin as official_griffin
 from rgpipeline.model.config import RECURRENT, GriffinConfig
 from rgpipeline.model.params import flatten, nest, stored_dtype
 from rgpipeline.model.weights import official_layout
-from tests.model.running import Runner
+from tests.model.running import COMPILED_FAST, Runner
 
 
 class Pair(NamedTuple):
@@ -24,20 +24,30 @@ class Pair(NamedTuple):
 class Official:
     """A model of the official library, run as it means to be: whole sequences."""
 
-    def __init__(self, config: GriffinConfig, params: Any, dtype: Any = jnp.float32) -> None:
+    def __init__(
+        self,
+        config: GriffinConfig,
+        params: Any,
+        dtype: Any = jnp.float32,
+        *,
+        optimized: bool = False,
+    ) -> None:
         self.model = official_griffin.Griffin(official_config(config), dtype=dtype)
         self.params = params
+        self._apply = jax.jit(
+            self.model.apply, compiler_options=None if optimized else COMPILED_FAST
+        )
 
     def forward(self, tokens: np.ndarray) -> np.ndarray:
         """Logits float32 [b t v]."""
         places = np.broadcast_to(np.arange(tokens.shape[1], dtype=np.int32), tokens.shape)
-        logits, _ = jax.jit(self.model.apply)({"params": self.params}, tokens, places)
+        logits, _ = self._apply({"params": self.params}, tokens, places)
         return np.asarray(logits, np.float32)
 
     def states_after(self, tokens: np.ndarray) -> list[np.ndarray]:
         """Each recurrent block's state, float32 [1 e], after a text [t]."""
         places = np.arange(len(tokens), dtype=np.int32)[None]
-        _, after = jax.jit(self.model.apply)({"params": self.params}, tokens[None], places)
+        _, after = self._apply({"params": self.params}, tokens[None], places)
         return [np.asarray(block.rg_lru_state) for block in after.values()]
 
 

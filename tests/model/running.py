@@ -1,7 +1,7 @@
 """Running a model over whole prompts in every way it can be run."""
 
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -12,34 +12,44 @@ from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.griffin_state import GriffinState, init_state
 from rgpipeline.model.layers.griffin import Griffin
 
+# Programs of tiny models take longer to compile than to run.
+COMPILED_FAST = {"xla_backend_optimization_level": 0}
+
+
+@cache
+def _shared_program(config: GriffinConfig, dtype: Any, method: str) -> Any:
+    """One for all models of a configuration, which is traced once for each shape."""
+    apply = partial(Griffin(config, dtype).apply, method=method)
+    return jax.jit(apply, compiler_options=COMPILED_FAST)
+
+
+def _own_program(config: GriffinConfig, dtype: Any, method: str) -> Any:
+    return jax.jit(partial(Griffin(config, dtype).apply, method=method))
+
 
 class Runner:
-    """One model's compiled programs."""
+    """One model's compiled programs.
+
+    `optimized`: they are compiled as a worker compiles them, and traced anew. For what depends on
+    the compiler (bits), runs long, or changes what is traced.
+    """
 
     def __init__(
-        self, config: GriffinConfig, params: Any, dtype: Any = jnp.float32, quantized: bool = False
+        self,
+        config: GriffinConfig,
+        params: Any,
+        dtype: Any = jnp.float32,
+        quantized: bool = False,
+        *,
+        optimized: bool = False,
     ) -> None:
-        self.config, self.params, self.dtype, self.quantized = config, params, dtype, quantized
-        self.model = Griffin(config, dtype)
-
-    def _program(self, method: str) -> Any:
-        return partial(jax.jit(partial(self.model.apply, method=method)), {"params": self.params})
-
-    @cached_property
-    def forward(self) -> Any:
-        return self._program("forward")
-
-    @cached_property
-    def prefill(self) -> Any:
-        return self._program("prefill")
-
-    @cached_property
-    def decode(self) -> Any:
-        return self._program("decode")
-
-    @cached_property
-    def logits(self) -> Any:
-        return self._program("logits")
+        self.config, self.params, self.quantized = config, params, quantized
+        self.dtype = jnp.dtype(dtype)
+        program = _own_program if optimized else _shared_program
+        self.forward, self.prefill, self.decode, self.logits = (
+            partial(program(config, self.dtype, method), {"params": params})
+            for method in ("forward", "prefill", "decode", "logits")
+        )
 
     def empty(self, batch: int) -> GriffinState:
         return init_state(self.config, batch, self.dtype, self.quantized)

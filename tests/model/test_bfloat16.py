@@ -26,13 +26,13 @@ def exact(tokens: np.ndarray) -> Logprobs:
 
 def official(dtype: object) -> Official:
     config, _, _ = load(source(DEMO, "float32"))
-    return Official(config, official_params(DEMO, dtype), dtype)
+    return Official(config, official_params(DEMO, dtype), dtype, optimized=True)
 
 
 @pytest.fixture(scope="module", params=["prefill", "decode", "on a CPU that multiplies less"])
 def ours(request: pytest.FixtureRequest, tokens: np.ndarray) -> Logprobs:
     config, params, _ = load(source(DEMO, "bfloat16"))
-    runner = Runner(config, params, jnp.bfloat16)
+    runner = Runner(config, params, jnp.bfloat16, optimized=True)
     texts = list(tokens)
     with pytest.MonkeyPatch.context() as patch:
         if "less" in request.param:

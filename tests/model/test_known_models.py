@@ -1,6 +1,7 @@
 """The released sizes, by shape evaluation; the official library's presets are the oracle."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from recurrentgemma import common
 from recurrentgemma.jax import griffin as official_griffin
 
-from rgpipeline.model.config import known_config
+from rgpipeline.model.config import GriffinConfig, known_config
 from rgpipeline.model.griffin_state import init_state
 from rgpipeline.model.layers.griffin import Griffin
 from rgpipeline.model.params import flatten, param_shapes
@@ -27,11 +28,17 @@ PRESETS = {
     "griffin-7b": common.Preset.GRIFFIN_PAPER_7B,
     "hawk-7b": common.Preset.HAWK_PAPER_7B,
 }
+CYCLE = 3  # blocks: all that follow are like them
 every_model = pytest.mark.parametrize("name", PRESETS)
 
 
 def struct(shape: tuple[int, ...], dtype: Any = jnp.int32) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def one_cycle(name: str) -> GriffinConfig:
+    config = known_config(name)
+    return replace(config, block_types=config.block_types[:CYCLE])
 
 
 def official_shapes(name: str) -> dict[str, tuple[int, ...]]:
@@ -60,7 +67,7 @@ def test_the_official_checkpoint_has_just_the_tensors_we_read(name: str) -> None
 @pytest.mark.parametrize("layout", [hf_layout, official_layout])
 def test_what_is_loaded_has_the_models_shapes(name: str, layout: Any) -> None:
     """Tensors of one byte a value, without memory of their own where they are not stacked."""
-    config = known_config(name)
+    config = one_cycle(name)
     wanted, byte, seen = flatten(param_shapes(config, "bfloat16")), np.zeros((), np.int8), set()
     for recipe in layout.recipes(config):
         parts = [np.broadcast_to(byte, shape) for _, shape in recipe.sources]
@@ -72,7 +79,7 @@ def test_what_is_loaded_has_the_models_shapes(name: str, layout: Any) -> None:
 
 @every_model
 def test_prefill_and_decode_keep_the_states_shapes(name: str) -> None:
-    config, rows, chunk = known_config(name), 3, 16
+    config, rows, chunk = one_cycle(name), 3, 16
     model, params = Griffin(config, jnp.bfloat16), param_shapes(config, "bfloat16")
     state = jax.eval_shape(lambda: init_state(config, rows, jnp.bfloat16))
 

@@ -100,7 +100,7 @@ def told(dtype: str, way: str = "prefill", quantized: bool = False) -> Logprobs:
     """What the demo model says of unseen text."""
     texts = held_out()
     config, params, settled = load(source(DEMO, dtype, quantize="int8" if quantized else "none"))
-    runner = Runner(config, params, settled, quantized)
+    runner = Runner(config, params, settled, quantized, optimized=True)
     if way == "decode":
         return logprobs(texts, np.stack(runner.token_by_token(list(texts))))
     return logprobs(texts, np.stack(runner.in_chunks(list(texts), 64)[0]))
@@ -136,7 +136,7 @@ def test_the_distribution_on_unseen_text_is_off_by_less_than_a_thousandth_of_a_n
 @pytest.fixture(scope="module")
 def quantized(golden: Golden) -> Runner:
     config, params, _ = load(source(golden.folder / "hf", "float32", quantize="int8"))
-    return Runner(config, params, quantized=True)
+    return Runner(config, params, quantized=True, optimized=True)
 
 
 @pytest.mark.parametrize("way", ["in chunks", "token by token"])

@@ -23,7 +23,9 @@ CONFIG = GriffinConfig(
 
 @pytest.fixture(scope="module", params=["float32", "bfloat16"])
 def runner(request: pytest.FixtureRequest) -> Runner:
-    return Runner(CONFIG, random_params(CONFIG, 0, request.param), jnp.dtype(request.param))
+    return Runner(
+        CONFIG, random_params(CONFIG, 0, request.param), jnp.dtype(request.param), optimized=True
+    )
 
 
 @pytest.fixture(scope="module")
