@@ -35,7 +35,8 @@ def row(length: int, **sampling: Any) -> dict[str, Any]:
 def test_the_adapter_is_asked_for_too(tmp_path: Path) -> None:
     model = {"weights": "gs://base", "adapter": "gs://lora"}
     request = job_request(job(tmp_path, [row(1)], model=model), "v5e:1x1x1")
-    assert (request.model, request.adapter, request.base) == ("gs://base", "gs://lora", None)
+    asked = request.model
+    assert (asked.weights, asked.adapter, asked.base) == ("gs://base", "gs://lora", None)
 
 
 def test_a_prompt_counts_once_and_every_sample_of_it_in_full(tmp_path: Path) -> None:
