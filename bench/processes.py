@@ -9,11 +9,15 @@ from typing import Any
 
 from bench import ROOT
 from bench.peers.exchange import Batches, Curve, Rates, Run, Setup
+from rgpipeline.runtime.allocator import SETTINGS
 
 
 def environment() -> dict[str, str]:
-    """A peer's environment variables: on the CPU, unless JAX_PLATFORMS is set."""
-    return {"JAX_PLATFORMS": "cpu", **os.environ}
+    """A peer's environment variables: on the CPU, unless JAX_PLATFORMS is set.
+
+    All peers keep freed memory, as the workers of `rgpipeline run` do.
+    """
+    return {"JAX_PLATFORMS": "cpu", **SETTINGS, **os.environ}
 
 
 class PeerError(Exception):

@@ -14,6 +14,7 @@ import ray
 
 from rgpipeline.errors import UserError, WorkerError
 from rgpipeline.runtime import ray_internals
+from rgpipeline.runtime.allocator import keeping_freed_memory
 
 _log = logging.getLogger(__name__)
 
@@ -92,15 +93,16 @@ def _answers(address: str) -> bool:
 def _start() -> None:
     folder = scratch_folder(ray_internals.default_temp_folder(), _SHORT_FOLDERS)
     try:
-        ray.init(
-            address="local",
-            num_cpus=len(os.sched_getaffinity(0)),
-            include_dashboard=False,
-            object_store_memory=_OBJECT_STORE,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _temp_dir=folder,
-        )
+        with keeping_freed_memory():
+            ray.init(
+                address="local",
+                num_cpus=len(os.sched_getaffinity(0)),
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=folder,
+            )
     except Exception as error:  # Ray raises bare exceptions here, too
         reason = " ".join(str(error).split())[:400]
         raise WorkerError(

@@ -1,6 +1,6 @@
 """Prepares a process: environment variables, cores, logs, signal handlers.
 
-Besides the command line, this is the only module that reads or sets environment variables.
+Environment variables of the processes that Ray starts are in `allocator`.
 """
 
 import contextlib

@@ -19,11 +19,32 @@ with connected("auto") as address:
     print(address)
 """
 
+# Prints the page faults of memory that is as large as what was freed before.
+_ALLOCATE_TWICE = """
+import ray
+from rgpipeline.runtime.cluster import connected
 
-def connect_elsewhere(**environment: str) -> str:
-    """Where a run in a process of its own ends up."""
+@ray.remote
+def faults():
+    import ctypes, resource
+    library, size = ctypes.CDLL(None), ctypes.c_size_t(64 << 20)
+    library.malloc.restype = ctypes.c_void_p
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        memory = ctypes.c_void_p(library.malloc(size))
+        ctypes.memset(memory, 1, size.value)
+        library.free(memory)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+with connected("local"):
+    print(ray.get(faults.remote()))
+"""
+
+
+def connect_elsewhere(script: str = _CONNECT, **environment: str) -> str:
+    """What a script prints in a process of its own: by default, where a run ends up."""
     done = subprocess.run(
-        [sys.executable, "-c", _CONNECT],
+        [sys.executable, "-c", script],
         capture_output=True,
         text=True,
         check=True,
@@ -44,6 +65,11 @@ def test_ray_starts_where_the_temporary_folder_has_a_long_name(tmp_path: Path) -
     long = tmp_path / ("a" * 60) / ("b" * 60)
     long.mkdir(parents=True)
     assert connect_elsewhere(TMPDIR=str(long)) == "local"
+
+
+def test_workers_of_a_runs_own_cluster_keep_freed_memory() -> None:
+    pages = (64 << 20) // 4096
+    assert int(connect_elsewhere(_ALLOCATE_TWICE)) < pages // 4
 
 
 @pytest.mark.usefixtures("cluster")
