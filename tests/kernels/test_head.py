@@ -78,19 +78,24 @@ def test_masked_rows_take_allowed_tokens_and_others_keep_their_bits(quantized: b
     np.testing.assert_array_equal(choice.logits[~masked], plain.logits[~masked])
 
 
+def chance_of(tokens: np.ndarray, scaled: np.ndarray) -> float:
+    """How probable draws as unlikely as these are under scaled logits [v]: a chi-square test."""
+    expected = np.exp(scaled - scaled.max())
+    expected *= len(tokens) / expected.sum()
+    counts = np.bincount(tokens, minlength=VOCAB)
+    likely = expected >= 5
+    observed = np.append(counts[likely], counts[~likely].sum())
+    wanted = np.append(expected[likely], expected[~likely].sum())
+    return float(stats.chisquare(observed, wanted).pvalue)
+
+
 def test_masked_tokens_follow_the_exact_distribution_of_those_allowed() -> None:
     rows = 16_384
     allowed = np.arange(VOCAB) % 9 == 4
     wide = np.broadcast_to(allowed, (rows, VOCAB))
     tokens = run(same_hidden(rows), np.full(rows, 2.0), allowed=wide)[1]
     scaled = np.where(allowed, np.float64(logits(TABLE, HIDDEN[:1], CAP)[0]) / 2.0, -np.inf)
-    expected = np.exp(scaled - scaled.max())
-    expected *= rows / expected.sum()
-    counts = np.bincount(tokens, minlength=VOCAB)
-    likely = expected >= 5
-    observed = np.append(counts[likely], counts[~likely].sum())
-    wanted = np.append(expected[likely], expected[~likely].sum())
-    assert stats.chisquare(observed, wanted).pvalue > 1e-4
+    assert chance_of(tokens, scaled) > 1e-4
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 4.0])
@@ -98,13 +103,7 @@ def test_tokens_follow_the_exact_distribution(temperature: float) -> None:
     rows = 16_384
     tokens = run(same_hidden(rows), np.full(rows, temperature))[1]
     scaled = np.float64(logits(TABLE, HIDDEN[:1], CAP)[0]) / temperature
-    expected = np.exp(scaled - scaled.max())
-    expected *= rows / expected.sum()
-    counts = np.bincount(tokens, minlength=VOCAB)
-    likely = expected >= 5
-    observed = np.append(counts[likely], counts[~likely].sum())
-    wanted = np.append(expected[likely], expected[~likely].sum())
-    assert stats.chisquare(observed, wanted).pvalue > 1e-4
+    assert chance_of(tokens, scaled) > 1e-4
 
 
 def test_blocks_and_tokens_at_different_positions_are_independent() -> None:

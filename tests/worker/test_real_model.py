@@ -76,14 +76,9 @@ def test_greedy_rows_are_the_official_continuations(tmp_path, expected, opened):
         np.testing.assert_allclose(top, expected[f"top5_logp_{i}"], atol=2e-4)
 
 
-@pytest.mark.parametrize("opened", ["none", "int8"], indirect=True)
-def test_interrupted_rows_have_the_bytes_of_undisturbed_ones(tmp_path, expected, opened):
-    sampling = {"max_tokens": 150, "logprobs": 2, "repetition_penalty": 1.2, "seed": 4}
-    held = opened.settings.quantize
-    calm = job(tmp_path / "calm", expected, held, **sampling)
-    finish(calm.worker(open_engine=reopening(opened)), calm.assignments)
-    rough = job(tmp_path / "rough", expected, held, **sampling)
-    for life, steps in enumerate([9, 20, 31]):
+def finish_in_lives(rough, opened, lives):
+    """Does a job in workers that drain after so many steps each, and a last one."""
+    for life, steps in enumerate(lives):
         worker = rough.worker(
             f"life{life}",
             open_engine=reopening(opened, lambda: worker.drain(), steps),  # noqa: B023
@@ -92,6 +87,16 @@ def test_interrupted_rows_have_the_bytes_of_undisturbed_ones(tmp_path, expected,
         finish(worker, rough.assignments)
         assert rough.snapshots()
     finish(rough.worker("last", open_engine=reopening(opened)), rough.assignments)
+
+
+@pytest.mark.parametrize("opened", ["none", "int8"], indirect=True)
+def test_interrupted_rows_have_the_bytes_of_undisturbed_ones(tmp_path, expected, opened):
+    sampling = {"max_tokens": 150, "logprobs": 2, "repetition_penalty": 1.2, "seed": 4}
+    held = opened.settings.quantize
+    calm = job(tmp_path / "calm", expected, held, **sampling)
+    finish(calm.worker(open_engine=reopening(opened)), calm.assignments)
+    rough = job(tmp_path / "rough", expected, held, **sampling)
+    finish_in_lives(rough, opened, [9, 20, 31])
     assert rough.table().equals(calm.table())
     assert rough.snapshots() == []
 
@@ -122,15 +127,7 @@ def test_rows_with_grammars_have_their_bytes_however_often_they_are_interrupted(
     calm = plan_job(tmp_path / "calm", rows, **sections)
     finish(calm.worker(open_engine=reopening(opened)), calm.assignments)
     rough = plan_job(tmp_path / "rough", rows, **sections)
-    for life, steps in enumerate([40, 60]):
-        worker = rough.worker(
-            f"life{life}",
-            open_engine=reopening(opened, lambda: worker.drain(), steps),  # noqa: B023
-            policy=HASTY,
-        )
-        finish(worker, rough.assignments)
-        assert rough.snapshots()
-    finish(rough.worker("last", open_engine=reopening(opened)), rough.assignments)
+    finish_in_lives(rough, opened, [40, 60])
     assert rough.table().equals(calm.table())
     texts: dict[int, list[str]] = {}
     for row in calm.rows():
