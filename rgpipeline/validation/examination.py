@@ -89,17 +89,20 @@ def _examine(job: Job, known: frozenset[str], *, advise: bool = False) -> Findin
         return Findings(tuple(faults))
     plan = attempt(lambda: make_plan(job, _PATIENCE)) if "input" in known else None
     warnings = list(plan.warnings) if plan else []
+    prompts = None
     if "model" in known:
-        model_faults, model_warnings = model_findings(job, plan)
-        faults += model_faults
-        warnings += model_warnings
+        model = model_findings(job, plan)
+        faults += model.faults
+        warnings += model.warnings
+        prompts = model.prompts
     options, store = job.storage_options, None
     if "output" in known:
         store = attempt(lambda: open_store(job.output.path, options, _PATIENCE))
     if store is not None:
         warnings += attempt(lambda: output_warnings(job, store)) or ()
     if plan is not None and store is not None and not faults and advise:
-        warnings += attempt(lambda: list(row_warnings(job, plan))) or ()
+        if prompts is not None:
+            warnings += attempt(lambda: list(row_warnings(job, plan, prompts))) or ()
         warnings += attempt(lambda: few_rows_warnings(job, plan.rows, store)) or ()
         warnings += attempt(lambda: list(id_warnings(job, plan))) or ()
     found = plan is not None and plan.has_found_id(job)

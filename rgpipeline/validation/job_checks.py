@@ -3,12 +3,13 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from rgpipeline.errors import OutputError, RgpipelineError, RowError
 from rgpipeline.model.collectives import Chips
 from rgpipeline.model.sharding import check_model
 from rgpipeline.model.weights.checkpoint import open_checkpoint
-from rgpipeline.model.weights.model_source import ModelSource, resolve_source
+from rgpipeline.model.weights.model_source import resolve_source
 from rgpipeline.plan import Plan
 from rgpipeline.plan.plan_files import check_folder, require_usable
 from rgpipeline.records import Shard
@@ -16,6 +17,7 @@ from rgpipeline.spec import Job, Sampling
 from rgpipeline.storage.filesystems import protocol_of, resolve_options
 from rgpipeline.storage.store import Store
 from rgpipeline.tasks import task_of
+from rgpipeline.tasks.row_prompts import Prompts
 from rgpipeline.tasks.task import RowLabel
 from rgpipeline.text.grammars import TextGrammars
 from rgpipeline.text.stops import never_found
@@ -27,18 +29,26 @@ _ROWS = 1000  # looked at
 _SHOWN = 3
 
 
-def model_findings(job: Job, plan: Plan | None) -> tuple[list[str], list[str]]:
+class ModelFindings(NamedTuple):
+    """What is known of a job's model once its small files are read."""
+
+    faults: list[str]
+    warnings: list[str]
+    prompts: Prompts | None = None  # None without a plan, or where they can't be made
+
+
+def model_findings(job: Job, plan: Plan | None) -> ModelFindings:
     """Faults and warnings about the model, its tokenizer and its chat template.
 
     Reads only the weights' headers and small files.
     """
     faults: list[str] = []
     warnings: list[str] = []
-    vocab_size = None
+    vocab_size = prompts = None
     try:
-        source = source_of(job)
+        source = resolve_source(job.model, resolve_options(job.storage_options))
     except RgpipelineError as error:
-        return [str(error)], []
+        return ModelFindings([str(error)], [])
     try:
         config, _, _, note = open_checkpoint(source, compare=False)
         vocab_size = config.vocab_size
@@ -59,12 +69,7 @@ def model_findings(job: Job, plan: Plan | None) -> tuple[list[str], list[str]]:
             faults.append(str(error))
     if vocab_size is not None:
         faults += _ids_outside(job.sampling, vocab_size)
-    return faults, warnings
-
-
-def source_of(job: Job) -> ModelSource:
-    """Where a job's model is read from. Raises JobError, WeightsError, StoreError."""
-    return resolve_source(job.model, resolve_options(job.storage_options))
+    return ModelFindings(faults, warnings, prompts)
 
 
 def _ids_outside(sampling: Sampling, vocab_size: int) -> Iterator[str]:
@@ -102,12 +107,11 @@ def _require_writable(store: Store) -> None:
         )
 
 
-def row_warnings(job: Job, plan: Plan) -> Iterator[str]:
+def row_warnings(job: Job, plan: Plan, prompts: Prompts) -> Iterator[str]:
     """Warns of stop strings that never match, and of the first rows that would fail."""
     options = resolve_options(job.storage_options)
     first = plan.shards[0]
     input = plan.read(Shard(first.index, first.spans), options)
-    prompts = open_prompts(job, plan, source_of(job))
     yield from _stop_warnings(job, prompts.tokenizer)
     rows, task = min(_ROWS, first.rows), task_of(job, plan.choices)
     if prompts.tokenizer is not None:
