@@ -20,8 +20,8 @@ from rgpipeline.runtime.process_setup import prepare_for_jax
 from rgpipeline.runtime.ray_workers import engine_factory
 from rgpipeline.spec import Job
 from rgpipeline.storage.filesystems import resolve_options
-from rgpipeline.worker.row_service import WHOLE, RowService
-from rgpipeline.worker.running_sample import CompletionFormat
+from rgpipeline.worker.row_service import RowService
+from rgpipeline.worker.running_sample import WHOLE, CompletionFormat
 from rgpipeline.worker.table_rows import TableRows
 from rgpipeline.worker.worker_setup import fit_together, open_prompts
 

@@ -20,8 +20,6 @@ from rgpipeline.text.tokenizer import Tokenizer
 from rgpipeline.worker.running_sample import CompletionFormat, RunningSample, RunningText
 from rgpipeline.worker.shared import ActiveAssignment
 
-WHOLE = 2**62  # tokens of a segment: completions are not cut
-
 
 @dataclass(slots=True, eq=False)
 class _Call:
@@ -39,7 +37,7 @@ class RowService:
     def __init__(
         self, loop: Loop[Any, Any], tokenizer: Tokenizer | None, format: CompletionFormat
     ) -> None:
-        """`format.segment_tokens` is to be `WHOLE`."""
+        """`format.segment_tokens` is to be `running_sample.WHOLE`: completions are not cut."""
         self._loop = loop
         self._tokenizer = tokenizer
         self._format = format

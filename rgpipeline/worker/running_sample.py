@@ -30,7 +30,7 @@ from rgpipeline.worker.end_state import EndState
 from rgpipeline.worker.segment_logprobs import SegmentLogprobs
 from rgpipeline.worker.shared import ActiveAssignment
 
-_WHOLE = 1 << 62  # tokens of a segment that is never full
+WHOLE = 1 << 62  # tokens of a segment that is never full
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class RunningSample:
         Without a tokenizer its completion is null. A chat is published whole, in one segment.
         """
         if work.chat is not None:
-            format = replace(format, segment_tokens=_WHOLE)
+            format = replace(format, segment_tokens=WHOLE)
         notes = work.notes
         sampling = work.request.sampling
         self.active = active
@@ -83,6 +83,7 @@ class RunningSample:
         self.nbytes = work.nbytes
         self.prompt_tokens = work.request.prompt_tokens
         self.finished = False
+        self.state: ReadText | None = None  # at its end, if that is wanted; its last row names it
         self.begun = notes is not None  # its prompt has been counted
         self.saved_at: float | None = None  # the time of its last snapshot, or of its start
         self.saved = notes["segment"] * format.segment_tokens + notes["tokens"] if notes else 0
@@ -121,11 +122,6 @@ class RunningSample:
 
     def _answered(self, chat: ChatTurns) -> ChatTurns:
         return chat.answered("".join(self._pieces), self.prompt_tokens, self._tokens)
-
-    @property
-    def state(self) -> ReadText | None:
-        """The state at its end, which its last row names, if that is wanted and there is one."""
-        return self._end_state.state if self.finished else None
 
     def snapshot(self, snapshot: Snapshot) -> Snapshot:
         """The engine's snapshot after the last emission, with what the end's state needs."""
@@ -206,6 +202,7 @@ class RunningSample:
 
     def _end(self, finish: FinishReason, error: str | None = None) -> OutputRow:
         self.finished = True
+        self.state = self._end_state.state
         return self._output_row(finish, error)
 
     def _output_row(self, finish: FinishReason | None, error: str | None) -> OutputRow:

@@ -14,8 +14,8 @@ from rgpipeline.errors import InputError, WorkerError
 from rgpipeline.jobfile import parse_job
 from rgpipeline.model.weights.model_source import resolve_source
 from rgpipeline.records import OutputRow
-from rgpipeline.worker.row_service import WHOLE, RowService
-from rgpipeline.worker.running_sample import CompletionFormat
+from rgpipeline.worker.row_service import RowService
+from rgpipeline.worker.running_sample import WHOLE, CompletionFormat
 from rgpipeline.worker.table_rows import TableRows, plan_without_files
 from rgpipeline.worker.worker_setup import open_prompts
 from tests.fake_engine import FakeEngine
