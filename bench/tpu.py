@@ -25,7 +25,8 @@ from rgpipeline.engine.step_tuner import MAX_STEPS
 from rgpipeline.errors import RgpipelineError
 from rgpipeline.fit import FitRequest, fit
 from rgpipeline.model.config import GriffinConfig, known_config
-from rgpipeline.model.params import Params, flatten, nest, param_shapes
+from rgpipeline.model.param_tree import Params, flatten, nest
+from rgpipeline.model.params import param_shapes
 from rgpipeline.model.platforms import kernels_for
 from rgpipeline.model.weights.checkpoint import read_config
 from rgpipeline.model.weights.model_source import resolve_source

@@ -156,3 +156,16 @@ def test_a_command_that_needs_no_model_starts_without_jax_or_ray(module: str) ->
     code = f"import sys, {module}; print(sorted({{'jax', 'ray'}} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_validate_imports_neither_jax_nor_ray(tmp_path: Path) -> None:
+    command = ["validate", str(ROOT.parent / "jobs" / "demo.yaml")]
+    code = f"""
+import sys
+from rgpipeline.cli.app import call
+print(call({command}), sorted({{"jax", "ray"}} & sys.modules.keys()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.stdout.endswith("valid: 320 rows in 1 file, 20 shards\n0 []\n"), done.stderr

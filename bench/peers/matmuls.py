@@ -29,7 +29,7 @@ from rgpipeline.engine.programs.program_shapes import pack_tokens
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.ops import primitives
 from rgpipeline.model.ops.cpu_primitives import transposed_matmul
-from rgpipeline.model.params import flatten
+from rgpipeline.model.param_tree import flatten
 from rgpipeline.model.weights import loading
 from rgpipeline.model.weights.loading import Dtype
 from rgpipeline.model.weights.model_source import resolve_source

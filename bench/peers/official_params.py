@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from rgpipeline.model.params import Params, nest
+from rgpipeline.model.param_tree import Params, nest
 
 Tensor = NDArray[Any]
 _GATES = {"input_gate": "input_gate", "recurrent_gate": "a_gate"}

@@ -33,9 +33,10 @@ from rgpipeline.errors import UserError, WeightsError
 from rgpipeline.model.collectives import ALONE, Chips
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.fingerprint import Fingerprint
-from rgpipeline.model.params import flatten
+from rgpipeline.model.mesh_shapes import check_model
+from rgpipeline.model.param_tree import flatten
 from rgpipeline.model.platforms import kernels_for, skip_absent_tpu
-from rgpipeline.model.sharding import check_model, check_slots, chips_for, device_put_for, mesh_of
+from rgpipeline.model.sharding import check_slots, chips_for, device_put_for, mesh_of
 from rgpipeline.model.weights import loading
 from rgpipeline.model.weights.checkpoint import read_config
 from rgpipeline.model.weights.model_source import ModelSource
@@ -84,7 +85,7 @@ def open_engine(
     activity.opening(source.spec.weights)
     chips = _chips(mesh, devices)
     if chips.model > 1:
-        check_model(read_config(source, cache, compare=False), chips, "workers.mesh")
+        check_model(read_config(source, cache, compare=False), chips.model, "workers.mesh")
     grid = mesh_of(jax.local_devices(), chips)
     memory = device_memory(chips.count)
     fingerprint = Fingerprint()

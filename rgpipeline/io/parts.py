@@ -136,7 +136,7 @@ def build_part(
 def is_writable(column: pa.Field) -> bool:
     """Whether a column's type can be written as Parquet; Arrow files may have others."""
     try:
-        pq.write_table(pa.schema([column]).empty_table(), pa.BufferOutputStream())
+        pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([column])).close()
     except pa.ArrowException:
         return False
     return True

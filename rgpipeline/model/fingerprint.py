@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from rgpipeline.model.config import GriffinConfig
-from rgpipeline.model.layers.array_types import HostArray, ParamPath
+from rgpipeline.model.param_tree import HostArray, ParamPath
 
 _SAMPLES = 1024  # numbers of a parameter that are looked at; all would take seconds
 

@@ -30,7 +30,6 @@ always float32: it is used in float32 arithmetic only (see `ops.primitives`).
 """
 
 import math
-from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -40,10 +39,9 @@ from jax.typing import DTypeLike
 
 from rgpipeline.model import quantize
 from rgpipeline.model.config import GriffinConfig
-from rgpipeline.model.layers.array_types import HostArray, ParamPath, shape_of
+from rgpipeline.model.layers.array_types import shape_of
 from rgpipeline.model.layers.griffin import Griffin
-
-Params: TypeAlias = dict[str, Any]
+from rgpipeline.model.param_tree import HostArray, ParamPath, Params, flatten, nest
 
 # The paper draws the decay a (at gate 1) so that a^2 is uniform between these squared.
 _MIN_DECAY, _MAX_DECAY = 0.9, 0.999
@@ -74,26 +72,6 @@ def head_of(params: Params) -> tuple[Array, Array | None]:
     if "lm_head" in params:
         return params["lm_head"]["kernel"], params["lm_head"].get("kernel_scale")
     return params["embedder"]["embedding"], params["embedder"].get("embedding_scale")
-
-
-def flatten(tree: Params, above: ParamPath = ()) -> dict[ParamPath, Any]:
-    """Every leaf of a nested dict by its path, in the tree's order."""
-    flat: dict[ParamPath, Any] = {}
-    for key, branch in tree.items():
-        path = (*above, key)
-        flat.update(flatten(branch, path) if isinstance(branch, dict) else {path: branch})
-    return flat
-
-
-def nest(flat: dict[ParamPath, Any]) -> Params:
-    """The tree with these leaves at these paths; the inverse of `flatten`."""
-    tree: Params = {}
-    for path, leaf in flat.items():
-        branch = tree
-        for key in path[:-1]:
-            branch = branch.setdefault(key, {})
-        branch[path[-1]] = leaf
-    return tree
 
 
 def random_params(config: GriffinConfig, seed: int, dtype: DTypeLike) -> Params:

@@ -15,7 +15,7 @@ from jax import Array
 from jax.typing import DTypeLike
 from numpy.typing import NDArray
 
-from rgpipeline.model.layers.array_types import HostArray, ParamPath
+from rgpipeline.model.param_tree import HostArray, ParamPath
 
 LARGEST = 127.0
 _HOST_VALUES = 1 << 20  # values that are float32 on the host at one time

@@ -24,7 +24,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rgpipeline.errors import UserError
 from rgpipeline.model.collectives import CHIPS, DATA, MODEL, Chips
 from rgpipeline.model.config import GriffinConfig
-from rgpipeline.model.layers.array_types import ParamPath
+from rgpipeline.model.param_tree import ParamPath
 
 # Parameters by the end of their path, and which of their axes the model axis divides. All others
 # are on every chip: norms, the projection of keys and values, biases added after a sum over chips.
@@ -52,9 +52,6 @@ _SUMMED = {"linear_out", "out", "down"}
 # State by the names of its fields. The rest is small, and on every chip of a group.
 _BY_CHANNEL = {"h", "conv"}
 _BY_CHIP = {"keys", "values", "scales"}
-
-# The largest share of a chip's memory for weights, where `mesh_shape_for` chooses the mesh.
-_WEIGHTS_SHARE = 0.4
 
 Tree = Any
 
@@ -168,45 +165,6 @@ def chips_for(data: int | str, model: int, available: int, where: str) -> Chips:
             f"or set data"
         )
     return chips
-
-
-def mesh_shape_for(
-    config: GriffinConfig, weights_bytes: int, count: int, hbm_bytes: int
-) -> tuple[int, int]:
-    """The best mesh (data, model) of `count` chips with `hbm_bytes` of memory each.
-
-    The model axis is as small as leaves each chip room for many slots: a larger one costs
-    collectives, and with few slots each step's reading of the weights serves few tokens.
-    """
-    sizes = [size for size in range(1, count + 1) if not count % size and divides(config, size)]
-    roomy = [size for size in sizes if weights_bytes / size <= _WEIGHTS_SHARE * hbm_bytes]
-    model = min(roomy, default=max(sizes))
-    return count // model, model
-
-
-def check_model(config: GriffinConfig, chips: Chips, where: str) -> None:
-    """Raises UserError unless the model can be divided among the chips of a group."""
-    sizes = _divided(config)
-    undivided = [f"{size} {what}" for what, size in sizes.items() if size % chips.model]
-    if undivided:
-        possible = ", ".join(str(size) for size in range(1, 17) if divides(config, size))
-        raise UserError(
-            f"{where}.model: this model has {' and '.join(undivided)}, which {chips.model} does "
-            f"not divide; it can be {possible}"
-        )
-
-
-def divides(config: GriffinConfig, model: int) -> bool:
-    """Whether the model can be divided by a model axis of this size."""
-    return not any(size % model for size in _divided(config).values())
-
-
-def _divided(config: GriffinConfig) -> dict[str, int]:
-    return {
-        "heads (and gate blocks)": config.heads,
-        "channels of the MLP": config.mlp_width,
-        "tokens of the vocabulary": config.vocab_size,
-    }
 
 
 def check_slots(slots: int, chips: Chips, where: str) -> None:

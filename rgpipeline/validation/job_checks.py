@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rgpipeline.errors import OutputError, RgpipelineError, RowError
-from rgpipeline.model.collectives import Chips
-from rgpipeline.model.sharding import check_model
+from rgpipeline.model.mesh_shapes import check_model
 from rgpipeline.model.weights.checkpoint import open_checkpoint
 from rgpipeline.model.weights.model_source import resolve_source
 from rgpipeline.plan import Plan
@@ -53,7 +52,7 @@ def model_findings(job: Job, plan: Plan | None) -> ModelFindings:
         config, _, _, note = open_checkpoint(source, compare=False)
         vocab_size = config.vocab_size
         warnings += [f"{job.model.weights}: {note}"] if note else []
-        check_model(config, Chips(model=job.workers.mesh.model), "workers.mesh")
+        check_model(config, job.workers.mesh.model, "workers.mesh")
     except RgpipelineError as error:
         faults.append(str(error))
     if plan is not None and (vocab_size is not None or job.model.tokenizer is not None):

@@ -9,7 +9,7 @@ import pytest
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
 from rgpipeline.model.config import GRIFFIN_CYCLE, GriffinConfig, cycle
-from rgpipeline.model.params import flatten, nest
+from rgpipeline.model.param_tree import flatten, nest
 from rgpipeline.model.quantize import is_quantized, quantized_weights, scale_path
 from rgpipeline.records import Request, ResolvedSettings, draw_words
 from rgpipeline.spec import Sampling

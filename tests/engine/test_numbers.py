@@ -22,7 +22,8 @@ from rgpipeline.errors import WeightsError
 from rgpipeline.model.config import GRIFFIN_CYCLE, GriffinConfig, cycle
 from rgpipeline.model.griffin_state import init_state
 from rgpipeline.model.layers.griffin import Griffin
-from rgpipeline.model.params import flatten, nest, random_params
+from rgpipeline.model.param_tree import flatten, nest
+from rgpipeline.model.params import random_params
 from rgpipeline.model.quantize import is_quantized, quantized_rows, quantized_weights, scale_path
 from rgpipeline.records import Emission, Request, ResolvedSettings, draw_words
 from rgpipeline.spec import Sampling

@@ -9,7 +9,8 @@ from recurrentgemma import common
 from recurrentgemma.jax import griffin as official_griffin
 
 from rgpipeline.model.config import RECURRENT, GriffinConfig
-from rgpipeline.model.params import flatten, nest, stored_dtype
+from rgpipeline.model.param_tree import flatten, nest
+from rgpipeline.model.params import stored_dtype
 from rgpipeline.model.weights import official_layout
 from tests.model.running import COMPILED_FAST, Runner
 

@@ -8,7 +8,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from rgpipeline.model.params import flatten
+from rgpipeline.model.param_tree import flatten
 from rgpipeline.model.weights.loading import load
 from rgpipeline.model.weights.model_source import resolve_source, with_base
 from rgpipeline.spec import ModelSpec

@@ -14,7 +14,8 @@ import pytest
 
 from rgpipeline.errors import WeightsError
 from rgpipeline.model.config import GRIFFIN_CYCLE, GriffinConfig
-from rgpipeline.model.params import flatten, param_shapes
+from rgpipeline.model.param_tree import flatten
+from rgpipeline.model.params import param_shapes
 from rgpipeline.model.weights.checkpoint import open_checkpoint, read_config
 from rgpipeline.model.weights.loading import load
 from tests.model import hf_folder

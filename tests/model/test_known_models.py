@@ -15,7 +15,8 @@ from recurrentgemma.jax import griffin as official_griffin
 from rgpipeline.model.config import GriffinConfig, known_config
 from rgpipeline.model.griffin_state import init_state
 from rgpipeline.model.layers.griffin import Griffin
-from rgpipeline.model.params import flatten, param_shapes
+from rgpipeline.model.param_tree import flatten
+from rgpipeline.model.params import param_shapes
 from rgpipeline.model.weights import hf_layout, official_layout
 from rgpipeline.model.weights.hf_config import hf_fields
 from rgpipeline.model.weights.loading import load

@@ -15,7 +15,7 @@ from rgpipeline.engine.factory import open_engine
 from rgpipeline.generator import Generator
 from rgpipeline.model import quantize
 from rgpipeline.model.config import GriffinConfig
-from rgpipeline.model.params import Params, flatten
+from rgpipeline.model.param_tree import Params, flatten
 from rgpipeline.model.weights import merged_reader
 from rgpipeline.model.weights.adapter_config import LoraConfig
 from rgpipeline.model.weights.checkpoint import open_checkpoint, read_config

@@ -17,7 +17,7 @@ from orbax.checkpoint import v1
 from recurrentgemma.jax.utils import save_parameters
 
 from rgpipeline.errors import WeightsError
-from rgpipeline.model.params import flatten
+from rgpipeline.model.param_tree import flatten
 from rgpipeline.model.weights.checkpoint import open_checkpoint
 from rgpipeline.model.weights.loading import load
 from tests.model.golden import FOLDER, Golden

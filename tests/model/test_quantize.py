@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from rgpipeline.model.ops import primitives
-from rgpipeline.model.params import flatten, param_shapes
+from rgpipeline.model.param_tree import flatten
+from rgpipeline.model.params import param_shapes
 from rgpipeline.model.quantize import is_quantized, quantized_rows, quantized_weights, scale_path
 from rgpipeline.model.weights.loading import load
 from tests.model.golden import Golden

@@ -22,7 +22,8 @@ from rgpipeline.model.config import ATTENTION, RECURRENT, GriffinConfig
 from rgpipeline.model.griffin_state import GriffinState, init_state
 from rgpipeline.model.layers import rings
 from rgpipeline.model.layers.griffin import Griffin
-from rgpipeline.model.params import flatten, nest, random_params
+from rgpipeline.model.param_tree import flatten, nest
+from rgpipeline.model.params import random_params
 from rgpipeline.model.quantize import is_quantized, quantized_weights, scale_path
 from rgpipeline.model.sharding import mesh_of, shard_config
 

@@ -22,7 +22,8 @@ from rgpipeline.engine.step_tuner import StepTuner
 from rgpipeline.engine.text_requests import TextRequest
 from rgpipeline.model.collectives import Chips
 from rgpipeline.model.config import ATTENTION, GRIFFIN_CYCLE, RECURRENT, GriffinConfig, cycle
-from rgpipeline.model.params import flatten, nest, random_params
+from rgpipeline.model.param_tree import flatten, nest
+from rgpipeline.model.params import random_params
 from rgpipeline.model.sharding import device_put_for, mesh_of
 from rgpipeline.records import Request, ResolvedSettings, Snapshot, draw_words
 from rgpipeline.spec import Sampling

@@ -12,8 +12,9 @@ from rgpipeline.engine.slot_state import empty_slots
 from rgpipeline.errors import UserError
 from rgpipeline.model.collectives import Chips
 from rgpipeline.model.config import known_config
+from rgpipeline.model.mesh_shapes import check_model
 from rgpipeline.model.params import param_shapes
-from rgpipeline.model.sharding import check_model, check_slots, chips_for, param_spec
+from rgpipeline.model.sharding import check_slots, chips_for, param_spec
 
 TWO, NINE = known_config("recurrentgemma-2b"), known_config("recurrentgemma-9b")
 
@@ -66,13 +67,13 @@ def test_a_sequence_on_its_way_to_a_slot_is_divided_by_channels_alone() -> None:
 
 @pytest.mark.parametrize("parts", [2, 5, 10])
 def test_2b_can_be_divided_in(parts: int) -> None:
-    check_model(TWO, Chips(1, parts), "workers.mesh")
+    check_model(TWO, parts, "workers.mesh")
 
 
 @pytest.mark.parametrize("parts", [3, 4, 8])
 def test_2b_can_not_be_divided_in(parts: int) -> None:
     with pytest.raises(UserError, match=r"workers\.mesh\.model: this model has 10 heads .*1, 2, 5"):
-        check_model(TWO, Chips(1, parts), "workers.mesh")
+        check_model(TWO, parts, "workers.mesh")
 
 
 @pytest.mark.parametrize(

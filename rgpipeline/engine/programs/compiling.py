@@ -33,8 +33,9 @@ from rgpipeline.engine.step_tuner import MAX_STEPS
 from rgpipeline.errors import UserError, WeightsError
 from rgpipeline.model.collectives import Chips
 from rgpipeline.model.config import GriffinConfig, known_config
+from rgpipeline.model.mesh_shapes import check_model, mesh_shape_for
 from rgpipeline.model.params import param_shapes
-from rgpipeline.model.sharding import check_model, check_slots, mesh_of, mesh_shape_for
+from rgpipeline.model.sharding import check_slots, mesh_of
 from rgpipeline.model.weights.checkpoint import read_config
 from rgpipeline.model.weights.model_source import resolve_source
 from rgpipeline.records import ResolvedSettings
@@ -164,7 +165,7 @@ def _chips(
             f"--mesh data={chips.data},model={chips.model} is for {chips.count} chips; "
             f"{request['topology']} has {count}"
         )
-    check_model(config, chips, "--mesh")
+    check_model(config, chips.model, "--mesh")
     return chips
 
 

@@ -23,8 +23,8 @@ from rgpipeline.engine.programs.device_programs import (
 from rgpipeline.engine.programs.program_shapes import pack_tokens
 from rgpipeline.engine.slot_fields import SamplingFeatures, rows_of
 from rgpipeline.model.config import ATTENTION, GriffinConfig
-from rgpipeline.model.layers.array_types import ParamPath
-from rgpipeline.model.params import flatten, param_shapes
+from rgpipeline.model.param_tree import ParamPath, flatten
+from rgpipeline.model.params import param_shapes
 from rgpipeline.model.platforms import kernels_for
 from rgpipeline.model.quantize import is_quantized
 from rgpipeline.model.sharding import shardings

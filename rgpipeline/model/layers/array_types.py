@@ -8,14 +8,10 @@
 Public functions of this package are annotated with these; the tests check them at call time.
 """
 
-from typing import TypeAlias
-
 import jax
-import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Bool, Float, Float32, Int32
-from numpy.typing import NDArray
 
 Tokens = Int32[Array, "b t"]
 Token = Int32[Array, "b"]
@@ -36,9 +32,6 @@ Expanded = Float[Array, "b t e"]
 RecurrentH = Float32[Array, "b e"]
 ConvTail = tuple[Float[Array, "b e"], ...]
 Start = Bool[Array, "b t"]
-
-ParamPath: TypeAlias = tuple[str, ...]  # of a parameter in the tree
-HostArray: TypeAlias = NDArray[np.generic]
 
 
 def shape_of(shape: tuple[int, ...], dtype: DTypeLike) -> jax.ShapeDtypeStruct:

@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from jax.typing import DTypeLike
+from numpy.typing import DTypeLike
 from safetensors.numpy import save_file
 
 from rgpipeline.model.config import RECURRENT, GriffinConfig
-from rgpipeline.model.layers.array_types import HostArray
-from rgpipeline.model.params import Params, flatten
+from rgpipeline.model.param_tree import HostArray, Params, flatten
 from rgpipeline.model.weights.hf_config import hf_fields
 from rgpipeline.model.weights.recipes import (
     Recipe,

@@ -21,8 +21,8 @@ import numpy as np
 
 from rgpipeline.model import quantize
 from rgpipeline.model.config import GriffinConfig
-from rgpipeline.model.layers.array_types import HostArray, ParamPath
-from rgpipeline.model.params import Params, nest, stored_dtype
+from rgpipeline.model.param_tree import HostArray, ParamPath, Params, nest
+from rgpipeline.model.params import stored_dtype
 from rgpipeline.model.weights.checkpoint import open_checkpoint
 from rgpipeline.model.weights.merged_reader import MergedReader
 from rgpipeline.model.weights.model_source import ModelSource

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.model.layers.array_types import HostArray
+from rgpipeline.model.param_tree import HostArray
 from rgpipeline.model.weights.recipes import Stored, TensorReader
 
 _VALUES = 1 << 20  # that are float32 at one time

@@ -10,9 +10,7 @@ import numpy as np
 
 from rgpipeline.errors import WeightsError
 from rgpipeline.model.config import GriffinConfig, known_configs
-from rgpipeline.model.layers.array_types import HostArray
-from rgpipeline.model.params import flatten, nest
-from rgpipeline.model.platforms import skip_absent_tpu
+from rgpipeline.model.param_tree import HostArray, flatten, nest
 from rgpipeline.model.weights import hf_folder, official_layout
 from rgpipeline.model.weights.orbax_folders import Found
 from rgpipeline.model.weights.recipes import Checkpoint, Stored
@@ -105,7 +103,6 @@ class OfficialReader:
             WeightsError: Orbax cannot read them.
         """
         assert folder.local is not None
-        skip_absent_tpu()  # orbax asks jax for its devices
         self._folder, self._path = folder, folder.local
         self._checkpointer = _orbax().PyTreeCheckpointer()
         try:
@@ -173,7 +170,10 @@ def _prefix(paths: list[tuple[Any, ...]], where: str) -> tuple[Any, ...]:
 
 
 def _orbax() -> Any:
-    """The module, imported late: few need it, and it takes a quarter of a second."""
+    """The module, imported late: few need it, and with jax it takes a second."""
     import orbax.checkpoint
 
+    from rgpipeline.model.platforms import skip_absent_tpu
+
+    skip_absent_tpu()  # orbax asks jax for its devices
     return orbax.checkpoint

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 
 from rgpipeline.model.config import GriffinConfig
-from rgpipeline.model.layers.array_types import HostArray, ParamPath
+from rgpipeline.model.param_tree import HostArray, ParamPath
 
 Build: TypeAlias = Callable[[Sequence[HostArray]], HostArray]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from rgpipeline.model.layers.array_types import HostArray
+from rgpipeline.model.param_tree import HostArray
 from rgpipeline.model.weights import hf_layout
 from rgpipeline.model.weights.recipes import Checkpoint, Recipe, Stored, TensorReader
 

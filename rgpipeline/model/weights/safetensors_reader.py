@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from rgpipeline.errors import WeightsError
-from rgpipeline.model.layers.array_types import HostArray
+from rgpipeline.model.param_tree import HostArray
 from rgpipeline.model.weights.recipes import Stored
 from rgpipeline.model.weights.refusals import quantized_tensor
 from rgpipeline.storage.folders import Folder
