@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench import OUT, plots, report
+from bench import OUT, plots
 from bench.machine import machine
 from bench.peer_set import HF, OFFICIAL, OURS, PeerSet
 from bench.planning import BATCHES
@@ -24,8 +24,8 @@ def main() -> None:
         for name in arguments.only:
             print(f"{name.replace('_', ' ')}", flush=True)
             start = time.time()
-            results[name] = SECTIONS[name](peers)
-            for label, value in report.lines(name, results[name]):
+            results[name] = SECTIONS[name].measure(peers)
+            for label, value in SECTIONS[name].lines(results[name]):
                 print(f"  {label:<26}{value}", flush=True)
             results[name]["took_s"] = time.time() - start
             _write(out / "results.json", arguments.quick, results)

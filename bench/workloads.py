@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.model import CONFIGS
+
 BOS, FIRST_TOKEN = 2, 3
 SEED = 5
 
@@ -33,8 +35,9 @@ class Workload:
         return sum(row.new for row in self.rows)
 
 
-def workload(name: str, vocab: int, quick: bool) -> Workload:
-    """A workload by its name; `quick` is an eighth of it or less, to try the bench."""
+def workload(name: str, quick: bool) -> Workload:
+    """A workload by its name; `quick`: an eighth of it or less, for the tiny model."""
+    vocab = CONFIGS["tiny" if quick else "183m"].vocab_size
     rng = np.random.default_rng(SEED)
     return Workload(name, _MAKERS[name](rng, vocab, quick))
 
