@@ -27,6 +27,7 @@ from rgpipeline.records import InputFile, Shard, Span
 from rgpipeline.spec import Columns, Job, WorkersSpec
 from rgpipeline.storage.filesystems import resolve_options
 from rgpipeline.storage.retries import Retry
+from rgpipeline.tasks.unused_options import unused_warnings
 
 # Ten shards for each worker keep all workers busy to the end. With `workers.count: auto`, enough
 # for a hundred workers. Not more: `status` reads the footers of every shard's parts.
@@ -77,7 +78,7 @@ def make_plan(job: Job, retry: Retry | None = None) -> Plan:
         columns=columns,
         partitions=tuple(field.name for field in partitions if field.name in read),
         choices=choices,
-        warnings=(*inputs.warnings, *_empty_files(files)),
+        warnings=(*inputs.warnings, *_empty_files(files), *unused_warnings(job)),
     )
 
 

@@ -33,6 +33,7 @@ class GenerateTask(Task):
     token_column = "completion_tokens"
     uses_slots = True
     writes_texts = True
+    sampling_keys = tuple(Sampling.model_fields)
 
     def columns(self, job: Job) -> list[Column]:
         columns = [

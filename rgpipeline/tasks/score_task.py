@@ -72,6 +72,7 @@ class ScoreTask(Task):
     token_column = "tokens"
     uses_slots = False
     writes_texts = False
+    sampling_keys = ("logprobs",)
 
     def columns(self, job: Job) -> list[Column]:
         columns = [

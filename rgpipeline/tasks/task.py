@@ -1,7 +1,7 @@
 """What a task is: how a row becomes engine work, and what comes of it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -121,6 +121,7 @@ class Task(ABC):
     uses_slots: ClassVar[bool]  # its rows are sequences in slots, up to sampling.max_tokens long
     writes_texts: ClassVar[bool]  # it has `completion` and `finish_reason`, in segments
     sections: ClassVar[tuple[str, ...]] = ()  # of the job file, that no other task has
+    sampling_keys: ClassVar[Collection[str]] = ()  # of `sampling`, that it uses
 
     def counted(self, value: Any) -> int:
         """The tokens that a value of `token_column` counts."""

@@ -8,6 +8,7 @@ from rgpipeline.jobfile import parse_job
 from rgpipeline.plan.plan_record import identity
 from rgpipeline.spec import Job
 from rgpipeline.tasks import added_columns, task_of
+from rgpipeline.tasks.unused_options import unused_warnings
 
 NAMES = get_args(Job.model_fields["task"].annotation)
 
@@ -42,3 +43,23 @@ def test_log_probabilities_of_rows_with_their_own_sampling_are_json() -> None:
     one = job("generate", input={"path": "in", "columns": columns})
     assert str(added_columns(one).schema.field("logprobs").type) == "string"
     assert "logprobs" not in added_columns(job("generate")).names
+
+
+def test_options_that_a_task_does_not_use_are_told() -> None:
+    assert unused_warnings(job("score", sampling={"temperature": 0, "n": 2, "logprobs": 1})) == [
+        "task score doesn't use sampling.temperature, sampling.n; of sampling, it uses logprobs "
+        "alone"
+    ]
+    output = {"path": "out", "token_ids": True}
+    assert unused_warnings(job("embed", output=output)) == [
+        "task embed doesn't use output.token_ids"
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_options_at_their_defaults_are_not_told(name: str) -> None:
+    assert unused_warnings(job(name)) == []
+
+
+def test_generate_uses_all_of_sampling() -> None:
+    assert unused_warnings(job("generate", sampling={"temperature": 0, "n": 2, "seed": 4})) == []
