@@ -2,17 +2,17 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from rgpipeline.errors import RowError, UserError
 from rgpipeline.fit.estimate import FitRequest, fit
 from rgpipeline.fit.fit_report import FitReport
 from rgpipeline.fit.topology import chips_in
-from rgpipeline.model.weights.model_source import resolve_source
+from rgpipeline.model.weights.model_source import source_of
 from rgpipeline.plan import Plan, make_plan
 from rgpipeline.records import Shard
 from rgpipeline.spec import Job
-from rgpipeline.storage.filesystems import resolve_options
+from rgpipeline.storage.filesystems import StorageOptions
 from rgpipeline.storage.reachable import check_reachable
 from rgpipeline.tasks import task_of
 from rgpipeline.tasks.row_prompts import Prompts
@@ -149,14 +149,13 @@ def count_work(job: Job) -> Work:
     Raises:
       UserError: the input, its columns or the tokenizer can't be used.
     """
-    options = resolve_options(job.storage_options)
-    plan = make_plan(job)
-    prompts = open_prompts(job, plan, resolve_source(job.model, options))
+    plan, source = make_plan(job), source_of(job)
+    prompts = open_prompts(job, plan, source)
     counter = _Counter(task_of(job, plan.choices), prompts)
     shards = max(_SHARDS, _ROWS * len(plan.shards) // max(1, plan.rows))
     chosen = plan.shards[:: max(1, len(plan.shards) // shards)]
     for shard in chosen:
-        counter.add(plan, shard, options, -(-_ROWS // len(chosen)))
+        counter.add(plan, shard, source.options, -(-_ROWS // len(chosen)))
     if not counter.rows:
         raise UserError(f"no row of the input can be used; the first fault: {counter.fault}")
     scale = plan.rows / counter.rows
@@ -178,7 +177,7 @@ class _Counter:
         self.fault = ""
         self._task, self._prompts = task, prompts
 
-    def add(self, plan: Plan, shard: Shard, options: dict[str, dict[str, Any]], most: int) -> None:
+    def add(self, plan: Plan, shard: Shard, options: StorageOptions, most: int) -> None:
         """Counts up to `most` rows, spread evenly over the shard."""
         input = plan.read(shard, options)
         for row in range(0, shard.rows, -(-shard.rows // most)):

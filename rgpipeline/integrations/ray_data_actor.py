@@ -12,14 +12,13 @@ import pyarrow as pa
 import ray
 
 from rgpipeline.engine.activity import Activity
-from rgpipeline.model.weights.model_source import resolve_source
+from rgpipeline.model.weights.model_source import source_of
 from rgpipeline.plan import Plan
 from rgpipeline.runtime.cluster import Node, read_cluster
 from rgpipeline.runtime.placement import Placement
 from rgpipeline.runtime.process_setup import prepare_for_jax
 from rgpipeline.runtime.ray_workers import engine_factory
 from rgpipeline.spec import Job
-from rgpipeline.storage.filesystems import resolve_options
 from rgpipeline.worker.row_service import RowService
 from rgpipeline.worker.running_sample import WHOLE, CompletionFormat
 from rgpipeline.worker.table_rows import TableRows
@@ -48,7 +47,7 @@ class ModelActor:
         chips = ray.get_runtime_context().get_accelerator_ids().get("TPU", ())
         # The lock on its cores is held for as long as the actor lives.
         self._cores = prepare_for_jax(given.placement, _own_node(), [str(chip) for chip in chips])
-        source = resolve_source(job.model, resolve_options(job.storage_options))
+        source = source_of(job)
         prompts = open_prompts(job, given.plan, source)
         open_engine = engine_factory(job, given.placement, Activity())
         opened = open_engine(source, job.engine)

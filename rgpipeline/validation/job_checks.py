@@ -8,12 +8,11 @@ from typing import NamedTuple
 from rgpipeline.errors import OutputError, RgpipelineError, RowError
 from rgpipeline.model.mesh_shapes import check_model
 from rgpipeline.model.weights.checkpoint import open_checkpoint
-from rgpipeline.model.weights.model_source import resolve_source
+from rgpipeline.model.weights.model_source import source_of
 from rgpipeline.plan import Plan
 from rgpipeline.plan.plan_files import check_folder, require_usable
-from rgpipeline.records import Shard
 from rgpipeline.spec import Job, Sampling
-from rgpipeline.storage.filesystems import protocol_of, resolve_options
+from rgpipeline.storage.filesystems import protocol_of
 from rgpipeline.storage.store import Store
 from rgpipeline.tasks import task_of
 from rgpipeline.tasks.row_prompts import Prompts
@@ -21,10 +20,11 @@ from rgpipeline.tasks.task import RowLabel
 from rgpipeline.text.grammars import TextGrammars
 from rgpipeline.text.stops import never_found
 from rgpipeline.text.tokenizer import Tokenizer
+from rgpipeline.validation.first_rows import first_prompts
 from rgpipeline.validation.templated_prompts import templated_warnings
+from rgpipeline.wording import count
 from rgpipeline.worker.worker_setup import open_prompts, require_grammar
 
-_ROWS = 1000  # looked at
 _SHOWN = 3
 
 
@@ -45,7 +45,7 @@ def model_findings(job: Job, plan: Plan | None) -> ModelFindings:
     warnings: list[str] = []
     vocab_size = prompts = None
     try:
-        source = resolve_source(job.model, resolve_options(job.storage_options))
+        source = source_of(job)
     except RgpipelineError as error:
         return ModelFindings([str(error)], [])
     try:
@@ -108,20 +108,18 @@ def _require_writable(store: Store) -> None:
 
 def row_warnings(job: Job, plan: Plan, prompts: Prompts) -> Iterator[str]:
     """Warns of stop strings that never match, and of the first rows that would fail."""
-    options = resolve_options(job.storage_options)
-    first = plan.shards[0]
-    input = plan.read(Shard(first.index, first.spans), options)
     yield from _stop_warnings(job, prompts.tokenizer)
-    rows, task = min(_ROWS, first.rows), task_of(job, plan.choices)
+    first, task = first_prompts(job, plan), task_of(job, plan.choices)
+    input = first.input
     if prompts.tokenizer is not None:
-        yield from templated_warnings(job, plan, prompts.tokenizer)
+        yield from templated_warnings(job, plan, prompts.tokenizer, first)
     bad: list[str] = []
-    for row in range(rows):
+    for row in range(first.rows):
         fault = input.faults.get(row)
         if fault is None:
             try:
                 values = input.values(row)
-                task.work(RowLabel(first.index, row, "", ""), values, prompts)
+                task.work(RowLabel(0, row, "", ""), values, prompts)
                 prompts.row_id(values)
             except RowError as error:
                 fault = str(error)
@@ -131,7 +129,7 @@ def row_warnings(job: Job, plan: Plan, prompts: Prompts) -> Iterator[str]:
     if bad:
         more = [f"… and {len(bad) - _SHOWN} more"] if len(bad) > _SHOWN else []
         yield (
-            f"{len(bad)} of the first {rows:,} rows would fail (rows are counted from 0):\n  "
+            f"{count(len(bad))} of {first.name} would fail (rows are counted from 0):\n  "
             + "\n  ".join([*bad[:_SHOWN], *more])
         )
 

@@ -11,7 +11,7 @@ from rgpipeline.plan import Plan
 from rgpipeline.spec import Job
 from rgpipeline.tasks.row_prompts import Prompts
 from rgpipeline.validation.first_rows import first_rows
-from rgpipeline.wording import count, counted
+from rgpipeline.wording import count
 
 ROWS = 200_000  # read: takes about 40 MB of memory and two seconds
 _SHOWN = 3
@@ -25,10 +25,9 @@ def id_warnings(job: Job, plan: Plan, rows: int = ROWS) -> Iterator[str]:
     """
     if plan.columns.id is None:
         return
-    input, read = first_rows(job, plan, (plan.columns.id,), rows)
+    input, read, among = first_rows(job, plan, (plan.columns.id,), rows)
     prompts = Prompts(plan.columns, job.sampling, None, requires_id=False)
     repeated, empty = _repeated_ids(input, prompts, read)
-    among = f"{'all ' if read == plan.rows else 'the first '}{counted(read, 'row')}"
     if repeated:
         yield (
             f"{count(len(repeated))} of {among} have an id that an earlier row has: "

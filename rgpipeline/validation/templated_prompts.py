@@ -8,57 +8,47 @@ from typing import Any, NamedTuple
 
 from rgpipeline.errors import RowError
 from rgpipeline.io.shard_rows import InputRows
-from rgpipeline.model.weights.model_source import resolve_source
+from rgpipeline.model.weights.model_source import source_of
 from rgpipeline.plan import Plan
 from rgpipeline.spec import Job
-from rgpipeline.storage.filesystems import resolve_options
 from rgpipeline.tasks import task_of
 from rgpipeline.text.prompt_template import PromptTemplate
 from rgpipeline.text.tokenizer import TURN_ENDS, TURN_STARTS, Tokenizer
-from rgpipeline.validation.first_rows import first_rows
-from rgpipeline.wording import count, counted
-
-_ROWS, _BYTES, _FILES = 1000, 64 << 20, 20  # looked at, at most
+from rgpipeline.validation.first_rows import FirstRows, first_prompts
+from rgpipeline.wording import count
 
 
 def prompt_warnings(job: Job, plan: Plan) -> Iterator[str]:
     """As `templated_warnings`, with the job's tokenizer. Raises WeightsError and StoreError."""
     if not _has_texts(job, plan):
         return
-    source = resolve_source(job.model, resolve_options(job.storage_options))
+    source = source_of(job)
     tokenizer = Tokenizer.find(source.tokenizer, source.options)
     if tokenizer is not None:
-        yield from templated_warnings(job, plan, tokenizer)
+        yield from templated_warnings(job, plan, tokenizer, first_prompts(job, plan))
 
 
-def templated_warnings(job: Job, plan: Plan, tokenizer: Tokenizer) -> Iterator[str]:
-    """A warning if any of the first rows' prompts looks as if it had been templated already.
+def templated_warnings(
+    job: Job, plan: Plan, tokenizer: Tokenizer, first: FirstRows
+) -> Iterator[str]:
+    """A warning if any of these rows' prompts looks as if it had been templated already.
 
-    There is none once the job says how such texts are meant (`input.special_tokens`). Raises
-    StoreError.
+    There is none once the job says how such texts are meant (`input.special_tokens`).
     """
     if not _has_texts(job, plan):
         return
-    input, rows = first_rows(job, plan, plan.used, _rows_of(plan), _FILES)
+    input, rows, among = first
     looked_for = _LookedFor.of(job, tokenizer)
     found = ((row, looked_for.in_prompt(job, plan, _values(input, row))) for row in range(rows))
     marks = [(row, mark) for row, mark in found if mark]
     if marks:
         row, mark = marks[0]
         name, number = input.origin(row)
-        first = f"{name}, row {count(number)}, with {mark!r}"
-        among = "all" if rows == plan.rows else "the first"
         yield (
-            f"{count(len(marks))} of {among} {counted(rows, 'row')} have a prompt that looks as if "
-            f"a chat template had been applied already (the first: {first}); "
+            f"{count(len(marks))} of {among} have a prompt that looks as if a chat template had "
+            f"been applied already (the first: {name}, row {count(number)}, with {mark!r}); "
             f"{looked_for.advice({mark for _, mark in marks}, job)}"
         )
-
-
-def _rows_of(plan: Plan) -> int:
-    """How many rows to look at: few if they are large."""
-    mean_bytes = sum(file.size for file in plan.files) / plan.rows
-    return max(1, min(_ROWS, int(_BYTES / max(mean_bytes, 1))))
 
 
 def _has_texts(job: Job, plan: Plan) -> bool:

@@ -10,11 +10,10 @@ from typing import Any
 from rgpipeline.engine.activity import Activity
 from rgpipeline.engine.loop import Loop
 from rgpipeline.errors import RgpipelineError, StoreError, StoreFullError, UserError
-from rgpipeline.model.weights.model_source import resolve_source
+from rgpipeline.model.weights.model_source import source_of
 from rgpipeline.plan import Plan
 from rgpipeline.records import Assignment, Fault, WorkerReport
 from rgpipeline.spec import Job
-from rgpipeline.storage.filesystems import resolve_options
 from rgpipeline.storage.store import RetryingStore, Store
 from rgpipeline.worker.feeder import Feeder
 from rgpipeline.worker.part_writer import PartWriter
@@ -160,14 +159,13 @@ class Worker:
 
     def _open(self) -> tuple[Session, Feeder, Publisher]:
         job, plan, store, policy = self._job, self._plan, self._store, self._policy
-        options = resolve_options(job.storage_options)
-        source = resolve_source(job.model, options)
+        source = source_of(job)
         prompts = open_prompts(job, plan, source)
         opened = open_shared_engine(job, source, store, self._open_engine)
         self._warnings = fit_together(opened.loop, job, prompts)
         self._loop = opened.loop
         dtype = opened.settings.dtype
-        maker = RowMaker(job, plan, store, options, prompts, opened.loop.check_tokens, dtype)
+        maker = RowMaker(job, plan, store, source.options, prompts, opened.loop.check_tokens, dtype)
         feeder = Feeder(maker, policy.ahead_bytes, self._wake.set)
         writer = PartWriter(job, plan, self._attempt)
         publisher = Publisher(writer, store, policy, self._wake.set)

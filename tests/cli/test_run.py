@@ -172,12 +172,12 @@ def test_validate_warns_of_rows_that_would_fail(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     bench = Bench(tmp_path).set("engine.slots", 1)
-    bench.parquet("prompts.parquet", {"prompt": ["x", None, "y"]})
+    bench.parquet("prompts.parquet", {"prompt": [*["x"] * 99, None]})
     bench.save()
     assert call(["validate", "job.yaml"]) == 0
     assert capsys.readouterr().err == (
-        "warning: 1 of the first 3 rows would fail (rows are counted from 0):\n"
-        "  prompts.parquet, row 1: 'prompt' is null\n"
+        "warning: 1 of all 100 rows would fail (rows are counted from 0):\n"
+        "  prompts.parquet, row 99: 'prompt' is null\n"
     )
 
 

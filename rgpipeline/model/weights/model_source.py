@@ -18,9 +18,9 @@ from rgpipeline.addresses import DEMO, DEMO_FOLDER
 from rgpipeline.errors import NoFolderError, WeightsError
 from rgpipeline.model.weights import orbax_folders
 from rgpipeline.model.weights.adapter_config import CONFIG
-from rgpipeline.spec import ModelSpec
+from rgpipeline.spec import Job, ModelSpec
 from rgpipeline.storage import hub_cache
-from rgpipeline.storage.filesystems import StorageOptions, protocol_of
+from rgpipeline.storage.filesystems import StorageOptions, protocol_of, resolve_options
 from rgpipeline.storage.folders import Folder
 
 _TOKENIZERS = ("tokenizer.model", "tokenizer.json")
@@ -84,6 +84,11 @@ def resolve_source(model: ModelSpec, options: StorageOptions | None = None) -> M
         )
     tokenizer = model.tokenizer or (folder and _official_tokenizer(folder)) or model.weights
     return ModelSource(model, model.weights, model.adapter, tokenizer, options or {})
+
+
+def source_of(job: Job) -> ModelSource:
+    """`resolve_source` of a job's `model:` section, with the secrets of its options filled in."""
+    return resolve_source(job.model, resolve_options(job.storage_options))
 
 
 def with_base(model: ModelSpec) -> ModelSpec:
