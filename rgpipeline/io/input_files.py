@@ -17,7 +17,7 @@ from fsspec.implementations.local import LocalFileSystem
 from rgpipeline.errors import InputError, RgpipelineError
 from rgpipeline.input_formats import COMPRESSIONS
 from rgpipeline.storage.filesystems import StorageOptions, open_filesystem, protocol_of, version_of
-from rgpipeline.storage.retries import is_forbidden, is_transient, translate_error
+from rgpipeline.storage.retries import is_forbidden, is_transient, is_unusable, translate_error
 
 _GLOB = "*?["
 _LINES_AHEAD = 1 << 18  # bytes of the buffer that lines are split from
@@ -113,7 +113,7 @@ def input_error(path: str, error: Exception) -> Exception:
     """
     if isinstance(error, RgpipelineError) or (is_transient(error) and not is_corruption(error)):
         return error
-    if isinstance(error, FileNotFoundError) or is_forbidden(error):
+    if isinstance(error, FileNotFoundError) or is_forbidden(error) or is_unusable(error):
         return translate_error(path, error, InputError)
     text = " ".join(str(error).split())[:300]
     return InputError(f"{path}: corrupt, truncated or of another format ({text})")

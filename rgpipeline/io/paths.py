@@ -129,8 +129,9 @@ def _format_of(files: Sequence[FoundFile]) -> str:
             f"{one.title} ({formats[one.name]})" for one in FORMATS.values() if one.name in formats
         ]
         raise InputError(
-            f"input.path: both {' and '.join(found)}; name one kind, or set input.format for "
-            f"folders"
+            f"input.path: both {' and '.join(found)}; a job reads one format. Of folders, "
+            f"input.format ({' or '.join(formats)}) takes the files of one; or name them by a "
+            f"glob (in/*.parquet)"
         )
     return next(iter(formats))
 

@@ -94,6 +94,11 @@ def is_forbidden(error: BaseException) -> bool:
     return status_of(error) in (401, 403)
 
 
+def is_unusable(error: BaseException) -> bool:
+    """Whether the client refused the address or its options, and asked no store."""
+    return type(error).__name__ in _UNUSABLE_NAMES
+
+
 def is_gated(error: BaseException) -> bool:
     """Whether the Hub asks for a licence to be accepted first."""
     return any(type(cause).__name__ == "GatedRepoError" for cause in causes(error))
@@ -126,7 +131,12 @@ def translate_error(what: str, error: Exception, fault: type[UserError]) -> Rgpi
         return fault(f"{what}: there is a file where a folder is needed ({text})")
     if is_forbidden(error):
         return fault(f"{what}: not allowed ({text}); {_CHECK}")
-    if isinstance(error, TypeError | ValueError) or type(error).__name__ in _UNUSABLE_NAMES:
+    if type(error).__name__ == "OfflineModeIsEnabled":
+        return fault(
+            f"{what}: HF_HUB_OFFLINE is set, so the Hub is not asked; unset it, or download the "
+            f"files (hf download OWNER/NAME --local-dir FOLDER) and name that folder"
+        )
+    if isinstance(error, TypeError | ValueError) or is_unusable(error):
         return fault(f"{what}: cannot be opened ({text}); check the address and storage_options")
     return StoreError(f"{what} failed ({type(error).__name__}: {text})")
 

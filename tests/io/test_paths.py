@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 
 from rgpipeline.errors import InputError
@@ -116,7 +117,10 @@ def test_endings_tell_the_format(tmp_path: Path, name: str, format: str) -> None
 
 def test_two_formats_at_once_are_refused_naming_one_file_of_each(tmp_path: Path) -> None:
     local(tmp_path, ["a.parquet", "b.jsonl"])
-    with pytest.raises(InputError, match=r"both Parquet \(.*a.parquet\) and JSON .*b.jsonl"):
+    told = (
+        r"both Parquet \(.*a.parquet\) and JSON .*b.jsonl.*input.format \(parquet or jsonl\) takes"
+    )
+    with pytest.raises(InputError, match=told):
         expand_inputs([str(tmp_path)], "auto")
 
 
@@ -180,3 +184,11 @@ def test_a_file_one_may_not_read_is_named(tmp_path: Path) -> None:
 )
 def test_what_an_entry_would_take_in(path: str, file: str, format: str, taken: bool) -> None:
     assert takes_in(path, file, format) == taken
+
+
+def test_the_hub_is_not_asked_offline_and_the_message_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match=r"n/a.parquet: HF_HUB_OFFLINE is set.*unset it"):
+        expand_inputs(["hf://datasets/o/n/a.parquet"], "auto")
