@@ -125,12 +125,11 @@ def _format_of(files: Sequence[FoundFile]) -> str:
             raise InputError(f"{file.path}: {how_to_read(file.path)}")
         formats.setdefault(kind, file.path)
     if len(formats) > 1:
-        found = [
-            f"{one.title} ({formats[one.name]})" for one in FORMATS.values() if one.name in formats
-        ]
+        titles = {name: one.title for name, one in FORMATS.items() if name in formats}
+        found = [f"{title} ({formats[name]})" for name, title in titles.items()]
         raise InputError(
             f"input.path: both {' and '.join(found)}; a job reads one format. Of folders, "
-            f"input.format ({' or '.join(formats)}) takes the files of one; or name them by a "
+            f"input.format ({' or '.join(titles)}) takes the files of one; or name them by a "
             f"glob (in/*.parquet)"
         )
     return next(iter(formats))

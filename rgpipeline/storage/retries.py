@@ -134,7 +134,8 @@ def translate_error(what: str, error: Exception, fault: type[UserError]) -> Rgpi
     if type(error).__name__ == "OfflineModeIsEnabled":
         return fault(
             f"{what}: HF_HUB_OFFLINE is set, so the Hub is not asked; unset it, or download the "
-            f"files (hf download OWNER/NAME --local-dir FOLDER) and name that folder"
+            f"files (hf download OWNER/NAME --local-dir FOLDER, with --repo-type dataset for a "
+            f"dataset) and name that folder"
         )
     if isinstance(error, TypeError | ValueError) or is_unusable(error):
         return fault(f"{what}: cannot be opened ({text}); check the address and storage_options")
