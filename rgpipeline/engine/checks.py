@@ -83,7 +83,7 @@ class NumberCheck:
             self._any = True
         return emission
 
-    def scored(self, texts: list[TextResult]) -> list[TextResult]:
+    def of_texts(self, texts: list[TextResult]) -> list[TextResult]:
         """Looks at the results of texts and returns them. Raises WeightsError."""
         whole = [text.values for text in texts if text.values is not None]
         failed = sum(map(without_numbers, whole))

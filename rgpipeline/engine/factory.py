@@ -15,7 +15,7 @@ from rgpipeline.engine.activity import Activity
 from rgpipeline.engine.checks import NumberCheck, without_numbers
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
-from rgpipeline.engine.prefill.text_scorer import TextScorer
+from rgpipeline.engine.prefill.text_queue import TextQueue
 from rgpipeline.engine.programs.lowering import tree_bytes
 from rgpipeline.engine.programs.program_shapes import pack_tokens
 from rgpipeline.engine.sizing import (
@@ -175,11 +175,11 @@ def number_check(engine: GriffinEngine, params: Any, weights: str) -> NumberChec
 def require_numbers(engine: GriffinEngine, params: Any, weights: str) -> None:
     """Scores the shortest text, BOS alone. Raises WeightsError if its logits are not finite."""
     text = np.full((2,), engine.config.bos_id, np.int32)
-    scorer = TextScorer(engine, 0)
-    scorer.add(TextRequest(None, text))
+    texts = TextQueue(engine, 0)
+    texts.add(TextRequest(None, text))
     results = []
-    while not scorer.idle:
-        results += scorer.step()
+    while not texts.idle:
+        results += texts.step()
     if any(one.values is not None and without_numbers(one.values) for one in results):
         raise WeightsError(
             f"{weights}: the weights give no numbers: for any prompt, logits are NaN or "

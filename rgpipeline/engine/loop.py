@@ -18,7 +18,7 @@ from rgpipeline.engine.constrained import Constraints, failure
 from rgpipeline.engine.decoder import Decoder
 from rgpipeline.engine.grammar_protocol import Grammars
 from rgpipeline.engine.prefill.admission import Admission
-from rgpipeline.engine.prefill.text_scorer import TextScorer
+from rgpipeline.engine.prefill.text_queue import TextQueue
 from rgpipeline.engine.sequence import IndexPool, InFlight
 from rgpipeline.engine.step_tuner import DEFAULT_TOKENS, UNDISTURBED_BLOCKS, StepTuner
 from rgpipeline.engine.text_requests import TextRequest, TextResult
@@ -61,7 +61,7 @@ class Loop(Generic[State, Rows]):
         self._slots = IndexPool(engine.slots, engine.parts)
         self._decoder = Decoder(engine, self._slots)
         self._admission = Admission(engine, self._slots, self._prefix_states)
-        self._scorer = TextScorer(engine, self._prefix_states)
+        self._texts = TextQueue(engine, self._prefix_states)
         self._undisturbed = 0  # blocks dispatched since the last prefill call
         self._refused: list[Emission] = []
 
@@ -134,7 +134,7 @@ class Loop(Generic[State, Rows]):
     def cancel(self, key: Hashable) -> None:
         """Drops a sequence or a text; nothing more of it is emitted."""
         self._admission.drop(key)
-        self._scorer.drop(key)
+        self._texts.drop(key)
         self._decoder.cancel(key)
 
     def request_snapshot(self, key: Hashable) -> None:
@@ -145,14 +145,14 @@ class Loop(Generic[State, Rows]):
     def drain(self) -> list[Emission]:
         """Reads what is in flight; then every sequence in a slot is emitted with a snapshot.
 
-        All slots and queues are empty afterwards. Sequences that had not begun to decode, and texts
-        to score, are dropped without an emission.
+        All slots and queues are empty afterwards. Sequences that had not begun to decode, and all
+        texts, are dropped without an emission.
         """
         previous, self._decoder.in_flight = self._decoder.in_flight, None
         emissions = [*self._refused, *self._read(previous), *self._decoder.drain()]
         self._refused = []
         self._admission.drop_all()
-        self._scorer.drop()
+        self._texts.drop()
         return emissions
 
     def use_grammars(self, grammars: Grammars[Any]) -> None:
@@ -161,7 +161,7 @@ class Loop(Generic[State, Rows]):
 
     def reset(self) -> None:
         """Drops all requests and makes new states: a step that raised has lost them."""
-        del self._decoder, self._admission, self._scorer  # their memory is needed
+        del self._decoder, self._admission, self._texts  # their memory is needed
         self._make_states()
 
     @property
@@ -186,18 +186,18 @@ class Loop(Generic[State, Rows]):
     @property
     def occupied(self) -> int:
         """Sequences in slots, and texts that are being read."""
-        return len(self._slots) + self._scorer.reading
+        return len(self._slots) + self._texts.reading
 
     @property
     def waiting(self) -> int:
         """Sequences without a slot, and texts that are not being read yet."""
-        return self._admission.waiting + self._scorer.waiting
+        return self._admission.waiting + self._texts.waiting
 
     @property
     def reading(self) -> tuple[int, int]:
         """(tokens read, tokens) of prompts and texts being read; any thread may ask."""
-        (read, whole), (scored, to_score) = self._admission.progress, self._scorer.progress
-        return read + scored, whole + to_score
+        (read, whole), (text_read, texts) = self._admission.progress, self._texts.progress
+        return read + text_read, whole + texts
 
     @property
     def idle(self) -> bool:
@@ -209,23 +209,23 @@ class Loop(Generic[State, Rows]):
     def working_on(self) -> list[Hashable]:
         """Keys of the requests and texts that the next step may work on."""
         in_slots = (sequence.request.key for sequence in self._slots)
-        return [*in_slots, *self._admission.prefilling, *self._scorer.working_on]
+        return [*in_slots, *self._admission.prefilling, *self._texts.working_on]
 
     @property
-    def scoring(self) -> bool:
-        """True when `score_step` has something to do."""
-        return not self._scorer.idle
+    def reading_texts(self) -> bool:
+        """True when `text_step` has something to do."""
+        return not self._texts.idle
 
     def submit_texts(self, texts: Iterable[TextRequest]) -> None:
-        """Queues texts for `score_step`."""
+        """Queues texts for `text_step`."""
         self._admission.release_buffer()
         for text in texts:
-            self._scorer.add(text)
+            self._texts.add(text)
 
-    def score_step(self) -> list[TextResult]:
+    def text_step(self) -> list[TextResult]:
         """One call for texts; returns the results of the call before it."""
         self.progress_counter += 1
-        return self.numbers.scored(self._scorer.step())
+        return self.numbers.of_texts(self._texts.step())
 
     def check(self, request: Request) -> None:
         """Raises RowError if the request can't be done."""

@@ -187,9 +187,11 @@ def read_texts(loop: SharedLoop, requests: Sequence[TextRequest], watch: Watch) 
         try:
             while left:
                 with loop.alone() as own:
-                    if not own.scoring:  # the first time, or after another thread's step failed
+                    if (
+                        not own.reading_texts
+                    ):  # the first time, or after another thread's step failed
                         own.submit_texts(left.values())
-                    results = own.score_step()
+                    results = own.text_step()
                 for result in results:
                     if result.key not in left:
                         continue  # of a call that was interrupted

@@ -71,7 +71,7 @@ class RowService:
     def _run(self) -> None:
         try:
             while self._take_new():
-                if self._loop.scoring:
+                if self._loop.reading_texts:
                     self._step_texts()
                 else:
                     self._step_sequences()
@@ -81,7 +81,7 @@ class RowService:
     def _take_new(self) -> bool:
         """Starts new calls; waits for one while there is nothing to do. False once closed."""
         while True:
-            idle = self._loop.idle and not self._loop.scoring
+            idle = self._loop.idle and not self._loop.reading_texts
             try:
                 call = self._new.get(block=idle)
             except queue.Empty:
@@ -125,7 +125,7 @@ class RowService:
             self._finish(sample.key, rows)
 
     def _step_texts(self) -> None:
-        for result in self._loop.score_step():
+        for result in self._loop.text_step():
             text = self._running.get(result.key) if result.whole else None
             if isinstance(text, RunningText):
                 self._finish(text.key, [text.work.output_row(text.work.row, result)])

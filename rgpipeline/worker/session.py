@@ -87,7 +87,7 @@ class Session:
         if self._publisher.full:
             return False
         self.in_engine = True
-        if self._loop.scoring:
+        if self._loop.reading_texts:
             self._step_texts()
         elif not self._loop.idle:
             self._step_sequences()
@@ -214,13 +214,13 @@ class Session:
     def _step_texts(self) -> None:
         """One call to the engine for texts."""
         began = time.monotonic()
-        for scored in self._loop.score_step():
-            self.stats.completion_tokens += scored.tokens
-            text = self._running.get(scored.key) if scored.whole else None
+        for result in self._loop.text_step():
+            self.stats.completion_tokens += result.tokens
+            text = self._running.get(result.key) if result.whole else None
             if isinstance(text, RunningText):
                 work = text.work
                 self.stats.prompt_tokens += work.request.first
-                self._publisher.add(text.active.shard, [work.output_row(work.row, scored)])
+                self._publisher.add(text.active.shard, [work.output_row(work.row, result)])
                 self._close(text)
         self.stats.read_texts(time.monotonic() - began)
 

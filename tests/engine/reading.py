@@ -13,8 +13,8 @@ def results(loop: Loop, requests: Sequence[TextRequest]) -> list[NDArray[np.floa
     """The values of each text, whose keys are its indices."""
     found = {}
     loop.submit_texts(requests)
-    while loop.scoring:
-        found |= {one.key: one.values for one in loop.score_step() if one.whole}
+    while loop.reading_texts:
+        found |= {one.key: one.values for one in loop.text_step() if one.whole}
     return [found[index] for index in range(len(requests))]
 
 

@@ -129,7 +129,7 @@ def test_scores_without_numbers_have_the_weights_looked_at() -> None:
         raise WeightsError("no numbers")
 
     with pytest.raises(WeightsError):
-        NumberCheck(probe).scored([TextResult("a", 2, np.asarray([-1.0, np.nan], np.float32))])
+        NumberCheck(probe).of_texts([TextResult("a", 2, np.asarray([-1.0, np.nan], np.float32))])
 
 
 def told(check: NumberCheck, failed: int, emitted: int = 0) -> NumberCheck:

@@ -73,10 +73,10 @@ def test_in_any_order_and_company_with_or_without_shared_prefixes(held, texts, r
     loop = Loop(engine(held), prefix_states=prefixes)
     waiting = random.sample(range(len(texts)), len(texts))
     found = [b""] * len(texts)
-    while waiting or loop.scoring:
+    while waiting or loop.reading_texts:
         arriving = [waiting.pop() for _ in range(random.randint(0, len(waiting)))]
         loop.submit_texts(request(key, texts[key]) for key in arriving)
-        for one in loop.score_step():
+        for one in loop.text_step():
             if one.values is not None:
                 found[one.key] = one.values.tobytes()
     assert found == [alone(text, held) for text in texts]

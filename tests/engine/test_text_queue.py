@@ -1,4 +1,4 @@
-"""Texts to score, over an engine whose scores are minus the sum of the tokens before."""
+"""Texts that are read once, over an engine whose scores are minus the sum of the tokens before."""
 
 import numpy as np
 import pytest
@@ -33,8 +33,8 @@ def scored(loop: Loop, *texts: tuple[list[int], int]) -> tuple[list[list[float]]
     scores: list[list[float]] = [[] for _ in texts]
     told = [0] * len(texts)
     loop.submit_texts(requests(*texts))
-    while loop.scoring:
-        for one in loop.score_step():
+    while loop.reading_texts:
+        for one in loop.text_step():
             told[one.key] += one.tokens
             if one.values is not None:
                 scores[one.key] = one.values.tolist()
@@ -87,8 +87,8 @@ def test_completions_of_a_prompt_have_the_scores_that_each_has_alone(
     groups = [TextRequest(k, tokens, len(prompt), tuple(others)) for k in range(3)]
     loop, found, told = Loop(FakeEngine(slots=slots, chunk=chunk), prefix_states=cached), {}, 0
     loop.submit_texts(groups)
-    while loop.scoring:
-        for one in loop.score_step():
+    while loop.reading_texts:
+        for one in loop.text_step():
             told += one.tokens
             found |= {one.key: one} if one.whole else {}
     texts = [[*prompt, *one] for one in completions]
@@ -118,8 +118,8 @@ def test_every_piece_of_a_long_text_is_told_of_as_it_is_scored():
     loop = Loop(FakeEngine(chunk=4))
     loop.submit_texts(requests(([1] * 11, 1)))
     told = []
-    while loop.scoring:
-        told += [one.tokens for one in loop.score_step()]
+    while loop.reading_texts:
+        told += [one.tokens for one in loop.text_step()]
     assert told == [4, 4, 2]
 
 
@@ -141,9 +141,9 @@ def test_short_texts_share_a_call():
     loop = Loop(engine)
     loop.submit_texts(requests(*[([1, 2, 3], 1)] * 8))
     calls = 0
-    while loop.scoring:
-        calls += bool(loop._scorer._waiting or loop._scorer._texts)
-        loop.score_step()
+    while loop.reading_texts:
+        calls += bool(loop._texts._waiting or loop._texts._reading)
+        loop.text_step()
     assert calls == 2
 
 
@@ -152,11 +152,11 @@ def test_a_dropped_text_is_never_heard_of_again_and_others_keep_its_prefix():
     for steps in range(5):
         loop = Loop(FakeEngine(chunk=4), prefix_states=4)
         loop.submit_texts(requests(*texts))
-        before = [one for _ in range(steps) for one in loop.score_step()]
+        before = [one for _ in range(steps) for one in loop.text_step()]
         loop.cancel(0)
         after = []
-        while loop.scoring:
-            after += loop.score_step()
+        while loop.reading_texts:
+            after += loop.text_step()
         assert all(one.key == 1 for one in after)
         (whole,) = [
             one.values.tolist()
@@ -169,8 +169,8 @@ def test_a_dropped_text_is_never_heard_of_again_and_others_keep_its_prefix():
 def test_drained_texts_are_dropped():
     loop = Loop(FakeEngine(chunk=4))
     loop.submit_texts(requests(([1] * 11, 1), ([2] * 11, 1)))
-    loop.score_step()
+    loop.text_step()
     loop.drain()
     assert [
-        one for one in iter(lambda: loop.score_step() if loop.scoring else None, None) if one
+        one for one in iter(lambda: loop.text_step() if loop.reading_texts else None, None) if one
     ] == []

@@ -1,4 +1,4 @@
-"""Texts that are read once, in no slot: their log-probabilities, computed in prefill calls.
+"""Texts that are read once, in no slot, to score or to pool them: a queue, and its calls.
 
 They are read in a buffer of their own, as prompts are. `texts` says how they are cut and what they
 share.
@@ -47,8 +47,8 @@ class _Call:
     rows: list[_PackRow]
 
 
-class TextScorer(Generic[State, Rows]):
-    """Texts that wait, those being read, and calls whose scores are not read yet."""
+class TextQueue(Generic[State, Rows]):
+    """Texts that wait, those being read, and calls whose results are not read yet."""
 
     def __init__(self, engine: Engine[State, Rows], prefix_states: int) -> None:
         """`prefix_states`: states of shared beginnings to keep at most."""
@@ -57,15 +57,15 @@ class TextScorer(Generic[State, Rows]):
         self._longest_chunk = max(size for _, size in engine.pack_shapes)
         self._shortest_chunk = min(size for _, size in engine.pack_shapes)
         self._waiting: deque[Text[Rows]] = deque()
-        self._texts: dict[int, Text[Rows]] = {}  # by row of the buffer
+        self._reading: dict[int, Text[Rows]] = {}  # by row of the buffer
         self._in_flight: deque[_Call] = deque()
-        self._finished: list[TextResult] = []  # texts in which nothing is scored
+        self._finished: list[TextResult] = []  # of texts in which nothing is scored
         self._reset()
 
     @property
     def idle(self) -> bool:
         """True when `step` has nothing to do."""
-        return not (self._waiting or self._texts or self._in_flight or self._finished)
+        return not (self._waiting or self._reading or self._in_flight or self._finished)
 
     @property
     def waiting(self) -> int:
@@ -75,7 +75,7 @@ class TextScorer(Generic[State, Rows]):
     @property
     def reading(self) -> int:
         """Texts being read."""
-        return len(self._texts)
+        return len(self._reading)
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -85,8 +85,8 @@ class TextScorer(Generic[State, Rows]):
     @property
     def working_on(self) -> list[Hashable]:
         """Keys of the texts that the next `step` may work on."""
-        free = self._engine.text_rows - len(self._texts)
-        keys = [text.request.key for text in self._texts.values()]
+        free = self._engine.text_rows - len(self._reading)
+        keys = [text.request.key for text in self._reading.values()]
         keys += [row.text.request.key for call in self._in_flight for row in call.rows]
         keys += [text.request.key for text in islice(self._waiting, free)]
         return list(dict.fromkeys(keys))
@@ -110,24 +110,24 @@ class TextScorer(Generic[State, Rows]):
                 kept.append(text)
         self._waiting = kept
         in_flight = [row.text for call in self._in_flight for row in call.rows]
-        for text in [*self._texts.values(), *in_flight]:
+        for text in [*self._reading.values(), *in_flight]:
             text.dropped = text.dropped or key is None or text.request.key == key
-        for text in [text for text in self._texts.values() if text.dropped]:
+        for text in [text for text in self._reading.values() if text.dropped]:
             self._queue.remove(text.row)
             self._leave(text)
 
     def step(self) -> list[TextResult]:
-        """One call to the device; returns the scores of the call before it."""
-        scored, self._finished = self._finished, []
+        """One call to the device; returns the results of the call before it."""
+        results, self._finished = self._finished, []
         self._fill_buffer()
         call = self._queue.next_pack(flush=True)
         if call is not None:
             self._in_flight.append(self._dispatch(*call))
         while len(self._in_flight) > (_IN_FLIGHT if call is not None else 0):
-            scored += self._read(self._in_flight.popleft())
+            results += self._read(self._in_flight.popleft())
         if self.idle:
             self._reset()
-        return scored
+        return results
 
     def _reset(self) -> None:
         """Frees the device's memory. The next text allocates it again."""
@@ -139,13 +139,13 @@ class TextScorer(Generic[State, Rows]):
 
     def _fill_buffer(self) -> None:
         """Gives free rows to waiting texts, and starts those that can start."""
-        free = [row for row in range(self._engine.text_rows) if row not in self._texts]
+        free = [row for row in range(self._engine.text_rows) if row not in self._reading]
         for row in _in_turns(free, self._engine.text_rows, self._engine.parts):
             if not self._waiting:
                 break
-            self._texts[row] = text = self._waiting.popleft()
+            self._reading[row] = text = self._waiting.popleft()
             text.row = row
-        for text in [text for text in self._texts.values() if text.blocked]:
+        for text in [text for text in self._reading.values() if text.blocked]:
             if text.follows:
                 self._follow(text)
             elif self._prefixes.claim(text.prefixes, text.row):
@@ -188,7 +188,7 @@ class TextScorer(Generic[State, Rows]):
         pack_rows = {int(row): index for index, row in enumerate(pack.buffer_rows)}
         asked, used = Asked.nothing(pack.tokens.shape), []
         for buffer_row, done in progress:
-            text, row = self._texts[buffer_row], pack_rows[buffer_row]
+            text, row = self._reading[buffer_row], pack_rows[buffer_row]
             chunk = text.read_to(done, asked, row)
             used.append(_PackRow(row, text, chunk, last=done == text.inputs))
         self._buffer, hidden = self._engine.read(self._allocated(), pack)
@@ -235,7 +235,7 @@ class TextScorer(Generic[State, Rows]):
             text.group.split = shared
 
     def _leave(self, text: Text[Rows]) -> None:
-        del self._texts[text.row]
+        del self._reading[text.row]
         self._prefixes.forget(text.prefixes, text.row)
 
     def _allocated(self) -> Rows:
