@@ -8,11 +8,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rgpipeline.errors import UserError
+from rgpipeline.errors import UserError, WeightsError
 
 if TYPE_CHECKING:
     from rgpipeline.storage.folders import Folder
 
+_ADDRESS = re.compile(r"(hf://(?:models/)?[^/@]+/[^/@]+)(@[^/]+)?")
 MODEL = re.compile(r"models--([^-].*?)--(.+)")  # the folder of a model, by owner and name
 
 
@@ -42,16 +43,35 @@ def offline_path(url: str, fault: type[UserError]) -> str | None:
     return str(Path(snapshot, parts.path_in_repo))
 
 
-def snapshot_of(folder: "Folder") -> str | None:
-    """The address of the snapshot that a model's folder in the cache means.
+def offline_commit(url: str, fault: type[UserError]) -> str | None:
+    """The commit that `hf://…` means in the cache; None, and errors, as `offline_path`."""
+    path = offline_path(url, fault)
+    return None if path is None else path.partition("/snapshots/")[2].partition("/")[0]
 
-    It is that of `main`, else the only one. None if there is neither. Raises WeightsError,
-    StoreError.
+
+def at_commit(url: str, commit: str) -> str:
+    """The address `hf://OWNER/NAME[@REVISION][/PATH]`, with the commit as its revision."""
+    return _ADDRESS.sub(rf"\1@{commit}", url, count=1)
+
+
+def commit_of(folder: "Folder", recorded: str | None = None) -> str | None:
+    """The commit of the snapshot that a model's folder in the cache means.
+
+    It is the recorded one, else that of `main`, else the only one; None if there is none of these.
+    Raises WeightsError if the recorded one is gone, StoreError.
     """
     if "snapshots" not in folder.names():
         return None
     commits = folder.child("snapshots").names()
+    if recorded is not None:
+        if recorded not in commits:
+            raise WeightsError(
+                f"{folder.url}: the snapshot {recorded}, with which this job began, is gone; get "
+                f"it again (hf download OWNER/NAME --revision {recorded}), or choose a new "
+                f"output.path"
+            )
+        return recorded
     main = folder.read_text("refs/main").strip() if folder.has("refs/main") else ""
     if main not in commits and len(commits) == 1:
         main = commits[0]
-    return f"{folder.url}/snapshots/{main}" if main in commits else None
+    return main if main in commits else None

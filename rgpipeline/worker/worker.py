@@ -10,8 +10,8 @@ from typing import Any
 from rgpipeline.engine.activity import Activity
 from rgpipeline.engine.loop import Loop
 from rgpipeline.errors import RgpipelineError, StoreError, StoreFullError, UserError
-from rgpipeline.model.weights.model_source import source_of
 from rgpipeline.plan import Plan
+from rgpipeline.plan.recorded_snapshots import recorded_source
 from rgpipeline.records import Assignment, Fault, WorkerReport
 from rgpipeline.spec import Job
 from rgpipeline.storage.store import RetryingStore, Store
@@ -159,7 +159,7 @@ class Worker:
 
     def _open(self) -> tuple[Session, Feeder, Publisher]:
         job, plan, store, policy = self._job, self._plan, self._store, self._policy
-        source = source_of(job)
+        source = recorded_source(job, store)
         prompts = open_prompts(job, plan, source)
         opened = open_shared_engine(job, source, store, self._open_engine)
         self._warnings = fit_together(opened.loop, job, prompts)

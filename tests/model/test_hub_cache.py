@@ -12,10 +12,14 @@ import pytest
 from rgpipeline.errors import WeightsError
 from rgpipeline.model.weights.checkpoint import open_checkpoint
 from rgpipeline.model.weights.loading import load
+from rgpipeline.plan.recorded_snapshots import recorded_source
+from rgpipeline.spec import Job, ModelSpec
 from rgpipeline.storage.filesystems import open_for_reading
 from rgpipeline.storage.reachable import check_reachable
+from rgpipeline.storage.store import open_store
 from rgpipeline.text.tokenizer import Tokenizer
 from tests.model.golden import FOLDER
+from tests.published import job_over
 from tests.sources import source
 
 COMMIT, OTHER = "1" * 40, "2" * 40
@@ -139,3 +143,42 @@ def test_offline_an_adapters_base_is_read_from_the_cache(tmp_path: Path) -> None
 @pytest.mark.usefixtures("offline")
 def test_other_stores_are_read_as_ever() -> None:
     assert open_for_reading("memory://x", None)[0].protocol == "memory"
+
+
+@pytest.fixture
+def job(model: Path, tmp_path: Path) -> Job:
+    return job_over(tmp_path, [{"prompt": "a"}], model={"weights": str(model)})
+
+
+def test_a_job_goes_on_with_the_snapshot_that_it_began_with(job: Job, model: Path) -> None:
+    store = open_store(job.output.path, {})
+    assert recorded_source(job, store).weights == str(model / "snapshots" / COMMIT)
+    (model / "refs" / "main").write_text(OTHER)
+    again = recorded_source(job, store)
+    assert again.weights == again.tokenizer == str(model / "snapshots" / COMMIT)
+    assert source(model).weights == str(model / "snapshots" / OTHER)
+
+
+def test_a_snapshot_that_a_job_began_with_and_that_is_gone_is_named(job: Job, model: Path) -> None:
+    store = open_store(job.output.path, {})
+    recorded_source(job, store)
+    (model / "refs" / "main").write_text(OTHER)
+    shutil.rmtree(model / "snapshots" / COMMIT)
+    with pytest.raises(WeightsError, match=f"snapshot {COMMIT}, with which .*--revision {COMMIT}"):
+        recorded_source(job, store)
+
+
+@pytest.mark.usefixtures("offline")
+def test_offline_a_job_goes_on_with_the_same_commit(job: Job, model: Path) -> None:
+    job = job.model_copy(update={"model": ModelSpec(weights="hf://google/recurrentgemma-2b")})
+    store = open_store(job.output.path, {})
+    assert recorded_source(job, store).weights == f"hf://google/recurrentgemma-2b@{COMMIT}"
+    (model / "refs" / "main").write_text(OTHER)
+    assert open_checkpoint(recorded_source(job, store)).config.vocab_size == 40
+
+
+def test_a_model_elsewhere_is_not_recorded(tmp_path: Path) -> None:
+    job = job_over(tmp_path, [{"prompt": "a"}], model={"weights": str(BASE)})
+    store = open_store(job.output.path, {})
+    assert recorded_source(job, store).weights == str(BASE)
+    assert store.list("_rgp") == []

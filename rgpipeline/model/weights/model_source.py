@@ -8,7 +8,8 @@ Which of the three it is, is asked once. All who read the model take the answer.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -37,6 +38,7 @@ class ModelSource:
         adapter: The folder of the adapter to merge into it, or None.
         tokenizer: The tokenizer's file or folder.
         options: fsspec's options by protocol, with secrets filled in.
+        snapshots: The commits of what is in the Hub's cache on a disk, by the section's keys.
     """
 
     spec: ModelSpec
@@ -44,6 +46,7 @@ class ModelSource:
     adapter: str | None
     tokenizer: str
     options: StorageOptions = field(default_factory=dict, repr=False)
+    snapshots: Mapping[str, str] = field(default_factory=dict)
 
     def weights_folder(self) -> Folder:
         """The checkpoint's folder, listed now. Raises WeightsError, StoreError."""
@@ -58,18 +61,24 @@ class ModelSource:
         return replace(self, spec=self.spec.model_copy(update={"dtype": dtype}))
 
 
-def resolve_source(model: ModelSpec, options: StorageOptions | None = None) -> ModelSource:
+def resolve_source(
+    model: ModelSpec,
+    options: StorageOptions | None = None,
+    snapshots: Mapping[str, str] | None = None,
+) -> ModelSource:
     """The addresses that a `model:` section means.
 
     Lists the weights' folder, and reads no more than an `adapter_config.json` in it. A folder that
     does not exist is reported by whoever opens it. Instead of a model's folder of the Hub's cache,
-    the section has the folder of its snapshot.
+    the section has the folder of its snapshot: the one in `snapshots` (commits, by the section's
+    keys), else that of `main`.
 
     Raises:
-        WeightsError: Its keys contradict each other, or nothing says what the adapter's base is.
+        WeightsError: Its keys contradict each other, nothing says what the adapter's base is, or
+            the cache has lost one of the snapshots.
         StoreError: A remote store failed again and again.
     """
-    model = _with_snapshots(model, options)
+    model, found = _with_snapshots(model, options, snapshots or {})
     folder = _listed(model.weights, options)
     is_adapter = folder is not None and _is_adapter(folder.names())
     if model.adapter is not None:
@@ -77,18 +86,18 @@ def resolve_source(model: ModelSpec, options: StorageOptions | None = None) -> M
     elif folder is not None and is_adapter:
         base = model.base or _named_base(folder)
         tokenizer = model.tokenizer or (model.weights if _has_tokenizer(folder) else base)
-        return ModelSource(model, base, model.weights, tokenizer, options or {})
+        return ModelSource(model, base, model.weights, tokenizer, options or {}, found)
     elif model.base is not None:
         raise WeightsError(
             f"model.base {model.base}: is for an adapter, and {model.weights} is none"
         )
     tokenizer = model.tokenizer or (folder and _official_tokenizer(folder)) or model.weights
-    return ModelSource(model, model.weights, model.adapter, tokenizer, options or {})
+    return ModelSource(model, model.weights, model.adapter, tokenizer, options or {}, found)
 
 
-def source_of(job: Job) -> ModelSource:
+def source_of(job: Job, snapshots: Mapping[str, str] | None = None) -> ModelSource:
     """`resolve_source` of a job's `model:` section, with the secrets of its options filled in."""
-    return resolve_source(job.model, resolve_options(job.storage_options))
+    return resolve_source(job.model, resolve_options(job.storage_options), snapshots)
 
 
 def with_base(model: ModelSpec) -> ModelSpec:
@@ -105,16 +114,35 @@ def with_base(model: ModelSpec) -> ModelSpec:
     return model.model_copy(update={"base": source.weights})
 
 
-def _with_snapshots(model: ModelSpec, options: StorageOptions | None) -> ModelSpec:
-    """With the snapshots that folders of the Hub's cache mean."""
-    found: dict[str, str] = {}
+def _with_snapshots(
+    model: ModelSpec, options: StorageOptions | None, recorded: Mapping[str, str]
+) -> tuple[ModelSpec, dict[str, str]]:
+    """With the snapshots that addresses in the Hub's cache mean; and their commits, by key."""
+    urls: dict[str, str] = {}
+    commits: dict[str, str] = {}
     for name in ("weights", "adapter", "base", "tokenizer"):
-        url = getattr(model, name)
-        if url is not None and hub_cache.MODEL.fullmatch(url.rstrip("/").rpartition("/")[2]):
-            folder = _listed(url, options)
-            snapshot = folder and hub_cache.snapshot_of(folder)
-            found |= {name: snapshot} if snapshot else {}
-    return model.model_copy(update=found) if found else model
+        if (url := getattr(model, name)) is not None:
+            found = _snapshot(url, options, recorded.get(name))
+            if found is not None:
+                urls[name], commits[name] = found
+    return (model.model_copy(update=urls) if urls else model), commits
+
+
+def _snapshot(
+    url: str, options: StorageOptions | None, recorded: str | None
+) -> tuple[str, str] | None:
+    """The address of the snapshot that `url` means, and its commit; None outside the cache."""
+    if protocol_of(url) == "hf":
+        with suppress(ImportError):  # which is reported by whoever opens it
+            commit = recorded or hub_cache.offline_commit(url, WeightsError)
+            return None if commit is None else (hub_cache.at_commit(url, commit), commit)
+        return None
+    if not hub_cache.MODEL.fullmatch(url.rstrip("/").rpartition("/")[2]):
+        return None
+    if (folder := _listed(url, options)) is None:
+        return None
+    commit = hub_cache.commit_of(folder, recorded)
+    return None if commit is None else (f"{folder.url}/snapshots/{commit}", commit)
 
 
 def _listed(url: str, options: StorageOptions | None) -> Folder | None:
