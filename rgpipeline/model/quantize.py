@@ -15,6 +15,7 @@ from jax import Array
 from jax.typing import DTypeLike
 from numpy.typing import NDArray
 
+from rgpipeline.model.host_arrays import empty_aligned
 from rgpipeline.model.param_tree import HostArray, ParamPath
 
 LARGEST = 127.0
@@ -38,7 +39,7 @@ def quantized_weights(value: HostArray) -> tuple[NDArray[np.int8], NDArray[np.fl
     It needs memory for the result, and for float32 copies of a million values at a time.
     """
     matrix = value.reshape(-1, value.shape[-1])
-    numbers = np.empty(matrix.shape, np.int8)
+    numbers = empty_aligned(matrix.shape, np.int8)
     scales = np.empty(len(matrix), np.float32)
     step = max(1, _HOST_VALUES // matrix.shape[1])
     for first in range(0, len(matrix), step):

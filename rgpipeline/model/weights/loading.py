@@ -21,6 +21,7 @@ import numpy as np
 
 from rgpipeline.model import quantize
 from rgpipeline.model.config import GriffinConfig
+from rgpipeline.model.host_arrays import aligned_copy
 from rgpipeline.model.param_tree import HostArray, ParamPath, Params, nest
 from rgpipeline.model.params import stored_dtype
 from rgpipeline.model.weights.checkpoint import open_checkpoint
@@ -127,7 +128,8 @@ def _build(
         numbers, scales = quantize.quantized_weights(value)
         built = {path: numbers, quantize.scale_path(path): scales}
     else:
-        built = {path: np.ascontiguousarray(value, dtype=stored_dtype(path, dtype))}
+        to_host = aligned_copy if jax.default_backend() == "cpu" else np.ascontiguousarray
+        built = {path: to_host(value, stored_dtype(path, dtype))}
     tensors.clear()
     return built
 
