@@ -3,6 +3,7 @@
 import importlib.util
 import pkgutil
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Literal
@@ -39,6 +40,17 @@ def precision_of(dtype: DTypeLike) -> lax.Precision:
     For float32 it must be named: by default TPUs and GPUs use fewer bits.
     """
     return lax.Precision.HIGHEST if dtype == jnp.float32 else lax.Precision.DEFAULT
+
+
+@cache
+def has_avx2_only(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this machine's CPU has AVX2 and not AVX-512; False where Linux doesn't say so."""
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        return False
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    return "avx2" in flags and "avx512f" not in flags
 
 
 def skip_absent_tpu(devices: Path = Path("/dev")) -> None:

@@ -2,7 +2,7 @@
 
     operation                        CPU                       TPU kernel          GPU kernel
     primitives
-      linear, int8 weights           at least 4 rows           quantize_rows
+      linear, int8 weights           at least 2 or 4 rows      quantize_rows
       linear, gated_mlp, logits      transposed (few rows)
       linear_pair, int8 weights                                two products
       block_diagonal                 in halves (few rows)

@@ -47,7 +47,7 @@ def linear(
     if scale is not None:
         product = _int8_linear(x, kernel, scale, kernels)
         return product if bias is None else product + bias.astype(jnp.float32)
-    if not cpu_primitives.is_faster(math.prod(x.shape[:-1])):
+    if not cpu_primitives.is_faster(math.prod(x.shape[:-1]), kernel.dtype):
         return _linear(x, kernel, bias)
     operands = (x, kernel) if bias is None else (x, kernel, bias)
     chosen: Array = lax.platform_dependent(*operands, cpu=cpu_primitives.linear, default=_linear)
@@ -91,7 +91,7 @@ def gated_mlp(
     """
     operands = (x, up, up_bias, down, down_bias)
     by_rows, transposed = _gated_mlps(jnp.dtype(dtype))
-    if not cpu_primitives.is_faster(math.prod(x.shape[:-1])):
+    if not cpu_primitives.is_faster(math.prod(x.shape[:-1]), up.dtype):
         return by_rows(*operands)
     chosen: Array = lax.platform_dependent(*operands, cpu=transposed, default=by_rows)
     return chosen
@@ -147,7 +147,7 @@ def logits(table: Array, hidden: Array, soft_cap: float, scale: Array | None = N
 
     if scale is not None:
         return capped(_int8_linear(hidden, table, scale, "plain"))
-    if hidden.ndim != 2 or not cpu_primitives.is_faster(hidden.shape[0]):
+    if hidden.ndim != 2 or not cpu_primitives.is_faster(hidden.shape[0], table.dtype):
         return by_rows(hidden, table)
     chosen: Array = lax.platform_dependent(hidden, table, cpu=transposed, default=by_rows)
     return chosen
