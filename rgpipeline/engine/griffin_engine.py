@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import jax
@@ -32,6 +32,7 @@ from rgpipeline.engine.slot_state import (
     empty_slots,
     named_arrays,
     snapshot_fields,
+    tree_of,
 )
 from rgpipeline.engine.step_tuner import MAX_STEPS
 from rgpipeline.model.config import GriffinConfig
@@ -79,6 +80,9 @@ class GriffinEngine:
         platform = devices.platform if kernels == "plain" else None
         self._rows_per_slot = rows_per_slot(settings, platform, chips.data)
         self._programs = DevicePrograms(model, devices, self.steps, self._any_steps)
+        # A maker is compiled once for all of its calls.
+        self._state_maker = cache(lambda features: devices.maker(self._empty(features)))
+        self._make_prefill_buffer = devices.maker(partial(self._empty_rows, self.prefill_rows))
         self._make_text_buffer = devices.maker(partial(self._empty_rows, self.text_rows))
 
     @property
@@ -142,7 +146,8 @@ class GriffinEngine:
         return self._programs.frequent(features)
 
     def init(self, features: SamplingFeatures) -> SlotState:
-        return self._devices.make(self._empty(features))
+        state: SlotState = self._state_maker(features)()
+        return state
 
     def widen(self, state: SlotState, features: SamplingFeatures) -> SlotState:
         make = partial(empty_fields, self.decode_rows, self.vocab_size, features)
@@ -185,7 +190,7 @@ class GriffinEngine:
         return state._replace(model=model), step
 
     def init_prefill_buffer(self) -> GriffinState:
-        return self._devices.make(partial(self._empty_rows, self.prefill_rows))
+        return self._make_prefill_buffer()
 
     def prefill(self, buffer: GriffinState, pack: PrefillPack) -> GriffinState:
         return self._programs.prefill(
@@ -213,18 +218,12 @@ class GriffinEngine:
         return named_arrays(copied)
 
     def upload(self, arrays: Mapping[str, NDArray[np.generic]]) -> GriffinState:
-        wanted = jax.eval_shape(lambda: self._empty_rows(1))
-        found = []
-        for name, leaf in named_arrays(wanted).items():
-            array = arrays.get(name)
-            if array is None or array.shape != leaf.shape or array.dtype != leaf.dtype:
-                seen = "nothing" if array is None else f"{array.dtype}{list(array.shape)}"
-                raise ValueError(
-                    f"saved state: {name} should be {leaf.dtype}{list(leaf.shape)}, found {seen}"
-                )
-            found.append(array)
-        rows: GriffinState = jax.tree.unflatten(jax.tree.structure(wanted), found)
-        return self._devices.put(rows, ROWS)
+        return self._devices.put(tree_of(arrays, self._row_shapes), ROWS)
+
+    @cached_property
+    def _row_shapes(self) -> GriffinState:
+        shapes: GriffinState = jax.eval_shape(partial(self._empty_rows, 1))
+        return shapes
 
     def wait(self, buffer: GriffinState) -> None:
         buffer.position.low.block_until_ready()

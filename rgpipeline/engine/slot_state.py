@@ -7,11 +7,13 @@ that the worker has; of several chips, each finds out whether a number is in its
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from numpy.typing import NDArray
 
 from rgpipeline.engine.slot_fields import BY_CHIP, ENTRIES, SamplingFeatures, SlotFields
 from rgpipeline.model.collectives import Chips
@@ -19,6 +21,8 @@ from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.griffin_state import GriffinState, init_state
 from rgpipeline.model.ops import row_writes
 from rgpipeline.model.sharding import map_rows
+
+Tree = TypeVar("Tree")
 
 jax.tree_util.register_dataclass(SlotFields, data_fields=list(ENTRIES), meta_fields=[])
 
@@ -72,6 +76,21 @@ def named_arrays(tree: Any) -> dict[str, Any]:
     """The arrays of a tree by their paths in it, in the order of the tree."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path).strip("."): leaf for path, leaf in leaves}
+
+
+def tree_of(arrays: Mapping[str, NDArray[np.generic]], shapes: Tree) -> Tree:
+    """The tree whose `named_arrays` these are; ValueError if one has not its shape and dtype."""
+    found = []
+    for name, leaf in named_arrays(shapes).items():
+        array = arrays.get(name)
+        if array is None or array.shape != leaf.shape or array.dtype != leaf.dtype:
+            seen = "nothing" if array is None else f"{array.dtype}{list(array.shape)}"
+            raise ValueError(
+                f"saved state: {name} should be {leaf.dtype}{list(leaf.shape)}, found {seen}"
+            )
+        found.append(array)
+    tree: Tree = jax.tree.unflatten(jax.tree.structure(shapes), found)
+    return tree
 
 
 def assign(state: SlotState, chosen: jax.Array, rows: Mapping[str, jax.Array]) -> SlotState:
