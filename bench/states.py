@@ -5,81 +5,69 @@ python -m bench.states --tokens 100000 --questions 40 --anew 40
 
 import argparse
 import json
-import math
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.own_loop import generate, in_turns, new_loop, open_own
 from bench.workloads import BOS, FIRST_TOKEN, SEED
-from rgpipeline.engine.factory import open_engine
-from rgpipeline.engine.loop import Loop
-from rgpipeline.engine.step_tuner import StepTuner
-from rgpipeline.model.weights.model_source import resolve_source
+from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.read_texts import ReadText
 from rgpipeline.records import Emission, Request
-from rgpipeline.spec import EngineSpec, ModelSpec, Sampling
+from rgpipeline.spec import Sampling
 
-_SLOTS, _PREFIX_STATES, _STEPS = 8, 16, 8
+_SLOTS, _PREFIX_STATES = 8, 16
 _QUESTION = 24  # tokens
 
 
-def main() -> None:
-    """Measures, and prints JSON."""
-    asked = _arguments()
-    engine = open_engine(
-        resolve_source(ModelSpec(weights=asked.model)), EngineSpec(slots=_SLOTS)
-    ).loop._engine
+def measure(
+    engine: GriffinEngine, tokens: int, questions: int, new: int, anew: int, rounds: int
+) -> dict[str, Any]:
+    """Seconds and CPU seconds of each way; see `main` for the arguments."""
     rng = np.random.default_rng(SEED)
-    text = _tokens(rng, engine.vocab_size, asked.tokens)
+    text = _tokens(rng, engine.vocab_size, tokens)
     text[0] = BOS
-    questions = [_tokens(rng, engine.vocab_size, _QUESTION) for _ in range(asked.questions)]
-
-    def timed(requests: Sequence[Request], prefix_states: int) -> tuple[float, list[Emission]]:
-        loop = Loop(engine, prefix_states=prefix_states, tuner=StepTuner(_STEPS))
-        loop.submit(requests)
-        start, emissions = time.perf_counter(), list[Emission]()
-        while not loop.idle:
-            emissions += loop.step()
-        return time.perf_counter() - start, emissions
-
-    def whole(count: int) -> list[Request]:
-        texts = (np.concatenate([text, question]) for question in questions[:count])
-        return [_request(index, tokens, asked.new) for index, tokens in enumerate(texts)]
-
+    asked = [_tokens(rng, engine.vocab_size, _QUESTION) for _ in range(questions)]
+    whole = [_request(i, np.concatenate([text, tail]), new) for i, tail in enumerate(asked)]
     reading = Request(0, text, Sampling(max_tokens=0), (0, 0), keep_read=True)
-    timed([_request(0, text[:3000], 2), _request(1, text[:3000], 2)], _PREFIX_STATES)  # compiles
-    _, (read,) = timed([reading], 0)
+    answers: dict[str, dict[Any, list[int]]] = {}
+
+    def answer(way: str, requests: Sequence[Request], prefix_states: int) -> None:
+        answers[way] = _joined(generate(new_loop(engine, prefix_states), requests))
+
+    short = [_request(index, text[:3000], 2) for index in range(2)]
+    answer("", short, _PREFIX_STATES)  # compiles
+    (read,) = generate(new_loop(engine), [reading])
     start = read.read
-    assert start is not None
-    following = [_following(start, index, q, asked.new) for index, q in enumerate(questions)]
-    timed(following[:2], _PREFIX_STATES)  # compiles what uploads
-    read_s = state_s = cache_s = math.inf
-    for _ in range(asked.rounds):  # in turns, since other processes disturb
-        read_s = min(read_s, timed([reading], 0)[0])
-        seconds, by_state = timed(following, _PREFIX_STATES)
-        state_s = min(state_s, seconds)
-        seconds, by_cache = timed(whole(len(questions)), _PREFIX_STATES)
-        cache_s = min(cache_s, seconds)
-    anew_s, _ = timed(whole(asked.anew), 0)
-    each = anew_s / asked.anew
-    found = {
+    assert start is not None, "the request asks for it"
+    following = [_following(start, index, tail, new) for index, tail in enumerate(asked)]
+    answer("", following[:2], _PREFIX_STATES)  # compiles what uploads
+    costs = in_turns(
+        {
+            "read_once": lambda: generate(new_loop(engine), [reading]),
+            "from_state": lambda: answer("state", following, _PREFIX_STATES),
+            "by_prefix_cache": lambda: answer("cache", whole, _PREFIX_STATES),
+        },
+        rounds,
+    )
+    costs |= in_turns({"anew": lambda: answer("anew", whole[:anew], 0)}, 1)
+    read_s, state_s, cache_s, anew_s = (cost.seconds for cost in costs.values())
+    read_cpu, state_cpu, cache_cpu, _ = (cost.cpu_s for cost in costs.values())
+    return {
         "tokens": len(text),
-        "questions": len(questions),
+        "questions": questions,
         "state_bytes": start.nbytes,
-        "read_once_s": read_s,
-        "from_state_s": state_s,
-        "read_once_and_from_state_s": read_s + state_s,
-        "by_prefix_cache_s": cache_s,
-        "anew_s_each": each,
-        "anew_measured": asked.anew,
-        "times_faster_than_anew": each * len(questions) / state_s,
+        **{f"{name}_s": cost.seconds for name, cost in costs.items()},
+        **{f"{name}_cpu_s": cost.cpu_s for name, cost in costs.items()},
+        "anew_measured": anew,
+        "times_faster_than_anew": anew_s / anew * questions / state_s,
         "of_prefix_cache": cache_s / (read_s + state_s),
-        "same_tokens": _joined(by_state) == _joined(by_cache),
+        "of_prefix_cache_cpu": cache_cpu / (read_cpu + state_cpu),
+        "same_tokens": answers["state"] == answers["cache"]
+        and all(answers["cache"][key] == found for key, found in answers["anew"].items()),
     }
-    print(json.dumps(found, indent=1))
 
 
 def _tokens(rng: np.random.Generator, vocab: int, count: int) -> NDArray[np.int32]:
@@ -102,7 +90,8 @@ def _joined(emissions: Sequence[Emission]) -> dict[Any, list[int]]:
     return joined
 
 
-def _arguments() -> argparse.Namespace:
+def main() -> None:
+    """Measures, and prints JSON."""
     parser = argparse.ArgumentParser(prog="python -m bench.states", description=__doc__)
     parser.add_argument("--model", default="demo")
     parser.add_argument("--tokens", type=int, default=100_000)
@@ -110,7 +99,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--new", type=int, default=64, help="tokens of each answer")
     parser.add_argument("--anew", type=int, default=40, help="questions whose text is read anew")
     parser.add_argument("--rounds", type=int, default=3, help="of each; the fastest counts")
-    return parser.parse_args()
+    asked = vars(parser.parse_args())
+    print(json.dumps(measure(open_own(asked.pop("model"), _SLOTS), **asked), indent=1))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from bench.sections import (
     constrained_output,
     long_sequences,
     machine_limit,
+    mixed_rows,
+    read_texts,
     worker_processes,
 )
 
@@ -33,9 +35,12 @@ def _compared(workload: str) -> Section:
 SECTIONS = {
     "limit": Section(machine_limit.measure, machine_limit.lines),
     "fixed": _compared("fixed"),
-    "mixed": _compared("mixed"),
+    "mixed": Section(mixed_rows.measure, mixed_rows.lines),
     "long_prompt": _compared("long_prompt"),
     "shared_prefix": Section(cached_prefix.measure, cached_prefix.lines),
+    "texts": Section(read_texts.texts, read_texts.texts_lines),
+    "choices": Section(read_texts.choices, read_texts.choices_lines),
+    "states": Section(read_texts.states, read_texts.states_lines),
     "long_output": Section(long_sequences.long_output, long_sequences.long_output_lines),
     "workers": Section(worker_processes.workers, worker_processes.workers_lines),
     "structured": Section(constrained_output.measure, constrained_output.lines),
