@@ -91,6 +91,7 @@ class FakeEngine:
         self.inserted = list[int]()
         self.blocks = 0
         self.masked_steps = 0
+        self.forwards = 0  # first halves of them
         self._live: object = None
         self._buffer: object = None
 
@@ -139,6 +140,7 @@ class FakeEngine:
         return self._hand_out(slots), FakeBlock(DecodedBlock(tokens, codes, None))
 
     def forward(self, state: FakeState) -> tuple[FakeState, "FakeStep"]:
+        self.forwards += 1
         return self._hand_out(tuple(map(_read_token, self._take(state)))), FakeStep(self)
 
     def draw(

@@ -1,11 +1,17 @@
 """Sequences that must follow a grammar: each one's position in it, and the masks of the next step.
 
 While a slot has such a sequence, a step is two programs, not a block of several steps. The model
-reads the tokens that were drawn last; meanwhile the host reads them too, moves each sequence on in
-its grammar and makes its mask. Only the draw of the next tokens waits for the masks:
+reads the tokens that were drawn last; meanwhile the host makes the masks. Only the draw of the next
+tokens waits for these. The host reads the tokens, and moves each sequence on in its grammar, during
+that, too:
 
     device   draw 1 | forward 2           | draw 2 | forward 3 …
     host            | read 1, make masks 2         | read 2, make masks 3 …
+
+or before it, where the slots of sequences that end are wanted at once (`read_order`):
+
+    device   draw 1          | forward 2    | draw 2          | forward 3 …
+    host             read 1  | make masks 2          read 2   | make masks 3 …
 """
 
 from collections.abc import Iterable

@@ -13,7 +13,7 @@ import numpy as np
 from rgpipeline.engine.api import Engine, Rows, State
 from rgpipeline.engine.checks import NumberCheck, stop_ids
 from rgpipeline.engine.constrained import Constraints, Ended, follow
-from rgpipeline.engine.decoded import PendingBlock, PendingStep
+from rgpipeline.engine.decoded import DecodedBlock, PendingBlock, PendingStep
 from rgpipeline.engine.prefill.admission import Admission
 from rgpipeline.engine.sequence import (
     NO_TOKENS,
@@ -55,20 +55,30 @@ class Decoder(Generic[State, Rows]):
 
         `prefills`: prefill calls made so far.
         """
-        previous, self.in_flight = self.in_flight, None
+        previous = self.take()
         if self._slots:
             self._state, block = self._engine.decode(self._state, self._features, steps)
             self._record(block, steps, prefills, masked=False)
         return previous
+
+    def take(self) -> InFlight | None:
+        """The block in flight, to be read."""
+        flight, self.in_flight = self.in_flight, None
+        return flight
 
     @property
     def needs_masks(self) -> bool:
         """Whether a sequence in a slot has a grammar."""
         return any(sequence.matcher is not None for sequence in self._slots)
 
+    @property
+    def masked(self) -> bool:
+        """Whether the block in flight is a step with masks."""
+        return self.in_flight is not None and self.in_flight.masked
+
     def forward(self) -> tuple[PendingStep[State], InFlight | None]:
         """Dispatches the first half of a step; `draw` must follow. Returns the block before it."""
-        previous, self.in_flight = self.in_flight, None
+        previous = self.take()
         self._state, step = self._engine.forward(self._state)
         return step, previous
 
@@ -94,9 +104,9 @@ class Decoder(Generic[State, Rows]):
                 sequence.wants_snapshot = False
         self.in_flight = InFlight(block, steps, prefills, masked, sequences, snapshots)
 
-    def read(self, flight: InFlight, numbers: NumberCheck) -> list[Emission]:
-        """Waits for a block; what its sequences gained. Raises WeightsError."""
-        block, emissions = BlockRead(flight.block.read()), []
+    def read(self, flight: InFlight, decoded: DecodedBlock, numbers: NumberCheck) -> list[Emission]:
+        """What its sequences gained in a block. Raises WeightsError."""
+        block, emissions = BlockRead(decoded), []
         ended = []  # by their grammars
         for sequence in flight.sequences:
             if sequence.finished:

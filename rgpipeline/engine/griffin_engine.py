@@ -185,8 +185,8 @@ class GriffinEngine:
 
     def forward(self, state: SlotState) -> tuple[SlotState, PendingStep[SlotState]]:
         slots = state.slots
-        model, hidden = self._programs.forward(self._params, state.model, slots.token, slots.active)
-        step = DeviceStep(self._programs.draw, self._params, hidden, self._rows_per_slot)
+        model, made = self._programs.forward(self._params, state.model, slots.token, slots.active)
+        step = DeviceStep(self._programs.draw, self._params, made, self._rows_per_slot)
         return state._replace(model=model), step
 
     def init_prefill_buffer(self) -> GriffinState:

@@ -2,25 +2,25 @@
 
 The host is one block behind the device: while block n + 1 runs, it reads block n, and the caller of
 `step` detokenises it. A slot is free for the next sequence as soon as blocks up to its sequence's
-limit are dispatched; after a stop token, as soon as that is read.
+limit are dispatched; after a stop token, as soon as that is read. (With masks: see `read_order`.)
 """
 
 from collections.abc import Hashable, Iterable
-from statistics import mean
 from typing import Any, Generic
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.engine.api import UNLIMITED, Engine, Rows, State
+from rgpipeline.engine.api import Engine, Rows, State
 from rgpipeline.engine.checks import NumberCheck, check_request, check_tokens
 from rgpipeline.engine.constrained import Constraints, failure
 from rgpipeline.engine.decoder import Decoder
 from rgpipeline.engine.grammar_protocol import Grammars
 from rgpipeline.engine.prefill.admission import Admission
 from rgpipeline.engine.prefill.text_queue import TextQueue
+from rgpipeline.engine.read_order import ReadOrder
 from rgpipeline.engine.sequence import IndexPool, InFlight
-from rgpipeline.engine.step_tuner import DEFAULT_TOKENS, UNDISTURBED_BLOCKS, StepTuner
+from rgpipeline.engine.step_tuner import UNDISTURBED_BLOCKS, StepTuner
 from rgpipeline.engine.text_requests import TextRequest, TextResult
 from rgpipeline.errors import RowError
 from rgpipeline.records import Emission, Request
@@ -42,14 +42,16 @@ class Loop(Generic[State, Rows]):
         prefix_states: int = 0,
         tuner: StepTuner | None = None,
         grammars: Grammars[Any] | None = None,
+        read_order: ReadOrder | None = None,
     ) -> None:
         """`prefix_states`: states of shared prompt prefixes to keep at most.
-        `tuner`: for an engine whose blocks may have any number of steps.
+        `tuner`: for an engine whose blocks may have any number of steps; `read_order`: with masks.
         `grammars`: without them, a request with a grammar is refused.
         """
         self._engine = engine
         self._prefix_states = prefix_states
         self._tuner = tuner or StepTuner(engine.steps)
+        self._read_order = read_order or ReadOrder()
         self._constraints = Constraints(grammars, engine.slots, engine.vocab_size)
         self.numbers = NumberCheck()
         self.progress_counter = 0  # grows with every prefill call and every block read
@@ -68,9 +70,20 @@ class Loop(Generic[State, Rows]):
     def step(self) -> list[Emission]:
         """Prefills, dispatches a block, and returns the emissions of the block before it."""
         self._prefill()
+        emissions = self._read_first()
         refused, self._refused = self._refused, []
         decode = self._masked_step if self._decoder.needs_masks else self._block
-        return refused + decode() + self._admission.take_read()
+        return refused + emissions + decode() + self._admission.take_read()
+
+    def _read_first(self) -> list[Emission]:
+        """Reads a step with masks, so that waiting sequences get the slots that it frees."""
+        if not self._decoder.masked:
+            self._read_order.interrupt()
+        elif self._read_order.choose():
+            emissions = self._read(self._decoder.take())
+            self._prefill()
+            return emissions
+        return []
 
     def _prefill(self) -> None:
         self._insert()
@@ -96,8 +109,8 @@ class Loop(Generic[State, Rows]):
         self._admission.record_steps(1)
         self._undisturbed = UNDISTURBED_BLOCKS  # it is not timed
         step, previous = self._decoder.forward()
-        emissions = self._read(previous)
-        return emissions + self._decoder.draw(step, self._constraints, self.prefills)
+        self._read_order.record_forward(self.prefills)
+        return self._read(previous) + self._decoder.draw(step, self._constraints, self.prefills)
 
     def _block(self) -> list[Emission]:
         steps = self._tuner.steps
@@ -112,13 +125,14 @@ class Loop(Generic[State, Rows]):
     def _read(self, flight: InFlight | None) -> list[Emission]:
         if flight is None:
             return []
-        emissions = self._decoder.read(flight, self.numbers)
+        block, before = flight.block.read(), len(self._slots)
+        self._read_order.record_read()
+        emissions = self._decoder.read(flight, block, self.numbers)
         if flight.masked:
             self._tuner.interrupt()
+            self._read_order.record_ended(before, self._slots, self._admission.waiting)
         elif self._tuner.searching:
-            limits = (one.limit for one in flight.sequences)
-            tokens = mean(DEFAULT_TOKENS if limit == UNLIMITED else limit for limit in limits)
-            self._tuner.record_block(flight.steps, flight.prefills, self.prefills, tokens)
+            self._tuner.record_block(flight.steps, flight.prefills, self.prefills, flight.tokens)
         self.progress_counter += 1
         return emissions
 
@@ -148,8 +162,7 @@ class Loop(Generic[State, Rows]):
         All slots and queues are empty afterwards. Sequences that had not begun to decode, and all
         texts, are dropped without an emission.
         """
-        previous, self._decoder.in_flight = self._decoder.in_flight, None
-        emissions = [*self._refused, *self._read(previous), *self._decoder.drain()]
+        emissions = [*self._refused, *self._read(self._decoder.take()), *self._decoder.drain()]
         self._refused = []
         self._admission.drop_all()
         self._texts.drop()

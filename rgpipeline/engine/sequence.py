@@ -7,6 +7,7 @@ was dispatched, never to the slot: by then another sequence may have it.
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
+from statistics import mean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from rgpipeline.engine.checks import NO_NUMBERS
 from rgpipeline.engine.decoded import FAILED, IDLE, LAST, STOPPED, DecodedBlock, PendingBlock
 from rgpipeline.engine.grammar_protocol import Matcher
 from rgpipeline.engine.prefill.prefixes import Prefix
+from rgpipeline.engine.step_tuner import DEFAULT_TOKENS
 from rgpipeline.read_texts import ReadText
 from rgpipeline.records import Emission, FinishReason, Request, Snapshot, TokenLogprobs
 
@@ -163,6 +165,12 @@ class InFlight:
     masked: bool  # a step of two programs
     sequences: list[Sequence]
     snapshots: Mapping[int, Mapping[str, NDArray[np.generic]]]  # by slot
+
+    @property
+    def tokens(self) -> float:
+        """Average length of its sequences, if all reach their limits."""
+        limits = (one.limit for one in self.sequences)
+        return mean(DEFAULT_TOKENS if limit == UNLIMITED else limit for limit in limits)
 
 
 class BlockRead:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rgpipeline.engine.loop import Loop
+from rgpipeline.engine.read_order import ReadOrder
 from rgpipeline.engine.step_tuner import StepTuner
 from rgpipeline.errors import RowError
 from rgpipeline.records import Emission, Request, Snapshot
@@ -51,6 +52,13 @@ def masked_by_hand(prompt: Sequence[int], rule: Rule | None, limit: int) -> tupl
     return answer, "stop"
 
 
+def always(first: bool) -> ReadOrder:
+    """Steps are read before the next one is dispatched, or never."""
+    order = ReadOrder(clock=lambda: 0.0)
+    order.choose = lambda: first  # type: ignore[method-assign]
+    return order
+
+
 def ends(emissions: list[Emission]) -> dict[object, str]:
     return {one.key: one.finish for one in emissions if one.finish}
 
@@ -67,7 +75,11 @@ jobs = st.lists(st.tuples(prompts, rules, st.integers(1, 12)), min_size=1, max_s
 def test_rows_with_and_without_grammars_come_and_go_and_each_is_as_it_is_alone(
     work, slots, steps, random
 ):
-    loop, waiting, emissions = loop_of(FakeEngine(slots, steps)), list(enumerate(work)), []
+    """In whichever order steps are read and dispatched."""
+    order = ReadOrder()
+    order.choose = lambda: random.random() < 0.5  # type: ignore[method-assign]
+    loop = loop_of(FakeEngine(slots, steps), read_order=order)
+    waiting, emissions = list(enumerate(work)), []
     while waiting or not loop.idle:
         for _ in range(random.randint(0, len(waiting))):
             key, (prompt, rule, limit) = waiting.pop()
@@ -114,11 +126,28 @@ def test_a_snapshot_on_the_way_holds_the_tokens_since_the_row_began():
 
 def test_without_a_grammar_in_a_slot_steps_are_blocks():
     engine = FakeEngine(slots=2, steps=3)
-    loop = loop_of(engine)
+    loop = loop_of(engine, read_order=always(True))
     loop.submit([request("plain", [1, 2], max_tokens=30), request("ruled", [3], Rule(3, 4))])
     finish(loop)
-    assert engine.masked_steps == 5  # the last one begins before the end is read
+    assert engine.masked_steps == 4
     assert engine.blocks >= 8
+
+
+def test_a_row_that_its_grammar_ends_costs_no_forward_after_its_last_token():
+    engine = FakeEngine(slots=2)
+    loop = loop_of(engine, read_order=always(True))
+    loop.submit(request(key, [1], Rule(2, 4)) for key in range(2))
+    finish(loop)
+    assert (engine.forwards, engine.masked_steps) == (4, 4)
+
+
+@pytest.mark.parametrize(("first", "steps"), [(True, 12), (False, 14)])
+def test_read_first_the_slot_of_an_ended_row_has_the_next_row_in_the_next_step(first, steps):
+    engine = FakeEngine(slots=2)
+    loop = loop_of(engine, read_order=always(first))
+    loop.submit(request(key, [1], Rule(2, tokens)) for key, tokens in enumerate((12, 4, 4, 4)))
+    finish(loop)
+    assert engine.masked_steps == steps
 
 
 def test_a_grammar_that_ends_at_the_limit_is_whole():

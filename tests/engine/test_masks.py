@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rgpipeline.engine.loop import Loop
+from rgpipeline.engine.sampling.argmax import allowed_argmax
 from rgpipeline.engine.sampling.masks import masks_of_part
 from rgpipeline.engine.sampling.sampler import Sampled, sample
 from rgpipeline.engine.slot_fields import IN_PROMPT
@@ -112,6 +113,25 @@ def test_logprobs_are_those_of_the_models_own_distribution():
     logprobs = jax.nn.log_softmax(logits)
     np.testing.assert_allclose(found.logprob, logprobs[np.arange(ROWS), found.token], rtol=1e-5)
     np.testing.assert_allclose(found.top_logprobs, -np.sort(-logprobs)[:, :3], rtol=1e-5)
+
+
+@pytest.mark.parametrize("vocab", [512, 1000])
+def test_the_most_probable_allowed_token_is_found_beside_numbers_that_are_not_finite(vocab):
+    rng = np.random.default_rng(vocab)
+    logits = rng.integers(-9, 9, (ROWS, vocab)).astype(np.float32)
+    allowed = rng.random((ROWS, vocab)) < 0.02
+    allowed[0] = True
+    logits[1] = -np.inf
+    logits[2, ~allowed[2]] = np.nan
+    logits[3, ~allowed[3]] = np.inf
+    logits[4, np.flatnonzero(allowed[4])[-1]] = np.nan
+    logits[5, np.flatnonzero(allowed[5])[0]] = np.inf
+    wanted = np.where(allowed, np.maximum(logits, np.finfo(np.float32).min / 2), -np.inf)
+    expected = wanted.argmax(-1)
+    expected[4:6] = -1
+    np.testing.assert_array_equal(
+        jax.jit(allowed_argmax)(jnp.asarray(logits), packed(allowed)), expected
+    )
 
 
 def test_a_part_of_the_vocabulary_has_its_own_part_of_the_masks():

@@ -48,6 +48,11 @@ def everywhere(_: Tree) -> PartitionSpec:
     return PartitionSpec()  # type: ignore[no-untyped-call]
 
 
+def made_specs(with_head: bool) -> Specs:
+    """For what `masked_step.forward` makes."""
+    return by_step if with_head else by_slot
+
+
 @dataclass(frozen=True)
 class Devices:
     """The chips of a worker. Without a mesh: the one device that is jax's default."""
@@ -164,10 +169,13 @@ class DevicePrograms:
             lambda params, *others: others[0],
         )
         self.sums = devices.jit(score_head.sums, (by_slot, by_slot), lambda hidden, counted: hidden)
+        self._with_head = masked_step.head_goes_first(
+            devices.platform, model.kernels, devices.chips
+        )
         self.forward = devices.jit(
-            partial(masked_step.forward, model),
+            partial(masked_step.forward, model, with_head=self._with_head),
             (PARAMS, STATE, by_slot, by_slot),
-            lambda params, states, *others: (states, others[0]),
+            lambda params, states, *_: (states, made_specs(self._with_head)(None)),
             donated=(1,),
         )
         self._draw: dict[SamplingFeatures, Callable[..., Any]] = {}
@@ -204,11 +212,13 @@ class DevicePrograms:
         return self._decode[features]
 
     def draw(self, features: SamplingFeatures) -> Callable[..., Any]:
-        """The tokens of a step (params, state, hidden, masks) -> (state, steps)."""
+        """The tokens of a step (params, state, made, masks) -> (state, steps)."""
         if features not in self._draw:
             self._draw[features] = self._devices.jit(
-                partial(masked_step.draw, self._model, features=features),
-                (PARAMS, STATE, by_slot, by_slot),
+                partial(
+                    masked_step.draw, self._model, features=features, with_head=self._with_head
+                ),
+                (PARAMS, STATE, made_specs(self._with_head), by_slot),
                 lambda _, state, *__: (state, by_step(None)),
                 donated=(1,),
             )

@@ -19,6 +19,7 @@ from rgpipeline.engine.programs.device_programs import (
     Specs,
     by_slot,
     everywhere,
+    made_specs,
 )
 from rgpipeline.engine.programs.program_shapes import pack_tokens
 from rgpipeline.engine.slot_fields import SamplingFeatures, rows_of
@@ -109,8 +110,8 @@ def worker_programs(
     params = placed(param_shapes(config, jnp.dtype(settings.dtype), quantized), mesh, PARAMS)
     state = placed(engine.shapes(features), mesh, STATE)
     buffer = placed(engine.buffer_shapes(), mesh, STATE)
-    arguments = _arguments(engine, params, state, buffer, mesh)
     jitted = engine.programs(features)
+    arguments = _arguments(engine, jitted, params, state, buffer, mesh)
     rows, length = engine.pack_shapes[0]
     int8 = int8_flops if quantized else lambda *_: 0
     return WorkerPrograms(
@@ -185,7 +186,12 @@ def tree_bytes(tree: Tree) -> int:
 
 
 def _arguments(
-    engine: GriffinEngine, params: Tree, state: Tree, buffer: Tree, mesh: Mesh | None
+    engine: GriffinEngine,
+    jitted: Mapping[str, Any],
+    params: Tree,
+    state: Tree,
+    buffer: Tree,
+    mesh: Mesh | None,
 ) -> dict[str, tuple[Any, ...]]:
     rows, length = engine.pack_shapes[0]
 
@@ -199,15 +205,18 @@ def _arguments(
     steps = () if engine.settings.steps_per_dispatch else (slot,)
     chosen, fields = rows_of(engine.decode_rows, {})
     model, held = state.model, state.slots
-    hidden = slots(_struct((engine.decode_rows, engine.config.width), jnp.float32))
+    forward = (params, model, held.token, held.active)
+    made = jax.eval_shape(jitted["forward"], *forward)[1]
+    head_first = made.shape[1] == engine.vocab_size
+    made = placed(_struct(made.shape, made.dtype), mesh, made_specs(head_first))
     masks = slots(_struct((engine.decode_rows, 4 * mask_words(engine.vocab_size)), jnp.uint8))
     return {
         "decode": (params, state, *steps),
         "prefill": (params, buffer, tokens, counts, counts, flags),
         "insert": (state, slot, buffer, slot),
         "assign": (state, slots(chosen), slots(fields)),
-        "forward": (params, model, held.token, held.active),
-        "draw": (params, state, hidden, masks),
+        "forward": forward,
+        "draw": (params, state, made, masks),
     }
 
 

@@ -1,18 +1,16 @@
-"""One token of each row: the most probable one, or one drawn; and the barrier around such code.
+"""One drawn token of each row, and the barrier around such code.
 
-From logits of the whole vocabulary (`argmax`, `draw`), or from the block of it that the model's
-head chose (`model.kernels.head`), for rows whose settings don't change the model's distribution.
+From logits of the whole vocabulary (`draw`), or from the block of it that the model's head chose
+(`model.kernels.head`), for rows whose settings don't change the model's distribution.
 Both take their random bits from one counter (draw words, position), so a row's token depends on
 nothing else.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.extend.random import threefry_2x32
 
@@ -20,49 +18,6 @@ from rgpipeline.model.griffin_state import Position
 from rgpipeline.model.kernels.head import Choice
 
 _BLOCK = 256
-
-
-def argmax(values: jax.Array) -> jax.Array:
-    """First index of the largest value of each row, [s v] to int32 [s].
-
-    -1 for a row that contains NaN, or whose largest value is infinite.
-    """
-    first: jax.Array = lax.platform_dependent(values, cpu=_by_block, default=_plain)
-    return first
-
-
-def _by_block(values: jax.Array) -> jax.Array:
-    """The first block with the largest value, then the first index of that value in the block.
-
-    Two plain reductions of whole rows take four passes over them on a CPU; this takes one. The
-    vocabulary is the first axis, because a decode step's logits are in memory in that order.
-    """
-    rows, vocab = values.shape
-    size = math.gcd(vocab, _BLOCK)
-    blocks = values.T.reshape(-1, size, rows)
-    most = lax.reduce(blocks, np.float32(-np.inf), _larger, (1,)).T  # [s b]
-    block = _first_largest(most)
-    inside = jnp.take_along_axis(blocks, block[None, None], axis=0)[0]
-    finite = jnp.all(most < jnp.inf, axis=-1) & jnp.any(most > -jnp.inf, axis=-1)
-    return jnp.where(finite, block * size + _first_largest(inside.T), -1)
-
-
-def _larger(one: jax.Array, other: jax.Array) -> jax.Array:
-    """The larger of two; NaN if one of them is. XLA's CPU backend may ignore NaN in a maximum."""
-    return jnp.where((one >= other) | (one != one), one, other)
-
-
-def _plain(values: jax.Array) -> jax.Array:
-    """By reductions of whole rows."""
-    largest = jnp.max(values, axis=-1)
-    return jnp.where(jnp.isfinite(largest), _first_largest(values), -1)
-
-
-def _first_largest(values: jax.Array) -> jax.Array:
-    """By two plain reductions (XLA's CPU argmax is scalar)."""
-    largest = jnp.max(values, axis=-1, keepdims=True)
-    index = lax.broadcasted_iota(jnp.int32, values.shape, 1)
-    return jnp.min(jnp.where(values >= largest, index, values.shape[-1] - 1), axis=-1)
 
 
 def draw(scaled: jax.Array, words: jax.Array, position: Position) -> jax.Array:

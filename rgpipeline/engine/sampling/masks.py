@@ -26,36 +26,41 @@ def as_bytes(masks: NDArray[np.int32]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(masks, "<i4").view(np.uint8)
 
 
-def apply_masks(logits: jax.Array, masks: jax.Array, needed: jax.Array) -> jax.Array:
-    """Logits [s, v] with tokens that are not allowed out of reach.
+def beside_logits(masks: jax.Array) -> jax.Array:
+    """The same masks, in memory as a step's logits are.
 
-    If bans (`min_tokens`) leave nothing of what the mask allows, the mask decides. Where `needed`
-    (bool []) is False, no mask leaves anything out.
-
-    On a CPU, a step's logits are in memory with the vocabulary as the first axis (see `_logits` in
-    `next_token`), and so are the masks made: another order would cost a transpose of all logits.
+    On a CPU these have the vocabulary as the first axis. A loop that reads bytes in another order
+    beside them gets no vector instructions.
     """
 
-    def by_token(logits: jax.Array, masks: jax.Array, needed: jax.Array) -> jax.Array:
-        return fusion_barrier(needed, _apply, logits.T, masks, otherwise=logits.T).T
+    def by_byte(masks: jax.Array) -> jax.Array:
+        unused = jnp.zeros(masks.shape[::-1], masks.dtype)
+        return fusion_barrier(jnp.any(masks != 0), jnp.transpose, masks, otherwise=unused).T
 
-    def by_slot(logits: jax.Array, masks: jax.Array, needed: jax.Array) -> jax.Array:
-        def apply(logits: jax.Array, masks: jax.Array) -> jax.Array:
-            return _apply(logits.T, masks).T
-
-        return fusion_barrier(needed, apply, logits, masks, otherwise=logits)
-
-    masked: jax.Array = lax.platform_dependent(logits, masks, needed, cpu=by_token, default=by_slot)
-    return masked
+    placed: jax.Array = lax.platform_dependent(masks, cpu=by_byte, default=lambda masks: masks)
+    return placed
 
 
-def _apply(logits: jax.Array, masks: jax.Array) -> jax.Array:
-    """Of logits [v, s]."""
+def apply_masks(logits: jax.Array, masks: jax.Array) -> jax.Array:
+    """Logits [s, v] with tokens that are not allowed out of reach.
+
+    If bans (`min_tokens`) leave nothing of what the mask allows, the mask decides.
+    """
+    return mask_logits(logits.T, masks.T, is_constrained(masks)).T
+
+
+def mask_logits(logits: jax.Array, masks: jax.Array, constrained: jax.Array) -> jax.Array:
+    """Of logits [v, s] and masks [b, s]."""
     vocab, rows = logits.shape
     bits = jnp.arange(BITS, dtype=jnp.uint8)[:, None]
-    allowed = ((masks.T[:, None, :] >> bits) & 1).reshape(-1, rows)[:vocab] != 0
-    floored = is_constrained(masks) & (logits < _FLOOR)
-    return jnp.where(allowed, jnp.where(floored, _FLOOR, logits), LOWEST)
+    allowed = ((masks[:, None, :] >> bits) & 1).reshape(-1, rows)[:vocab]
+    return choose_allowed(logits, allowed, constrained)
+
+
+def choose_allowed(logits: jax.Array, allowed: jax.Array, constrained: jax.Array) -> jax.Array:
+    """Of logits [..., s] and bits of the same shape."""
+    floored = constrained & (logits < _FLOOR)
+    return jnp.where(allowed != 0, jnp.where(floored, _FLOOR, logits), LOWEST)
 
 
 def is_constrained(masks: jax.Array) -> jax.Array:

@@ -47,11 +47,11 @@ def next_tokens(
     chosen = _head_draw(model, params, hidden, state, masks)
     if chosen is not None and not features.read_logits:
         return without_logprobs(chosen)
-    logits = _logits(model, params, hidden, jnp.any(state.slots.active))
-    return _sampled(model.chips, logits, chosen, state, features, masks)
+    logits = logits_of(model, params, hidden, jnp.any(state.slots.active))
+    return sampled_of(model.chips, logits, chosen, state, features, masks)
 
 
-def _logits(model: Griffin, params: Params, hidden: jax.Array, needed: jax.Array) -> jax.Array:
+def logits_of(model: Griffin, params: Params, hidden: jax.Array, needed: jax.Array) -> jax.Array:
     """Every slot's logits, float32 [s, v].
 
     On a CPU, the vocabulary is the first axis inside the barrier, because the product is computed
@@ -80,7 +80,7 @@ def _logits(model: Griffin, params: Params, hidden: jax.Array, needed: jax.Array
     return chosen
 
 
-def _sampled(
+def sampled_of(
     chips: Chips,
     logits: jax.Array,
     chosen: jax.Array | None,

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from rgpipeline.engine.sampling.argmax import allowed_argmax, argmax
 from rgpipeline.engine.sampling.distribution import (
     Limits,
     Shaping,
@@ -20,8 +21,8 @@ from rgpipeline.engine.sampling.distribution import (
     operands,
     truncate,
 )
-from rgpipeline.engine.sampling.draw import argmax, draw, fusion_barrier
-from rgpipeline.engine.sampling.masks import apply_masks, is_allowed, is_constrained
+from rgpipeline.engine.sampling.draw import draw, fusion_barrier
+from rgpipeline.engine.sampling.masks import apply_masks, beside_logits, is_allowed
 from rgpipeline.engine.slot_fields import SamplingFeatures, SlotFields, penalizes, truncates
 from rgpipeline.model.collectives import Chips
 from rgpipeline.model.griffin_state import Position
@@ -79,11 +80,11 @@ def sample(
     if features.adjust_logits:
         body, shaping = partial(adjust_logits, features=features), operands(Shaping, slots)
         shaped = fusion_barrier(wanted, body, logits, shaping, banned, otherwise=logits)
-    if masks is not None:
-        shaped = apply_masks(shaped, masks, jnp.any(slots.active & is_constrained(masks)))
-    token = argmax(shaped)
+    masks = None if masks is None else beside_logits(masks)
+    token = argmax(shaped) if masks is None else allowed_argmax(shaped, masks)
     if features.draws:
-        scaled = fusion_barrier(jnp.any(draws), _scale, shaped, slots.temperature, otherwise=shaped)
+        given = (shaped, slots.temperature) if masks is None else (shaped, slots.temperature, masks)
+        scaled = fusion_barrier(jnp.any(draws), _scale, *given, otherwise=shaped)
         if features.truncates:
             cuts = draws & truncates(slots)
             limits = operands(Limits, slots)
@@ -127,7 +128,10 @@ def count_token(
     return replace(slots, seen=slots.seen.at[rows, token].add(active.astype(jnp.int32)))
 
 
-def _scale(shaped: jax.Array, temperature: jax.Array) -> jax.Array:
+def _scale(shaped: jax.Array, temperature: jax.Array, masks: jax.Array | None = None) -> jax.Array:
+    """Logits over the temperature, after the masks: one pass over them does both."""
+    if masks is not None:
+        shaped = apply_masks(shaped, masks)
     return shaped / jnp.where(temperature > 0, temperature, 1.0)[:, None]
 
 
