@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from rgpipeline.engine.slot_fields import MAX_STOP_IDS
 from rgpipeline.engine.text_requests import TextResult
 from rgpipeline.errors import RowError, WeightsError
-from rgpipeline.read_texts import StateKind
+from rgpipeline.read_texts import ReadText, StateKind
 from rgpipeline.records import Emission, Request
 
 # The error of a row whose logits are not finite.
@@ -31,13 +31,18 @@ def check_tokens(tokens: NDArray[np.integer[Any]], vocab: int) -> None:
         raise RowError(f"token id {worst} is outside the model's vocabulary of {vocab}")
 
 
+def check_text(tokens: NDArray[np.integer[Any]], start: ReadText | None, kind: StateKind) -> None:
+    """Raises RowError if an engine of this kind can't read these tokens after `start`."""
+    check_tokens(tokens, kind.vocabulary)
+    misfit = start.kind.misfit(kind) if start is not None else None
+    if misfit is not None:
+        raise RowError(f"{misfit}; read the text again with this model")
+
+
 def check_request(request: Request, kind: StateKind, eos_ids: tuple[int, ...]) -> None:
     """Raises RowError if a request can't be done by an engine of this kind."""
     vocab = kind.vocabulary
-    check_tokens(request.tokens, vocab)
-    misfit = request.start.kind.misfit(kind) if request.start is not None else None
-    if misfit is not None:
-        raise RowError(f"{misfit}; read the text again with this model")
+    check_text(request.tokens, request.start, kind)
     sampling, snapshot = request.sampling, request.snapshot
     for field in ("logit_bias", "stop_ids"):
         outside = [i for i in getattr(sampling, field) if not 0 <= i < vocab]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rgpipeline.engine.api import Engine, Rows, State
-from rgpipeline.engine.checks import NumberCheck, check_request, check_tokens
+from rgpipeline.engine.checks import NumberCheck, check_request, check_text
 from rgpipeline.engine.constrained import Constraints, failure
 from rgpipeline.engine.decoder import Decoder
 from rgpipeline.engine.grammar_protocol import Grammars
@@ -23,13 +23,13 @@ from rgpipeline.engine.sequence import IndexPool, InFlight
 from rgpipeline.engine.step_tuner import UNDISTURBED_BLOCKS, StepTuner
 from rgpipeline.engine.text_requests import TextRequest, TextResult
 from rgpipeline.errors import RowError
+from rgpipeline.read_texts import ReadText
 from rgpipeline.records import Emission, Request
 
 # Prefill calls between two decode blocks, at most. A block takes the same time however many slots
 # are empty, so they are filled first; but decoding must go on while prompts keep coming.
 MAX_PREFILLS_PER_STEP = 64
-# The same while nothing is decoded: the caller of `step` may want to stop.
-MAX_PREFILLS_WITHOUT_DECODE = 8
+MAX_PREFILLS_WITHOUT_DECODE = 8  # the caller of `step` may want to stop
 
 
 class Loop(Generic[State, Rows]):
@@ -245,6 +245,6 @@ class Loop(Generic[State, Rows]):
         check_request(request, self._engine.state_kind, self._engine.eos_ids)
         self._constraints.check(request)
 
-    def check_tokens(self, tokens: NDArray[np.integer[Any]]) -> None:
-        """Raises RowError if a text of these tokens can't be read."""
-        check_tokens(tokens, self._engine.vocab_size)
+    def check_tokens(self, tokens: NDArray[np.integer[Any]], start: ReadText | None = None) -> None:
+        """Raises RowError if a text of these tokens can't be read, or not after `start`."""
+        check_text(tokens, start, self._engine.state_kind)

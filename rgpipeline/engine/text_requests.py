@@ -1,11 +1,13 @@
 """Texts that an engine reads once, in no slot, and what comes of them. Free of jax."""
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rgpipeline.read_texts import ReadText
 
 Pooling = Literal["mean", "last"]
 
@@ -30,14 +32,19 @@ class TextRequest:
     tokens: NDArray[np.int32]  # [n]
     first: int = 1  # in [1, n]; n scores nothing
     others: tuple[NDArray[np.int32], ...] = ()
+    start: ReadText | None = None  # what `tokens`, its tail first, follow
     pooling: Pooling | None = None  # of the final hidden values: their mean, or the last token's
+
+    @property
+    def given(self) -> int:
+        """Tokens that are not scored, without those of `start`."""
+        return self.first - (0 if self.start is None else len(self.start.tail))
 
     def completions(self) -> list["TextRequest"]:
         """A request for each completion: the text itself, and those with one of the others."""
-        alone = TextRequest(self.key, self.tokens, self.first, pooling=self.pooling)
         prompt = self.tokens[: self.first]
         texts = (np.concatenate([prompt, other]) for other in self.others)
-        return [alone, *(TextRequest(self.key, text, self.first) for text in texts)]
+        return [replace(self, tokens=text, others=()) for text in (self.tokens, *texts)]
 
 
 @dataclass(frozen=True, slots=True)

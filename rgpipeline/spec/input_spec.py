@@ -39,8 +39,8 @@ class Columns(Spec):
     sampling: str | None = field(None, "column of per-row sampling overrides", "options", "column")
     state: str | None = field(
         None,
-        "task generate: column of addresses of stored states, which the prompts follow; null for "
-        "rows that follow none",
+        "tasks generate and score: column of addresses of stored states, which the prompts "
+        "follow; null for rows that follow none",
         "state",
         "column",
     )

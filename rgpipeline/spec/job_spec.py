@@ -71,7 +71,7 @@ _ONLY_FOR = {
     "input.columns.sampling": ("generate", "score"),
     "sampling": ("generate", "score"),
     "embed": ("embed",),
-    "input.columns.state": ("generate",),
+    "input.columns.state": ("generate", "score"),
     "output.states": ("generate",),
     "output.messages": ("generate",),
 }

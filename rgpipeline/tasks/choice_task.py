@@ -56,14 +56,16 @@ class ChoiceTask(ScoreTask):
         if isinstance(texts, str):
             each = {name: texts}
         first, *others = (_tokens(prompts, field, each) for field in each)
-        tokens = np.asarray([*prompt.tokens, *first], np.int32)
+        given = prompt.to_read()
         request = TextRequest(
             row.key(),
-            tokens,
-            len(prompt.tokens),
+            np.concatenate([given, np.asarray(first, np.int32)]),
+            len(given),
             tuple(np.asarray(other, np.int32) for other in others),
+            prompt.start,
         )
-        return [TextWork(row, request, partial(_output_row, request, prompt.sampling.logprobs > 0))]
+        output_row = partial(_output_row, request, prompt.sampling.logprobs > 0)
+        return [TextWork(row, request, output_row, prompt.start_bytes)]
 
 
 def _tokens(prompts: Prompts, field: str, texts: Mapping[str, Any]) -> list[int]:
@@ -80,7 +82,7 @@ def _output_row(request: TextRequest, each: bool, row: RowLabel, scored: TextRes
         return row.failed(str(error))
     tokens = sum(score.tokens for score in found)
     return OutputRow(
-        row.row, row.id, prompt_tokens=request.first, completion_tokens=tokens, result=found
+        row.row, row.id, prompt_tokens=request.given, completion_tokens=tokens, result=found
     )
 
 

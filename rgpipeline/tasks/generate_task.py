@@ -61,11 +61,9 @@ class GenerateTask(Task):
 
     def work(self, row: RowLabel, values: Mapping[str, Any], prompts: Prompts) -> list[RowWork]:
         prompt = prompts.make(values)
-        tokens, start = np.asarray(prompt.tokens, np.int32), prompt.start
         requests = sample_requests(
-            tokens if start is None else start.continued(tokens).tail,
-            *(prompt.sampling, row.id, map(row.key, count())),
-            start,
+            *(prompt.to_read(), prompt.sampling, row.id, map(row.key, count())),
+            prompt.start,
             prompts.keep_states or bool(prompt.chat and prompt.chat.later),
             prompt.in_turn,
         )

@@ -7,6 +7,9 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rgpipeline.errors import RowError
 from rgpipeline.io.used_values import as_text
 from rgpipeline.read_texts import ReadText
@@ -38,6 +41,11 @@ class Prompt:
     start_bytes: int = 0  # of `start`, if it was loaded for this prompt
     in_turn: bool = False  # it is a chat, and ends where the model's turn begins
     chat: ChatTurns | None = None  # the chat whose first turn it is, if answers are wanted in it
+
+    def to_read(self) -> NDArray[np.int32]:
+        """The tokens to read: those that `start` hasn't read, then its own."""
+        tokens = np.asarray(self.tokens, np.int32)
+        return tokens if self.start is None else self.start.continued(tokens).tail
 
 
 @dataclass(frozen=True, slots=True)

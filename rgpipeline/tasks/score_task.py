@@ -95,12 +95,16 @@ class ScoreTask(Task):
             if values[column] is None:
                 raise RowError(f"{column!r} is null")
             scored = prompts.text_tokens(column, values, bos=False)
-        first = 1 if column is None else len(prompt.tokens)
-        tokens = np.asarray([*prompt.tokens, *scored], np.int32)
+        given = prompt.to_read()
+        first = len(given)
+        if column is None:
+            first = 1 if prompt.start is None else len(prompt.start.tail)
+        tokens = np.concatenate([given, np.asarray(scored, np.int32)])
         if len(tokens) <= first:
             raise RowError("there is nothing to score: no token follows the given ones")
-        request = TextRequest(row.key(), tokens, first)
-        return [TextWork(row, request, partial(_output_row, request, prompt.sampling.logprobs > 0))]
+        request = TextRequest(row.key(), tokens, first, start=prompt.start)
+        output_row = partial(_output_row, request, prompt.sampling.logprobs > 0)
+        return [TextWork(row, request, output_row, prompt.start_bytes)]
 
 
 def kept_logprobs(score: Score) -> NDArray[np.float32] | None:
@@ -121,7 +125,7 @@ def _output_row(request: TextRequest, each: bool, row: RowLabel, scored: TextRes
     except RowError as error:
         return row.failed(str(error))
     return OutputRow(
-        row.row, row.id, prompt_tokens=request.first, completion_tokens=score.tokens, result=score
+        row.row, row.id, prompt_tokens=request.given, completion_tokens=score.tokens, result=score
     )
 
 

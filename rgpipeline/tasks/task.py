@@ -92,6 +92,7 @@ class TextWork:
     row: RowLabel
     request: TextRequest  # by `key`
     output_row: Callable[[RowLabel, TextResult], OutputRow]  # from the whole result
+    size: int = 0  # bytes of the state that the text follows, if it was loaded for this row
 
     @property
     def key(self) -> SampleKey:
@@ -106,7 +107,7 @@ class TextWork:
     def nbytes(self) -> int:
         """Host memory, approximately."""
         others = sum(other.nbytes for other in self.request.others)
-        return self.request.tokens.nbytes + others
+        return self.request.tokens.nbytes + others + self.size
 
 
 RowWork = SequenceWork | TextWork

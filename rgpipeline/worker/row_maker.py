@@ -13,6 +13,7 @@ from rgpipeline.io.readers import Reader
 from rgpipeline.io.shard_rows import InputRows
 from rgpipeline.io.snapshots import SavedSequence, Snapshots
 from rgpipeline.plan import Plan
+from rgpipeline.read_texts import ReadText
 from rgpipeline.records import OutputRow, SampleKey
 from rgpipeline.spec import Job
 from rgpipeline.storage.filesystems import StorageOptions
@@ -38,7 +39,7 @@ class RowMaker:
     store: Store
     options: StorageOptions
     prompts: Prompts
-    check_tokens: Callable[[NDArray[np.int32]], None]  # raises RowError
+    check_tokens: Callable[[NDArray[np.int32], ReadText | None], None]  # raises RowError
     dtype: str  # of the engine's states; snapshots of another can't be resumed
     at: SampleKey | None = None  # the row being made: the suspect if this process dies
     reader: Reader | None = None  # kept: the next shard is often the next in its file
@@ -120,7 +121,7 @@ class _ShardMaker:
             if fault is not None:
                 raise RowError(fault)
             work = self._task.work(label, values, prompts)
-            self._maker.check_tokens(work[0].request.tokens)
+            self._maker.check_tokens(work[0].request.tokens, work[0].request.start)
             batch.work.extend(self._resumed(one) for one in work if not self._is_final(one.key))
         except (MemoryError, StoreError, OutputError):  # not the row's fault
             raise

@@ -219,7 +219,7 @@ class Session:
             text = self._running.get(result.key) if result.whole else None
             if isinstance(text, RunningText):
                 work = text.work
-                self.stats.prompt_tokens += work.request.first
+                self.stats.prompt_tokens += work.request.given
                 self._publisher.add(text.active.shard, [work.output_row(work.row, result)])
                 self._close(text)
         self.stats.read_texts(time.monotonic() - began)

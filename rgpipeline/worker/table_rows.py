@@ -23,6 +23,7 @@ from rgpipeline.plan.column_checks import (
 )
 from rgpipeline.plan.plan_record import identity, used_columns
 from rgpipeline.plan.planner import kept_columns
+from rgpipeline.read_texts import ReadText
 from rgpipeline.records import OutputRow
 from rgpipeline.spec import Columns, Job
 from rgpipeline.tasks import added_columns, task_of
@@ -49,7 +50,7 @@ class TableRows:
 
     job: Job
     prompts: Prompts
-    check_tokens: Callable[[NDArray[np.int32]], None]  # raises RowError
+    check_tokens: Callable[[NDArray[np.int32], ReadText | None], None]  # raises RowError
 
     def make(self, call: int, table: pa.Table) -> tuple[list[RowWork], list[OutputRow]]:
         """The work of all rows, and an output row with its error for each that has none.
@@ -70,7 +71,7 @@ class TableRows:
                 if (own := prompts.row_id(values)) is not None:
                     label = replace(label, id=encodable(own))
                 found = task.work(label, values, prompts)
-                self.check_tokens(found[0].request.tokens)
+                self.check_tokens(found[0].request.tokens, found[0].request.start)
                 work += found
             except MemoryError:  # not the row's fault
                 raise

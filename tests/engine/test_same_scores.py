@@ -13,9 +13,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.text_requests import Pooling, TextRequest
+from rgpipeline.read_texts import ReadText
+from rgpipeline.records import Request
+from rgpipeline.spec import Sampling
 from tests.engine.reading import results
 from tests.engine.test_same_bytes import HELD, engine
 
@@ -45,6 +49,29 @@ def test_completions_of_one_prompt_have_the_bytes_of_pairs_scored_one_by_one(hel
     (found,) = results(Loop(engine(held)), [together])
     apart = [results(Loop(engine(held)), [pair])[0] for pair in pairs]
     assert found.tobytes() == np.concatenate(apart).tobytes()
+
+
+def read(loop: Loop, tokens: NDArray[np.int32]) -> ReadText:
+    loop.submit([Request(0, tokens, Sampling(max_tokens=0), (0, 0), keep_read=True)])
+    while True:
+        for emission in loop.step():
+            if emission.read is not None:
+                return emission.read
+
+
+@pytest.mark.parametrize("held", HELD)
+@pytest.mark.parametrize(("cut", "prompt"), [(1, 1), (32, 70), (33, 33), (70, 71), (96, 103)])
+def test_completions_after_a_read_text_have_the_bytes_that_they_have_in_one_text(held, cut, prompt):
+    text, second, third = (request(0, (0, 140, seed, prompt)).tokens for seed in range(3))
+    others = second[:50], third[:5]
+    whole = TextRequest(0, text, prompt, others)
+    start = read(Loop(engine(held)), text[:cut])
+    rest, given = start.continued(text[cut:]).tail, len(start.continued(text[cut:prompt]).tail)
+    after = [TextRequest(key, rest, given, others, start) for key in range(2)]
+    (wanted,) = results(Loop(engine(held)), [whole])
+    for prefixes in (0, 8):
+        found = results(Loop(engine(held), prefix_states=prefixes), after)
+        assert [one.tobytes() for one in found] == [wanted.tobytes()] * 2
 
 
 @cache

@@ -1,5 +1,7 @@
 """Texts that are read once, over an engine whose scores are minus the sum of the tokens before."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.text_requests import TextRequest
+from rgpipeline.read_texts import read_boundary, read_text
 from tests.engine.reading import results, scores
 from tests.fake_engine import FakeEngine
 
@@ -98,6 +101,33 @@ def test_completions_of_a_prompt_have_the_scores_that_each_has_alone(
         assert found[key].values.tolist() == expected
         assert found[key].greedy.tolist() == greedy
     assert told == 3 * len(expected)
+
+
+@given(
+    st.lists(st.integers(1, 3), min_size=1, max_size=20),
+    st.lists(st.integers(1, 3), max_size=9),
+    st.lists(st.lists(st.integers(1, 9), max_size=9), min_size=1, max_size=4),
+    st.sampled_from([1, 2, 4]),
+    st.integers(1, 5),
+    st.integers(0, 3),
+)
+@settings(deadline=None, max_examples=100)
+def test_texts_after_a_read_one_have_the_scores_of_both_in_one(
+    before, prompt, completions, chunk, slots, cached
+):
+    engine = FakeEngine(slots=slots, chunk=chunk)
+    done = read_boundary(len(before), chunk)
+    state = {"total": np.asarray(sum(before[:done]))}
+    start = read_text(engine.state_kind, None, np.asarray(before, np.int32), done, state)
+    given = start.continued(np.asarray(prompt, np.int32)).tail
+    first, *others = (np.asarray(one, np.int32) for one in completions)
+    text = TextRequest(0, np.append(given, first).astype(np.int32), len(given), tuple(others))
+    after = [replace(text, key=key, start=start) for key in range(3)]
+    found = results(Loop(engine, prefix_states=cached), [*after, replace(text, key=3)])
+    ends = [before[done:] + prompt + one for one in completions]
+    apart = np.array([score for end in ends for score in by_hand(end, len(given))])
+    assert found[3].tolist() == apart.tolist()
+    assert [one.tolist() for one in found[:3]] == [(apart - sum(before[:done])).tolist()] * 3
 
 
 @pytest.mark.parametrize("cached", [0, 8])

@@ -15,7 +15,7 @@ def test_long_rows_come_last_and_alone(tmp_path, monkeypatch: pytest.MonkeyPatch
     texts = ["a", "b" * 2000, "c", "d" * 3000]
     given = plan_job(tmp_path, [{"text": text} for text in texts], columns={"prompt": "text"})
     prompts = open_prompts(given.job, given.plan, resolve_source(given.job.model))
-    maker = RowMaker(given.job, given.plan, given.store, {}, prompts, lambda _: None, "float32")
+    maker = RowMaker(given.job, given.plan, given.store, {}, prompts, lambda *_: None, "float32")
     (assignment,) = given.assignments
     batches = list(maker.batches(ActiveAssignment(assignment)))
     assert [[one.key.row for one in batch.work] for batch in batches] == [[0, 2], [1], [3]]

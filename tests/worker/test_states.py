@@ -46,6 +46,30 @@ def test_a_row_follows_the_state_of_another(tmp_path):
         assert row["prompt_tokens"] == len(mine)
 
 
+@pytest.mark.parametrize("texts", ["ab", ["ab", "c"]], ids=["a text", "a list"])
+def test_completions_are_scored_after_a_state(tmp_path, texts):
+    read = done(plan_job(tmp_path / "a", [{"ids": p} for p in PROMPTS], output=LAST))
+    wholes = [[*row["ids"], *row["completion_ids"], 5] for row in read]
+    columns = {"prompt_ids": "ids", "completion": "text"}
+
+    def scored(name: str, rows: list[dict], **more: str) -> list[dict]:
+        rows = [{**row, "text": texts} for row in rows]
+        return done(plan_job(tmp_path / name, rows, columns={**columns, **more}, task="score"))
+
+    after = [{"ids": [5], "state": row["state"]} for row in read]
+    found, wanted = scored("b", after, state="state"), scored("c", [{"ids": w} for w in wholes])
+    for ours, theirs, whole in zip(found, wanted, wholes, strict=True):
+        assert ours["logprob"] == theirs["logprob"]
+        assert (ours["prompt_tokens"], theirs["prompt_tokens"]) == (1, len(whole))
+
+
+def test_without_a_completion_all_of_a_prompt_is_scored_after_a_state(tmp_path):
+    (read,) = done(plan_job(tmp_path / "a", [{"ids": PROMPTS[0]}], output=LAST))
+    (row,) = done(follow(tmp_path / "b", [read["state"]], [[5, 6]], task="score"))
+    whole = sum([*read["ids"], *read["completion_ids"]])
+    assert (row["tokens"], row["prompt_tokens"], row["logprob"]) == (2, 0, -(whole + whole + 5))
+
+
 def test_a_row_without_a_state_begins_anew(tmp_path):
     (row,) = done(follow(tmp_path, [None], PROMPTS[:1]))
     assert row["completion_ids"] == expected(PROMPTS[0], 20)
@@ -94,8 +118,9 @@ def test_a_state_of_another_model_costs_its_row_and_the_message_names_both(tmp_p
     )
     path = tmp_path / "other.safetensors"
     path.write_bytes(state_bytes(replace(read, kind=replace(read.kind, model="0123"))))
-    (row,) = done(follow(tmp_path / "b", [str(path)], PROMPTS[:1]))
-    assert "the state has 0123 as the weights' fingerprint, and this model fake" in row["error"]
+    for task in ("generate", "score"):
+        (row,) = done(follow(tmp_path / task, [str(path)], PROMPTS[:1], task=task))
+        assert "the state has 0123 as the weights' fingerprint, and this model fake" in row["error"]
 
 
 def test_a_state_is_there_before_a_row_names_it(tmp_path):

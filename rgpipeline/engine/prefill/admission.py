@@ -65,7 +65,7 @@ class Admission(Generic[State, Rows]):
         )
         if request.snapshot is None:
             tokens = request.tokens[: sequence.prefill_tokens]
-            sequence.prefixes = self._prefixes.expect_prompt(tokens, start_of(request))
+            sequence.prefixes = self._prefixes.expect_prompt(tokens, start_of(request.start))
         self._waiting.add(sequence)
 
     def drop(self, key: Hashable) -> None:

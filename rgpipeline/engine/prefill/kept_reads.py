@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from rgpipeline.engine.api import Engine, Rows, State
 from rgpipeline.engine.sequence import Sequence, on_host
-from rgpipeline.read_texts import read_text
-from rgpipeline.records import Request
+from rgpipeline.read_texts import ReadText, read_text
 
 _ON_DEVICE = 4  # kept states that are not copied to the host yet, at most: the memory is for slots
 
@@ -42,10 +41,9 @@ class KeptReads(Generic[State, Rows]):
             oldest.kept = None if oldest.kept is None else on_host(oldest.kept)
 
 
-def start_of(request: Request) -> bytes:
+def start_of(start: ReadText | None) -> bytes:
     """Names the read text that a request continues; empty if it continues none.
 
     By identity: equal texts that two machines have read may differ in last bits.
     """
-    start = request.start
     return f"{start.digest} {id(start.arrays)}".encode() if start and start.read else b""

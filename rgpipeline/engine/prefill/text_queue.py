@@ -1,50 +1,31 @@
 """Texts that are read once, in no slot, to score or to pool them: a queue, and its calls.
 
-They are read in a buffer of their own, as prompts are. `texts` says how they are cut and what they
-share.
+They are read in a buffer of their own, as prompts are. `text_cuts` says how they are cut and what
+they share.
 """
 
 from collections import deque
 from collections.abc import Hashable
-from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Generic
+from typing import Generic
 
 from rgpipeline.engine.api import Engine, PrefillPack, Rows, State
 from rgpipeline.engine.prefill.prefixes import PrefixCache
 from rgpipeline.engine.prefill.queues import PrefillQueue
+from rgpipeline.engine.prefill.text_cuts import prefixes_of, results_of, split_of
 from rgpipeline.engine.prefill.texts import (
     NOTHING,
     Asked,
-    Chunk,
     Completions,
-    PendingResults,
+    PackRow,
     SharedChunks,
     Text,
-    prefixes_of,
-    results_of,
-    split_of,
+    TextCall,
 )
 from rgpipeline.engine.text_requests import TextRequest, TextResult
 
 # Calls that the device may still work on while the next one is prepared.
 _IN_FLIGHT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class _PackRow:
-    """One row of a call that is in flight."""
-
-    row: int
-    text: Text[Any]
-    chunk: Chunk
-    last: bool  # of its text
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    results: PendingResults
-    rows: list[_PackRow]
 
 
 class TextQueue(Generic[State, Rows]):
@@ -58,7 +39,7 @@ class TextQueue(Generic[State, Rows]):
         self._shortest_chunk = min(size for _, size in engine.pack_shapes)
         self._waiting: deque[Text[Rows]] = deque()
         self._reading: dict[int, Text[Rows]] = {}  # by row of the buffer
-        self._in_flight: deque[_Call] = deque()
+        self._in_flight: deque[TextCall] = deque()
         self._finished: list[TextResult] = []  # of texts in which nothing is scored
         self._reset()
 
@@ -174,28 +155,39 @@ class TextQueue(Generic[State, Rows]):
     def _start(self, text: Text[Rows], done: int, shared: SharedChunks[Rows] | None) -> None:
         """Has the text read from a state after `done` of its tokens, or from its beginning."""
         text.blocked, text.done = False, done
+        shared = shared or self._uploaded(text)
         if shared is not None:
             text.chunk = shared.chunk
             self._share_split(text, shared)
             self._buffer = self._engine.write_row(self._allocated(), text.row, shared.rows)
         self._queue_part(text, fresh=shared is None)
 
+    def _uploaded(self, text: Text[Rows]) -> SharedChunks[Rows] | None:
+        """The state that the text continues, if there is one; kept if other texts continue it."""
+        start = text.request.start
+        if start is None or not start.arrays:
+            return None
+        shared = SharedChunks(self._engine.upload(start.arrays), None)
+        if (prefix := self._prefixes.reached(text.prefixes, 0)) is not None:
+            self._prefixes.keep(prefix, shared)
+        return shared
+
     def _queue_part(self, text: Text[Rows], *, fresh: bool) -> None:
         stop = text.split if text.done < text.split else text.inputs
         self._queue.add(text.row, text.request.tokens[:stop], text.done, fresh)
 
-    def _dispatch(self, pack: PrefillPack, progress: list[tuple[int, int]]) -> _Call:
+    def _dispatch(self, pack: PrefillPack, progress: list[tuple[int, int]]) -> TextCall:
         pack_rows = {int(row): index for index, row in enumerate(pack.buffer_rows)}
         asked, used = Asked.nothing(pack.tokens.shape), []
         for buffer_row, done in progress:
             text, row = self._reading[buffer_row], pack_rows[buffer_row]
             chunk = text.read_to(done, asked, row)
-            used.append(_PackRow(row, text, chunk, last=done == text.inputs))
+            used.append(PackRow(row, text, chunk, last=done == text.inputs))
         self._buffer, hidden = self._engine.read(self._allocated(), pack)
         results = asked.start(hidden)
         for one in used:
             self._continue(one.text)
-        return _Call(results, used)
+        return TextCall(results, used)
 
     def _continue(self, text: Text[Rows]) -> None:
         """Keeps the state after a chunk if it is shared, and queues what follows."""
@@ -212,7 +204,7 @@ class TextQueue(Generic[State, Rows]):
         elif text.done == text.split:
             self._queue_part(text, fresh=False)
 
-    def _read(self, call: _Call) -> list[TextResult]:
+    def _read(self, call: TextCall) -> list[TextResult]:
         """Waits for a call's results."""
         found, results = call.results.read(), []
         for row in call.rows:

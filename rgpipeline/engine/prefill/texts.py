@@ -1,27 +1,19 @@
-"""Texts that are read once: how they are cut, what they share, and what is gathered on the way.
+"""Texts that are read once: what completions of one prompt share, and what is gathered on the way.
 
-A text to score is cut in two before its first scored token, at a multiple of the shortest chunk.
-Nothing in the first part is scored, so all texts with the same prompt share it. Each part is then
-cut as a prompt is (see `queues`). So the cut, and with it every bit, depends on the text and its
-first scored token alone.
-
-    0 ........ split .... first - 1 | first ............. n - 1
-    first part | second part                              (the last token is only a target)
-
-Completions of one prompt are texts with one split: the first of them reads up to it, the others
-start from a copy of its state. A text to pool is cut as a prompt is, to its last token; the sums of
-its chunks are added in their order, in float32.
+`text_cuts` says how a text is cut. The sums of a pooled text's chunks are added in their order, in
+float32.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rgpipeline.engine.api import Hidden, PendingScores, PendingValues, Rows
-from rgpipeline.engine.prefill.prefixes import Prefix, chunk_prefixes, digests
+from rgpipeline.engine.prefill.prefixes import Prefix
+from rgpipeline.engine.prefill.text_cuts import results_of
 from rgpipeline.engine.text_requests import TextRequest, TokenScores
 
 
@@ -145,7 +137,7 @@ class SharedChunks(Generic[Rows]):
     """The state at the end of a prefix, and the results of its chunks."""
 
     rows: Rows
-    chunk: Chunk
+    chunk: Chunk | None  # the last one; None if nothing was read: a stored state
 
 
 @dataclass(slots=True, eq=False)
@@ -218,32 +210,19 @@ class Text(Generic[Rows]):
         return ScoredChunk(self.chunk, scored)
 
 
-def results_of(text: TextRequest) -> int:
-    """Tokens of a text that have a result."""
-    return len(text.tokens) if text.pooling else max(0, len(text.tokens) - text.first)
+@dataclass(frozen=True, slots=True)
+class PackRow:
+    """One row of a call that is in flight."""
+
+    row: int
+    text: Text[Any]
+    chunk: Chunk
+    last: bool  # of its text
 
 
-def split_of(text: TextRequest, shortest: int) -> int:
-    """The token at which a text's second part begins; `shortest`: tokens of the shortest chunk."""
-    return 0 if text.pooling else (text.first - 1) // shortest * shortest
+@dataclass(frozen=True, slots=True)
+class TextCall:
+    """A call whose results are not read yet."""
 
-
-def prefixes_of(text: TextRequest, chunk: int, shortest: int) -> list[Prefix]:
-    """The prefixes of a text that another text may share, shortest first.
-
-    In the second part, a prefix stands for its scores too. They depend on the first scored token,
-    and on the token after the prefix, which is the prefix's last target. Of a text to pool, a
-    prefix stands for its sum.
-    """
-    tokens, split = text.tokens, split_of(text, shortest)
-    if text.pooling:
-        ends = list(range(chunk, len(tokens), chunk))
-        kind = text.pooling.encode()
-        return [
-            (end, digest + kind) for end, digest in zip(ends, digests(tokens, ends), strict=True)
-        ]
-    prefixes = chunk_prefixes(tokens[:split], chunk)
-    ends = list(range(split + chunk, len(tokens) - 1, chunk))
-    scored = digests(tokens, [end + 1 for end in ends])
-    first = text.first.to_bytes(8, "little")
-    return prefixes + [(end, digest + first) for end, digest in zip(ends, scored, strict=True)]
+    results: PendingResults
+    rows: list[PackRow]
