@@ -36,8 +36,9 @@ $(DEV): $(RUNTIME) requirements-dev.txt
 demo: $(RUNTIME)
 	$(BIN)/rgpipeline run $(JOB) --samples 3
 
-# In as many processes as tests have room for in 24 GB; `pytest` alone runs in one.
-PROCESSES ?= 2
+# Two processes for two cores, and one for the tests on Ray, which mostly wait; tests/conftest.py
+# gives each its files. They have room in 24 GB. `pytest` alone runs in one.
+PROCESSES ?= 3
 test: $(DEV)
 	$(BIN)/python -m pytest -n $(PROCESSES)
 

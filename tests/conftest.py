@@ -42,6 +42,13 @@ CHECKED = (
 install_import_hook([f"rgpipeline.model.{name}" for name in CHECKED], "beartype.beartype")
 
 _ON_RAY = ("tests/chaos/", "tests/runtime/")
+# What one process does: all on Ray, one cluster at a time; and files that share a model, whose
+# programs would else be compiled in each process.
+_SCOPES = {
+    "ray": _ON_RAY,
+    "generator": ("tests/generator/",),
+    "engine": tuple(f"tests/engine/test_{name}" for name in ("masks", "same_bytes", "same_scores")),
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -51,12 +58,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Under `-n`: a file's tests stay together, and so do all on Ray, one cluster at a time."""
+    """Under `-n`: a file's tests stay together, and those of files that belong together."""
     from xdist.scheduler.loadscope import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "ray" if nodeid.startswith(_ON_RAY) else nodeid.split("::")[0]
+            file = nodeid.split("::")[0]
+            return next((name for name, files in _SCOPES.items() if file.startswith(files)), file)
 
     config.option.loadscopereorder = False  # in the order of collection
     return ByFile(config, log)

@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+SMALL = Path(__file__).parents[1] / "golden/a/hf"
 ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu"}
 
 
@@ -21,7 +23,7 @@ def test_without_a_tpu_it_says_so_and_what_to_do() -> None:
 
 
 def test_what_it_measures_is_measured_on_any_device_that_is_asked_for() -> None:
-    done = bench_tpu("--any-device", "--model", "demo", "--slots", "4", "--seconds", "0.1")
+    done = bench_tpu("--any-device", "--model", str(SMALL), "--slots", "4", "--seconds", "0.1")
 
     measured = json.loads(done.stdout.splitlines()[0])
     assert measured["slots"] == 4

@@ -10,12 +10,10 @@ from rgpipeline.engine.programs.program_shapes import rows_per_slot
 from rgpipeline.engine.slot_fields import SamplingFeatures
 from rgpipeline.engine.step_tuner import StepTuner
 from rgpipeline.model.collectives import ALONE, Chips
-from rgpipeline.model.weights import loading
 from rgpipeline.records import ResolvedSettings
-from tests.engine.test_same_bytes import MODEL, SAMPLINGS, Answer, Row
-from tests.sources import source
+from tests.engine.test_same_bytes import SAMPLINGS, Answer, Row, engine_of
 
-ONE = ResolvedSettings("bfloat16", 1, 32, 3)
+ONE = ResolvedSettings("bfloat16", slots=1, prefill_chunk=16, steps_per_dispatch=3)
 
 
 @pytest.mark.parametrize(
@@ -35,11 +33,9 @@ def test_only_a_cpus_one_row_of_bfloat16_gets_a_second(settings, platform, chips
 
 
 def test_one_slot_of_bfloat16_says_what_either_of_two_says() -> None:
-    config, params, _ = loading.load(source(MODEL, "bfloat16"))
     answers = []
     for slots in (1, 2):
-        settings = replace(ONE, slots=slots)
-        engine = GriffinEngine(config, params, settings, pack_tokens=64)
+        engine = engine_of(replace(ONE, slots=slots))
         assert engine.shapes(SamplingFeatures()).slots.token.shape == (2,)
         rows = [Row(31, 5, seed, sampling, 12) for seed, sampling in enumerate((0, 3))]
         assert SAMPLINGS[3].logit_bias

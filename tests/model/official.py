@@ -11,6 +11,7 @@ from recurrentgemma.jax import griffin as official_griffin
 from rgpipeline.model.config import RECURRENT, GriffinConfig
 from rgpipeline.model.param_tree import flatten, nest
 from rgpipeline.model.params import stored_dtype
+from rgpipeline.model.quantize import is_quantized, quantized_weights, scale_path
 from rgpipeline.model.weights import official_layout
 from tests.model.running import COMPILED_FAST, Runner
 
@@ -99,6 +100,18 @@ def ours_from_official(config: GriffinConfig, params: Any, dtype: Any = jnp.floa
             for recipe in official_layout.recipes(config)
         }
     )
+
+
+def in_int8(params: Any) -> Any:
+    """Our parameters, with those that `quantize: int8` quantizes in int8."""
+    held = {}
+    for path, value in flatten(params).items():
+        if is_quantized(path):
+            numbers, scales = quantized_weights(np.asarray(value))
+            held[path], held[scale_path(path)] = jnp.asarray(numbers), jnp.asarray(scales)
+        else:
+            held[path] = value
+    return nest(held)
 
 
 def pair(config: GriffinConfig, seed: int) -> Pair:

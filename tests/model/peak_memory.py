@@ -3,7 +3,7 @@
     python -m tests.model.peak_memory WEIGHTS DTYPE OPTIONS [ADAPTER]
 
 Prints JSON: the bytes of the weights as the model holds them, and the most memory the process had,
-over what it had when everything was imported, while it opened them and generated.
+over what it had when everything was imported, while it opened them and while it generated.
 """
 
 import json
@@ -26,7 +26,7 @@ def main(weights: str, dtype: str, options: str, adapter: str | None = None) -> 
         param_shapes(read_config(source(weights, options=storage_options)), dtype)
     )
     before = _memory("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    _begin_peak()
     generator = Generator.load(
         weights,
         adapter=adapter,
@@ -35,10 +35,19 @@ def main(weights: str, dtype: str, options: str, adapter: str | None = None) -> 
         prefill_chunk=32,
         storage_options=storage_options,
     )
+    opening = _memory("VmHWM") - before
+    _begin_peak()
     greedy = {"temperature": 0, "max_tokens": 8, "ignore_eos": True}
     tokens = [completion.token_ids for completion in generator.generate(PROMPTS, greedy)]
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in shapes)
-    print(json.dumps({"weights": size, "peak": _memory("VmHWM") - before, "tokens": tokens}))
+    generating = _memory("VmHWM") - before
+    told = {"weights": size, "opening": opening, "generating": generating, "tokens": tokens}
+    print(json.dumps(told))
+
+
+def _begin_peak() -> None:
+    """VmHWM counts from here."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def _memory(field: str) -> int:

@@ -23,7 +23,8 @@ NARROW = replace(LARGE, vocab_size=512, width=64, mlp_width=64, heads=2, lru_wid
 
 class Cost(NamedTuple):
     weights: int  # bytes
-    peak: int  # bytes over what the process had before
+    opening: int  # at most, in bytes over what the process had before
+    generating: int  # the same, with programs compiled
     tokens: list[list[int]]
 
 
@@ -52,22 +53,26 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("narrow"), NARROW)
 
 
-def test_300_million_parameters_from_a_store_cost_less_than_their_weights_and_a_quarter(
+def test_300_million_parameters_from_a_store_cost_little_more_than_their_weights(
     tmp_path: Path, narrow: Path, new_place: Callable[[str], Place]
 ) -> None:
-    """What a process needs for programs of as many layers, the narrow model's peak, is not
-    counted: it is the same for weights of any size.
+    """A quarter more while they are opened, and no second copy while programs are compiled and run.
+
+    What a process needs for programs of as many layers, as the narrow model shows it, does not
+    count. It is about as much for weights of any size: the compiler's threads decide.
     """
     folder, place = write(tmp_path / "large", LARGE), new_place("seaweedfs")
     fs, path = place.filesystem()
     fs.put(f"{folder}/", path, recursive=True)
-    programs = cost(str(narrow), "bfloat16", {}).peak
+    programs = cost(str(narrow), "bfloat16", {}).generating
     large = cost(place.url, "bfloat16", place.storage_options)
     assert large.weights > 590e6
-    assert large.peak - programs < 1.25 * large.weights
+    assert large.opening < 1.25 * large.weights
+    assert large.generating - programs < 1.5 * large.weights
     assert [len(tokens) for tokens in large.tokens] == [8, 8]
     merged = cost(place.url, "bfloat16", place.storage_options, str(write_adapter(tmp_path)))
-    assert merged.peak - programs < 1.25 * merged.weights
+    assert merged.opening < 1.25 * merged.weights
+    assert merged.generating - programs < 1.5 * merged.weights
     assert merged.tokens != large.tokens
 
 
