@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from rgpipeline.output import JobFolder, read_status
 from rgpipeline.output.job_folder import request_stop
 from rgpipeline.runtime.submission import submit
 from tests.ports import free_ports
+from tests.processes import end_with_us
 from tests.storage.servers import Place
 
 RAY = Path(sys.executable).with_name("ray")
@@ -42,9 +44,12 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     log = (tmp_path_factory.mktemp("head") / "log").open("wb")
     environment = os.environ | {"PATH": "/usr/local/bin:/usr/bin:/bin"}
     started = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    guard = end_with_us(started, signal.SIGTERM)
     address = f"http://127.0.0.1:{port}"
     wait_for(address, started)
     yield address
+    guard.kill()
+    guard.wait()
     started.terminate()
     started.wait(240)
     shutil.rmtree(scratch, ignore_errors=True)

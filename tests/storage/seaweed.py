@@ -13,6 +13,7 @@ from typing import Any
 import s3fs
 
 from tests.ports import free_ports
+from tests.processes import end_with_us
 
 KEY, SECRET = "rgp-tests", "not-a-secret"  # tests/conftest.py puts them into the environment
 BUCKET = "test"
@@ -29,6 +30,7 @@ class Seaweed:
         self._ports = dict(zip(_PORTS, ports, strict=False))
         self._grpc = dict(zip(_PORTS, ports[len(_PORTS) :], strict=True))
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
 
     @property
     def endpoint(self) -> str:
@@ -55,13 +57,15 @@ class Seaweed:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        self._guard = end_with_us(self._process, signal.SIGKILL)
         self._wait_until_it_serves()
 
     def kill(self) -> None:
         """SIGKILL; SIGTERM can leave it alive."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        for process in (self._guard, self._process):
+            if process is not None:
+                process.kill()
+                process.wait()
 
     def pause(self) -> None:
         """Hangs it: connections are accepted by the kernel, and nothing answers."""

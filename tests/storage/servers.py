@@ -1,6 +1,7 @@
 """Fixtures: a server of each kind of store, started when first asked for, one for the session."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import fsspec
 import pytest
 
 from tests.ports import free_ports
+from tests.processes import end_with_us
 from tests.storage.seaweed import BUCKET, Seaweed, environment, seaweed
 
 os.environ.update(environment())
@@ -84,6 +86,7 @@ def gcs_server() -> Iterator[Place]:
     server = FakeGCSServer(port=free_ports(1)[0])
     server.start()
     assert server._process is not None
+    guard = end_with_us(server._process, signal.SIGKILL)
     Thread(target=server._process.stderr.read, daemon=True).start()  # a full pipe would hang it
     os.environ.pop("STORAGE_EMULATOR_HOST", None)  # what a test is told, it is told by options
     options = {"endpoint_url": server.url, "token": "anon", "project": "test"}
@@ -91,6 +94,8 @@ def gcs_server() -> Iterator[Place]:
     fs, path = place.filesystem()
     fs.mkdir(path)
     yield place
+    guard.kill()
+    guard.wait()
     server.stop()
 
 
