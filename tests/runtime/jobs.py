@@ -1,5 +1,7 @@
 """Jobs over prompts of token ids, whose every answer can be worked out by hand."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +21,25 @@ def prompts(rows: int) -> list[list[int]]:
     return [[1 + row % 7, 1 + row % 8, 1 + row % 3] for row in range(rows)]
 
 
-def job_over(folder: Path, given: list[list[int]], rows_in_a_file: int = 0, **sections: Any) -> Job:
-    """A job over `given`; `workers`, `faults`… are sections of its file."""
-    inputs = folder / "in"
+def job_over(
+    folder: Path, given: list[list[int]], own: Mapping[int, Mapping[str, Any]] = {}, **sections: Any
+) -> Job:
+    """A job over `given`; some rows have their `own` sampling.
+
+    `workers`, `faults`… are sections of its file.
+    """
+    inputs, rows = folder / "in", range(len(given))
     inputs.mkdir()
-    step = rows_in_a_file or len(given)
-    for start in range(0, len(given), step):
-        part = given[start : start + step]
-        table = pa.table({"name": [f"row-{start + i}" for i in range(len(part))], "ids": part})
-        pq.write_table(table, inputs / f"{start:06d}.parquet")
+    table = {"name": [f"row-{row}" for row in rows], "ids": given}
+    columns = {"prompt_ids": "ids", "id": "name"}
+    if own:
+        table["own"] = [json.dumps(own.get(row, {})) for row in rows]
+        columns["sampling"] = "own"
+    pq.write_table(pa.table(table), inputs / "rows.parquet")
     return parse_job(
         {
             "model": {"weights": "demo"},
-            "input": {"path": str(inputs), "columns": {"prompt_ids": "ids", "id": "name"}},
+            "input": {"path": str(inputs), "columns": columns},
             "output": {"path": str(folder / "out"), "token_ids": True},
             "sampling": {"max_tokens": MAX_TOKENS, "temperature": 0},
             "workers": {"accelerator": "cpu", "count": 2, "chips": 1},
