@@ -53,13 +53,15 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("narrow"), NARROW)
 
 
-def test_300_million_parameters_from_a_store_cost_little_more_than_their_weights(
+def test_300_million_parameters_from_a_store_cost_their_weights_and_less_than_half_as_much_again(
     tmp_path: Path, narrow: Path, new_place: Callable[[str], Place]
 ) -> None:
-    """A quarter more while they are opened, and no second copy while programs are compiled and run.
+    """No second copy, neither while they are opened nor while programs are compiled and run.
 
-    What a process needs for programs of as many layers, as the narrow model shows it, does not
-    count. It is about as much for weights of any size: the compiler's threads decide.
+    A seventh more was seen of opening, and a quarter more of merging an adapter on a busy machine:
+    what was read ahead waits for the merging, which is done in float32, one tensor at a time. What
+    a process needs for programs of as many layers, as the narrow model shows it, does not count;
+    it is 320 to 380 MB, as the compiler's threads happen to run.
     """
     folder, place = write(tmp_path / "large", LARGE), new_place("seaweedfs")
     fs, path = place.filesystem()
@@ -67,11 +69,11 @@ def test_300_million_parameters_from_a_store_cost_little_more_than_their_weights
     programs = cost(str(narrow), "bfloat16", {}).generating
     large = cost(place.url, "bfloat16", place.storage_options)
     assert large.weights > 590e6
-    assert large.opening < 1.25 * large.weights
+    assert large.opening < 1.5 * large.weights
     assert large.generating - programs < 1.5 * large.weights
     assert [len(tokens) for tokens in large.tokens] == [8, 8]
     merged = cost(place.url, "bfloat16", place.storage_options, str(write_adapter(tmp_path)))
-    assert merged.opening < 1.25 * merged.weights
+    assert merged.opening < 1.5 * merged.weights
     assert merged.generating - programs < 1.5 * merged.weights
     assert merged.tokens != large.tokens
 

@@ -56,7 +56,7 @@ def job_in(folder: Path, name: str) -> Job:
         folder / name,
         prompts(ROWS),
         own={row: {"structured_outputs": {"regex": REGEX}} for row in WITH_GRAMMAR},
-        model={"weights": str(GOLDEN / "a2/hf"), "tokenizer": str(GOLDEN / "tokenizer")},
+        model={"weights": str(GOLDEN / "a/hf"), "tokenizer": str(GOLDEN / "tokenizer")},
         sampling={"max_tokens": TOKENS, "temperature": 0.9, "seed": 5, "ignore_eos": True},
         engine={"slots": 4, "prefill_chunk": 8, "steps_per_dispatch": 4},
     )
