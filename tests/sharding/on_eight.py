@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ import numpy as np
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
 from rgpipeline.engine.programs.lowering import PLAIN, worker_programs
-from rgpipeline.engine.slot_fields import SamplingFeatures, SlotParams
 from rgpipeline.engine.step_tuner import StepTuner
 from rgpipeline.engine.text_requests import TextRequest
 from rgpipeline.model.collectives import Chips
@@ -28,6 +28,7 @@ from rgpipeline.model.sharding import device_put_for, mesh_of
 from rgpipeline.records import Request, ResolvedSettings, Snapshot, draw_words
 from rgpipeline.spec import Sampling
 from tests.engine import reading
+from tests.fake_grammars import FakeGrammars, Rule, WithGrammar
 
 LAYOUTS = ((1, 1), (1, 8), (2, 4), (4, 2), (8, 1))  # data, model
 SIZES = GriffinConfig(256, 64, 128, 8, 64, (ATTENTION, RECURRENT), window=16)
@@ -126,23 +127,16 @@ def scores(engine: GriffinEngine) -> list[list[float]]:
     return [values.tolist() for values in found]
 
 
-def masked(engine: GriffinEngine) -> list[list[int]]:
-    """Three tokens a slot; the masks of the odd slots allow multiples of the slot's number only."""
-    features = SamplingFeatures.of(Sampling())
-    rule = np.arange(SIZES.vocab_size) % np.arange(SETTINGS.slots)[:, None].clip(1) == 0
-    rule[::2] = True
-    masks = np.packbits(rule, axis=1, bitorder="little").view(np.int32)
-    token = np.array([7], np.int32)
-    params = {
-        slot: SlotParams(token, Sampling(temperature=slot % 3), (slot, 7), remaining=9)
-        for slot in range(SETTINGS.slots)
-    }
-    state, tokens = engine.assign(engine.init(features), params), []
-    for _ in range(3):
-        state, step = engine.forward(state)
-        state, block = step.draw(state, features, masks)
-        tokens.append(block.read().tokens[0].tolist())
-    return tokens
+def structured(engine: GriffinEngine) -> list[list[int]]:
+    """Tokens of rows of which every other one has a grammar: multiples of its number and one."""
+    rows, loop = Rows(), Loop(engine, grammars=FakeGrammars(SIZES.vocab_size, engine.eos_ids))
+    for row in range(ROWS):
+        rule = Rule(multiple=row + 1, tokens=NEW) if row % 2 else None
+        sampling = WithGrammar(temperature=row % 3, structured_outputs=rule, **EVERYTHING)
+        loop.submit([replace(request(row), sampling=sampling)])
+    while not loop.idle:
+        rows.take(loop.step())
+    return [rows.tokens[row] for row in range(ROWS)]
 
 
 def collectives(layout: tuple[int, int]) -> dict[str, dict[str, int]]:
@@ -171,7 +165,7 @@ def main(path: str) -> None:
     told["moved"] = [
         interrupted(engines[a], engines[b]).told() for a, b in (((1, 8), (4, 2)), ((2, 4), (1, 1)))
     ]
-    told["masked"] = [masked(engines[layout]) for layout in ((1, 1), (2, 4))]
+    told["structured"] = [structured(engines[layout]) for layout in ((1, 1), (2, 4))]
     told["collectives"] = {"2x4": collectives((2, 4)), "4x2": collectives((4, 2))}
     Path(path).write_text(json.dumps(told))
 

@@ -53,11 +53,14 @@ def test_a_sequence_goes_on_from_one_layout_to_the_next(told: dict[str, Any]) ->
         assert moved["tokens"] == told["1x1"]["at once"]["tokens"]
 
 
-def test_every_chip_draws_by_the_masks_of_its_own_slots(told: dict[str, Any]) -> None:
-    alone, divided = told["masked"]
+def test_rows_with_grammars_are_those_of_one_device(told: dict[str, Any]) -> None:
+    alone, divided = told["structured"]
 
     assert divided == alone
-    assert all(row[slot] % slot == 0 for row in alone for slot in range(1, 16, 2))
+    for row, tokens in enumerate(alone):
+        if row % 2:
+            assert len(tokens) == 8
+            assert all(token % (row + 1) == 0 for token in tokens)
 
 
 def test_the_rows_of_these_tests_differ(told: dict[str, Any]) -> None:

@@ -111,7 +111,7 @@ GRAMMARS = [
 ]
 
 
-@pytest.mark.parametrize("opened", ["none"], indirect=True)
+@pytest.mark.parametrize("opened", ["none", "int8"], indirect=True)
 def test_rows_with_grammars_have_their_bytes_however_often_they_are_interrupted(
     tmp_path, expected, opened
 ):
@@ -122,7 +122,8 @@ def test_rows_with_grammars_have_their_bytes_however_often_they_are_interrupted(
     ]
     sampling = {"max_tokens": 90, "logprobs": 2, "repetition_penalty": 1.2, "seed": 4}
     columns = {"prompt_ids": "ids", "sampling": "own"}
-    fixed = {"model": {**MODEL, "dtype": "float32"}, "engine": ENGINE, "columns": columns}
+    model = {**MODEL, "dtype": "float32", "quantize": opened.settings.quantize}
+    fixed = {"model": model, "engine": ENGINE, "columns": columns}
     sections = {**fixed, "sampling": sampling, "output": {"segment_tokens": 24}}
     calm = plan_job(tmp_path / "calm", rows, **sections)
     finish(calm.worker(open_engine=reopening(opened)), calm.assignments)
