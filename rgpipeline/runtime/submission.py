@@ -21,7 +21,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from ray.exceptions import AuthenticationError
-from ray.job_submission import JobStatus, JobSubmissionClient
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from rgpipeline.addresses import DEMO
 from rgpipeline.errors import JobError, UserError, WorkerError
@@ -131,7 +131,7 @@ def _hand_over(client: JobSubmissionClient, submission: str, job: Job) -> None:
                     metadata={"output": job.output.path},
                 )
                 return
-            except (ConnectionError, RuntimeError) as error:
+            except (OSError, RuntimeError) as error:
                 if "try again later" not in str(error) or attempt == _RETRIES - 1:
                     reason = " ".join(str(error).split())[:400]
                     raise WorkerError(f"the cluster did not take the job: {reason}") from error
@@ -162,29 +162,30 @@ async def _tail(client: JobSubmissionClient, submission: str, echo: Echo) -> Non
                     echo(line)
         except (ConnectionError, OSError, RuntimeError):
             pass
-        if _ended(client, submission):
+        if _ended(client, submission) is not None:
             return
         await asyncio.sleep(_RETRY_S)
 
 
-def _ended(client: JobSubmissionClient, submission: str) -> bool:
+def _ended(client: JobSubmissionClient, submission: str) -> JobDetails | None:
+    """What the cluster says of a job that has ended; None before, or where it doesn't answer."""
     try:
-        status: JobStatus = client.get_job_status(submission)
-    except (ConnectionError, RuntimeError):
-        return False
-    return status.is_terminal()
+        details = client.get_job_info(submission)
+    except (OSError, RuntimeError):  # requests' ConnectionError is an OSError, not Python's own
+        return None
+    return details if details.status.is_terminal() else None
 
 
 def _exit_code(client: JobSubmissionClient, submission: str, echo: Echo) -> int:
     """The driver's exit code, where it has one."""
     for _ in range(_RETRIES):
-        if _ended(client, submission):
+        details = _ended(client, submission)
+        if details is not None:
             break
         time.sleep(_RETRY_S)
     else:
         echo(f"{submission}: the cluster no longer answers; `rgpipeline status` says more")
         return 1
-    details = client.get_job_info(submission)
     if details.driver_exit_code is not None:
         return int(details.driver_exit_code)
     if details.status != JobStatus.SUCCEEDED:

@@ -11,16 +11,19 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import requests
 import yaml
 from ray.exceptions import AuthenticationError
-from ray.job_submission import JobSubmissionClient
+from ray.job_submission import JobStatus, JobSubmissionClient
 
 from rgpipeline import open_output
 from rgpipeline.errors import JobError, RgpipelineError, UserError
 from rgpipeline.output import JobFolder, read_status
 from rgpipeline.output.job_folder import request_stop
+from rgpipeline.runtime import submission
 from rgpipeline.runtime.submission import submit
 from tests.ports import free_ports
 from tests.processes import end_with_us
@@ -114,6 +117,27 @@ def test_a_submitted_job_is_stopped_and_goes_on(
     assert submit(path, [], head, wait=True, echo=lines.append) == 0
     assert "Finished" in "".join(lines)
     assert open_output(place.url, place.storage_options).count_rows() == 64
+
+
+class Unsteady:
+    """A cluster that drops the first connection."""
+
+    def __init__(self) -> None:
+        self._answers = iter([requests.exceptions.ConnectionError("Connection aborted."), ENDED])
+
+    def get_job_info(self, submission: str) -> SimpleNamespace:
+        answer = next(self._answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+ENDED = SimpleNamespace(status=JobStatus.FAILED, driver_exit_code=3)
+
+
+def test_a_dropped_connection_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submission, "_RETRY_S", 0.0)
+    assert submission._exit_code(Unsteady(), "a job", print) == 3
 
 
 def test_files_of_this_machine_are_refused(tmp_path: Path) -> None:
