@@ -32,7 +32,7 @@ def main(weights: str, dtype: str, options: str, adapter: str | None = None) -> 
         adapter=adapter,
         dtype=dtype,
         slots=2,
-        prefill_chunk=32,
+        prefill_chunk=16,
         storage_options=storage_options,
     )
     opening = _memory("VmHWM") - before
