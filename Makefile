@@ -18,7 +18,7 @@ NEW_VENV := $(PYTHON) -m venv --clear .venv
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-deps
 endif
 
-.PHONY: setup demo test lint format bench bench-hf bench-tpu tpu chaos long-row scale simulate fuzz docs lock clean
+.PHONY: setup demo test lint format bench bench-peers bench-tpu tpu chaos long-row scale simulate fuzz docs lock clean
 
 setup: $(RUNTIME)
 
@@ -51,13 +51,13 @@ format: $(DEV)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Our engine, the official sampler and the limit, side by side in one run.
+# Our engine, its peers and the limit, side by side in one run.
 bench: $(DEV)
 	$(BIN)/python -m bench $(ARGS)
 
-# Adds Hugging Face to the bench, in an environment of its own.
-bench-hf: $(DEV)
-	$(BIN)/python -m bench.hf_environment
+# Adds Hugging Face and MLX to the bench, in environments of their own.
+bench-peers: $(DEV)
+	$(BIN)/python -m bench.environments
 
 # Tokens per second on this machine's TPU, beside the compiler's bounds; needs one.
 bench-tpu: $(DEV)

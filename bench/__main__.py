@@ -8,7 +8,7 @@ from typing import Any
 
 from bench import OUT, plots
 from bench.machine import machine
-from bench.peer_set import HF, OFFICIAL, OURS, PeerSet
+from bench.peer_set import PEERS, PeerSet
 from bench.planning import BATCHES
 from bench.sections import SECTIONS
 
@@ -44,8 +44,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     everything = list(SECTIONS)
     parser.add_argument("--only", nargs="+", choices=everything, default=everything)
-    names = [OURS, OFFICIAL, HF]
-    parser.add_argument("--peers", nargs="+", choices=names, default=names)
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=PEERS)
     parser.add_argument(
         "--batches", nargs="+", type=int, default=BATCHES, help="batch sizes to try for each peer"
     )

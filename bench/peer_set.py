@@ -5,14 +5,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import planning
-from bench.hf_environment import hf_python
+from bench.environments import ENVIRONMENTS
 from bench.model import model_folder
 from bench.peers.exchange import Rates, Run, Setup
 from bench.planning import Plan
 from bench.processes import Process
 from bench.workloads import Workload
 
-OURS, OFFICIAL, HF = "ours", "official", "hf"
+OURS, OFFICIAL, HF, MLX = "ours", "official", "hf", "mlx"
+PEERS = (OURS, OFFICIAL, HF, MLX)
+_IN_SLOTS = (OURS, MLX)
+_WAYS = {HF: ("eager", "static", "compiled")}
 
 
 @dataclass
@@ -21,7 +24,7 @@ class PeerSet:
 
     out: Path
     quick: bool = False
-    names: tuple[str, ...] = (OURS, OFFICIAL, HF)
+    names: tuple[str, ...] = PEERS
     repeat: int = 1
     batches: tuple[int, ...] = planning.BATCHES  # to try
     _open: dict[str, Process] = field(default_factory=dict)
@@ -29,9 +32,10 @@ class PeerSet:
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
-        if HF in self.names and hf_python() is None:
-            print("Hugging Face: its environment is missing; make bench-hf makes it")
-            self.names = tuple(peer for peer in self.names if peer != HF)
+        missing = [peer for peer in self.names if peer in ENVIRONMENTS and not _python(peer)]
+        for peer in missing:
+            print(f"{peer}: its environment is missing; make bench-peers makes it")
+        self.names = tuple(peer for peer in self.names if peer not in missing)
 
     def __enter__(self) -> "PeerSet":
         return self
@@ -52,27 +56,35 @@ class PeerSet:
 
     def another(self, module: str, cores: str = "") -> Process:
         """One more process of the same kind, on these cores only; the caller closes it."""
-        python = hf_python() if module in (HF, "gemma") else None
-        interpreter = {} if python is None else {"python": str(python)}
-        return Process(f"bench.peers.{module}", self.model, self.out, cores=cores, **interpreter)
+        peer = f"bench.peers.{module}"
+        environment = ENVIRONMENTS.get(module)
+        if environment is None:
+            return Process(peer, self.model, self.out, cores=cores)
+        return Process(
+            peer, self.model, self.out, str(environment.python), cores, environment.variables
+        )
 
     def rates(self, peer: str) -> dict[Setup, Rates]:
-        """The rates of each of a peer's setups, warmed up."""
+        """The rates of a peer's setups that may be the fastest, warmed up."""
         if peer not in self._rates:
             batches = planning.QUICK_BATCHES if self.quick else self.batches
-            self._rates[peer] = planning.measure(self.process(peer).measure, batches)
+            ways = _WAYS.get(peer, ("",))
+            self._rates[peer] = planning.measure(self.process(peer), batches, ways)
             for setup, rates in self._rates[peer].items():
                 print(
-                    f"  {peer} {setup.dtype} {setup.batch}: "
+                    f"  {peer} {setup.way}{' ' if setup.way else ''}{setup.dtype} {setup.batch}: "
                     f"{rates.prefill_tokens_per_s:,.0f} tok/s prefill, "
-                    f"{setup.batch / rates.step_s:,.0f} tok/s decode"
+                    f"{setup.batch / rates.step_s:,.0f} tok/s decode",
+                    flush=True,
                 )
         return self._rates[peer]
 
     def plan(self, peer: str, workload: Workload) -> Plan:
         """The peer's fastest way to do a workload."""
-        kind = planning.in_slots if peer == OURS else planning.in_batches
-        return kind(workload, self.rates(peer))
+        kind = planning.in_slots if peer in _IN_SLOTS else planning.in_batches
+        plan = kind(workload, self.rates(peer))
+        # The official sampler compiles a program for each length of prompts.
+        return planning.with_fewer_lengths(plan, self.rates(peer)) if peer == OFFICIAL else plan
 
     def run(
         self, peer: str, workload: Workload, process: Process | None = None, **options: bool
@@ -80,5 +92,12 @@ class PeerSet:
         """Runs the workload in the peer's fastest way; the fastest of `repeat` runs counts."""
         plan = self.plan(peer, workload)
         process = process or self.process(peer)
-        runs = [process.run(plan.setup, plan.batches, **options) for _ in range(self.repeat)]
+        lengths = {"prompt_lengths": plan.prompt_lengths} if plan.prompt_lengths else {}
+        runs = [
+            process.run(plan.setup, plan.batches, **lengths, **options) for _ in range(self.repeat)
+        ]
         return plan, min(runs, key=lambda run: run.seconds)
+
+
+def _python(peer: str) -> Path | None:
+    return ENVIRONMENTS[peer].python

@@ -1,10 +1,13 @@
 """A peer's process, seen from the bench."""
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from bench import ROOT
@@ -28,9 +31,15 @@ class Process:
     """One peer, loaded and ready for requests; use it as a context."""
 
     def __init__(
-        self, module: str, model: Path, out: Path, python: str = sys.executable, cores: str = ""
+        self,
+        module: str,
+        model: Path,
+        out: Path,
+        python: str = sys.executable,
+        cores: str = "",
+        variables: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """`cores`: the processor cores to use, like `0,1`; empty for all."""
+        """`cores`: the processor cores to use, like `0,1`; empty for all. `variables`: its own."""
         self._log = out / "logs" / f"{module.rsplit('.', 1)[-1]}{cores and f'-{cores}'}.log"
         self._log.parent.mkdir(parents=True, exist_ok=True)
         command = [python, "-m", module, "--model", str(model), "--cache", str(out / "cache")]
@@ -42,7 +51,7 @@ class Process:
                 stderr=errors,
                 text=True,
                 cwd=ROOT,
-                env=environment(),
+                env={**environment(), **variables},
             )
 
     def __enter__(self) -> "Process":
@@ -52,6 +61,12 @@ class Process:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
+
+    def try_step(self, setup: Setup) -> float:
+        """See `exchange.Peer.try_step`."""
+        self._send(do="try_step", setup=setup)
+        step_s: float = self._receive()["step_s"]
+        return step_s
 
     def measure(self, setup: Setup) -> Rates:
         """See `exchange.Peer.measure`."""
@@ -78,9 +93,9 @@ class Process:
 
     def _send(self, *, setup: Setup, **request: Any) -> None:
         assert self._process.stdin is not None
-        fields = {"dtype": setup.dtype, "batch": setup.batch}
+        message = json.dumps({**request, "setup": dataclasses.asdict(setup)})
         try:
-            self._process.stdin.write(json.dumps({**request, "setup": fields}) + "\n")
+            self._process.stdin.write(message + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             raise self._failed() from None

@@ -15,6 +15,8 @@ def run_result(work: Workload, plan: Plan, run: Run) -> Result:
     return {
         "dtype": plan.setup.dtype,
         "batch": plan.setup.batch,
+        "way": plan.setup.way,
+        "padding": plan.padding,
         "seconds": run.seconds,
         "compile_s": run.compile_s,
         "tokens_per_s": work.new_tokens / run.seconds,
@@ -24,9 +26,10 @@ def run_result(work: Workload, plan: Plan, run: Run) -> Result:
 def run_line(run: Result) -> str:
     """What `run_result` returned, as a value of a line."""
     compiled = f", {run['compile_s']:.0f} s of compilation not included" if run["compile_s"] else ""
+    padded = f", {run['padding']:.1%} of it to compile less" if run["padding"] else ""
     return (
-        f"{run['tokens_per_s']:,.0f} tok/s ({run['dtype']}, {run['batch']} at once, "
-        f"{run['seconds']:.1f} s{compiled})"
+        f"{run['tokens_per_s']:,.0f} tok/s ({run['way']}{' ' if run['way'] else ''}{run['dtype']}, "
+        f"{run['batch']} at once, {run['seconds']:.1f} s{compiled}{padded})"
     )
 
 

@@ -48,26 +48,26 @@ def _fixed(rng: np.random.Generator, vocab: int, quick: bool) -> list[Row]:
 
 
 def _mixed(rng: np.random.Generator, vocab: int, quick: bool) -> list[Row]:
-    """256 prompts, lengths and outputs of 16 to 512, both log-uniform."""
-    count = 32 if quick else 256
+    """128 prompts, lengths and outputs of 16 to 512, both log-uniform."""
+    count = 32 if quick else 128
     most = 128 if quick else 512
     lengths, news = (_log_uniform(rng, 16, most, count) for _ in range(2))
     return [Row(_prompt(rng, vocab, n), new) for n, new in zip(lengths, news, strict=True)]
 
 
 def _long_prompt(rng: np.random.Generator, vocab: int, quick: bool) -> list[Row]:
-    """8 prompts of 4,096, 32 new each."""
-    return [Row(_prompt(rng, vocab, 1024 if quick else 4096), 32) for _ in range(8)]
+    """8 prompts of 2,048, 32 new each."""
+    return [Row(_prompt(rng, vocab, 1024 if quick else 2048), 32) for _ in range(8)]
 
 
 def _long_output(rng: np.random.Generator, vocab: int, quick: bool) -> list[Row]:
-    """8 sequences of 32,768 from prompts of 64."""
-    return [Row(_prompt(rng, vocab, 64), 1024 if quick else 32_768) for _ in range(8)]
+    """8 sequences of 8,192 from prompts of 64."""
+    return [Row(_prompt(rng, vocab, 64), 1024 if quick else 8192) for _ in range(8)]
 
 
 def _shared_prefix(rng: np.random.Generator, vocab: int, quick: bool) -> list[Row]:
-    """256 prompts with a common head of 512, own tails of 16 to 128, 64 new each."""
-    count = 64 if quick else 256
+    """128 prompts with a common head of 512, own tails of 16 to 128, 64 new each."""
+    count = 64 if quick else 128
     head = _prompt(rng, vocab, 512)
     tails = _log_uniform(rng, 16, 128, count)
     return [Row(head + _prompt(rng, vocab, n + 1)[1:], 16 if quick else 64) for n in tails]

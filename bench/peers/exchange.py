@@ -22,10 +22,11 @@ Batches = list[list[Row]]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Setup:
-    """How a peer runs: `batch` rows at once, in a dtype."""
+    """How a peer runs: `batch` rows at once, in a dtype, in one of its ways."""
 
     dtype: str
     batch: int
+    way: str = ""  # empty for a peer that has one way only
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,12 +58,16 @@ class Curve:
 class Peer(Protocol):
     """Something that generates."""
 
+    def try_step(self, setup: Setup) -> float:
+        """Roughly the seconds of a decode step, from `FEW_STEPS`, after a warm-up."""
+        ...
+
     def measure(self, setup: Setup) -> Rates:
-        """Prefill and decode separately, after a warm-up, with prompts of `PROBE` tokens."""
+        """Prefill and decode separately, after a warm-up."""
         ...
 
     def run(self, setup: Setup, batches: Batches, options: dict[str, Any]) -> Run:
-        """Generates all batches, each row greedily to its length."""
+        """Generates all batches, each row greedily to its length; a peer knows its options."""
         ...
 
     def curve(self, setup: Setup, prompt: int, lengths: list[int]) -> Curve:
@@ -70,8 +75,10 @@ class Peer(Protocol):
         ...
 
 
-PROBE, PROBE_STEPS = 128, 32  # prompt tokens and output tokens with which rates are measured
-_SHORT_PROBE = 16  # prompt tokens when the output is timed
+PROBE, PROBE_STEPS = 128, 32  # prompt tokens and output tokens with which our rates are measured
+READ_PROBE, STEPS_PROBE = 64, 16  # the same of peers, of which many setups are tried
+FEW_STEPS = 3  # with which it is decided whether a setup is worth measuring
+SHORT_PROBE = 8  # prompt tokens when the output is timed
 CURVE_STEPS = 64  # steps that are timed at each length of a curve
 
 
@@ -93,6 +100,8 @@ def serve(open_peer: Callable[[argparse.Namespace], Peer]) -> None:
 
 def _answer(peer: Peer, request: dict[str, Any]) -> dict[str, Any]:
     what, setup = request["do"], Setup(**request["setup"])
+    if what == "try_step":
+        return {"step_s": peer.try_step(setup)}
     if what == "measure":
         return dataclasses.asdict(peer.measure(setup))
     if what == "run":
@@ -124,14 +133,20 @@ def timed(act: Callable[[], object]) -> float:
 def rates_of(batch: int, generate: Callable[[int, int], object]) -> Rates:
     """Rates of a peer that can only generate: `generate(prompt tokens, new tokens)`, a batch each.
 
-    Each call is made once to warm up and twice to be timed. Output is timed after short prompts, so
-    that their time, and its variance, is small.
+    Output is timed after short prompts, so that their time, and its variance, is small.
     """
+    generate(SHORT_PROBE, 1 + FEW_STEPS)  # warms up
+    read_s = timed(lambda: generate(READ_PROBE, 1))
+    step_s = min(_step_s(generate, STEPS_PROBE) for _ in range(2))
+    return Rates(batch * READ_PROBE / read_s, step_s)
 
-    def seconds(prompt: int, new: int) -> float:
-        generate(prompt, new)
-        return min(timed(lambda: generate(prompt, new)) for _ in range(2))
 
-    read_s = seconds(PROBE, 1)
-    step_s = (seconds(_SHORT_PROBE, 1 + PROBE_STEPS) - seconds(_SHORT_PROBE, 1)) / PROBE_STEPS
-    return Rates(batch * PROBE / read_s, step_s)
+def few_steps_of(generate: Callable[[int, int], object]) -> float:
+    """`Peer.try_step` of a peer that can only generate."""
+    generate(SHORT_PROBE, 1 + FEW_STEPS)  # warms up
+    return _step_s(generate, FEW_STEPS)
+
+
+def _step_s(generate: Callable[[int, int], object], steps: int) -> float:
+    first_s = timed(lambda: generate(SHORT_PROBE, 1))
+    return (timed(lambda: generate(SHORT_PROBE, 1 + steps)) - first_s) / steps

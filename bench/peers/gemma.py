@@ -16,6 +16,7 @@ import transformers
 from bench.peers.exchange import CURVE_STEPS, Batches, Curve, Rates, Run, Setup, serve
 
 FILLER = 7
+FILLED = 64  # tokens of a short cache
 # MLP width over that of the Griffin model: both then have the same number of parameters.
 _MLP_SHARE = 1.076
 
@@ -25,6 +26,10 @@ class Gemma:
 
     def __init__(self, model: Path) -> None:
         self._griffin = json.loads((model / "config.json").read_text())
+
+    def try_step(self, setup: Setup) -> float:
+        """Steps over short caches."""
+        return self.curve(setup, FILLED, [0]).step_s[0]
 
     def measure(self, setup: Setup) -> Rates:
         """Not needed: the bench asks this peer for curves only."""

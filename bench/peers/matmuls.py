@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from bench.peers.exchange import (
+    FEW_STEPS,
     PROBE_STEPS,
     Batches,
     Curve,
@@ -53,6 +54,11 @@ class Matmuls:
         kernels = {path: leaf for path, leaf in flatten(params).items() if path[-1] == "kernel"}
         matrices = [jnp.asarray(kernels[path]) for path in sorted(kernels)]
         return config, matrices, params["embedder"]["embedding"]
+
+    def try_step(self, setup: Setup) -> float:
+        """The products of a few steps."""
+        _, matrices, table = self._weights(setup.dtype)
+        return _seconds(self._multiply, [*matrices, table], setup.batch, FEW_STEPS)
 
     def measure(self, setup: Setup) -> Rates:
         """`setup.batch` rows for a step; a call's tokens, without the head, for prefill."""

@@ -4,8 +4,9 @@ import argparse
 import ctypes
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +14,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import recurrentgemma.jax as official
+from recurrentgemma.jax.sampler import SamplingState
 
 from bench.peers.exchange import (
     CURVE_STEPS,
+    FEW_STEPS,
+    READ_PROBE,
+    STEPS_PROBE,
     Batches,
     Curve,
     Rates,
     Run,
     Setup,
-    rates_of,
     serve,
+    timed,
 )
 from bench.peers.official_params import official_params
 
-_COMPILE_EVENTS = (
-    "/jax/core/compile/jaxpr_trace_duration",
-    "/jax/core/compile/jaxpr_to_mlir_module_duration",
-    "/jax/core/compile/backend_compile_duration",
-)
 FILLER = 7
+_Reader = Callable[..., Any]
+# Places for a batch's output. The number of steps is a value of the state, so one program of
+# steps serves all of a bench's workloads; a longer output doubles it.
+_OUTPUT = 512
 
 
 class _Numbers:
@@ -57,14 +61,17 @@ class _Numbers:
 
 
 class Official:
-    """The sampler, greedy; its programs are compiled for each prompt length and output length."""
+    """The sampler, greedy.
+
+    Its two programs, for prompts and for steps, are called as `Sampler.__call__` does. A program
+    for prompts is compiled for each prompt length, number of rows and output's places.
+    """
 
     def __init__(self, model: Path) -> None:
         self._model = model
         self._config = json.loads((model / "config.json").read_text())
         self._sampler = lru_cache(maxsize=1)(self._open)
-        self._compiled_s = 0.0
-        jax.monitoring.register_event_duration_secs_listener(self._note)
+        self._readers: dict[tuple[str, int, int, int], _Reader] = {}
 
     def _open(self, dtype: str) -> Any:
         params = official_params(self._model, jnp.dtype(dtype))
@@ -72,31 +79,51 @@ class Official:
         model = official.Griffin(config, dtype=jnp.dtype(dtype), param_dtype=jnp.dtype(dtype))
         return official.Sampler(model=model, vocab=_Numbers(self._config), params=params)
 
-    def _note(self, event: str, duration_secs: float, **_: str | int) -> None:
-        if event in _COMPILE_EVENTS:
-            self._compiled_s += duration_secs
+    def try_step(self, setup: Setup) -> float:
+        """Steps from an empty state."""
+        self._compile_steps(setup.dtype, setup.batch, _OUTPUT)
+        state = self._empty(setup.dtype, setup.batch, _OUTPUT)
+        return timed(lambda: self._steps(setup.dtype, state, FEW_STEPS + 1)) / FEW_STEPS
 
     def measure(self, setup: Setup) -> Rates:
-        """See `rates_of`; its warm-up compiles."""
-
-        def generate(prompt: int, new: int) -> None:
-            self._sample(setup, [[FILLER] * prompt] * setup.batch, new)
-
-        return rates_of(setup.batch, generate)
-
-    def run(self, setup: Setup, batches: Batches, _: Mapping[str, Any]) -> Run:
-        """One call for each batch, to its longest output; compilation is counted separately."""
-        self._sampler(setup.dtype)
-        tokens: list[list[int]] = []
-        compiled, seconds = self._compiled_s, 0.0
-        for batch in batches:
+        """A batch's prompts, then steps from their states."""
+        prompts = [[FILLER] * READ_PROBE] * setup.batch
+        self._compile_steps(setup.dtype, setup.batch, _OUTPUT)
+        self._reader(setup.dtype, setup.batch, READ_PROBE, _OUTPUT)
+        read_s, step_s = inf, inf
+        for _ in range(2):
             start = time.perf_counter()
-            made = self._sample(setup, [prompt for prompt, _ in batch], max(n for _, n in batch))
+            state = self._read(setup.dtype, prompts, READ_PROBE, _OUTPUT)
+            read = time.perf_counter()
+            self._steps(setup.dtype, state, STEPS_PROBE + 1)
+            step_s = min(step_s, (time.perf_counter() - read) / STEPS_PROBE)
+            read_s = min(read_s, read - start)
+        return Rates(setup.batch * READ_PROBE / read_s, step_s)
+
+    def run(self, setup: Setup, batches: Batches, options: Mapping[str, Any]) -> Run:
+        """Each batch to its longest output. Everything is compiled first, and timed apart.
+
+        Option `prompt_lengths`: the length to which each batch's prompts are padded, on the left.
+        """
+        longest = [max(len(prompt) for prompt, _ in batch) for batch in batches]
+        lengths = options.get("prompt_lengths") or longest
+        steps = [max(new for _, new in batch) for batch in batches]
+        places = _places(max(steps))
+        self._sampler(setup.dtype)
+        start = time.perf_counter()
+        for rows, length in dict.fromkeys(zip(map(len, batches), lengths, strict=True)):
+            self._compile_steps(setup.dtype, rows, places)
+            self._reader(setup.dtype, rows, length, places)
+        compiled = time.perf_counter()
+        tokens: list[list[int]] = []
+        for batch, length, new in zip(batches, lengths, steps, strict=True):
+            state = self._read(setup.dtype, [prompt for prompt, _ in batch], length, places)
+            made = np.asarray(self._steps(setup.dtype, state, new).tokens_buffer).tolist()
             tokens += [row[:new] for row, (_, new) in zip(made, batch, strict=True)]
-            seconds += time.perf_counter() - start
-            _forget_programs()
-        compile_s = self._compiled_s - compiled
-        return Run(seconds - compile_s, compile_s, tokens)
+        run = Run(time.perf_counter() - compiled, compiled - start, tokens)
+        self._readers.clear()
+        _forget_programs()
+        return run
 
     def curve(self, setup: Setup, prompt: int, lengths: list[int]) -> Curve:
         """Continues from a real prompt; between the lengths only the counters are advanced.
@@ -121,11 +148,56 @@ class Official:
             step_s.append((time.perf_counter() - start) / CURVE_STEPS)
         return Curve(step_s[1:])
 
-    def _sample(self, setup: Setup, prompts: list[list[int]], new: int) -> list[list[int]]:
-        # The sampler puts BOS before every text.
-        texts = [" ".join(map(str, prompt[1:])) for prompt in prompts]
-        output = self._sampler(setup.dtype)(texts, new, end_sampling_at_eos_token=False)
-        return [np.asarray(row).tolist() for row in output.tokens]
+    def _reader(self, dtype: str, rows: int, length: int, places: int) -> _Reader:
+        """The compiled program for prompts: tokens, random key, lengths to a state."""
+        key = (dtype, rows, length, places)
+        if key not in self._readers:
+            sampler = self._sampler(dtype)
+            tokens = jax.ShapeDtypeStruct((rows, length), jnp.int32)  # type: ignore[no-untyped-call]
+            lengths = jax.ShapeDtypeStruct((rows,), jnp.int32)  # type: ignore[no-untyped-call]
+            lowered = sampler.prompt_processing_fn.lower(
+                sampler.params, tokens, None, lengths, places, False, False
+            )
+            self._readers[key] = lowered.compile()
+        return self._readers[key]
+
+    def _read(self, dtype: str, prompts: list[list[int]], length: int, places: int) -> Any:
+        """The state after the prompts, with the first new token."""
+        pad = self._config["pad_token_id"]
+        rows = [[pad] * (length - len(prompt)) + prompt for prompt in prompts]
+        reader = self._reader(dtype, len(rows), length, places)
+        lengths = jnp.asarray([len(prompt) for prompt in prompts], jnp.int32)
+        state = reader(self._sampler(dtype).params, jnp.asarray(rows, jnp.int32), None, lengths)
+        return jax.block_until_ready(state)  # type: ignore[no-untyped-call]
+
+    def _steps(self, dtype: str, state: Any, total: int) -> Any:
+        """The state with `total` new tokens; takes over the given one's memory."""
+        sampler = self._sampler(dtype)
+        state = state.replace(total_steps=jnp.asarray(total, jnp.int32))
+        state = sampler.sample_fn(sampler.params, state, False)
+        return jax.block_until_ready(state)  # type: ignore[no-untyped-call]
+
+    def _compile_steps(self, dtype: str, rows: int, places: int) -> None:
+        """By a call without a step: the library's types refuse to be lowered without values."""
+        self._steps(dtype, self._empty(dtype, rows, places), 0)
+
+    def _empty(self, dtype: str, rows: int, places: int) -> Any:
+        return SamplingState(
+            tokens_buffer=jnp.zeros((rows, places), jnp.int32),
+            rng=None,
+            step=jnp.asarray(0, jnp.int32),
+            total_steps=jnp.asarray(0, jnp.int32),
+            positions=jnp.ones((rows, 1), jnp.int32),
+            cache=self._sampler(dtype).model.init_cache(rows, jnp.dtype(dtype)),
+            done=jnp.zeros((rows,), jnp.bool_),
+        )
+
+
+def _places(steps: int) -> int:
+    places = _OUTPUT
+    while places < steps:
+        places *= 2
+    return places
 
 
 def _forget_programs() -> None:

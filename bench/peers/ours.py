@@ -58,16 +58,23 @@ class Ours:
             config, params, settings, pack_tokens=pack_tokens(settings, jax.default_backend())
         )
 
+    def try_step(self, setup: Setup) -> float:
+        """One block of decode."""
+        return self._step_s(setup, 1)
+
     def measure(self, setup: Setup) -> Rates:
         """Full packs of prefill, then blocks of decode with all slots busy."""
         engine = self.engine(setup)
         prefill_tokens_per_s = prefill_rate(engine, full_packs(engine, PROBE))
+        return Rates(prefill_tokens_per_s, self._step_s(setup, max(2, PROBE_STEPS // _STEPS)))
+
+    def _step_s(self, setup: Setup, blocks: int) -> float:
+        engine = self.engine(setup)
         state = engine.init(SamplingFeatures())
         state = engine.assign(state, dict.fromkeys(range(engine.slots), endless(temperature=0)))
         state, _ = decode_blocks(engine, state, 1, _STEPS)  # compiles
-        blocks = max(2, PROBE_STEPS // _STEPS)
         _, seconds = decode_blocks(engine, state, blocks, _STEPS)
-        return Rates(prefill_tokens_per_s, seconds / (blocks * _STEPS))
+        return seconds / (blocks * _STEPS)
 
     def run(self, setup: Setup, batches: Batches, options: Mapping[str, Any]) -> Run:
         """All rows through one loop, whatever their batches. Option: `prefix_cache`."""

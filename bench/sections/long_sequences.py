@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from bench.peer_set import HF, OURS, PeerSet
-from bench.peers.exchange import Run, Setup
-from bench.planning import DTYPES
+from bench.peer_set import HF, OFFICIAL, OURS, PeerSet
+from bench.peers.exchange import Run
+from bench.planning import promising
 from bench.report import Line, Result, run_line, run_result
 from bench.workloads import workload
 
@@ -19,7 +19,7 @@ def long_output(peers: PeerSet) -> Result:
     with peers.another(OURS) as process:
         plan, run = peers.run(OURS, work, process)
     length, count = work.rows[0].new, len(work.rows)
-    early, late = (1024, 5120), (length - 4096, length)
+    early, late = (1024, 3072), (length - 2048, length)
     if peers.quick:
         early, late = (length // 4, length // 2), (length // 2, length)
     rates = [_rate(run, start * count, end * count) for start, end in (early, late)]
@@ -55,27 +55,15 @@ def long_output_lines(result: Result) -> Iterator[Line]:
 def figure_1a(peers: PeerSet) -> Result:
     """Tokens a second against the generated length: a fixed state, and a cache that grows."""
     batch, prompt = (2, 64) if peers.quick else (8, 2048)
-    lengths = [64, 128, 256] if peers.quick else [256, 1024, 2048, 4096, 8192, 12288, 16384]
-    names = [name for name in peers.names if name != HF]
+    lengths = [64, 128, 256] if peers.quick else [256, 1024, 2048, 4096]
+    names = [name for name in peers.names if name in (OURS, OFFICIAL)]
     names += ["gemma"] if HF in peers.names else []
     curves = {}
     for peer in names:
-        setup = Setup(_faster_dtype(peers, peer, batch), batch)
+        setup = promising(peers.process(peer), batch)[0]
         step_s = peers.process(peer).curve(setup, prompt, lengths).step_s
         curves[peer] = {"dtype": setup.dtype, "tokens_per_s": [batch / s for s in step_s]}
     return {"batch": batch, "prompt": prompt, "lengths": lengths, "curves": curves}
-
-
-def _faster_dtype(peers: PeerSet, peer: str, batch: int) -> str:
-    process = peers.process(peer)
-
-    def step_s(dtype: str) -> float:
-        setup = Setup(dtype, batch)
-        if peer == "gemma":
-            return process.curve(setup, 64, [64]).step_s[0]
-        return process.measure(setup).step_s
-
-    return min(DTYPES, key=step_s)
 
 
 def figure_1a_lines(result: Result) -> Iterator[Line]:
