@@ -5,6 +5,7 @@ Padding changes the outputs of this model there, so only the speed of such batch
 """
 
 import argparse
+import os
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -109,6 +110,8 @@ def _compiled_s() -> float:
 
 
 def _open(arguments: argparse.Namespace) -> HuggingFace:
+    # Not the folder that all processes share: a compilation that was killed leaves a broken file.
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(arguments.cache.absolute() / "inductor")
     return HuggingFace(arguments.model)
 
 
