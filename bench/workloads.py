@@ -56,20 +56,19 @@ def _mixed(rng: np.random.Generator, vocab: int, quick: bool) -> list[Row]:
 
 
 def _long_prompt(rng: np.random.Generator, vocab: int, quick: bool) -> list[Row]:
-    """8 prompts of 2,048, 32 new each."""
-    return [Row(_prompt(rng, vocab, 1024 if quick else 2048), 32) for _ in range(8)]
+    """8 prompts of 1,024, 32 new each."""
+    return [Row(_prompt(rng, vocab, 1024), 32) for _ in range(8)]
 
 
 def _long_output(rng: np.random.Generator, vocab: int, quick: bool) -> list[Row]:
-    """8 sequences of 8,192 from prompts of 64."""
-    return [Row(_prompt(rng, vocab, 64), 1024 if quick else 8192) for _ in range(8)]
+    """8 sequences of 4,096 from prompts of 64."""
+    return [Row(_prompt(rng, vocab, 64), 1024 if quick else 4096) for _ in range(8)]
 
 
 def _shared_prefix(rng: np.random.Generator, vocab: int, quick: bool) -> list[Row]:
-    """128 prompts with a common head of 512, own tails of 16 to 128, 64 new each."""
-    count = 64 if quick else 128
+    """64 prompts with a common head of 512, own tails of 16 to 128, 64 new each."""
     head = _prompt(rng, vocab, 512)
-    tails = _log_uniform(rng, 16, 128, count)
+    tails = _log_uniform(rng, 16, 128, 64)
     return [Row(head + _prompt(rng, vocab, n + 1)[1:], 16 if quick else 64) for n in tails]
 
 

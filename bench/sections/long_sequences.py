@@ -19,7 +19,7 @@ def long_output(peers: PeerSet) -> Result:
     with peers.another(OURS) as process:
         plan, run = peers.run(OURS, work, process)
     length, count = work.rows[0].new, len(work.rows)
-    early, late = (1024, 3072), (length - 2048, length)
+    early, late = (1024, 2048), (length - 1024, length)
     if peers.quick:
         early, late = (length // 4, length // 2), (length // 2, length)
     rates = [_rate(run, start * count, end * count) for start, end in (early, late)]
