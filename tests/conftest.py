@@ -27,6 +27,9 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
+# Ray's own 15 would leave its workers next to nothing beside processes that compute.
+os.environ |= {"RAY_worker_niceness": "0"}
+
 # Shapes and dtypes of the model's functions are checked wherever a test of this process calls them.
 # The hook must precede every import of these modules.
 CHECKED = (
