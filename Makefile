@@ -8,8 +8,9 @@ RUNTIME := .venv/.installed
 DEV := .venv/.installed-dev
 JOB ?= jobs/demo.yaml
 
-# uv where it is on the path: it downloads in parallel, and keeps what it has (`make UV=`: pip). Both
-# compile all modules: Ray's processes import many at once, and have to answer within 30 seconds.
+# uv where it is on the path: it downloads in parallel, and keeps what it has (`make UV=`: pip). All
+# modules are compiled: Ray's processes import many at once, and have to answer within 30 seconds.
+COMPILE := $(BIN)/python -m compileall -q
 ifneq ($(UV),)
 NEW_VENV := $(UV) venv --clear --python $(PYTHON) .venv
 INSTALL := $(UV) pip install --python $(BIN)/python --no-deps --compile-bytecode
@@ -27,6 +28,7 @@ $(RUNTIME): requirements.txt pyproject.toml
 	$(NEW_VENV)
 	$(INSTALL) --require-hashes -r requirements.txt
 	$(INSTALL) --no-build-isolation --editable .
+	$(COMPILE) rgpipeline
 	touch $@
 
 $(DEV): $(RUNTIME) requirements-dev.txt
@@ -40,6 +42,7 @@ demo: $(RUNTIME)
 # gives each its files. They have room in 24 GB. `pytest` alone runs in one.
 PROCESSES ?= 3
 test: $(DEV)
+	$(COMPILE) rgpipeline tests
 	$(BIN)/python -m pytest -n $(PROCESSES)
 
 lint: $(DEV)
