@@ -62,8 +62,8 @@ class CompiledGrammars:
         self._found: OrderedDict[StructuredOutputs, _Compiled] = OrderedDict()
         _log.info("grammars: the vocabulary was read in %.1f s", time.monotonic() - began)
 
-    def copy(self, grammar: StructuredOutputs) -> tuple[LLMatcher, int]:
-        """A matcher at the start of a text, and a number of its lexer. Raises RowError."""
+    def copy(self, grammar: StructuredOutputs) -> tuple[LLMatcher, LLMatcher]:
+        """A matcher at the start of a text, and what it is a copy of. Raises RowError."""
         found = self._entry(grammar)
         at = found.used % (self._threads if found.quick else 1)
         if at == len(found.lexers):
@@ -71,7 +71,7 @@ class CompiledGrammars:
             found.lexers.append(self._begun(grammar))
             found.quick = time.monotonic() - began < _QUICK_S
         found.used += 1
-        return found.lexers[at].deep_copy(), id(found.lexers[at])
+        return found.lexers[at].deep_copy(), found.lexers[at]
 
     def fresh(self, grammar: StructuredOutputs) -> LLMatcher:
         """A matcher with a lexer of its own; later copies come of a new one, too."""

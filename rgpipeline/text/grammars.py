@@ -23,6 +23,7 @@ from rgpipeline.text.grammar_source import one_line
 from rgpipeline.text.tokenizer import Tokenizer
 
 _MAX_THREADS = 32
+_COMPARED = 32  # tokens of a text, at most, that may be another's, too
 
 
 class TextMatcher:
@@ -34,7 +35,7 @@ class TextMatcher:
         self,
         grammar: StructuredOutputs,
         inner: LLMatcher,
-        lexer: int,
+        lexer: LLMatcher,
         ends: frozenset[int],
         read_at_start: Callable[[int], list[int]],
     ) -> None:
@@ -43,7 +44,7 @@ class TextMatcher:
         Args:
           grammar: what the text must follow.
           inner: llguidance's matcher.
-          lexer: those with the same number share one.
+          lexer: what `inner` is a copy of; copies of one share its lexer.
           ends: tokens that may end the text where the grammar accepts it.
           read_at_start: see `CompiledGrammars`.
         """
@@ -124,12 +125,23 @@ class TextGrammars:
 
         Returns for each matcher None, or why it failed.
         """
+        first = _first_alike(matchers)
         # Threads take neighbours, and those that share a lexer should be neighbours.
-        order = sorted(range(len(matchers)), key=lambda row: matchers[row].lexer)
+        order = sorted(set(first), key=lambda row: id(matchers[row].lexer))
+        self._fill(matchers, rows, order)
+        copies = [(row, like) for row, like in enumerate(first) if row != like]
+        self._fill(matchers, rows, [row for row, like in copies if matchers[like].inner.is_error()])
+        for row, like in copies:
+            if not matchers[like].inner.is_error():
+                rows[row] = rows[like]
+        return [self._finished(matcher, rows, row) for row, matcher in enumerate(matchers)]
+
+    def _fill(
+        self, matchers: Sequence[TextMatcher], rows: NDArray[np.int32], order: Sequence[int]
+    ) -> None:
         if order:
             work = [(matchers[row].inner, row) for row in order]
             fill_next_token_bitmask_par(self._executor, work, rows)
-        return [self._finished(matcher, rows, row) for row, matcher in enumerate(matchers)]
 
     def _finished(self, matcher: TextMatcher, rows: NDArray[np.int32], row: int) -> str | None:
         """Puts what llguidance doesn't know into a matcher's row; why the matcher failed."""
@@ -154,7 +166,7 @@ class TextGrammars:
         fill_next_token_bitmask_par(self._executor, [(fresh, row)], rows)
         if fresh.is_error():
             return refusal(matcher.grammar, one_line(fresh.get_error()))
-        matcher.inner, matcher.lexer = fresh, id(fresh)
+        matcher.inner, matcher.lexer = fresh, fresh
         return None
 
     def _set_ends(self, row: NDArray[np.int32], ends: Collection[int]) -> None:
@@ -165,6 +177,20 @@ class TextGrammars:
         if accepts:
             for token in ends:
                 row[token // 32] |= bit_of(token)
+
+
+def _first_alike(matchers: Sequence[TextMatcher]) -> list[int]:
+    """For each matcher the first one with the same grammar and tokens: their masks are the same.
+
+    Long texts are not compared: they are hardly ever the same.
+    """
+    found: dict[tuple[int, bytes], int] = {}
+    return [
+        row
+        if len(one.tokens) > _COMPARED
+        else found.setdefault((id(one.lexer), one.tokens.tobytes()), row)
+        for row, one in enumerate(matchers)
+    ]
 
 
 def _cores() -> int:

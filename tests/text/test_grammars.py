@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from llguidance import LLMatcher
+from llguidance import LLExecutor, LLMatcher
+from llguidance.numpy import fill_next_token_bitmask_par
 
 from rgpipeline.errors import RowError
 from rgpipeline.spec import StructuredOutputs
+from rgpipeline.text import grammars
 from rgpipeline.text.grammars import TextGrammars
 from rgpipeline.text.tokenizer import Tokenizer
 from tests.text.conftest import GOLDEN
@@ -214,6 +216,27 @@ def test_masks_of_many_matchers_at_once_are_those_of_each_alone(walks: Walks) ->
     ]
     assert faults == [None] * len(MIXED)
     np.testing.assert_array_equal(rows, np.concatenate(alone))
+
+
+def test_matchers_with_the_same_grammar_and_tokens_get_one_mask(
+    walks: Walks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def fill(executor: LLExecutor, work: list[tuple[LLMatcher, int]], rows: np.ndarray) -> None:
+        made.extend(row for _, row in work)
+        fill_next_token_bitmask_par(executor, work, rows)
+
+    monkeypatch.setattr(grammars, "fill_next_token_bitmask_par", fill)
+    structured = StructuredOutputs(json=PERSON)
+    begun = walks.tokenizer.encode('{"name": "J', bos=False)
+    matchers = [walks.grammars.matcher(structured, begun[: 1 + i % 2]) for i in range(40)]
+    rows, faults = walks.masks(matchers)
+    assert len(made) <= 2 * grammars._cores()
+    assert faults == [None] * 40
+    for start in (0, 1):
+        assert (rows[start::2] == rows[start]).all()
+    assert (rows[0] != rows[1]).any()
 
 
 ODD = [
