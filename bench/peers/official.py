@@ -39,16 +39,10 @@ _OUTPUT = 512
 
 
 class _Numbers:
-    """A vocabulary for the sampler: texts are token ids, separated by blanks."""
+    """A vocabulary of numbers for the sampler, whose programs need no texts."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._ids = {name: int(config[f"{name}_token_id"]) for name in ("bos", "pad")}
-
-    def EncodeAsIds(self, text: str) -> list[int]:  # noqa: N802 (SentencePiece's name)
-        return [int(token) for token in text.split()]
-
-    def DecodeIds(self, ids: list[int]) -> str:  # noqa: N802
-        return ""
 
     def bos_id(self) -> int:
         return self._ids["bos"]

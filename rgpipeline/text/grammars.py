@@ -129,10 +129,11 @@ class TextGrammars:
         # Threads take neighbours, and those that share a lexer should be neighbours.
         order = sorted(set(first), key=lambda row: id(matchers[row].lexer))
         self._fill(matchers, rows, order)
+        failed = {row for row in order if matchers[row].inner.is_error()}
         copies = [(row, like) for row, like in enumerate(first) if row != like]
-        self._fill(matchers, rows, [row for row, like in copies if matchers[like].inner.is_error()])
+        self._fill(matchers, rows, [row for row, like in copies if like in failed])
         for row, like in copies:
-            if not matchers[like].inner.is_error():
+            if like not in failed:
                 rows[row] = rows[like]
         return [self._finished(matcher, rows, row) for row, matcher in enumerate(matchers)]
 
