@@ -19,7 +19,12 @@ def main() -> None:
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {}
-    options = (tuple(arguments.peers), arguments.repeat, tuple(arguments.batches))
+    options = (
+        tuple(arguments.peers),
+        arguments.repeat,
+        tuple(arguments.batches),
+        arguments.longest_run,
+    )
     with PeerSet(out, arguments.quick, *options) as peers:
         for name in arguments.only:
             print(f"{name.replace('_', ' ')}", flush=True)
@@ -49,6 +54,13 @@ def _arguments() -> argparse.Namespace:
         "--batches", nargs="+", type=int, default=BATCHES, help="batch sizes to try for each peer"
     )
     parser.add_argument("--repeat", type=int, default=1, help="runs of each; the fastest counts")
+    parser.add_argument(
+        "--longest-run",
+        type=float,
+        default=300,
+        metavar="SECONDS",
+        help="a peer that by its rates takes longer for a workload is not run",
+    )
     parser.add_argument(
         "--quick", action="store_true", help="a tiny model, to try the bench itself"
     )

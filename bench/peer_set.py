@@ -20,13 +20,18 @@ _WAYS = {HF: ("eager", "static", "compiled")}
 
 @dataclass
 class PeerSet:
-    """Use it as a context, which ends all processes; `quick` is for a tiny model."""
+    """Use it as a context, which ends all processes.
+
+    `quick`: for a tiny model. `longest_s`: other peers don't run a workload that by their rates
+    takes longer.
+    """
 
     out: Path
     quick: bool = False
     names: tuple[str, ...] = PEERS
     repeat: int = 1
     batches: tuple[int, ...] = planning.BATCHES  # to try
+    longest_s: float = 300.0
     _open: dict[str, Process] = field(default_factory=dict)
     _rates: dict[str, dict[Setup, Rates]] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)

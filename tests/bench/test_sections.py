@@ -1,10 +1,15 @@
 """The bench's sections on texts, with a model small enough to try them; and their lines."""
 
+from pathlib import Path
+
 import pytest
 
 from bench import choices, states, texts
-from bench.peers.exchange import Rates
-from bench.sections import mixed_rows, read_texts
+from bench.peer_set import OFFICIAL, OURS, PeerSet
+from bench.peers.exchange import Rates, Run, Setup
+from bench.planning import Plan
+from bench.processes import Process
+from bench.sections import compared_peers, mixed_rows, read_texts
 from bench.workloads import Row, Workload
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from tests.engine.test_same_bytes import engine as engine_of
@@ -42,6 +47,29 @@ def test_questions_have_the_same_answers_from_a_state_by_the_cache_and_from_whol
     answers, ways = (value for _, value in read_texts.states_lines(measured))
     assert answers.endswith(" x whole prompts (2 measured)")
     assert "by the prefix cache" in ways
+
+
+class PlannedPeers(PeerSet):
+    """Peers that take 1,000 s for a workload by their rates, and half of it when they run."""
+
+    def plan(self, peer: str, workload: Workload) -> Plan:
+        return Plan(Setup("float32", 4), [], seconds=1000)
+
+    def run(
+        self, peer: str, workload: Workload, process: Process | None = None, **options: bool
+    ) -> tuple[Plan, Run]:
+        return self.plan(peer, workload), Run(500)
+
+
+def test_a_peer_that_would_take_too_long_is_not_run_and_its_line_says_so(tmp_path: Path) -> None:
+    peers = PlannedPeers(tmp_path, quick=True, names=(OURS, OFFICIAL), longest_s=999)
+
+    measured = compared_peers.measure(peers, "fixed")
+
+    assert measured["peers"][OFFICIAL]["ours_is_times"] == 2
+    ours, official = (value for _, value in compared_peers.lines(measured))
+    assert "not run" not in ours
+    assert "1000.0 s by its rates, not run" in official
 
 
 def test_a_workload_at_our_own_rates_is_all_of_the_machine_but_for_its_tail() -> None:
