@@ -4,9 +4,10 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from safetensors.numpy import save_file
 
 from rgpipeline.model.config import GRIFFIN_CYCLE, GriffinConfig, cycle
@@ -17,6 +18,8 @@ CONFIGS = {
     "183m": GriffinConfig(32_000, 1024, 3072, 8, 1024, cycle(GRIFFIN_CYCLE, 12), window=512),
     # A vocabulary of Gemma's size, for what is done for each token of it.
     "256k": GriffinConfig(256_000, 256, 768, 2, 256, cycle(GRIFFIN_CYCLE, 3), window=128),
+    # RecurrentGemma-2B's shapes.
+    "2b": GriffinConfig(256_000, 2560, 7680, 10, 2560, cycle(GRIFFIN_CYCLE, 26), window=2048),
     "tiny": GriffinConfig(512, 64, 192, 4, 64, cycle(GRIFFIN_CYCLE, 3), window=32),
 }
 
@@ -24,22 +27,25 @@ CONFIGS = {
 _LEAST_DECAY, _GREATEST_DECAY = 0.9, 0.999
 
 
-def model_folder(name: str, under: Path, seed: int = 0) -> Path:
-    """The folder of the model `name`, written at first use: float32 safetensors, config.json."""
+def model_folder(name: str, under: Path, seed: int = 0, dtype: DTypeLike = np.float32) -> Path:
+    """The folder of the model `name`, written at first use: safetensors in `dtype`, config.json."""
     folder = under / "models" / name
     if not (folder / "config.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(dict(_tensors(CONFIGS[name], seed)), folder / "model.safetensors")
+        save_file(dict(_tensors(CONFIGS[name], seed, dtype)), folder / "model.safetensors")
         # Last: it marks the folder as complete.
-        (folder / "config.json").write_text(json.dumps(_fields(CONFIGS[name]), indent=1))
+        fields = _fields(CONFIGS[name]) | {"torch_dtype": np.dtype(dtype).name}
+        (folder / "config.json").write_text(json.dumps(fields, indent=1))
     return folder
 
 
-def _tensors(config: GriffinConfig, seed: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
+def _tensors(
+    config: GriffinConfig, seed: int, dtype: DTypeLike
+) -> Iterator[tuple[str, NDArray[Any]]]:
     rng = np.random.default_rng(seed)
     for recipe in hf_layout.recipes(config):
         for name, shape in recipe.sources:
-            yield name, _draw(rng, name, shape, config)
+            yield name, _draw(rng, name, shape, config).astype(dtype)
 
 
 def _draw(
@@ -77,5 +83,4 @@ def _fields(config: GriffinConfig) -> dict[str, object]:
         "bos_token_id": config.bos_id,
         "eos_token_id": config.eos_ids[0],
         "pad_token_id": config.pad_id,
-        "torch_dtype": "float32",
     }

@@ -111,3 +111,13 @@ class Process:
     def _failed(self) -> PeerError:
         last = self._log.read_text().strip().splitlines()[-1:]
         return PeerError(f"{self._log.stem}: {''.join(last) or 'ended'} (see {self._log})")
+
+
+def first_token(model: Path, setup: Setup, cache: Path) -> dict[str, float]:
+    """`seconds` of a new process of this engine to its first token, and its `peak_bytes`."""
+    command = [sys.executable, "-m", "bench.peers.first_token", "--model", str(model)]
+    command += ["--cache", str(cache), "--dtype", setup.dtype, "--slots", str(setup.batch)]
+    command += ["--way", setup.way]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=ROOT, env=environment())
+    measured: dict[str, float] = json.loads(done.stdout)
+    return measured

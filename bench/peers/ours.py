@@ -44,14 +44,17 @@ _STEPS = 4  # of a decode call, when a step is timed
 
 
 class Ours:
-    """The engine with the settings that `auto` resolves to, except dtype and slots."""
+    """The engine with the settings that `auto` resolves to, except dtype and slots.
+
+    Its way `int8`: weights are quantized.
+    """
 
     def __init__(self, model: str) -> None:
         self.model = model
         self.engine = lru_cache(maxsize=1)(self._open)
 
     def _open(self, setup: Setup) -> GriffinEngine:
-        model = ModelSpec(weights=self.model, dtype=setup.dtype)
+        model = ModelSpec(weights=self.model, dtype=setup.dtype, quantize=_quantize(setup))
         config, params, _ = loading.load(resolve_source(model))
         settings = settings_for(config, tree_bytes(params), setup)
         return GriffinEngine(
@@ -104,9 +107,13 @@ def settings_for(config: GriffinConfig, weights_bytes: int, setup: Setup) -> Res
     return resolve_settings(
         *(config, EngineSpec(slots=setup.batch), device_memory(), weights_bytes),
         dtype=cast("Dtype", setup.dtype),
-        quantize="none",
+        quantize=_quantize(setup),
         platform=jax.default_backend(),
     )
+
+
+def _quantize(setup: Setup) -> Literal["none", "int8"]:
+    return "int8" if setup.way == "int8" else "none"
 
 
 def _warm_up_rows(engine: GriffinEngine) -> list[Row]:

@@ -1,16 +1,13 @@
 """What depends on processes: several workers on one machine, and a worker's start."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench import ROOT
 from bench.peer_set import OURS, PeerSet
-from bench.peers.exchange import Setup
-from bench.processes import environment
+from bench.processes import first_token
 from bench.report import Line, Result, unless_same
 from bench.workloads import workload
 
@@ -52,15 +49,9 @@ def start(peers: PeerSet) -> Result:
     """Seconds from a process's start to its first token, with and without compilation."""
     setup = peers.plan(OURS, workload("fixed", peers.quick)).setup
     with TemporaryDirectory() as cache:
-        cold, warm = (_first_token_s(peers, setup, cache) for _ in range(2))
-    return {"dtype": setup.dtype, "slots": setup.batch, "cold_s": cold, "warm_s": warm}
-
-
-def _first_token_s(peers: PeerSet, setup: Setup, cache: str) -> float:
-    command = [sys.executable, "-m", "bench.peers.first_token", "--model", str(peers.model)]
-    command += ["--cache", cache, "--dtype", setup.dtype, "--slots", str(setup.batch)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=ROOT, env=environment())
-    return float(done.stdout)
+        cold, warm = (first_token(peers.model, setup, Path(cache)) for _ in range(2))
+    seconds = {"cold_s": cold["seconds"], "warm_s": warm["seconds"]}
+    return {"dtype": setup.dtype, "slots": setup.batch, **seconds}
 
 
 def start_lines(result: Result) -> Iterator[Line]:
