@@ -236,7 +236,7 @@ class GriffinEngine:
             self._params, buffer, pack.tokens, pack.lengths, pack.buffer_rows, pack.fresh
         )
         groups = self._devices.chips.data
-        block = score_block_of(self._pack_shapes, groups)
+        block = score_block_of(self._pack_shapes, groups, self._devices.platform)
         return buffer, DeviceHidden(hidden, self._programs, self._params, block, groups)
 
     def _empty(self, features: SamplingFeatures) -> Callable[[], SlotState]:

@@ -45,23 +45,25 @@ def test_the_best_candidate_is_what_one_head_over_all_chooses(temperature: float
     assert len(set((np.asarray(whole) // size).tolist())) == PARTS
 
 
-def test_shares_of_a_softmax_make_the_whole() -> None:
-    logits = rng.normal(size=(PARTS, ROWS, 32)).astype(np.float32) * 5
-    targets = rng.integers(0, PARTS * 32, ROWS)
-    shares = [softmax_share(part, targets - 32 * i) for i, part in enumerate(logits)]
+@pytest.mark.parametrize("size", [31, 32, 768])
+def test_shares_of_a_softmax_make_the_whole(size: int) -> None:
+    logits = rng.normal(size=(PARTS, ROWS, size)).astype(np.float32) * 5
+    targets = rng.integers(0, PARTS * size, ROWS)
+    shares = [softmax_share(part, targets - size * i) for i, part in enumerate(logits)]
 
     told, greedy = reduce_softmax(jnp.stack(shares))
 
     whole = np.concatenate(logits.astype(np.float64), axis=1)
     expected = whole[np.arange(ROWS), targets] - np.log(np.exp(whole).sum(axis=1))
     np.testing.assert_allclose(told, expected, atol=1e-5)
-    assert not greedy.any()
+    np.testing.assert_array_equal(greedy, targets == whole.argmax(axis=1))
 
 
 def test_the_most_probable_token_is_told_and_of_equal_ones_the_first() -> None:
-    logits = rng.integers(0, 4, (PARTS, ROWS, 8)).astype(np.float32)  # many are equal
+    size = 512
+    logits = rng.integers(0, 4, (PARTS, ROWS, size)).astype(np.float32)  # many are equal
     best = np.argmax(np.concatenate(logits, axis=1), axis=1)
-    for targets in (best, rng.integers(0, PARTS * 8, ROWS)):
-        shares = [softmax_share(part, targets - 8 * i) for i, part in enumerate(logits)]
+    for targets in (best, best + 1, rng.integers(0, PARTS * size, ROWS)):
+        shares = [softmax_share(part, targets - size * i) for i, part in enumerate(logits)]
         _, greedy = reduce_softmax(jnp.stack(shares))
         np.testing.assert_array_equal(greedy, targets == best)

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from rgpipeline.engine.sizing import ACCELERATOR_PREFILL_ROWS, CPU_PREFILL_ROWS
 from rgpipeline.records import ResolvedSettings
 
-# Rows of logits that a scoring call holds at once: 256 MB for a vocabulary of 256,000.
-_MAX_LOGITS = 256
+# Rows of logits that a scoring call makes at most. A CPU's products of 64 rows are transposed, and
+# take half the time of larger ones for each row in bfloat16 (see `cpu_primitives`). On a GPU or TPU
+# it is memory: 256 MB for a vocabulary of 256,000.
+_CPU_LOGITS, _ACCELERATOR_LOGITS = 64, 256
 
 
 def rows_per_slot(settings: ResolvedSettings, platform: str | None, groups: int = 1) -> int:
@@ -54,10 +56,11 @@ def text_rows_of(pack_shapes: Sequence[tuple[int, int]], parts: int) -> int:
     return min(enough, ACCELERATOR_PREFILL_ROWS * parts)
 
 
-def score_block_of(pack_shapes: Sequence[tuple[int, int]], groups: int) -> int:
+def score_block_of(pack_shapes: Sequence[tuple[int, int]], groups: int, platform: str) -> int:
     """Positions for which the head computes logits at once, in each of the groups of chips.
 
     Half a pack: a block of short texts' last tokens is seldom full, and logits take memory.
     """
     rows, size = pack_shapes[0]
-    return max(1, min(rows * size // groups // 2, _MAX_LOGITS))
+    most = _CPU_LOGITS if platform == "cpu" else _ACCELERATOR_LOGITS
+    return max(1, min(rows * size // groups // 2, most))

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from rgpipeline.engine.sampling.argmax import largest, sum_exp
 from rgpipeline.engine.text_requests import TokenScores
 from rgpipeline.model.layers.griffin import Griffin
 
@@ -67,23 +68,21 @@ def softmax_share(logits: jax.Array, targets: jax.Array) -> jax.Array:
       minus infinity where it is another chip's, and how many ids the first token with the largest
       logit is above the target.
     """
-    largest = jnp.max(logits, axis=-1)
-    total = jnp.sum(jnp.exp(logits - largest[:, None]), axis=-1)
+    most, first = largest(logits)
+    total = sum_exp(logits, most)
     here = (targets >= 0) & (targets < logits.shape[-1])
     picked = jnp.take_along_axis(logits, targets[:, None], axis=-1, mode="clip")[:, 0]
-    ids = jnp.arange(logits.shape[-1])
-    first = jnp.min(jnp.where(logits == largest[:, None], ids, logits.shape[-1]), axis=-1)
     above = (first - targets).astype(jnp.float32)  # exact: there are fewer than 2^24 tokens
-    return jnp.stack([largest, total, jnp.where(here, picked, -jnp.inf), above])
+    return jnp.stack([most, total, jnp.where(here, picked, -jnp.inf), above])
 
 
 def reduce_softmax(shares: jax.Array) -> tuple[jax.Array, jax.Array]:
     """From all chips' shares, [m, 4, t]: log-probabilities float32 [t], and bool [t]."""
-    largest, total, picked, above = (shares[:, which] for which in range(4))
-    highest = jnp.max(largest, axis=0)
-    whole = jnp.sum(total * jnp.exp(largest - highest), axis=0)
+    most, total, picked, above = (shares[:, which] for which in range(4))
+    highest = jnp.max(most, axis=0)
+    whole = jnp.sum(total * jnp.exp(most - highest), axis=0)
     logprobs = jnp.max(picked, axis=0) - highest - jnp.log(whole)
-    first = jnp.min(jnp.where(largest == highest, above, jnp.inf), axis=0)
+    first = jnp.min(jnp.where(most == highest, above, jnp.inf), axis=0)
     return logprobs, first == 0
 
 

@@ -1,4 +1,9 @@
-"""The most probable token of each row, or the most probable one that a mask allows."""
+"""Reductions over the vocabulary: the most probable token, with or without a mask; a softmax's sum.
+
+XLA's CPU backend makes scalar code of a reduction over the axis that is last in memory. There the
+vocabulary is cut into blocks, and reduced as the first axis, in which order the products of up to
+128 rows leave their logits.
+"""
 
 import math
 from functools import reduce
@@ -25,8 +30,25 @@ def argmax(values: jax.Array) -> jax.Array:
 
     -1 for a row that contains NaN, or whose largest value is infinite.
     """
-    first: jax.Array = lax.platform_dependent(values, cpu=_by_block, default=_plain)
-    return first
+    return largest(values)[1]
+
+
+def largest(values: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Largest value of each row, [s v] to [s], and what `argmax` returns."""
+    found: tuple[jax.Array, jax.Array] = lax.platform_dependent(
+        values, cpu=_by_block, default=_plain
+    )
+    return found
+
+
+def sum_exp(values: jax.Array, most: jax.Array) -> jax.Array:
+    """Sum of exp(value - most) of each row, [s v] and [s] to [s]."""
+
+    def plain(values: jax.Array, most: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.exp(values - most[:, None]), axis=-1)
+
+    total: jax.Array = lax.platform_dependent(values, most, cpu=_sum_exp_by_block, default=plain)
+    return total
 
 
 def allowed_argmax(logits: jax.Array, masks: jax.Array) -> jax.Array:
@@ -40,16 +62,20 @@ def allowed_argmax(logits: jax.Array, masks: jax.Array) -> jax.Array:
     return first
 
 
-def _by_block(values: jax.Array) -> jax.Array:
+def _by_block(values: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The first block with the largest value, then the first index of that value in the block.
 
-    Two plain reductions of whole rows take four passes over them on a CPU; this takes one. The
-    vocabulary is the first axis, because a decode step's logits are in memory in that order.
+    Two plain reductions of whole rows take four passes over them on a CPU; this takes one.
     """
-    blocks = values.T.reshape(-1, _block_size(values.shape[1]), values.shape[0])
+    blocks = _blocks(values)
     most = _largest_of_blocks(blocks)
     block = _first_largest(most)
-    return _first_in_block(most, block, _of_block(blocks, block))
+    first = _first_in_block(most, block, _of_block(blocks, block))
+    return jnp.max(most, axis=-1), first
+
+
+def _sum_exp_by_block(values: jax.Array, most: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.sum(jnp.exp(_blocks(values) - most), axis=1), axis=0)
 
 
 def _allowed_by_block(logits: jax.Array, masks: jax.Array) -> jax.Array:
@@ -65,7 +91,7 @@ def _allowed_by_block(logits: jax.Array, masks: jax.Array) -> jax.Array:
     eights = fusion_barrier(needed, _largest_of_eights, *operands, otherwise=unused)
     most = _largest_of_blocks(eights.reshape(-1, size // BITS, rows))
     block = _first_largest(most)
-    inside = _of_block(logits.T.reshape(-1, size, rows), block)
+    inside = _of_block(_blocks(logits), block)
     allowed = _of_block(masks.T[: vocab // BITS].reshape(-1, size // BITS, rows), block)
     return _first_in_block(most, block, mask_logits(inside, allowed, constrained))
 
@@ -76,6 +102,11 @@ def _largest_of_eights(logits: jax.Array, masks: jax.Array, constrained: jax.Arr
     bits = masks.T[: eights.shape[0]]
     each = (choose_allowed(eights[:, bit], (bits >> bit) & 1, constrained) for bit in range(BITS))
     return reduce(_larger, each)
+
+
+def _blocks(values: jax.Array) -> jax.Array:
+    """Values by block of the vocabulary, [s v] to [b t s]."""
+    return values.T.reshape(-1, _block_size(values.shape[1]), values.shape[0])
 
 
 def _block_size(vocab: int) -> int:
@@ -103,10 +134,10 @@ def _larger(one: jax.Array, other: jax.Array) -> jax.Array:
     return jnp.where((one >= other) | (one != one), one, other)
 
 
-def _plain(values: jax.Array) -> jax.Array:
+def _plain(values: jax.Array) -> tuple[jax.Array, jax.Array]:
     """By reductions of whole rows."""
-    largest = jnp.max(values, axis=-1)
-    return jnp.where(jnp.isfinite(largest), _first_largest(values), -1)
+    most = jnp.max(values, axis=-1)
+    return most, jnp.where(jnp.isfinite(most), _first_largest(values), -1)
 
 
 def _first_largest(values: jax.Array) -> jax.Array:
