@@ -3,14 +3,12 @@
 python -m bench.choices --model FOLDER
 """
 
-import argparse
-import json
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from bench.own_loop import in_turns, new_loop, open_own, read_texts
+from bench.own_loop import arguments, in_turns, new_loop, read_texts, run
 from bench.workloads import BOS, FIRST_TOKEN, SEED
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.text_requests import TextRequest
@@ -68,15 +66,10 @@ def _scores(engine: GriffinEngine, texts: list[TextRequest], at_once: int) -> li
 
 def main() -> None:
     """Measures, and prints JSON."""
-    parser = argparse.ArgumentParser(prog="python -m bench.choices", description=__doc__)
-    parser.add_argument("--model", default="demo")
-    parser.add_argument("--slots", type=int, default=64)
+    parser = arguments("choices", __doc__)
     parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--length", type=int, default=512, help="tokens of a prompt")
-    parser.add_argument("--rounds", type=int, default=3, help="of each; the fastest counts")
-    asked = parser.parse_args()
-    engine = open_own(asked.model, asked.slots)
-    print(json.dumps(measure(engine, asked.prompts, asked.length, asked.rounds), indent=1))
+    run(parser, measure)
 
 
 if __name__ == "__main__":

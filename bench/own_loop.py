@@ -1,5 +1,10 @@
-"""This engine's loop in the bench's own process, and the cost of several ways to do the same."""
+"""This engine's loop in the bench's own process, and the cost of several ways to do the same.
 
+Modules that compare such ways are commands, too: `arguments` and `run` are what they share.
+"""
+
+import argparse
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -26,6 +31,22 @@ class Cost(NamedTuple):
 def open_own(model: str, slots: int) -> GriffinEngine:
     """The engine with the settings that `auto` resolves to, in float32."""
     return Ours(model).engine(Setup("float32", slots))
+
+
+def arguments(name: str, described: str | None, slots: int = 64) -> argparse.ArgumentParser:
+    """What every such command may be asked; it adds its own."""
+    parser = argparse.ArgumentParser(prog=f"python -m bench.{name}", description=described)
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--slots", type=int, default=slots)
+    parser.add_argument("--rounds", type=int, default=3, help="of each; the fastest counts")
+    return parser
+
+
+def run(parser: argparse.ArgumentParser, measure: Callable[..., Mapping[str, Any]]) -> None:
+    """Measures an engine, with the other arguments by their names, and prints JSON."""
+    asked = vars(parser.parse_args())
+    engine = open_own(asked.pop("model"), asked.pop("slots"))
+    print(json.dumps(measure(engine, **asked), indent=1))
 
 
 def new_loop(engine: GriffinEngine, prefix_states: int = 0) -> Loop[Any, Any]:

@@ -3,22 +3,20 @@
 python -m bench.states --tokens 100000 --questions 40 --anew 40
 """
 
-import argparse
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.own_loop import generate, in_turns, new_loop, open_own
+from bench.own_loop import arguments, generate, in_turns, new_loop, run
 from bench.workloads import BOS, FIRST_TOKEN, SEED
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.read_texts import ReadText
 from rgpipeline.records import Emission, Request
 from rgpipeline.spec import Sampling
 
-_SLOTS, _PREFIX_STATES = 8, 16
+_PREFIX_STATES = 16
 _QUESTION = 24  # tokens
 
 
@@ -92,15 +90,12 @@ def _joined(emissions: Sequence[Emission]) -> dict[Any, list[int]]:
 
 def main() -> None:
     """Measures, and prints JSON."""
-    parser = argparse.ArgumentParser(prog="python -m bench.states", description=__doc__)
-    parser.add_argument("--model", default="demo")
+    parser = arguments("states", __doc__, slots=8)
     parser.add_argument("--tokens", type=int, default=100_000)
     parser.add_argument("--questions", type=int, default=40)
     parser.add_argument("--new", type=int, default=64, help="tokens of each answer")
     parser.add_argument("--anew", type=int, default=40, help="questions whose text is read anew")
-    parser.add_argument("--rounds", type=int, default=3, help="of each; the fastest counts")
-    asked = vars(parser.parse_args())
-    print(json.dumps(measure(open_own(asked.pop("model"), _SLOTS), **asked), indent=1))
+    run(parser, measure)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,11 @@
 
 python -m bench.texts --model FOLDER
 
-The texts are whole chunks and one token, of which prefill and `score` read all but the last one, so
-`embed` gets them without it. Then all three read the same tokens in calls of the same shape.
+The texts are whole chunks and one token, of which prefill and scores read all but the last one, so
+`embed` gets them without it. Then all read the same tokens. `score` scores a completion at the end
+of each text, which is cut before it; all others read in calls of the same shape.
 """
 
-import argparse
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.load import full_packs
-from bench.own_loop import generate, in_turns, new_loop, open_own, read_texts
+from bench.own_loop import arguments, generate, in_turns, new_loop, read_texts, run
 from bench.workloads import BOS, FIRST_TOKEN, SEED
 from rgpipeline.engine.api import PrefillPack
 from rgpipeline.engine.griffin_engine import GriffinEngine
@@ -26,7 +25,8 @@ from rgpipeline.records import Request
 from rgpipeline.spec import Sampling
 
 _CHUNKS = (1, 2, 3)  # of the texts, in turn
-KINDS = ("prefill", "embed", "score")
+_COMPLETION = 32  # tokens, at the end of a text
+KINDS = ("prefill", "embed", "score", "score whole texts")
 
 Texts = Sequence[NDArray[np.int32]]
 
@@ -36,7 +36,7 @@ def measure(engine: GriffinEngine, texts: int, rounds: int) -> dict[str, Any]:
     chunk = engine.settings.prefill_chunk
     made = _texts(engine, [_CHUNKS[i % len(_CHUNKS)] * chunk + 1 for i in range(texts)])
     tokens = sum(len(text) - 1 for text in made)
-    packs = full_packs(engine, max(len(text) for text in made) - 1)
+    packs = full_packs(engine, chunk * sum(_CHUNKS) // len(_CHUNKS))
     ways: dict[tuple[str, bool], Callable[[], object]] = {}
     for kind in KINDS:
         _run(engine, kind, made[:1])  # compiles
@@ -74,7 +74,12 @@ def _run(engine: GriffinEngine, kind: str, texts: Texts) -> None:
         cut = [text[:-1] for text in texts]
         read_texts(loop, [TextRequest(i, t, len(t), pooling="mean") for i, t in enumerate(cut)])
     else:
-        read_texts(loop, [TextRequest(i, text) for i, text in enumerate(texts)])
+        read_texts(loop, [TextRequest(i, t, _first(kind, len(t))) for i, t in enumerate(texts)])
+
+
+def _first(kind: str, tokens: int) -> int:
+    """The first token that is scored of so many, which one token precedes at least."""
+    return 1 if kind == "score whole texts" else max(1, tokens - _COMPLETION)
 
 
 def _programs(engine: GriffinEngine, kind: str, packs: Sequence[PrefillPack]) -> None:
@@ -86,9 +91,10 @@ def _programs(engine: GriffinEngine, kind: str, packs: Sequence[PrefillPack]) ->
         engine.wait(buffer)
         return
     buffer, previous = engine.init_text_buffer(), None
-    for pack in packs:
+    for index, pack in enumerate(packs):
         buffer, hidden = engine.read(buffer, pack)
-        pending = _asked(kind, hidden, pack)
+        ends = index + 1 == len(packs) or bool(packs[index + 1].fresh.any())
+        pending = _asked(kind, hidden, pack, ends)
         if previous is not None:
             previous.read()
         previous = pending
@@ -96,22 +102,20 @@ def _programs(engine: GriffinEngine, kind: str, packs: Sequence[PrefillPack]) ->
         previous.read()
 
 
-def _asked(kind: str, hidden: DeviceHidden, pack: PrefillPack) -> Any:
+def _asked(kind: str, hidden: DeviceHidden, pack: PrefillPack, ends: bool) -> Any:
+    """What is asked of a pack; `ends`: its texts end in it."""
     if kind == "embed":
         return hidden.sums(np.ones(pack.tokens.shape, np.bool_))
-    return hidden.log_probabilities(pack.tokens)
+    targets, size = pack.tokens.copy(), pack.tokens.shape[1]
+    targets[:, : _first(kind, size + 1) - 1 if ends or kind != "score" else size] = -1
+    return hidden.log_probabilities(targets)
 
 
 def main() -> None:
     """Measures, and prints JSON."""
-    parser = argparse.ArgumentParser(prog="python -m bench.texts", description=__doc__)
-    parser.add_argument("--model", default="demo")
-    parser.add_argument("--slots", type=int, default=64)
+    parser = arguments("texts", __doc__)
     parser.add_argument("--texts", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3, help="of each; the fastest counts")
-    asked = parser.parse_args()
-    found = measure(open_own(asked.model, asked.slots), asked.texts, asked.rounds)
-    print(json.dumps(found, indent=1))
+    run(parser, measure)
 
 
 if __name__ == "__main__":

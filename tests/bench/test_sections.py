@@ -26,7 +26,7 @@ def test_texts_are_compared_with_prefill_and_with_their_programs(engine: Griffin
     assert measured["tokens"] == (1 + 2 + 3) * engine.settings.prefill_chunk
     assert all(rate > 0 for kind in texts.KINDS for rate in measured["kinds"][kind].values())
     labels = [label for label, _ in read_texts.texts_lines(measured)]
-    assert labels == ["prefill", "embed", "score"]
+    assert labels == ["prefill", "embed", "score", "score whole texts"]
 
 
 def test_choices_and_their_pairs_have_the_same_scores(engine: GriffinEngine) -> None:
