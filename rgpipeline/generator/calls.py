@@ -147,13 +147,13 @@ def pieces(loop: SharedLoop, tokenizer: Tokenizer, request: Request) -> Iterator
 
 
 def scores(
-    loop: SharedLoop, texts: Sequence[NDArray[np.int32]], watch: Watch = lambda _: None
+    loop: SharedLoop, texts: Sequence[TextRequest], watch: Watch = lambda _: None
 ) -> list[NDArray[np.float32]]:
-    """Log-probabilities float32 [len - 1] of each text.
+    """Log-probabilities float32 [n] of the n tokens of each text that are scored.
 
     Raises RowError for a text whose logits are not finite.
     """
-    found = completion_scores(loop, [TextRequest(0, text) for text in texts], watch)
+    found = completion_scores(loop, texts, watch)
     return [score.token_logprobs for (score,) in found]
 
 

@@ -1,19 +1,20 @@
 """The calls to a model in this process."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.engine.text_requests import Pooling, TextRequest
+from rgpipeline.engine.text_requests import Pooling
 from rgpipeline.errors import RowError
 from rgpipeline.generator.arguments import Prompt, SamplingLike, several_prompts
 from rgpipeline.generator.calls import Watch, completion_scores, read_texts, scores, watch_for
-from rgpipeline.generator.completed_texts import completed_texts
 from rgpipeline.generator.loaded_model import LoadedModel
 from rgpipeline.generator.request_maker import Messages, Samplings, Tools
 from rgpipeline.generator.running_sequence import Completion
+from rgpipeline.generator.scored_texts import completed_texts, prompt_texts
 from rgpipeline.generator.state import State
 from rgpipeline.jobfile.spec_faults import section
 from rgpipeline.spec import Sampling
@@ -144,7 +145,11 @@ class Generator(LoadedModel):
 
     @overload
     def score(
-        self, prompts: Sequence[Prompt], *, progress: bool | Watch = False
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        from_state: States = None,
+        progress: bool | Watch = False,
     ) -> list[NDArray[np.float32]]: ...
 
     @overload
@@ -153,6 +158,7 @@ class Generator(LoadedModel):
         prompts: Sequence[Prompt],
         completions: Sequence[Prompt],
         *,
+        from_state: States = None,
         progress: bool | Watch = False,
     ) -> list[Score]: ...
 
@@ -162,6 +168,7 @@ class Generator(LoadedModel):
         prompts: Sequence[Prompt],
         completions: Sequence[Sequence[Prompt]],
         *,
+        from_state: States = None,
         progress: bool | Watch = False,
     ) -> list[list[Score]]: ...
 
@@ -170,6 +177,7 @@ class Generator(LoadedModel):
         prompts: Sequence[Prompt],
         completions: Sequence[Prompt] | Sequence[Sequence[Prompt]] | None = None,
         *,
+        from_state: States = None,
         progress: bool | Watch = False,
     ) -> list[NDArray[np.float32]] | list[Score] | list[list[Score]]:
         """Scores of prompts, or of completions given their prompts.
@@ -179,21 +187,22 @@ class Generator(LoadedModel):
           completions: for each prompt a text, or a list of texts; or token ids in place of a text.
             A text's tokens are those of the text alone, without BOS, put after the prompt's. Each
             prompt is read once; scores have the bits of pairs scored one by one.
+          from_state: as for `generate`; scores have the bits that they have in one whole text.
           progress: as for `generate`.
 
         Returns:
           Without completions the log-probability of each token given those before it, float32
-          [len - 1] each. With them a `Score` for each text, in a list where a list was given.
+          [len - 1] each, or [len] after a state. With them a `Score` for each text, in a list where
+          a list was given.
 
         Raises RowError naming a prompt by its index; UserError for other mistakes.
         """
         watch = watch_for(progress)
         if completions is None:
-            return scores(self._loop, self._requests.tokens(prompts), watch)
+            return scores(self._loop, prompt_texts(self._requests, prompts, from_state), watch)
         given = list(completions)
-        found = completion_scores(
-            self._loop, completed_texts(self._requests, prompts, given), watch
-        )
+        texts = completed_texts(self._requests, prompts, given, from_state)
+        found = completion_scores(self._loop, texts, watch)
         single = [several_prompts(one) is None for one in given]
         return [s[0] if one else s for s, one in zip(found, single, strict=True)]  # type: ignore[return-value]
 
@@ -217,8 +226,8 @@ class Generator(LoadedModel):
         Raises RowError naming a prompt by its index; UserError for other mistakes.
         """
         embed = section(EmbedSpec, "embed", pooling=pooling, normalize=normalize)
-        texts = self._requests.tokens(prompts)
-        requests = [TextRequest(0, text, len(text), pooling=embed.pooling) for text in texts]
+        texts = prompt_texts(self._requests, prompts)
+        requests = [replace(t, first=len(t.tokens), pooling=embed.pooling) for t in texts]
         found = np.zeros((len(texts), self._loop.opened().width), np.float32)
         for index, one in enumerate(read_texts(self._loop, requests, watch_for(progress))):
             try:

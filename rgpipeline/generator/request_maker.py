@@ -88,12 +88,7 @@ class RequestMaker:
 
         `from_state`: what the prompts continue, see `starts`. `keep`: keep what is read of them.
         """
-        given = elements(prompts, "prompts", "a list of prompts")
-        before = starts(from_state, len(given))
-        tokens = self._tokens(
-            *("prompt", given, before),
-            lambda prompt, start: self.encode(prompt, bos=start is None),
-        )
+        tokens, before = self.prompt_tokens(prompts, from_state)
         each = samplings(sampling, len(tokens))
         requests = self._requests(tokens, each, ids, "prompt", before)
         return [replace(request, keep_read=keep) for request in requests]
@@ -121,10 +116,17 @@ class RequestMaker:
         requests = self._requests(tokens, each, ids, "conversation", before)
         return [replace(request, keep_read=keep, in_turn=True) for request in requests]
 
-    def tokens(self, prompts: object) -> list[Tokens]:
-        """Token ids [n] of each prompt, n >= 1."""
+    def prompt_tokens(
+        self, prompts: object, from_state: object
+    ) -> tuple[list[Tokens], list[ReadText | None]]:
+        """What is to be read of each prompt, ids [n], n >= 1, and what it follows."""
         given = elements(prompts, "prompts", "a list of prompts")
-        return self._tokens("prompt", given, [None] * len(given), lambda one, _: self.encode(one))
+        before = starts(from_state, len(given))
+        tokens = self._tokens(
+            *("prompt", given, before),
+            lambda prompt, start: self.encode(prompt, bos=start is None),
+        )
+        return tokens, before
 
     def _tokens(
         self, what: str, given: Sequence[object], before: Sequence[ReadText | None], encode: Encode
@@ -136,7 +138,7 @@ class RequestMaker:
                 ids = encode(one, start)
                 if start is not None:
                     ids = np.concatenate([start.tail, ids], dtype=np.int64)
-                self.loop.opened().check_tokens(ids)
+                self.loop.opened().check_tokens(ids, start)
                 tokens.append(ids.astype(np.int32))
         return tokens
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rgpipeline.engine.text_requests import TextRequest
 from rgpipeline.errors import UserError
 from rgpipeline.generator.calls import Watch, completions, pieces, scores, watch_for
 from rgpipeline.generator.request_maker import RequestMaker
@@ -37,7 +38,7 @@ class RequestRunner:
         if prompt_logprobs:
             if any(request.start is not None for request in requests):
                 raise UserError("prompt_logprobs: not of prompts that continue a state; leave it")
-            texts = {request.key: request.tokens for request in requests}
+            texts = {one.key: TextRequest(one.key, one.tokens) for one in requests}
             scored = dict(zip(texts, scores(loop, list(texts.values())), strict=True))
         for index, done in completions(loop, self.maker.tokenizer, requests, watch):
             yield index, done.with_prompt(scored.get(requests[index].key))

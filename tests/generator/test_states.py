@@ -97,10 +97,36 @@ def test_the_prefix_cache_shares_a_state_and_changes_no_bit(generator):
     assert [bits(one) for one in together] == [bits(one) for one in alone]
 
 
+@pytest.mark.parametrize("cut", [1, CHUNK, 3 * CHUNK + 5, 100, 149])
+def test_scores_after_a_state_have_the_bits_that_they_have_in_one_text(generator, cut):
+    first = min(cut + 10, 149)
+    completions = [TEXT[first:], TEXT[:7]]
+    state = generator.read(TEXT[:cut])
+    (whole,) = generator.score([TEXT[:first]], [completions])
+    (after,) = generator.score([TEXT[cut:first]], [completions], from_state=state)
+    (given,) = generator.score([TEXT[:cut]], [TEXT[cut:]])
+    (own,) = generator.score([TEXT[cut:]], from_state=state)
+    assert [one.token_logprobs.tobytes() for one in after] == [
+        one.token_logprobs.tobytes() for one in whole
+    ]
+    assert own.tobytes() == given.token_logprobs.tobytes()
+
+
+def test_scored_prompts_follow_each_its_own_state_or_none(generator):
+    states = [generator.read(TEXT[:70]), None]
+    texts = [TEXT[70:], TEXT[:20]]
+    found = generator.score(texts, from_state=states)
+    apart = [generator.score([one], from_state=s)[0] for one, s in zip(texts, states, strict=True)]
+    assert [len(one) for one in found] == [80, 19]
+    assert [one.tobytes() for one in found] == [one.tobytes() for one in apart]
+
+
 def test_a_state_of_another_model_is_refused_with_both_values(generator):
     other = Generator.load(HF, dtype="float32", quantize="int8", slots=1, prefill_chunk=16)
     with pytest.raises(RowError, match=r"prompt 0: the state has int8 as model.quantize, .* none"):
         generator.generate([[5]], from_state=other.read([3, 4]))
+    with pytest.raises(RowError, match=r"prompt 0: the state has int8 as model.quantize, .* none"):
+        generator.score([[5]], from_state=other.read([3, 4]))
 
 
 @pytest.mark.parametrize(
