@@ -69,11 +69,14 @@ class FakeGrammars:
         return matcher
 
     def fill(
-        self, matchers: Sequence[CountingMatcher], rows: NDArray[np.int32]
+        self, matchers: Sequence[CountingMatcher | None], rows: NDArray[np.int32]
     ) -> list[str | None]:
         assert rows.shape == (len(matchers), mask_words(self._vocab))
         reasons: list[str | None] = []
         for matcher, row in zip(matchers, rows, strict=True):
+            if matcher is None:
+                reasons.append(None)
+                continue
             assert not matcher.finished
             count = len(matcher.consumed)
             bits = np.zeros(32 * len(row), np.bool_)

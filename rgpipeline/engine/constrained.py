@@ -16,7 +16,6 @@ or before it, where the slots of sequences that end are wanted at once (`read_or
 
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,16 +65,6 @@ class Constraints:
         """`grammars`: None if requests that need one are refused."""
         self._grammars = grammars
         self._shape = (slots, mask_words(vocab))
-        self._filled: list[int] = []  # slots whose rows are not ones
-
-    @cached_property
-    def _rows(self) -> NDArray[np.int32]:
-        return np.full(self._shape, _EVERYTHING, np.int32)
-
-    @cached_property
-    def _packed(self) -> NDArray[np.int32]:
-        """Masks of the sequences that have a grammar, one after the other."""
-        return np.empty(self._shape, np.int32)
 
     def check(self, request: Request) -> None:
         """Raises RowError for a grammar where there are none."""
@@ -109,21 +98,20 @@ class Constraints:
         """The masks of all slots for the next draw, with those of these sequences.
 
         Returns:
-          int32 [slots, words], which the next call overwrites; and sequences that can't go on.
+          int32 [slots, words], a new array, which the device may read later; and sequences that
+          can't go on.
         """
         assert self._grammars is not None, "see `check`"
-        matched = [(one, one.matcher) for one in sequences if one.matcher is not None]
-        packed = self._packed[: len(matched)]
-        reasons = self._grammars.fill([matcher for _, matcher in matched], packed)
-        self._rows[self._filled] = _EVERYTHING
-        self._filled = [sequence.slot for sequence, _ in matched]
-        self._rows[self._filled] = packed
+        sequences = list(sequences)
+        matchers = {sequence.slot: sequence.matcher for sequence in sequences}
+        masks = np.full(self._shape, _EVERYTHING, np.int32)
+        reasons = self._grammars.fill([matchers.get(slot) for slot in range(len(masks))], masks)
         failed = [
             Ended(sequence, failure(sequence.request, reason))
-            for (sequence, _), reason in zip(matched, reasons, strict=True)
-            if reason is not None
+            for sequence in sequences
+            if (reason := reasons[sequence.slot]) is not None
         ]
-        return self._rows, failed
+        return masks, failed
 
 
 def failure(request: Request, reason: str) -> Emission:

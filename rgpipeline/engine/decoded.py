@@ -39,5 +39,8 @@ class PendingStep(Protocol[State]):
     def draw(
         self, state: State, features: SamplingFeatures, masks: NDArray[np.int32]
     ) -> tuple[State, PendingBlock]:
-        """Draws them, as a block of one step. `masks` [slots, w]: see `grammar_protocol`."""
+        """Draws them, as a block of one step.
+
+        `masks` [slots, w], see `grammar_protocol`; must not change, since they may be read later.
+        """
         ...

@@ -59,15 +59,17 @@ class Grammars(Protocol[AnyMatcher]):
         """
         ...
 
-    def fill(self, matchers: Sequence[AnyMatcher], rows: NDArray[np.int32]) -> list[str | None]:
+    def fill(
+        self, matchers: Sequence[AnyMatcher | None], rows: NDArray[np.int32]
+    ) -> list[str | None]:
         """Writes the masks of these matchers, in parallel; none of them is finished.
 
         Args:
-          matchers: n of them.
-          rows: [n, `mask_words`], to be overwritten.
+          matchers: of each row; None leaves the row as it is.
+          rows: [n, `mask_words`].
 
         Returns:
-          For each matcher None, or why it failed: the error of its row. To allow no token is a
-          failure.
+          For each row None, or why its matcher failed: the error of its sequence. To allow no token
+          is a failure.
         """
         ...

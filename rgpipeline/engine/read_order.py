@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 from rgpipeline.engine.sequence import IndexPool
 
-_AVERAGED_STEPS = 16
+# Few, since the average begins with the worst: it should be forgotten soon where rows are long.
+_AVERAGED_STEPS = 4
 _DECAY = 7 / 8  # of the host's time while it isn't measured, so that it is measured again
 
 

@@ -6,7 +6,7 @@ llguidance allows only the token that the tokenizer itself would make of it.
 
 import os
 from array import array
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from threading import Lock
 
@@ -120,25 +120,31 @@ class TextGrammars:
             matcher.consume(int(token))
         return matcher
 
-    def fill(self, matchers: Sequence[TextMatcher], rows: NDArray[np.int32]) -> list[str | None]:
-        """Writes the mask of each matcher into a row of `rows` [n, words of 32 bits], in parallel.
+    def fill(
+        self, matchers: Sequence[TextMatcher | None], rows: NDArray[np.int32]
+    ) -> list[str | None]:
+        """Writes the mask of each matcher into its row, in parallel: int32 [n, words of 32 bits].
 
-        Returns for each matcher None, or why it failed.
+        Rows without a matcher stay as they are. Returns for each row None, or why it failed.
         """
-        first = _first_alike(matchers)
+        found = {row: one for row, one in enumerate(matchers) if one is not None}
+        first = _first_alike(found)
         # Threads take neighbours, and those that share a lexer should be neighbours.
-        order = sorted(set(first), key=lambda row: id(matchers[row].lexer))
-        self._fill(matchers, rows, order)
-        failed = {row for row in order if matchers[row].inner.is_error()}
-        copies = [(row, like) for row, like in enumerate(first) if row != like]
-        self._fill(matchers, rows, [row for row, like in copies if like in failed])
+        order = sorted(set(first.values()), key=lambda row: id(found[row].lexer))
+        self._fill(found, rows, order)
+        failed = {row for row in order if found[row].inner.is_error()}
+        copies = [(row, like) for row, like in first.items() if row != like]
+        self._fill(found, rows, [row for row, like in copies if like in failed])
         for row, like in copies:
             if like not in failed:
                 rows[row] = rows[like]
-        return [self._finished(matcher, rows, row) for row, matcher in enumerate(matchers)]
+        reasons: list[str | None] = [None] * len(matchers)
+        for row, matcher in found.items():
+            reasons[row] = self._finished(matcher, rows, row)
+        return reasons
 
     def _fill(
-        self, matchers: Sequence[TextMatcher], rows: NDArray[np.int32], order: Sequence[int]
+        self, matchers: Mapping[int, TextMatcher], rows: NDArray[np.int32], order: Sequence[int]
     ) -> None:
         if order:
             work = [(matchers[row].inner, row) for row in order]
@@ -180,18 +186,18 @@ class TextGrammars:
                 row[token // 32] |= bit_of(token)
 
 
-def _first_alike(matchers: Sequence[TextMatcher]) -> list[int]:
-    """For each matcher the first one with the same grammar and tokens: their masks are the same.
+def _first_alike(matchers: Mapping[int, TextMatcher]) -> dict[int, int]:
+    """For each row the first one with the same grammar and tokens: their masks are the same.
 
     Long texts are not compared: they are hardly ever the same.
     """
     found: dict[tuple[int, bytes], int] = {}
-    return [
-        row
+    return {
+        row: row
         if len(one.tokens) > _COMPARED
         else found.setdefault((id(one.lexer), one.tokens.tobytes()), row)
-        for row, one in enumerate(matchers)
-    ]
+        for row, one in matchers.items()
+    }
 
 
 def _cores() -> int:

@@ -183,6 +183,22 @@ def test_a_grammar_that_fails_costs_its_row_only(rule, tokens, message):
     assert texts(emissions) == {"bad": tokens, "good": by_hand([1, 2], 20)}
 
 
+def test_masks_stay_as_they_are_since_the_device_may_read_them_later():
+    engine, given = FakeEngine(slots=2), list[tuple[np.ndarray, bytes]]()
+
+    def draw(state, features, masks):
+        given.append((masks, masks.tobytes()))
+        return FakeEngine.draw(engine, state, features, masks)
+
+    engine.draw = draw  # type: ignore[method-assign]
+    loop = loop_of(engine)
+    rows = {"a": Rule(2, 9), "b": None, "c": Rule(3, 9)}
+    loop.submit(request(key, [2], rule, max_tokens=9) for key, rule in rows.items())
+    finish(loop)
+    assert len({before for _, before in given}) == 2
+    assert all(masks.tobytes() == before for masks, before in given)
+
+
 def test_grammars_that_fail_are_no_sign_of_bad_weights():
     loop = loop_of(FakeEngine(slots=2))
     loop.submit(request(key, [4], Rule(2, 5, breaks=0)) for key in range(40))

@@ -48,6 +48,14 @@ def test_a_step_is_read_first_where_the_device_would_waste_more_than_it_waits(
     assert least <= Steps(tokens, waiting, host_s).first() <= most
 
 
+def test_long_rows_are_read_first_in_a_few_steps_only() -> None:
+    """Nothing is known of the first step, so it is taken to be wasted whole."""
+    steps = Steps(tokens=64, waiting=0, host_s=0.0005)
+    chosen = [steps.step() for _ in range(64)]
+    assert sum(chosen) < 16
+    assert chosen == sorted(chosen, reverse=True)
+
+
 def test_after_one_slow_step_of_the_host_it_is_measured_again() -> None:
     steps = Steps(tokens=4, waiting=9, host_s=10.0)
     steps.step()

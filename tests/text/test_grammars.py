@@ -218,6 +218,16 @@ def test_masks_of_many_matchers_at_once_are_those_of_each_alone(walks: Walks) ->
     np.testing.assert_array_equal(rows, np.concatenate(alone))
 
 
+def test_rows_without_a_matcher_stay_as_they_are(walks: Walks) -> None:
+    structured = StructuredOutputs(regex="[0-9]+")
+    matchers = [walks.grammars.matcher(structured, []) for _ in range(2)]
+    alone, _ = walks.masks(matchers[:1])
+    rows = np.full((4, alone.shape[1]), -1, np.int32)
+    assert walks.grammars.fill([None, matchers[0], None, matchers[1]], rows) == [None] * 4
+    assert (rows[[0, 2]] == -1).all()
+    np.testing.assert_array_equal(rows[[1, 3]], np.repeat(alone, 2, axis=0))
+
+
 def test_matchers_with_the_same_grammar_and_tokens_get_one_mask(
     walks: Walks, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,7 +41,7 @@ class DeviceStep:
     def draw(
         self, state: SlotState, features: SamplingFeatures, masks: NDArray[np.int32]
     ) -> tuple[SlotState, PendingBlock]:
-        rows = np.repeat(masks, self.rows_per_slot, axis=0)  # a copy: the device reads it later
+        rows = masks if self.rows_per_slot == 1 else np.repeat(masks, self.rows_per_slot, axis=0)
         state, steps = self.program(features)(self.params, state, self.made, as_bytes(rows))
         return state, DeviceBlock(steps, 1, self.rows_per_slot)
 
