@@ -20,13 +20,20 @@ def rows_per_slot(settings: ResolvedSettings, platform: str | None, groups: int 
     `groups`: of chips, among which the slots are divided.
     """
     one_row = settings.slots // groups == 1
-    plain_bfloat16 = settings.dtype == "bfloat16" and settings.quantize == "none"
-    return 2 if platform == "cpu" and one_row and plain_bfloat16 else 1
+    return 2 if platform == "cpu" and one_row and _multiplies_in_bfloat16(settings) else 1
 
 
 def pack_tokens(settings: ResolvedSettings, platform: str, groups: int = 1) -> int:
-    """Tokens in one prefill call: enough for the matrix multiplies to be at their best rate."""
-    return max(settings.prefill_chunk, 128 if platform == "cpu" else 1024) * groups
+    """Tokens in one prefill call: enough for the matrix multiplies to be at their best rate.
+
+    A CPU that multiplies in bfloat16 has less to do for each matrix that it reads, so it wants
+    more rows. (183 million parameters, 2 cores of a Xeon with AMX, CPU time for a token: 0.94 ms in
+    calls of 128 tokens, 0.74 in calls of 256. Larger calls gain no more, and are harder to fill.)
+    """
+    least = 1024
+    if platform == "cpu":
+        least = 256 if _multiplies_in_bfloat16(settings) else 128
+    return max(settings.prefill_chunk, least) * groups
 
 
 def pack_shapes_of(chunk: int, pack_tokens: int, parts: int) -> list[tuple[int, int]]:
@@ -64,3 +71,7 @@ def score_block_of(pack_shapes: Sequence[tuple[int, int]], groups: int, platform
     rows, size = pack_shapes[0]
     most = _CPU_LOGITS if platform == "cpu" else _ACCELERATOR_LOGITS
     return max(1, min(rows * size // groups // 2, most))
+
+
+def _multiplies_in_bfloat16(settings: ResolvedSettings) -> bool:
+    return settings.dtype == "bfloat16" and settings.quantize == "none"
