@@ -23,6 +23,8 @@ from rgpipeline.model.layers.rglru import RecurrentWeights
 from rgpipeline.model.ops.primitives import einsum
 from rgpipeline.model.platforms import Kernels, on_tpu
 
+_PART_KEYS = 256  # in each product of weights and values on a CPU
+
 
 def recurrent_prefill(
     projected: Array,
@@ -171,9 +173,15 @@ def _score(queries: Queries, key: Keys) -> Array:
 
 
 def _mix(weights: Array, values: Array) -> Array:
-    """The sum of `values` [b s h] by `weights` [b n s], float32 [b n h]: that of two halves."""
+    """The sum of `values` [b s h] by `weights` [b n s], float32 [b n h]: that of several parts.
+
+    At least two, so that a sum follows the product, as above. Long parts take longer. (Attention
+    of 16 slots, window 2048, 10 heads of 256, CPU time on a Xeon with AMX: with eight parts 7.3 ms,
+    with two 10.7, in bfloat16; 16.5 and 18.7 in float32.)
+    """
     batch, heads, length = weights.shape
-    halves = 2 if length % 2 == 0 else 1
-    weights = weights.astype(values.dtype).reshape(batch, heads, halves, -1)
-    values = values.reshape(batch, halves, length // halves, -1)
+    parts = max(length // _PART_KEYS, 2)
+    parts = parts if length % parts == 0 else 1
+    weights = weights.astype(values.dtype).reshape(batch, heads, parts, -1)
+    values = values.reshape(batch, parts, length // parts, -1)
     return jnp.sum(einsum("bngs,bgsh->bgnh", weights, values), axis=1)
