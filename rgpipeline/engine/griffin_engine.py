@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rgpipeline.engine.api import PrefillPack
 from rgpipeline.engine.decoded import PendingBlock, PendingStep
-from rgpipeline.engine.programs.device_programs import ROWS, STATE, DevicePrograms, Devices
+from rgpipeline.engine.programs.device_programs import ROWS, DevicePrograms, Devices
 from rgpipeline.engine.programs.forward import DeviceBlock
 from rgpipeline.engine.programs.masked_step import DeviceStep
 from rgpipeline.engine.programs.program_shapes import (
@@ -82,6 +82,8 @@ class GriffinEngine:
         self._programs = DevicePrograms(model, devices, self.steps, self._any_steps)
         # A maker is compiled once for all of its calls.
         self._state_maker = cache(lambda features: devices.maker(self._empty(features)))
+        fields = partial(empty_fields, self.decode_rows, config.vocab_size)
+        self._field_maker = cache(lambda *wanted: devices.maker(partial(fields, *wanted)))
         self._make_prefill_buffer = devices.maker(partial(self._empty_rows, self.prefill_rows))
         self._make_text_buffer = devices.maker(partial(self._empty_rows, self.text_rows))
 
@@ -150,19 +152,15 @@ class GriffinEngine:
         return state
 
     def widen(self, state: SlotState, features: SamplingFeatures) -> SlotState:
-        make = partial(empty_fields, self.decode_rows, self.vocab_size, features)
-        shapes = jax.eval_shape(make)
-        grown = [
+        grown = tuple(
             name
             for name in ON_DEMAND
-            if getattr(shapes, name).shape != getattr(state.slots, name).shape
-        ]
-        specs = STATE(shapes)
-        made = self._devices.make(
-            lambda: {name: getattr(make(), name) for name in grown},
-            lambda _: {name: getattr(specs, name) for name in grown},
+            if ENTRIES[name].row_shape(self.vocab_size, features)
+            != getattr(state.slots, name).shape[1:]
         )
-        return state._replace(slots=replace(state.slots, **made))
+        made = self._field_maker(features, grown)()
+        added = {name: getattr(made, name) for name in grown}
+        return state._replace(slots=replace(state.slots, **added))
 
     def assign(self, state: SlotState, params: Mapping[int, SlotParams | None]) -> SlotState:
         rows = {slot * self._rows_per_slot: one for slot, one in params.items()}

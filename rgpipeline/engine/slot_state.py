@@ -4,7 +4,7 @@ The state is one immutable pytree, donated from call to call. Slots and rows are
 that the worker has; of several chips, each finds out whether a number is in its part.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -48,14 +48,17 @@ def empty_slots(
     )
 
 
-def empty_fields(slots: int, vocab: int, features: SamplingFeatures) -> SlotFields:
+def empty_fields(
+    slots: int, vocab: int, features: SamplingFeatures, names: Collection[str] = ENTRIES
+) -> SlotFields:
+    """`names`: of those to make; the others are None."""
     # Each array is made anew, even where two are equal: a donated buffer may be given only once.
-    return SlotFields(
-        **{
-            name: jnp.full((slots, *entry.row_shape(vocab, features)), entry.idle, entry.dtype)
-            for name, entry in ENTRIES.items()
-        }
-    )
+    made: dict[str, Any] = {
+        name: jnp.full((slots, *entry.row_shape(vocab, features)), entry.idle, entry.dtype)
+        for name, entry in ENTRIES.items()
+        if name in names
+    }
+    return SlotFields(**{name: made.get(name) for name in ENTRIES})
 
 
 def own_slots(fields: SlotFields, chips: Chips) -> SlotFields:

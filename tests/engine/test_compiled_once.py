@@ -14,7 +14,8 @@ COMPILED = "/jax/core/compile/backend_compile_duration"
 
 def generate_and_score(loop: Loop) -> None:
     tokens = np.arange(2, 22, dtype=np.int32)
-    loop.submit([Request(0, tokens, Sampling(max_tokens=2, temperature=0), (0, 0))])
+    sampling = Sampling(max_tokens=2, logit_bias={9: 1.0})  # needs more than a slot has at first
+    loop.submit([Request(0, tokens, sampling, (0, 0))])
     while not loop.idle:
         loop.step()
     scores(loop, [tokens])

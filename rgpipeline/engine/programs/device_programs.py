@@ -99,12 +99,8 @@ class Devices:
         sharded.__name__ = _name(program)
         return compiled(sharded)
 
-    def make(self, make: Callable[[], Made], specs: Specs = STATE) -> Made:
-        """The arrays that `make` returns, each chip its parts."""
-        return self.maker(make, specs)()
-
     def maker(self, make: Callable[[], Made], specs: Specs = STATE) -> Callable[[], Made]:
-        """As `make`, for several calls: it is compiled once."""
+        """Of the arrays that `make` returns, each chip its parts; it is compiled once."""
         if self.mesh is None:
             return jax.jit(make)
         wanted = specs(jax.eval_shape(make))
