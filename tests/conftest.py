@@ -1,6 +1,7 @@
 """What holds for all tests: fixtures, examples, compiled programs, shape checks, parallel runs."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -26,6 +27,9 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+
+# What is imported stays: no collection of garbage looks at it, now or later.
+gc.disable()
 
 # Ray's own 15 would leave its workers next to nothing beside processes that compute.
 os.environ |= {"RAY_worker_niceness": "0"}
@@ -57,6 +61,11 @@ _SCOPES = {
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests on Ray first: they mostly wait, and others compute beside them."""
     items.sort(key=lambda item: not item.nodeid.startswith(_ON_RAY))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)
