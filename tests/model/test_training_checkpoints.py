@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from flax.training.train_state import TrainState
 
 from rgpipeline.errors import WeightsError
+from rgpipeline.model.param_tree import flatten
 from rgpipeline.model.weights.checkpoint import open_checkpoint
 from rgpipeline.model.weights.loading import load
 from tests.model.golden import FOLDER
@@ -44,9 +46,14 @@ def save(folder: Path, tree: Any) -> Path:
     return folder
 
 
+@cache
+def golden() -> Any:
+    return load(source(GOLDEN, "float32"))[1]
+
+
 def assert_golden(folder: Path) -> None:
-    found, expected = (load(source(one, "float32"))[1] for one in (folder, GOLDEN))
-    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    found = load(source(folder, "float32"))[1]
+    jax.tree.map(np.testing.assert_array_equal, found, golden())
 
 
 def scaled(params: Any, factor: float) -> Any:
@@ -79,42 +86,44 @@ def test_several_sets_of_parameters_are_named(root: Path, params: Any) -> None:
         load(source(folder))
 
 
-def manage(root: Path, params: Any, state: dict[str, Any], **options: Any) -> Path:
-    """Steps 5 and 10, of which the latter is the golden one."""
+def manage(root: Path, state: dict[str, Any], **options: Any) -> Path:
+    """Steps 5 and 10: twice the golden parameters, and those."""
+    shutil.copy(FOLDER / "a" / "hf" / "config.json", root)
     manager = ocp.CheckpointManager(root, options=ocp.CheckpointManagerOptions(**options))
     for step, factor in ((5, 2.0), (10, 1.0)):
-        tree = {**state, "params": scaled(params, factor)}
+        tree = {**state, "params": scaled(state["params"], factor)}
         manager.save(step, args=ocp.args.StandardSave(tree))
     manager.wait_until_finished()
     manager.close()
     return root
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"step_prefix": "ckpt", "step_format_fixed_length": 8}], ids=["10", "ckpt_10"]
-)
-def test_a_managers_latest_step_is_taken(
-    root: Path, params: Any, state: dict[str, Any], options: dict[str, Any]
-) -> None:
-    folder = manage(root, params, state, **options)
+@pytest.fixture(scope="module")
+def managed(tmp_path_factory: pytest.TempPathFactory, state: dict[str, Any]) -> Path:
+    return manage(tmp_path_factory.mktemp("managed"), state)
+
+
+def test_a_managers_latest_step_is_taken(managed: Path) -> None:
+    assert_golden(managed)
+    assert "10/default, the latest of 2 steps; took params" in open_checkpoint(source(managed)).note
+
+
+def test_the_latest_of_steps_with_a_prefix_is_taken(tmp_path: Path, state: dict[str, Any]) -> None:
+    folder = manage(tmp_path, state, step_prefix="ckpt", step_format_fixed_length=8)
+    assert "ckpt_00000010/default, the latest of 2 steps" in open_checkpoint(source(folder)).note
     assert_golden(folder)
-    assert "0/default, the latest of 2 steps; took params" in open_checkpoint(source(folder)).note
 
 
-def test_a_step_that_was_never_finished_is_not_taken(
-    root: Path, params: Any, state: dict[str, Any]
-) -> None:
-    folder = manage(root, params, state)
+def test_a_step_that_was_never_finished_is_not_taken(managed: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(managed, tmp_path / "run")
     (folder / "20").mkdir()
     (folder / "30.orbax-checkpoint-tmp").mkdir()
-    assert_golden(folder)
+    assert "10/default, the latest" in open_checkpoint(source(folder)).note
 
 
-def test_another_step_is_taken_by_its_own_folder(
-    root: Path, params: Any, state: dict[str, Any]
-) -> None:
-    folder = manage(root, scaled(params, 0.5), state) / "5"
-    assert_golden(folder)
+def test_another_step_is_taken_by_its_own_folder(managed: Path) -> None:
+    found = load(source(managed / "5", "float32"))[1]
+    np.testing.assert_array_equal(flatten(found)[SAMPLE], 2 * flatten(golden())[SAMPLE])
 
 
 def test_of_several_items_the_parameters_are_taken(root: Path, params: Any) -> None:
