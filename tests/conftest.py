@@ -5,6 +5,7 @@ import gc
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -56,6 +57,15 @@ _SCOPES = {
     "generator": ("tests/generator/",),
     "engine": tuple(f"tests/engine/test_{name}" for name in ("masks", "same_bytes", "same_scores")),
 }
+
+
+@pytest.fixture(scope="module")
+def compiled_fast() -> Iterator[None]:
+    """For tests of what engines say up to rounding, or of what becomes of it."""
+    from tests.model.running import engines_compiled_fast
+
+    with engines_compiled_fast():
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

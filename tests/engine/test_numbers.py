@@ -30,6 +30,8 @@ from rgpipeline.records import Emission, Request, ResolvedSettings, draw_words
 from rgpipeline.spec import Sampling
 from tests.engine.reading import scores
 
+pytestmark = pytest.mark.usefixtures("compiled_fast")
+
 CONFIG = GriffinConfig(512, 64, 64, 2, 64, (RECURRENT, ATTENTION), window=16, tied=False)
 SETTINGS = ResolvedSettings("float32", slots=2, prefill_chunk=16, steps_per_dispatch=4)
 BAD = 500  # the token that is spoilt
@@ -159,6 +161,12 @@ def test_rows_may_fail_as_long_as_others_do_not() -> None:
     told(NumberCheck(), failed=100, emitted=1)
 
 
+@jax.jit
+def largest_of(turned: jax.Array) -> jax.Array:
+    """Of values as a decode step's logits lie in memory."""
+    return argmax(turned.T)
+
+
 @pytest.mark.parametrize("spoil", [np.nan, -np.nan, np.inf])
 @pytest.mark.parametrize(("rows", "vocab"), [(3, 512), (64, 32_000), (8, 1001)])
 def test_no_token_is_the_largest_among_values_that_are_not_finite(
@@ -168,9 +176,7 @@ def test_no_token_is_the_largest_among_values_that_are_not_finite(
     expected = values.argmax(-1)
     for row, at in ((0, 0), (1, vocab // 2), (2, vocab - 1)):
         values[row, at], expected[row] = spoil, -1
-    # As a decode step's logits lie in memory.
-    found = jax.jit(lambda turned: argmax(turned.T))(values.T)
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(largest_of(values.T), expected)
 
 
 @pytest.mark.parametrize("rows", [3, 16, 32, 64])
@@ -182,6 +188,13 @@ def test_a_row_of_nan_has_no_scale(rows: int) -> None:
 
 
 WIDE = GriffinConfig(600, 128, 64, 1, 128, (RECURRENT,), window=16, tied=False)
+drawn = jax.jit(
+    partial(
+        next_tokens,
+        Griffin(WIDE, jnp.bfloat16, "interpret"),
+        features=SamplingFeatures(draws=True),
+    )
+)
 
 
 @pytest.mark.parametrize("quantized", [False, True])
@@ -201,9 +214,7 @@ def test_the_tpus_head_draws_from_its_own_matrix_and_finds_nan(
     state = empty_slots(WIDE, 16, jnp.dtype(jnp.bfloat16), SamplingFeatures())
     slots = replace(state.slots, active=jnp.ones(16, bool), temperature=jnp.full(16, temperature))
     state = state._replace(slots=slots)
-    model = Griffin(WIDE, jnp.bfloat16, "interpret")
-    features = SamplingFeatures(draws=True)
-    found = np.asarray(next_tokens(model, params, jnp.asarray(hidden), state, features).token)
+    found = np.asarray(drawn(params, jnp.asarray(hidden), state).token)
     assert np.flatnonzero(found < 0).tolist() == [5]
     if temperature == 0:
         largest = (hidden @ np.asarray(table, np.float32).T).argmax(-1)

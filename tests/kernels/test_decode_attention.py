@@ -12,8 +12,12 @@ from rgpipeline.model.griffin_state import AttentionState, Position, QuantizedAt
 from rgpipeline.model.kernels import decode_attention
 from rgpipeline.model.layers import rings
 from rgpipeline.model.ops import temporal
+from tests.model.running import COMPILED_FAST
 
 INTERPRET = pltpu.InterpretParams(uninitialized_memory="nan", detect_races=True)
+KERNEL = jax.jit(
+    partial(decode_attention.decode, interpret=INTERPRET), compiler_options=COMPILED_FAST
+)
 IN_INT8 = QuantizedAttentionState(*(jnp.zeros(0) for _ in range(3)))
 
 
@@ -47,7 +51,7 @@ class Case:
         return decode(self.queries, self.keys, self.values, self.state, self.position, self.active)
 
     def kernel_again(self):
-        return self.run(partial(decode_attention.decode, interpret=INTERPRET))
+        return self.run(KERNEL)
 
     kernel = cached_property(kernel_again)
 

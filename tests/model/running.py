@@ -1,19 +1,30 @@
 """Running a model over whole prompts in every way it can be run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from rgpipeline.engine.programs import device_programs
 from rgpipeline.model.config import GriffinConfig
 from rgpipeline.model.griffin_state import GriffinState, init_state
 from rgpipeline.model.layers.griffin import Griffin
 
 # Programs of tiny models take longer to compile than to run.
-COMPILED_FAST = {"xla_backend_optimization_level": 0}
+COMPILED_FAST = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+
+
+@contextmanager
+def engines_compiled_fast() -> Iterator[None]:
+    """Meanwhile, engines compile their programs as a `Runner` does, and not as a worker does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(device_programs, "compiler_options", lambda platform: COMPILED_FAST)
+        yield
 
 
 @cache

@@ -22,6 +22,8 @@ from tests.model.golden import FOLDER
 from tests.model.running import Runner, cut, padded, worst
 from tests.sources import source
 
+pytestmark = pytest.mark.usefixtures("compiled_fast")
+
 CASES = {"all": 4, "half": 2}  # of 4 query heads
 TOLERANCE = 2e-4
 every_case = pytest.mark.parametrize("case", CASES)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from rgpipeline.model.weights.loading import load
 from tests.model.golden import FOLDER
 from tests.model.running import Runner, worst
 from tests.sources import source
+
+pytestmark = pytest.mark.usefixtures("compiled_fast")
 
 UNTIED = FOLDER / "untied" / "hf"
 EXPECTED = np.load(FOLDER / "untied" / "expected.npz")
@@ -51,6 +54,11 @@ def runner(folder: Path) -> Runner:
     return Runner(config, params)
 
 
+@cache
+def generator_of(quantize: str) -> Generator:
+    return Generator.load(UNTIED, dtype="float32", quantize=quantize, slots=3, prefill_chunk=16)
+
+
 @pytest.mark.parametrize("tie", [False, True, None])
 def test_a_head_that_differs_gives_the_logits_whatever_the_config_says(
     tmp_path: Path, tie: bool | None
@@ -62,7 +70,7 @@ def test_a_head_that_differs_gives_the_logits_whatever_the_config_says(
 
 @pytest.mark.parametrize("quantize", ["none", "int8"])
 def test_greedy_continuations_are_transformers(quantize: str) -> None:
-    generator = Generator.load(UNTIED, dtype="float32", quantize=quantize, slots=3)
+    generator = generator_of(quantize)
     sampling = {"temperature": 0, "max_tokens": len(GREEDY[0]), "ignore_eos": True}
     found = generator.generate([prompt.tolist() for prompt in PROMPTS], sampling)
     agree = np.mean([one.token_ids == row.tolist() for one, row in zip(found, GREEDY, strict=True)])
@@ -70,8 +78,7 @@ def test_greedy_continuations_are_transformers(quantize: str) -> None:
 
 
 def test_scores_are_transformers() -> None:
-    generator = Generator.load(UNTIED, dtype="float32", slots=3)
-    scores = generator.score([prompt.tolist() for prompt in PROMPTS[1:]])
+    scores = generator_of("none").score([prompt.tolist() for prompt in PROMPTS[1:]])
     for score, prompt, logits in zip(scores, PROMPTS[1:], LOGITS[1:], strict=True):
         logprobs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
         expected = logprobs[np.arange(len(prompt) - 1), prompt[1:]]
