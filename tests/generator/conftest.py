@@ -1,12 +1,14 @@
 """One small model for all tests of the Generator."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from rgpipeline import Generator
 from rgpipeline.generator import request_maker
+from tests.model.running import engines_compiled_fast
 
 request_maker.CACHE = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])  # as everywhere in the tests
 
@@ -20,6 +22,13 @@ def load(**options) -> Generator:
     return Generator.load(HF, **{**small, **options})
 
 
-@pytest.fixture(scope="session")
-def generator() -> Generator:
+@pytest.fixture(scope="package", autouse=True)
+def compiled_fast() -> Iterator[None]:
+    """No test here is of the programs themselves."""
+    with engines_compiled_fast():
+        yield
+
+
+@pytest.fixture(scope="package")
+def generator(compiled_fast: None) -> Generator:
     return load()

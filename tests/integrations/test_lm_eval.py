@@ -18,6 +18,8 @@ from rgpipeline.integrations import lm_eval as lm_eval_module
 from rgpipeline.integrations.lm_eval import GriffinLM
 from tests.integrations import hugging_face
 
+pytestmark = pytest.mark.usefixtures("compiled_fast")
+
 QUESTIONS = [
     {"text": "And God said, Let there be", "choices": ["light", "a zebra", "the"], "answer": 0},
     {"text": "In the beginning God created the heaven and", "choices": ["the earth", "it"]},
