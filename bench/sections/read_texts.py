@@ -12,7 +12,7 @@ from bench.report import Line, Result, unless_same
 
 
 def texts(peers: PeerSet) -> Result:
-    """`embed` and `score` against prefill of the same tokens, and against their programs alone."""
+    """`embed` and scores against prefill of the same tokens, and against their programs alone."""
     few = ("--slots", "4", "--texts", "3", "--rounds", "1")
     return _measured(peers, "texts", *(few if peers.quick else ("--texts", "16", "--rounds", "2")))
 
@@ -53,11 +53,9 @@ def states(peers: PeerSet) -> Result:
 
 def states_lines(result: Result) -> Iterator[Line]:
     """The state against reading anew, and against the cache; ratios of CPU time in brackets."""
-    times, measured = result["times_faster_than_anew"], result["anew_measured"]
-    yield (
-        "from the state",
-        f"{times:.1f} x whole prompts ({measured} measured){unless_same(result)}",
-    )
+    times, cpu = result["times_faster_than_anew"], result["times_faster_than_anew_cpu"]
+    whole = f"whole prompts ({result['anew_measured']} measured)"
+    yield "from the state", f"{times:.1f} x ({cpu:.1f} x) {whole}{unless_same(result)}"
     once, asked = result["read_once_s"], result["from_state_s"]
     ratio = f"{result['of_prefix_cache']:.2f} ({result['of_prefix_cache_cpu']:.2f})"
     cache = f"{result['by_prefix_cache_s']:.2f} s by the prefix cache"

@@ -45,7 +45,7 @@ def test_questions_have_the_same_answers_from_a_state_by_the_cache_and_from_whol
 
     assert measured["same_tokens"]
     answers, ways = (value for _, value in read_texts.states_lines(measured))
-    assert answers.endswith(" x whole prompts (2 measured)")
+    assert answers.endswith(" x) whole prompts (2 measured)")
     assert "by the prefix cache" in ways
 
 
