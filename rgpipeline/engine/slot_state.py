@@ -52,13 +52,14 @@ def empty_fields(
     slots: int, vocab: int, features: SamplingFeatures, names: Collection[str] = ENTRIES
 ) -> SlotFields:
     """`names`: of those to make; the others are None."""
+    made: dict[str, Any] = dict.fromkeys(ENTRIES)
     # Each array is made anew, even where two are equal: a donated buffer may be given only once.
-    made: dict[str, Any] = {
+    made |= {
         name: jnp.full((slots, *entry.row_shape(vocab, features)), entry.idle, entry.dtype)
         for name, entry in ENTRIES.items()
         if name in names
     }
-    return SlotFields(**{name: made.get(name) for name in ENTRIES})
+    return SlotFields(**made)
 
 
 def own_slots(fields: SlotFields, chips: Chips) -> SlotFields:
