@@ -140,6 +140,22 @@ def test_completions_read_their_prompt_once_even_if_no_states_are_kept(cached):
     assert (len(values), engine.prefilled) == (8, 16 + 4 * 2)
 
 
+class ReadingEngine(FakeEngine):
+    """Counts the tokens whose hidden values it is asked for."""
+
+    read_tokens = 0
+
+    def read(self, buffer, pack):
+        self.read_tokens += int(pack.lengths.sum())
+        return super().read(buffer, pack)
+
+
+def test_tokens_before_the_first_scored_chunk_go_through_the_program_for_prompts():
+    engine = ReadingEngine(chunk=4)
+    scored(Loop(engine), ([1, 2] * 9 + [3], 18), ([1] * 7, 1))  # splits at 16 of 18, at 0 of 6
+    assert (engine.prefilled, engine.read_tokens) == (18 + 6, 2 + 6)
+
+
 def test_texts_of_one_token_have_no_scores():
     assert [s.tolist() for s in scores(Loop(FakeEngine()), [np.array([1], np.int32)])] == [[]]
 

@@ -9,10 +9,10 @@ from collections.abc import Hashable
 from itertools import islice
 from typing import Generic
 
-from rgpipeline.engine.api import Engine, PrefillPack, Rows, State
+from rgpipeline.engine.api import Engine, Rows, State
 from rgpipeline.engine.prefill.prefixes import PrefixCache
-from rgpipeline.engine.prefill.queues import PrefillQueue
 from rgpipeline.engine.prefill.text_cuts import prefixes_of, results_of, split_of
+from rgpipeline.engine.prefill.text_parts import PartsCall, TextParts
 from rgpipeline.engine.prefill.texts import (
     NOTHING,
     Asked,
@@ -61,7 +61,7 @@ class TextQueue(Generic[State, Rows]):
     @property
     def progress(self) -> tuple[int, int]:
         """(tokens read, tokens) of the texts that are being read."""
-        return self._queue.progress
+        return self._parts.progress
 
     @property
     def working_on(self) -> list[Hashable]:
@@ -94,17 +94,17 @@ class TextQueue(Generic[State, Rows]):
         for text in [*self._reading.values(), *in_flight]:
             text.dropped = text.dropped or key is None or text.request.key == key
         for text in [text for text in self._reading.values() if text.dropped]:
-            self._queue.remove(text.row)
+            self._parts.remove(text.row)
             self._leave(text)
 
     def step(self) -> list[TextResult]:
         """One call to the device; returns the results of the call before it."""
         results, self._finished = self._finished, []
         self._fill_buffer()
-        call = self._queue.next_pack(flush=True)
+        call = self._parts.next_call()
         if call is not None:
-            self._in_flight.append(self._dispatch(*call))
-        while len(self._in_flight) > (_IN_FLIGHT if call is not None else 0):
+            (self._read_first_parts if call.first_parts else self._dispatch)(call)
+        while len(self._in_flight) > (0 if call is None or call.first_parts else _IN_FLIGHT):
             results += self._read(self._in_flight.popleft())
         if self.idle:
             self._reset()
@@ -113,9 +113,8 @@ class TextQueue(Generic[State, Rows]):
     def _reset(self) -> None:
         """Frees the device's memory. The next text allocates it again."""
         self._buffer: Rows | None = None
-        self._queue = PrefillQueue(
-            self._engine.pack_shapes, self._engine.text_rows, self._engine.parts
-        )
+        engine = self._engine
+        self._parts = TextParts(engine.pack_shapes, engine.text_rows, engine.parts)
         self._prefixes = PrefixCache[SharedChunks[Rows]](self._longest_chunk, self._prefix_states)
 
     def _fill_buffer(self) -> None:
@@ -173,27 +172,35 @@ class TextQueue(Generic[State, Rows]):
         return shared
 
     def _queue_part(self, text: Text[Rows], *, fresh: bool) -> None:
-        stop = text.split if text.done < text.split else text.inputs
-        self._queue.add(text.row, text.request.tokens[:stop], text.done, fresh)
+        first = text.done < text.split
+        tokens = text.request.tokens[: text.split if first else text.inputs]
+        self._parts.add(text.row, tokens, text.done, fresh, first=first)
 
-    def _dispatch(self, pack: PrefillPack, progress: list[tuple[int, int]]) -> TextCall:
-        pack_rows = {int(row): index for index, row in enumerate(pack.buffer_rows)}
-        asked, used = Asked.nothing(pack.tokens.shape), []
-        for buffer_row, done in progress:
+    def _read_first_parts(self, call: PartsCall) -> None:
+        self._engine.wait(self._allocated())  # nothing of this call is read: don't run ahead
+        self._buffer = self._engine.prefill(self._allocated(), call.pack)
+        for buffer_row, done in call.progress:
+            text = self._reading[buffer_row]
+            text.done = done
+            self._continue(text)
+
+    def _dispatch(self, call: PartsCall) -> None:
+        pack_rows = {int(row): index for index, row in enumerate(call.pack.buffer_rows)}
+        asked, used = Asked.nothing(call.pack.tokens.shape), []
+        for buffer_row, done in call.progress:
             text, row = self._reading[buffer_row], pack_rows[buffer_row]
             chunk = text.read_to(done, asked, row)
             used.append(PackRow(row, text, chunk, last=done == text.inputs))
-        self._buffer, hidden = self._engine.read(self._allocated(), pack)
-        results = asked.start(hidden)
+        self._buffer, hidden = self._engine.read(self._allocated(), call.pack)
+        self._in_flight.append(TextCall(asked.start(hidden), used))
         for one in used:
             self._continue(one.text)
-        return TextCall(results, used)
 
     def _continue(self, text: Text[Rows]) -> None:
         """Keeps the state after a chunk if it is shared, and queues what follows."""
         prefix = self._prefixes.reached(text.prefixes, text.done)
         followed = text.done == text.split and text.group.followers > 0
-        if text.chunk is not None and (prefix is not None or followed):
+        if prefix is not None or followed:
             rows = self._engine.copy_row(self._allocated(), text.row)
             shared = SharedChunks(rows, text.chunk)
             self._share_split(text, shared)

@@ -137,7 +137,7 @@ class SharedChunks(Generic[Rows]):
     """The state at the end of a prefix, and the results of its chunks."""
 
     rows: Rows
-    chunk: Chunk | None  # the last one; None if nothing was read: a stored state
+    chunk: Chunk | None  # the last one; None if there is none yet: a stored state, a first part
 
 
 @dataclass(slots=True, eq=False)
