@@ -17,7 +17,8 @@ from tests.model import hf_folder
 from tests.processes import output_of
 from tests.storage.servers import Place
 
-LARGE = GriffinConfig(32_000, 1024, 3072, 8, 1024, cycle(GRIFFIN_CYCLE, 21), window=512)
+# Wide rather than deep: each layer is compiled, and no tensor is a large part of the whole.
+LARGE = GriffinConfig(21_000, 1536, 5120, 8, 1536, cycle(GRIFFIN_CYCLE, 9), window=512)
 NARROW = replace(LARGE, vocab_size=512, width=64, mlp_width=64, heads=2, lru_width=64)
 
 
