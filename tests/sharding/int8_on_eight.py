@@ -77,7 +77,7 @@ def outcome(
         (PARAMS, by_slot, STATE),
         lambda params, tokens, state: (PartitionSpec(DATA, None, MODEL), state),
     )
-    state = devices.make(lambda: init_state(sizes, ROWS, jnp.float32, quantized))
+    state = devices.maker(lambda: init_state(sizes, ROWS, jnp.float32, quantized))()
     logits, state = program(devices.put(params, PARAMS), TEXTS, state)
     held = jax.device_get(state.blocks[1])
     return logits, jnp.stack(rings.read(held, jnp.float32))
