@@ -8,7 +8,7 @@ from typing import Any
 
 from bench import OUT, plots
 from bench.machine import machine
-from bench.peer_set import PEERS, PeerSet
+from bench.peer_set import LONGEST_S, PEERS, PeerSet
 from bench.planning import BATCHES
 from bench.sections import SECTIONS
 
@@ -57,7 +57,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--longest-run",
         type=float,
-        default=300,
+        default=LONGEST_S,
         metavar="SECONDS",
         help="a peer that by its rates takes longer for a workload is not run",
     )

@@ -14,6 +14,7 @@ from bench.workloads import Workload
 
 OURS, OFFICIAL, HF, MLX = "ours", "official", "hf", "mlx"
 PEERS = (OURS, OFFICIAL, HF, MLX)
+LONGEST_S = 300.0
 _IN_SLOTS = (OURS, MLX)
 _WAYS = {HF: ("eager", "static", "compiled")}
 
@@ -31,7 +32,7 @@ class PeerSet:
     names: tuple[str, ...] = PEERS
     repeat: int = 1
     batches: tuple[int, ...] = planning.BATCHES  # to try
-    longest_s: float = 300.0
+    longest_s: float = LONGEST_S
     _open: dict[str, Process] = field(default_factory=dict)
     _rates: dict[str, dict[Setup, Rates]] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)

@@ -92,9 +92,12 @@ def _programs(engine: GriffinEngine, kind: str, packs: Sequence[PrefillPack]) ->
         return
     buffer, previous = engine.init_text_buffer(), None
     for index, pack in enumerate(packs):
-        buffer, hidden = engine.read(buffer, pack)
         ends = index + 1 == len(packs) or bool(packs[index + 1].fresh.any())
-        pending = _asked(kind, hidden, pack, ends)
+        if kind == "score" and not ends:  # nothing of it is scored: as in the loop
+            buffer = engine.prefill(buffer, pack)
+            continue
+        buffer, hidden = engine.read(buffer, pack)
+        pending = _asked(kind, hidden, pack)
         if previous is not None:
             previous.read()
         previous = pending
@@ -102,12 +105,12 @@ def _programs(engine: GriffinEngine, kind: str, packs: Sequence[PrefillPack]) ->
         previous.read()
 
 
-def _asked(kind: str, hidden: DeviceHidden, pack: PrefillPack, ends: bool) -> Any:
-    """What is asked of a pack; `ends`: its texts end in it."""
+def _asked(kind: str, hidden: DeviceHidden, pack: PrefillPack) -> Any:
+    """What is asked of a pack in which anything is scored or pooled."""
     if kind == "embed":
         return hidden.sums(np.ones(pack.tokens.shape, np.bool_))
-    targets, size = pack.tokens.copy(), pack.tokens.shape[1]
-    targets[:, : _first(kind, size + 1) - 1 if ends or kind != "score" else size] = -1
+    targets = pack.tokens.copy()
+    targets[:, : _first(kind, targets.shape[1] + 1) - 1] = -1
     return hidden.log_probabilities(targets)
 
 

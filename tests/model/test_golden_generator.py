@@ -57,8 +57,8 @@ def test_end_tokens_end_a_completion(golden: Golden) -> None:
         assert completion.finish_reason == ("length" if end is None else "stop")
 
 
-def test_scores_are_the_official_log_probabilities(golden: Golden) -> None:
-    engine = generator(golden.folder / "hf", *SHAPE)
+def test_scores_are_the_official_log_probabilities(golden: Golden, layout: str) -> None:
+    engine = generator(golden.folder / layout, *SHAPE)
     found = engine.score(golden.prompts)
     for score, logits, prompt in zip(found, golden.logits, golden.prompts, strict=True):
         logprobs = logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
