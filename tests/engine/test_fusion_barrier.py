@@ -65,7 +65,7 @@ def said(engine: GriffinEngine, features: SamplingFeatures) -> Said:
 
 @pytest.mark.parametrize(
     "more",
-    [{"truncates": True}, {"penalties": True, "bias": True, "bans": True}, {"logprobs": 4}],
+    [{"truncates": True}, {"penalties": True}, {"bias": True}, {"bans": True}, {"logprobs": 4}],
     ids=str,
 )
 def test_a_neighbours_wishes_change_no_bit_of_a_row(engine, plain, more) -> None:

@@ -89,7 +89,9 @@ def test_forward_agrees(
     assert worst(cut(np.asarray(models.ours.forward(tokens)), lengths), expected) < TOLERANCE
 
 
-@pytest.mark.parametrize("chunk", ["1", "window - 1 or 2", "window", "2 * window + 1"])
+@pytest.mark.parametrize(
+    "chunk", ["1", "window - 1 or 2", "window", "2 * window + 1", "3 * window"]
+)
 def test_ragged_chunks_agree(
     models: Pair, prompts: list[np.ndarray], expected: list[np.ndarray], chunk: str
 ) -> None:
