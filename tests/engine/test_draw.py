@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from rgpipeline.engine.sampling.argmax import argmax
+from rgpipeline.engine.sampling.reductions import argmax
 
 
 @pytest.mark.parametrize("vocab", [1, 255, 256, 1000, 1024, 50_257])

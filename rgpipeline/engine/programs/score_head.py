@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from rgpipeline.engine.sampling.argmax import largest, sum_exp
+from rgpipeline.engine.sampling.reductions import largest, sum_exp
 from rgpipeline.engine.text_requests import TokenScores
 from rgpipeline.model.layers.griffin import Griffin
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rgpipeline.engine.sampling.argmax import allowed_argmax, argmax
+from rgpipeline.engine.sampling.reductions import allowed_argmax, argmax
 from rgpipeline.engine.sampling.distribution import (
     Limits,
     Shaping,
