@@ -21,6 +21,7 @@ from rgpipeline.engine.programs.device_programs import (
     everywhere,
     made_specs,
 )
+from rgpipeline.engine.programs.masked_step import head_goes_first
 from rgpipeline.engine.programs.program_shapes import pack_tokens
 from rgpipeline.engine.slot_fields import SamplingFeatures, rows_of
 from rgpipeline.model.config import ATTENTION, GriffinConfig
@@ -111,7 +112,9 @@ def worker_programs(
     state = placed(engine.shapes(features), mesh, STATE)
     buffer = placed(engine.buffer_shapes(), mesh, STATE)
     jitted = engine.programs(features)
-    arguments = _arguments(engine, jitted, params, state, buffer, mesh)
+    head_first = head_goes_first(devices.platform, kernels_for(platform), devices.chips)
+    made = made_specs(head_first)
+    arguments = _arguments(engine, jitted, params, state, buffer, mesh, made)
     rows, length = engine.pack_shapes[0]
     int8 = int8_flops if quantized else lambda *_: 0
     return WorkerPrograms(
@@ -192,6 +195,7 @@ def _arguments(
     state: Tree,
     buffer: Tree,
     mesh: Mesh | None,
+    made_specs: Specs,
 ) -> dict[str, tuple[Any, ...]]:
     rows, length = engine.pack_shapes[0]
 
@@ -207,8 +211,7 @@ def _arguments(
     model, held = state.model, state.slots
     forward = (params, model, held.token, held.active)
     made = jax.eval_shape(jitted["forward"], *forward)[1]
-    head_first = made.shape[1] == engine.vocab_size
-    made = placed(_struct(made.shape, made.dtype), mesh, made_specs(head_first))
+    made = placed(_struct(made.shape, made.dtype), mesh, made_specs)
     masks = slots(_struct((engine.decode_rows, 4 * mask_words(engine.vocab_size)), jnp.uint8))
     return {
         "decode": (params, state, *steps),
