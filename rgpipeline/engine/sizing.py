@@ -25,9 +25,10 @@ Quantize = Literal["none", "int8"]
 # Memory for states of shared prompt prefixes, beside the slots.
 PREFIX_BYTES = 256 << 20
 
-# Rows of the prefill buffer: these, or as many as there are slots. They must fill prefill calls,
-# which have room for 8 of the shortest chunks on a CPU.
-CPU_PREFILL_ROWS, ACCELERATOR_PREFILL_ROWS = 16, 32
+# Rows of the prefill buffer, or as many as there are slots. They must fill prefill calls: see
+# `program_shapes`. A CPU has the most of them in bfloat16 only; the memory for these is in its
+# margin.
+MIN_PREFILL_ROWS, MAX_PREFILL_ROWS = 16, 32
 
 # A CPU's matrix multiply is near its best rate from this many rows on.
 CPU_SLOTS = 64
@@ -181,7 +182,7 @@ def _useful_slots(needs: Needs) -> int:
 def _fitting_slots(memory: Memory, needs: Needs) -> int:
     kept = _CPU_KEPT if memory.cpu else _ACCELERATOR_KEPT
     free = int(memory.ours * (1 - kept)) - PREFIX_BYTES - needs.weights
-    buffer = CPU_PREFILL_ROWS if memory.cpu else ACCELERATOR_PREFILL_ROWS
+    buffer = MIN_PREFILL_ROWS if memory.cpu else MAX_PREFILL_ROWS
     slot = needs.slot + 4 * _SAMPLING_ARRAYS * needs.vocabulary
     return max(1, free // (slot + needs.slot), (free - buffer * needs.slot) // slot)
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rgpipeline.engine.loop import Loop
-from rgpipeline.engine.sampling.reductions import allowed_argmax
 from rgpipeline.engine.sampling.masks import masks_of_part
+from rgpipeline.engine.sampling.reductions import allowed_argmax
 from rgpipeline.engine.sampling.sampler import Sampled, sample
 from rgpipeline.engine.slot_fields import IN_PROMPT
 from rgpipeline.engine.step_tuner import StepTuner

@@ -14,8 +14,8 @@ from rgpipeline.engine.checks import NO_NUMBERS, NumberCheck
 from rgpipeline.engine.factory import number_check
 from rgpipeline.engine.griffin_engine import GriffinEngine
 from rgpipeline.engine.loop import Loop
-from rgpipeline.engine.sampling.reductions import argmax
 from rgpipeline.engine.sampling.next_token import next_tokens
+from rgpipeline.engine.sampling.reductions import argmax
 from rgpipeline.engine.slot_fields import SamplingFeatures
 from rgpipeline.engine.slot_state import empty_slots
 from rgpipeline.engine.text_requests import TextResult

@@ -26,8 +26,8 @@ def test_a_cpus_calls_are_short_and_twice_as_long_in_bfloat16(settings, platform
     assert pack_tokens(settings, platform) == tokens
 
 
-@pytest.mark.parametrize("settings", [BFLOAT16, FLOAT32])
-def test_a_cpus_calls_are_filled_from_the_same_number_of_buffer_rows(settings) -> None:
+@pytest.mark.parametrize(("settings", "rows_of_buffer"), [(BFLOAT16, 32), (FLOAT32, 16)])
+def test_a_cpus_buffer_has_two_rows_for_each_of_a_call(settings, rows_of_buffer) -> None:
     shapes = pack_shapes_of(settings.prefill_chunk, pack_tokens(settings, "cpu"), 1)
     assert {rows * size for rows, size in shapes} == {pack_tokens(settings, "cpu")}
-    assert prefill_rows_of(settings.slots, shapes, 1) == 16
+    assert prefill_rows_of(settings.slots, shapes, 1) == rows_of_buffer

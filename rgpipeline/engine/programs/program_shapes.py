@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from rgpipeline.engine.sizing import ACCELERATOR_PREFILL_ROWS, CPU_PREFILL_ROWS
+from rgpipeline.engine.sizing import MAX_PREFILL_ROWS, MIN_PREFILL_ROWS
 from rgpipeline.records import ResolvedSettings
 
 # Rows of logits that a scoring call makes at most. A CPU's products of 64 rows are transposed, and
@@ -53,14 +53,14 @@ def prefill_rows_of(slots: int, pack_shapes: Sequence[tuple[int, int]], parts: i
 
 
 def text_rows_of(pack_shapes: Sequence[tuple[int, int]], parts: int) -> int:
-    """Rows of the buffer for texts: enough to fill packs from.
+    """Rows of the buffer for texts: enough to fill packs from, twice as many as a pack has.
 
     But no more in a part than `auto` leaves memory for, even if chunks are short and packs have
     many rows.
     """
     rows = max(rows for rows, _ in pack_shapes)
-    enough = max(rows, -(-CPU_PREFILL_ROWS // parts) * parts)
-    return min(enough, ACCELERATOR_PREFILL_ROWS * parts)
+    enough = max(2 * rows, -(-MIN_PREFILL_ROWS // parts) * parts)
+    return min(enough, MAX_PREFILL_ROWS * parts)
 
 
 def score_block_of(pack_shapes: Sequence[tuple[int, int]], groups: int, platform: str) -> int:

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rgpipeline.engine.sampling.reductions import allowed_argmax, argmax
 from rgpipeline.engine.sampling.distribution import (
     Limits,
     Shaping,
@@ -23,6 +22,7 @@ from rgpipeline.engine.sampling.distribution import (
 )
 from rgpipeline.engine.sampling.draw import draw, fusion_barrier
 from rgpipeline.engine.sampling.masks import apply_masks, beside_logits, is_allowed
+from rgpipeline.engine.sampling.reductions import allowed_argmax, argmax
 from rgpipeline.engine.slot_fields import SamplingFeatures, SlotFields, penalizes, truncates
 from rgpipeline.model.collectives import Chips
 from rgpipeline.model.griffin_state import Position
