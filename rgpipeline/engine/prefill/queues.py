@@ -23,8 +23,8 @@ from rgpipeline.records import Request
 
 # Decode steps that a chunk waits for others to fill its call, while every slot is taken. There must
 # be a limit: the longest sequences are read first because they take longest. (Prompts and outputs
-# of 16 to 512 tokens, 32 slots: the shortest chunks' calls are a sixth full with a limit of 32, and
-# half full with 256, where all calls together take a seventh less time.)
+# of 16 to 512 tokens, 32 slots: with a limit of 32, the shortest chunks' calls are a fifth full;
+# with 256 they are two fifths full, and there are a seventh fewer calls in all.)
 MAX_WAIT_STEPS = 256
 
 # A prompt with more chunks than this left to read is a long one.

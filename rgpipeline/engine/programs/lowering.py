@@ -113,8 +113,7 @@ def worker_programs(
     buffer = placed(engine.buffer_shapes(), mesh, STATE)
     jitted = engine.programs(features)
     head_first = head_goes_first(devices.platform, kernels_for(platform), devices.chips)
-    made = made_specs(head_first)
-    arguments = _arguments(engine, jitted, params, state, buffer, mesh, made)
+    arguments = _arguments(engine, jitted, params, state, buffer, mesh, made_specs(head_first))
     rows, length = engine.pack_shapes[0]
     int8 = int8_flops if quantized else lambda *_: 0
     return WorkerPrograms(
@@ -195,7 +194,7 @@ def _arguments(
     state: Tree,
     buffer: Tree,
     mesh: Mesh | None,
-    made_specs: Specs,
+    specs_of_made: Specs,
 ) -> dict[str, tuple[Any, ...]]:
     rows, length = engine.pack_shapes[0]
 
@@ -211,7 +210,7 @@ def _arguments(
     model, held = state.model, state.slots
     forward = (params, model, held.token, held.active)
     made = jax.eval_shape(jitted["forward"], *forward)[1]
-    made = placed(_struct(made.shape, made.dtype), mesh, made_specs)
+    made = placed(_struct(made.shape, made.dtype), mesh, specs_of_made)
     masks = slots(_struct((engine.decode_rows, 4 * mask_words(engine.vocab_size)), jnp.uint8))
     return {
         "decode": (params, state, *steps),
