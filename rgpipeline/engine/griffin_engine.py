@@ -79,7 +79,7 @@ class GriffinEngine:
         self._any_steps = settings.steps_per_dispatch is None
         platform = devices.platform if kernels == "plain" else None
         self._rows_per_slot = rows_per_slot(settings, platform, chips.data)
-        self._programs = DevicePrograms(model, devices, self.steps, self._any_steps)
+        self.programs = DevicePrograms(model, devices, self.steps, self._any_steps)
         # A maker is compiled once for all of its calls.
         self._state_maker = cache(lambda features: devices.maker(self._empty(features)))
         fields = partial(empty_fields, self.decode_rows, config.vocab_size)
@@ -143,10 +143,6 @@ class GriffinEngine:
         shapes: GriffinState = jax.eval_shape(partial(self._empty_rows, self.prefill_rows))
         return shapes
 
-    def programs(self, features: SamplingFeatures) -> Mapping[str, Any]:
-        """The programs that a job with these features calls again and again."""
-        return self._programs.frequent(features)
-
     def init(self, features: SamplingFeatures) -> SlotState:
         state: SlotState = self._state_maker(features)()
         return state
@@ -164,48 +160,48 @@ class GriffinEngine:
 
     def assign(self, state: SlotState, params: Mapping[int, SlotParams | None]) -> SlotState:
         rows = {slot * self._rows_per_slot: one for slot, one in params.items()}
-        state = self._programs.assign(state, *rows_of(self.decode_rows, rows))
+        state = self.programs.assign(state, *rows_of(self.decode_rows, rows))
         shapes = {name: getattr(state.slots, name).shape[1:] for name in ON_DEMAND}
         if not any(math.prod(shape) for shape in shapes.values()):
             return state
         for row, one in rows.items():
             if one is not None:
                 wide = {name: ENTRIES[name].row(name, one, shapes[name]) for name in shapes}
-                state = self._programs.assign_row(state, row, wide)
+                state = self.programs.assign_row(state, row, wide)
         return state
 
     def decode(
         self, state: SlotState, features: SamplingFeatures, steps: int
     ) -> tuple[SlotState, PendingBlock]:
         number = (np.int32(steps),) if self._any_steps else ()
-        state, rows = self._programs.decode(features)(self._params, state, *number)
+        state, rows = self.programs.decode(features)(self._params, state, *number)
         return state, DeviceBlock(rows, steps, self._rows_per_slot)
 
     def forward(self, state: SlotState) -> tuple[SlotState, PendingStep[SlotState]]:
         slots = state.slots
-        model, made = self._programs.forward(self._params, state.model, slots.token, slots.active)
-        step = DeviceStep(self._programs.draw, self._params, made, self._rows_per_slot)
+        model, made = self.programs.forward(self._params, state.model, slots.token, slots.active)
+        step = DeviceStep(self.programs.draw, self._params, made, self._rows_per_slot)
         return state._replace(model=model), step
 
     def init_prefill_buffer(self) -> GriffinState:
         return self._make_prefill_buffer()
 
     def prefill(self, buffer: GriffinState, pack: PrefillPack) -> GriffinState:
-        return self._programs.prefill(
+        return self.programs.prefill(
             self._params, buffer, pack.tokens, pack.lengths, pack.buffer_rows, pack.fresh
         )
 
     def insert(self, state: SlotState, slot: int, buffer: GriffinState, row: int) -> SlotState:
-        return self._programs.insert(state, slot * self._rows_per_slot, buffer, row)
+        return self.programs.insert(state, slot * self._rows_per_slot, buffer, row)
 
     def copy_row(self, buffer: GriffinState, row: int) -> GriffinState:
-        return self._programs.copy_row(buffer, row)
+        return self.programs.copy_row(buffer, row)
 
     def write_row(self, buffer: GriffinState, row: int, copied: GriffinState) -> GriffinState:
-        return self._programs.write_row(buffer, row, copied)
+        return self.programs.write_row(buffer, row, copied)
 
     def restore(self, state: SlotState, slot: int, copied: GriffinState) -> SlotState:
-        return self._programs.restore(state, slot * self._rows_per_slot, copied)
+        return self.programs.restore(state, slot * self._rows_per_slot, copied)
 
     def download(self, state: SlotState, slot: int) -> Mapping[str, NDArray[np.generic]]:
         """See `api.Engine.download`: names are the model state's paths and the fields'."""
@@ -230,12 +226,12 @@ class GriffinEngine:
         return self._make_text_buffer()
 
     def read(self, buffer: GriffinState, pack: PrefillPack) -> tuple[GriffinState, DeviceHidden]:
-        buffer, hidden = self._programs.read(
+        buffer, hidden = self.programs.read(
             self._params, buffer, pack.tokens, pack.lengths, pack.buffer_rows, pack.fresh
         )
         groups = self._devices.chips.data
         block = score_block_of(self._pack_shapes, groups, self._devices.platform)
-        return buffer, DeviceHidden(hidden, self._programs, self._params, block, groups)
+        return buffer, DeviceHidden(hidden, self.programs, self._params, block, groups)
 
     def _empty(self, features: SamplingFeatures) -> Callable[[], SlotState]:
         return partial(

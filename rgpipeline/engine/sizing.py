@@ -26,8 +26,8 @@ Quantize = Literal["none", "int8"]
 PREFIX_BYTES = 256 << 20
 
 # Rows of the prefill buffer, or as many as there are slots. They must fill prefill calls: see
-# `program_shapes`. A CPU has the most of them in bfloat16 only; the memory for these is in its
-# margin.
+# `program_shapes`. A CPU has more than the fewest in bfloat16 only, or with very short chunks; the
+# memory for these is in its margin.
 MIN_PREFILL_ROWS, MAX_PREFILL_ROWS = 16, 32
 
 # A CPU's matrix multiply is near its best rate from this many rows on.

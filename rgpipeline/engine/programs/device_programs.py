@@ -168,10 +168,11 @@ class DevicePrograms:
         self._with_head = masked_step.head_goes_first(
             devices.platform, model.kernels, devices.chips
         )
+        self.made_specs = made_specs(self._with_head)
         self.forward = devices.jit(
             partial(masked_step.forward, model, with_head=self._with_head),
             (PARAMS, STATE, by_slot, by_slot),
-            lambda params, states, *_: (states, made_specs(self._with_head)(None)),
+            lambda params, states, *_: (states, self.made_specs(None)),
             donated=(1,),
         )
         self._draw: dict[SamplingFeatures, Callable[..., Any]] = {}
@@ -214,7 +215,7 @@ class DevicePrograms:
                 partial(
                     masked_step.draw, self._model, features=features, with_head=self._with_head
                 ),
-                (PARAMS, STATE, made_specs(self._with_head), by_slot),
+                (PARAMS, STATE, self.made_specs, by_slot),
                 lambda _, state, *__: (state, by_step(None)),
                 donated=(1,),
             )

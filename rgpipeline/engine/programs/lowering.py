@@ -19,9 +19,7 @@ from rgpipeline.engine.programs.device_programs import (
     Specs,
     by_slot,
     everywhere,
-    made_specs,
 )
-from rgpipeline.engine.programs.masked_step import head_goes_first
 from rgpipeline.engine.programs.program_shapes import pack_tokens
 from rgpipeline.engine.slot_fields import SamplingFeatures, rows_of
 from rgpipeline.model.config import ATTENTION, GriffinConfig
@@ -111,9 +109,8 @@ def worker_programs(
     params = placed(param_shapes(config, jnp.dtype(settings.dtype), quantized), mesh, PARAMS)
     state = placed(engine.shapes(features), mesh, STATE)
     buffer = placed(engine.buffer_shapes(), mesh, STATE)
-    jitted = engine.programs(features)
-    head_first = head_goes_first(devices.platform, kernels_for(platform), devices.chips)
-    arguments = _arguments(engine, jitted, params, state, buffer, mesh, made_specs(head_first))
+    jitted = engine.programs.frequent(features)
+    arguments = _arguments(engine, jitted, params, state, buffer, mesh)
     rows, length = engine.pack_shapes[0]
     int8 = int8_flops if quantized else lambda *_: 0
     return WorkerPrograms(
@@ -194,7 +191,6 @@ def _arguments(
     state: Tree,
     buffer: Tree,
     mesh: Mesh | None,
-    specs_of_made: Specs,
 ) -> dict[str, tuple[Any, ...]]:
     rows, length = engine.pack_shapes[0]
 
@@ -210,7 +206,7 @@ def _arguments(
     model, held = state.model, state.slots
     forward = (params, model, held.token, held.active)
     made = jax.eval_shape(jitted["forward"], *forward)[1]
-    made = placed(_struct(made.shape, made.dtype), mesh, specs_of_made)
+    made = placed(_struct(made.shape, made.dtype), mesh, engine.programs.made_specs)
     masks = slots(_struct((engine.decode_rows, 4 * mask_words(engine.vocab_size)), jnp.uint8))
     return {
         "decode": (params, state, *steps),
